@@ -1,0 +1,61 @@
+// Loop IR to an LLVM module: what kernels, entries and their debug info share. Private to codegen.
+#pragma once
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "codegen/llvm_target.h"
+#include "codegen/vector_math.h"
+#include "ir/loop/loop_ir.h"
+
+namespace gradc::codegen {
+
+// DWARF line tables: the .nn line each statement serves, so that debuggers, profilers and crash reports can name it.
+class DebugInfo {
+ public:
+  DebugInfo(llvm::Module& module, const std::string& main_file);
+  void enter_function(llvm::Function& f, const std::string& shown_name, const Location& location);
+  llvm::DebugLoc at(const Location& location);  // within the function entered last
+  void finish() { builder_.finalize(); }
+
+ private:
+  llvm::DIFile* file(const std::string& name);
+  llvm::DIBuilder builder_;
+  llvm::DICompileUnit* unit_ = nullptr;
+  llvm::DISubprogram* function_ = nullptr;
+  std::map<std::string, llvm::DIFile*> files_;
+  std::map<llvm::DIFile*, llvm::DIScope*> scopes_;  // of other files, within function_
+};
+
+struct EmitContext {
+  llvm::Module& module;
+  const Target& target;
+  DebugInfo* debug = nullptr;  // null: none
+};
+
+// Attributes every generated function carries: the target, no exceptions, denormals flushed.
+void set_function_attributes(llvm::Function& f, const Target& target);
+
+// A kernel as an internal function void(args, lo, hi, buffers...). `exclusive[i]`: no other buffer of any of its calls overlaps
+// buffer i, or neither is written.
+llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kernel, int64_t panel, const std::vector<bool>& exclusive,
+                            const std::string& name);
+
+// The function NAME(args, thread, threads) that makes the program's calls; kernels[i] is the function of calls[i].
+llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program, const std::vector<llvm::Function*>& kernels);
+
+// Two kernels with equal keys generate equal code: everything but names and locations.
+std::string kernel_key(const loop::Kernel& kernel);
+
+// Which of a call's buffers no other one overlaps, reads among themselves aside.
+std::vector<bool> exclusive_buffers(const loop::Program& program, const loop::Call& call);
+
+std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const std::vector<const loop::Program*>& programs,
+                                           const Target& target, llvm::TargetMachine& machine, const CodegenOptions& options);
+
+// The clean-ups that loop IR needs and little more: no vectoriser, no unroller, no inliner.
+void optimize(llvm::Module& module, llvm::TargetMachine& machine);
+
+}  // namespace gradc::codegen

@@ -1,0 +1,94 @@
+// Compiled programs in this process through ORC, and the same module as text.
+#include "codegen/jit.h"
+
+#include <fmt/format.h>
+
+#include "codegen/emit.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::codegen {
+namespace {
+
+template <class T>
+T expect(llvm::Expected<T> value, const char* what) {
+  if (!value) throw InternalError(fmt::format("LLVM, {}: {}", what, message(value.takeError())));
+  return std::move(*value);
+}
+
+void expect(llvm::Error error, const char* what) {
+  if (error) throw InternalError(fmt::format("LLVM, {}: {}", what, message(std::move(error))));
+}
+
+// Compiling is the one place that may need gigabytes; a user can mend that.
+template <class F>
+auto within_memory(F&& f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    throw RunError(kExitRunFailed, "out of memory while generating code");
+  }
+}
+
+}  // namespace
+
+std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options) {
+  return within_memory([&] {
+    const auto machine = make_machine(target);
+    llvm::LLVMContext context;
+    const auto module = build_module(context, programs, target, *machine, options);
+    std::string text;
+    llvm::raw_string_ostream out(text);
+    module->print(out, nullptr);
+    return out.str();
+  });
+}
+
+std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options) {
+  return within_memory([&] {
+    const auto machine = make_machine(target);
+    llvm::LLVMContext context;
+    const auto module = build_module(context, programs, target, *machine, options);
+    llvm::SmallString<0> text;
+    llvm::raw_svector_ostream out(text);
+    llvm::legacy::PassManager passes;
+    if (machine->addPassesToEmitFile(passes, out, nullptr, llvm::CodeGenFileType::AssemblyFile))
+      throw InternalError(fmt::format("LLVM writes no assembly for {}", target.triple));
+    passes.run(*module);
+    return text.str().str();
+  });
+}
+
+struct Jit::Impl {
+  std::unique_ptr<llvm::orc::LLJIT> jit;
+  std::map<std::string, gradc_entry> entries;
+};
+
+Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options)
+    : impl_(std::make_unique<Impl>()) {
+  within_memory([&] {
+    const auto machine = make_machine(target);
+    auto context = std::make_unique<llvm::LLVMContext>();
+    auto module = build_module(*context, programs, target, *machine, options);
+    impl_->jit = expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(), "making a JIT");
+    llvm::orc::LLJIT& jit = *impl_->jit;
+    const char prefix = jit.getDataLayout().getGlobalPrefix();
+    jit.getMainJITDylib().addGenerator(
+        expect(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(prefix), "finding the process's symbols"));
+    if (options.debug_info) llvm::consumeError(llvm::orc::enableDebuggerSupport(jit));  // a debugger's comfort, nothing more
+    expect(jit.addIRModule(llvm::orc::ThreadSafeModule(std::move(module), std::move(context))), "adding the module");
+    for (const loop::Program* p : programs) {
+      const llvm::orc::ExecutorAddr address = expect(jit.lookup(p->name), "compiling");
+      impl_->entries[p->name] = address.toPtr<gradc_entry>();
+    }
+  });
+}
+
+Jit::~Jit() = default;
+
+gradc_entry Jit::entry(const std::string& program_name) const {
+  const auto it = impl_->entries.find(program_name);
+  return it == impl_->entries.end() ? nullptr : it->second;
+}
+
+}  // namespace gradc::codegen

@@ -1,0 +1,48 @@
+// Loop IR to native code through LLVM, in memory (ORC). LLVM's headers stay behind this interface.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ir/loop/loop_ir.h"
+#include "runtime/abi.h"
+
+namespace gradc::codegen {
+
+// What code is made for. vector_width: f32 lanes of one register. registers: vector registers.
+struct Target {
+  std::string name;      // "native", "x86-64-v2", "x86-64-v3", "x86-64-v4"
+  std::string cpu;       // LLVM's CPU name
+  std::string features;  // LLVM's feature string
+  std::string triple;
+  int vector_width = 16;
+  int registers = 32;
+};
+
+// Throws RunError (exit 2) with the known names when `name` is unknown, or cannot run on this machine and `must_run`.
+Target find_target(const std::string& name, bool must_run = true);
+std::vector<std::string> target_names();
+
+struct CodegenOptions {
+  bool debug_info = true;
+  bool verify = true;  // LLVM's verifier on the module
+};
+
+// Text of the LLVM module after our pass pipeline, and its assembly, for dumps.
+std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options = {});
+std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options = {});
+
+// Compiled programs; entry points live as long as the object.
+class Jit {
+ public:
+  Jit(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options = {});
+  ~Jit();
+  Jit(const Jit&) = delete;
+  gradc_entry entry(const std::string& program_name) const;  // null when there is none
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gradc::codegen

@@ -1,0 +1,132 @@
+// Programs to one LLVM module: equal kernels once, then an entry a program, then the clean-up passes.
+#include <fmt/format.h>
+
+#include "codegen/emit.h"
+#include "support/check.h"
+
+namespace gradc::codegen {
+namespace {
+
+// Bytes [begin, end) of a space; inputs and outputs are whole pointers, each its own range.
+struct Range {
+  loop::Space space;
+  int64_t begin, end;
+};
+
+Range range(const loop::Allocation& a) {
+  if (a.space == loop::Space::arena || a.space == loop::Space::parameter)
+    return {a.space, a.offset, a.offset + a.elements * loop::bytes(a.scalar)};
+  if (a.space == loop::Space::scalars) return {a.space, 0, 1};
+  return {a.space, a.offset, a.offset + 1};
+}
+
+bool overlap(const loop::Allocation& a, const loop::Allocation& b) {
+  const Range x = range(a), y = range(b);
+  return x.space == y.space && x.begin < y.end && y.begin < x.end;
+}
+
+std::string main_file(const std::vector<const loop::Program*>& programs) {
+  for (const loop::Program* p : programs)
+    for (const loop::Kernel& k : p->kernels)
+      for (const Location& l : k.locations)
+        if (l.file && !l.file->starts_with("prelude/")) return *l.file;
+  return "model.nn";
+}
+
+void check(const llvm::Module& module, const char* when) {
+  std::string text;
+  llvm::raw_string_ostream out(text);
+  if (llvm::verifyModule(module, &out)) throw InternalError(fmt::format("LLVM's verifier, {}: {}", when, out.str()));
+}
+
+}  // namespace
+
+std::vector<bool> exclusive_buffers(const loop::Program& program, const loop::Call& call) {
+  const loop::Kernel& kernel = program.kernels[static_cast<size_t>(call.kernel)];
+  const auto allocation = [&](size_t i) -> const loop::Allocation& { return program.allocations[static_cast<size_t>(call.buffers[i])]; };
+  std::vector<bool> exclusive(kernel.buffers.size(), true);
+  for (size_t i = 0; i < exclusive.size(); ++i)
+    for (size_t j = 0; j < i; ++j) {
+      const bool written = kernel.buffers[i]->access != loop::Access::read || kernel.buffers[j]->access != loop::Access::read;
+      if (written && (call.buffers[i] == call.buffers[j] || overlap(allocation(i), allocation(j)))) exclusive[i] = exclusive[j] = false;
+    }
+  return exclusive;
+}
+
+void set_function_attributes(llvm::Function& f, const Target& target) {
+  f.addFnAttr(llvm::Attribute::NoUnwind);
+  f.addFnAttr("target-cpu", target.cpu);
+  if (!target.features.empty()) f.addFnAttr("target-features", target.features);
+  f.addFnAttr("denormal-fp-math", "preserve-sign,preserve-sign");  // the entry sets FTZ and DAZ
+  if (has_avx512(target)) {  // LLVM prefers 256 bits on many CPUs that have 512
+    f.addFnAttr("prefer-vector-width", "512");
+    f.addFnAttr("min-legal-vector-width", "512");
+  }
+}
+
+std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const std::vector<const loop::Program*>& programs,
+                                           const Target& target, llvm::TargetMachine& machine, const CodegenOptions& options) {
+  auto module = std::make_unique<llvm::Module>("gradc", context);
+  module->setTargetTriple(target.triple);
+  module->setDataLayout(machine.createDataLayout());
+  std::unique_ptr<DebugInfo> debug;
+  if (options.debug_info) debug = std::make_unique<DebugInfo>(*module, main_file(programs));
+  const EmitContext emit{*module, target, debug.get()};
+
+  std::map<std::string, llvm::Function*> shared;  // by structure, panel and aliasing
+  for (const loop::Program* program : programs) {
+    GRADC_CHECK(!module->getFunction(program->name), "two programs are called `{}`", program->name);
+    if (options.verify) {
+      const std::vector<std::string> errors = loop::verify(*program);
+      GRADC_CHECK(errors.empty(), "program `{}`: {}", program->name, errors.front());
+    }
+    std::vector<llvm::Function*> functions;
+    std::vector<std::string> keys(program->kernels.size());
+    for (const loop::Call& call : program->calls) {
+      const loop::Kernel& kernel = program->kernels[static_cast<size_t>(call.kernel)];
+      const std::vector<bool> exclusive = exclusive_buffers(*program, call);
+      std::string& key = keys[static_cast<size_t>(call.kernel)];
+      if (key.empty()) key = kernel_key(kernel);
+      std::string full = fmt::format("{} ", program->panel);
+      for (const bool e : exclusive) full += e ? '1' : '0';
+      llvm::Function*& f = shared[full + key];
+      if (!f) f = emit_kernel(emit, kernel, program->panel, exclusive, program->name + "." + kernel.name);
+      functions.push_back(f);
+    }
+    emit_entry(emit, *program, functions);
+  }
+  if (debug) debug->finish();
+  if (options.verify) check(*module, "before the passes");
+  optimize(*module, machine);
+  if (options.verify) check(*module, "after the passes");
+  return module;
+}
+
+void optimize(llvm::Module& module, llvm::TargetMachine& machine) {
+  llvm::LoopAnalysisManager loops;
+  llvm::FunctionAnalysisManager functions;
+  llvm::CGSCCAnalysisManager components;
+  llvm::ModuleAnalysisManager modules;
+  llvm::PassBuilder builder(&machine);
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(components);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, components, modules);
+
+  llvm::FunctionPassManager passes;
+  passes.addPass(llvm::SROAPass(llvm::SROAOptions::ModifyCFG));
+  passes.addPass(llvm::EarlyCSEPass(true));
+  passes.addPass(llvm::InstCombinePass());
+  passes.addPass(llvm::SimplifyCFGPass());
+  llvm::LoopPassManager loop_passes;
+  loop_passes.addPass(llvm::LICMPass(llvm::LICMOptions()));
+  passes.addPass(llvm::createFunctionToLoopPassAdaptor(std::move(loop_passes), true));
+  passes.addPass(llvm::EarlyCSEPass(true));
+  passes.addPass(llvm::DCEPass());
+  llvm::ModulePassManager all;
+  all.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(passes)));
+  all.run(module, modules);
+}
+
+}  // namespace gradc::codegen

@@ -1,0 +1,97 @@
+// A batch of examples as tensors, read through the runtime's data sets or made up; knows nothing of what is
+// checked with it.
+#include "driver/batch.h"
+
+#include <algorithm>
+#include <climits>
+
+#include "runtime/batches.h"
+#include "runtime/dataset.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+#include "support/philox.h"
+
+namespace gradc::driver {
+
+using interpreter::Tensor;
+
+namespace {
+
+// The largest exclusive bound that suits every use of an integer input: the last extent of the values it is
+// used with, as when a label picks one of ten scores.
+int64_t integer_bound(const Module& module, const std::string& input) {
+  int64_t bound = INT_MAX;
+  for (const auto& f : module.functions)
+    for (const auto& op : f->body)
+      for (const Op* operand : op->operands) {
+        if (!operand->is("input") || operand->symbol() != input) continue;
+        for (const Op* other : op->operands)
+          if (other != operand && !other->type.shape.empty())
+            bound = std::min(bound, other->type.shape.back());
+      }
+  return bound == INT_MAX ? 2 : bound;
+}
+
+Tensors made_up(const CompiledModel& compiled, int64_t rows) {
+  Tensors batch;
+  uint32_t stream = 0;
+  for (const auto& f : compiled.module().functions)
+    for (const auto& input : f->inputs) {
+      if (!input->type.batched || batch.count(input->symbol())) continue;
+      Tensor t = interpreter::make_tensor(input->type, rows);
+      const bool is_float = input->type.is_float();
+      const auto bound =
+          static_cast<uint32_t>(is_float ? 1 : integer_bound(compiled.module(), input->symbol()));
+      ++stream;
+      for (size_t i = 0; i < t.data.size(); ++i) {
+        const uint32_t word = random_word(1, 0, stream, i, 0);
+        // Floats as the native code will read them.
+        t.data.data()[i] = is_float ? static_cast<float>(2 * uniform_from_word(word) - 1) : word % bound;
+      }
+      batch[input->symbol()] = std::move(t);
+    }
+  return batch;
+}
+
+}  // namespace
+
+int64_t rows_of(const Tensors& batch) { return batch.empty() ? 0 : batch.begin()->second.rows; }
+
+Tensors batch_of(const gradc_entry_info& entry, const void* const* inputs, int64_t rows) {
+  Tensors result;
+  for (int i = 0; i < entry.input_count; ++i) {
+    const gradc_input& input = entry.inputs[i];
+    const Type type{static_cast<DType>(input.dtype), true, Shape(input.shape, input.shape + input.rank)};
+    Tensor t = interpreter::make_tensor(type, rows);
+    from_memory(inputs[i], type.dtype, type.elements() * rows, t.data.data());
+    result[input.name] = std::move(t);
+  }
+  return result;
+}
+
+Tensors first_batch(const CompiledModel& compiled, int64_t rows, std::vector<std::string>& notes) {
+  const gradc_program& p = compiled.program();
+  try {
+    const runtime::Dataset data = runtime::load_dataset(runtime::read_experiment(p.experiment_json).data);
+    const runtime::Split& split = data.split("train");
+    rows = std::min(rows, split.count);
+    Tensors batch;
+    for (const gradc_entry_info* entry : {&p.train_step, &p.eval, &p.predict}) {
+      if (!entry->run) continue;
+      runtime::BatchReader reader(split, *entry, rows);
+      reader.shuffle(1, 0);
+      reader.assemble(0, 0, 1);
+      batch.merge(batch_of(*entry, reader.batch(0).inputs, rows));
+    }
+    notes.push_back(fmt::format("checked on {} examples of the training data ({})", rows,
+                                compiled.experiment().data.source));
+    return batch;
+  } catch (const RunError& error) {
+    if (error.exit_code != kExitDataError) throw;
+    notes.push_back(
+        fmt::format("checked on {} made-up examples, since the data cannot be read: {}", rows, error.what()));
+    return made_up(compiled, rows);
+  }
+}
+
+}  // namespace gradc::driver

@@ -1,0 +1,22 @@
+// A batch of examples as tensors, for checks: from the model's own data, or made up where that is not there.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "driver/compile.h"
+#include "driver/native_call.h"
+
+namespace gradc::driver {
+
+// At most `rows` examples of the training split in a fixed shuffled order, as every data field that some
+// program reads. Where the data cannot be read, random values of the fields' types (integers small enough for
+// every use); `notes` says which it was.
+Tensors first_batch(const CompiledModel& compiled, int64_t rows, std::vector<std::string>& notes);
+
+// Examples in a batch of tensors.
+int64_t rows_of(const Tensors& batch);
+
+// The rows of an entry's inputs, as the runtime hands them over, as tensors by name.
+Tensors batch_of(const gradc_entry_info& entry, const void* const* inputs, int64_t rows);
+
+}  // namespace gradc::driver

@@ -1,0 +1,60 @@
+// `gradc check`: does the optimised native code compute what the model file says? Three witnesses, see
+// docs/check.md: native code, the double-precision interpreter, and central differences of the interpreted
+// loss.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "driver/compile.h"
+#include "driver/native_call.h"
+
+namespace gradc::driver {
+
+// The table of tolerances, all relative; docs/check.md says where each comes from.
+struct Tolerances {
+  double value = 2e-4;           // a stored value or output, native against the interpreter
+  double gradient = 1e-3;        // a parameter's gradient, native against the interpreter
+  double update = 2e-4;          // a new parameter, state or slot, given the native gradient
+  double numeric = 1e-5;         // the interpreter's gradient along a direction against central differences
+  double native_numeric = 2e-3;  // the native gradient along a direction against central differences
+  double rounding = 8;           // else: so many times the spread of Monte Carlo runs with f32 rounding
+};
+
+struct CheckRequest {
+  CompileRequest compile;
+  uint64_t seed = 1;
+  std::string break_gradient;  // an operator whose gradient is made wrong first (a test of the check itself);
+                               // empty: none
+};
+
+// One line of the report.
+struct CheckRow {
+  std::string kind;     // "init", "value", "output", "gradient", "update", "numeric", "native numeric"
+  std::string program;  // "train_step"
+  std::string name;     // "%12 einsum", "dense_1.weight"
+  std::string place;    // "mlp.nn:12:5"
+  std::string type;
+  int64_t rows = 0;
+  double max_absolute = 0;
+  double max_relative = 0;
+  double tolerance = 0;
+  bool rounding = false;  // beyond the tolerance, but no further than f32 rounding explains
+  bool pass = true;
+};
+
+struct CheckReport {
+  std::vector<CheckRow> rows;
+  std::vector<std::string> notes;  // where the data came from, what is zero
+  bool pass() const;
+};
+
+// Throws what compiling throws.
+CheckReport check_model(const CheckRequest& request);
+
+// A table with one line an operation and a parameter (the worst of the batches) and the verdict last; or one
+// JSON object a line.
+std::string render_check(const CheckReport& report);
+std::string render_check_json(const CheckReport& report);
+
+}  // namespace gradc::driver

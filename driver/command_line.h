@@ -1,0 +1,12 @@
+// Parses the command line and calls the command it names; knows nothing of what commands do.
+#pragma once
+
+namespace gradc::driver {
+
+// The process's exit code. Command line mistakes are reported on stderr and give 2.
+int run_command_line(int argc, char** argv);
+
+// Whether text for people on stderr may have colour.
+bool use_color();
+
+}  // namespace gradc::driver

@@ -1,0 +1,81 @@
+// From a model file to native programs behind the runtime's ABI: the one place that joins frontend, passes
+// and codegen. Knows nothing of training, data or the command line.
+#pragma once
+#include <deque>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "codegen/jit.h"
+#include "frontend/frontend.h"
+#include "passes/pipeline.h"
+#include "runtime/abi.h"
+
+namespace gradc::driver {
+
+// The user's model has errors (exit 3): the diagnostics as text and as JSON lines.
+struct ModelError : std::runtime_error {
+  ModelError(const std::string& text, std::string json) : std::runtime_error(text), json(std::move(json)) {}
+  std::string json;
+};
+
+struct CompileRequest {
+  std::string file;                             // the model file as the user named it
+  std::map<std::string, std::string> settings;  // --set name=value
+  std::string target = "native";
+  int64_t batch = 0;               // B; 0: as the file says
+  passes::PipelineOptions passes;  // batch, vector width and registers are filled in from the two above
+  bool color = false;              // of diagnostics
+};
+
+// A model file after the frontend. Sources stay here because diagnostics and locations refer to them.
+struct LoadedModel {
+  SourceManager sources;
+  uint32_t file = 0;
+  frontend::Model model;
+};
+
+// Reads the text of a model file into `sources`. Throws RunError (exit 2) when there is no such file or it
+// cannot be a model file.
+uint32_t read_model_file(SourceManager& sources, const std::string& file);
+// Throws ModelError, or RunError as above.
+std::unique_ptr<LoadedModel> load_model(const CompileRequest& request);
+
+// Native code of every program of a model, with the tables that describe it. Everything that program() points
+// to lives here.
+class CompiledModel {
+ public:
+  // Throws as load_model does; RunError (exit 2) for an unknown target, pass or batch.
+  explicit CompiledModel(const CompileRequest& request);
+  CompiledModel(const CompiledModel&) = delete;
+
+  const gradc_program& program() const { return program_; }
+  const Module& module() const { return *loaded_->model.module; }
+  const ExperimentRecord& experiment() const { return loaded_->model.experiment; }
+  const passes::Lowered& lowered() const { return lowered_; }
+  // False when --stop-after ended the pipeline: there is no native code then.
+  bool complete() const { return jit_ != nullptr; }
+
+ private:
+  gradc_entry_info entry(const std::string& name);
+  const char* keep(std::string text);
+  const int64_t* keep(const Shape& shape);
+
+  codegen::Target target_;
+  std::unique_ptr<LoadedModel> loaded_;
+  passes::Lowered lowered_;
+  std::unique_ptr<codegen::Jit> jit_;
+  gradc_program program_{};
+  std::deque<std::string> texts_;
+  std::deque<Shape> shapes_;
+  std::deque<std::vector<gradc_symbol>> symbols_;
+  std::deque<std::vector<gradc_input>> inputs_;
+  std::deque<std::vector<gradc_output>> outputs_;
+};
+
+// Programs for code generation, in a fixed order.
+std::vector<const loop::Program*> program_list(const passes::Lowered& lowered);
+
+}  // namespace gradc::driver

@@ -1,0 +1,97 @@
+// Walks a function in double precision, operation by operation; asks each operation's definition and knows
+// none by name.
+#include "driver/evaluate.h"
+
+#include <cmath>
+
+#include "ir/op_def.h"
+#include "support/check.h"
+#include "support/philox.h"
+
+namespace gradc::driver {
+
+using interpreter::Tensor;
+
+namespace {
+
+constexpr double kRounding = 0x1p-24;  // half a unit in the last place of a float, relative
+
+// The result an operation has when all its float operands are magnitudes, with the second and later ones
+// negated if `negate`: for sums and differences the sum of the terms' magnitudes; elsewhere a number of no
+// meaning, which does no harm beyond a wider estimate.
+Tensor magnitude(const Op& op, const std::vector<const Tensor*>& operands, interpreter::Context& context,
+                 bool negate) {
+  std::vector<Tensor> copies;
+  copies.reserve(operands.size());
+  std::vector<const Tensor*> pointers;
+  for (size_t i = 0; i < operands.size(); ++i) {
+    if (!operands[i]->type.is_float()) {
+      pointers.push_back(operands[i]);
+      continue;
+    }
+    copies.push_back(*operands[i]);
+    double* data = copies.back().data.data();
+    for (size_t k = 0; k < copies.back().data.size(); ++k)
+      data[k] = negate && i > 0 ? -std::fabs(data[k]) : std::fabs(data[k]);
+    pointers.push_back(&copies.back());
+  }
+  return op.def->evaluate(op, pointers, context);
+}
+
+}  // namespace
+
+OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, const AfterOp& after) {
+  OpValues values;
+  interpreter::Context context = input.context;
+  for (const auto& op : f.inputs) {
+    const auto it = input.inputs.find(op->symbol());
+    GRADC_CHECK(it != input.inputs.end(), "no input '{}'", op->symbol());
+    values[op.get()] = it->second;
+  }
+  for (const auto& op : f.symbols) {
+    const auto it = input.symbols.find(op->symbol());
+    GRADC_CHECK(it != input.symbols.end(), "no symbol '{}'", op->symbol());
+    values[op.get()] = it->second;
+  }
+  for (const auto& op : f.body) {
+    std::vector<const Tensor*> operands;
+    for (const Op* operand : op->operands) operands.push_back(&values.at(operand));
+    GRADC_CHECK(op->def->evaluate, "{} has no reference evaluation", op->name());
+    Tensor result = op->def->evaluate(*op, operands, context);
+    const bool go_on = !after || after(*op, operands, result);
+    values[op.get()] = std::move(result);
+    if (!go_on) break;
+  }
+  return values;
+}
+
+OpValues rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run) {
+  interpreter::RunInput quiet = input;
+  quiet.context.decisions = nullptr;
+  uint32_t number = 0;
+  return evaluate_ops(f, quiet,
+                      [&](const Op& op, const std::vector<const Tensor*>& operands, Tensor& result) {
+                        ++number;
+                        if (op.type.dtype != DType::f32) return true;
+                        std::vector<Tensor> bounds;
+                        if (!operands.empty() && !op.def->random && op.def->kind != OpKind::view) {
+                          bounds.push_back(magnitude(op, operands, quiet.context, false));
+                          if (operands.size() > 1)
+                            bounds.push_back(magnitude(op, operands, quiet.context, true));
+                        }
+                        double* data = result.data.data();
+                        for (size_t i = 0; i < result.data.size(); ++i) {
+                          double bound = std::fabs(data[i]);
+                          for (const Tensor& b : bounds) {
+                            const double m = std::fabs(b.data.data()[i]);
+                            if (std::isfinite(m) && m > bound) bound = m;
+                          }
+                          // Uniform in [-1, 1], another one for each run, operation and element.
+                          const double u = 2 * uniform_from_word(random_word(run, 0, number, i, 0)) - 1;
+                          data[i] += kRounding * bound * u;
+                        }
+                        return true;
+                      });
+}
+
+}  // namespace gradc::driver

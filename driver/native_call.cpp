@@ -1,0 +1,199 @@
+// Calls a compiled program once and reads what it left behind as double-precision tensors; knows the ABI's
+// memory layouts, no operator.
+#include "driver/native_call.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "support/check.h"
+
+namespace gradc::driver {
+
+using interpreter::Tensor;
+
+namespace {
+
+Type type_of(int32_t dtype, bool batched, int32_t rank, const int64_t* shape) {
+  return {static_cast<DType>(dtype), batched, Shape(shape, shape + rank)};
+}
+
+int64_t count(const Type& type, int64_t rows) { return type.elements() * (type.batched ? rows : 1); }
+
+template <class T>
+void read_as(const void* memory, int64_t elements, double* values) {
+  const T* from = static_cast<const T*>(memory);
+  for (int64_t i = 0; i < elements; ++i) values[i] = static_cast<double>(from[i]);
+}
+
+template <class T>
+void write_as(const double* values, int64_t elements, void* memory) {
+  T* to = static_cast<T*>(memory);
+  for (int64_t i = 0; i < elements; ++i) to[i] = static_cast<T>(values[i]);
+}
+
+DType dtype_of(loop::Scalar scalar) {
+  switch (scalar) {
+    case loop::Scalar::f32: return DType::f32;
+    case loop::Scalar::f64: return DType::f64;
+    case loop::Scalar::i32: return DType::i32;
+    default: return DType::boolean;
+  }
+}
+
+}  // namespace
+
+int64_t bytes_of(DType dtype) {
+  switch (dtype) {
+    case DType::f64: return 8;
+    case DType::boolean: return 1;
+    default: return 4;
+  }
+}
+
+void from_memory(const void* memory, DType dtype, int64_t elements, double* values) {
+  switch (dtype) {
+    case DType::f32: return read_as<float>(memory, elements, values);
+    case DType::f64: return read_as<double>(memory, elements, values);
+    case DType::i32: return read_as<int32_t>(memory, elements, values);
+    case DType::boolean: return read_as<uint8_t>(memory, elements, values);
+  }
+}
+
+void to_memory(const double* values, DType dtype, int64_t elements, void* memory) {
+  switch (dtype) {
+    case DType::f32: return write_as<float>(values, elements, memory);
+    case DType::f64: return write_as<double>(values, elements, memory);
+    case DType::i32: return write_as<int32_t>(values, elements, memory);
+    case DType::boolean: return write_as<uint8_t>(values, elements, memory);
+  }
+}
+
+NativeCaller::NativeCaller(const CompiledModel& compiled)
+    : compiled_(compiled),
+      parameters_(static_cast<uint64_t>(std::max<int64_t>(compiled.program().parameter_bytes, 64)),
+                  "parameters") {
+  int64_t arena = 64;
+  const gradc_program& p = compiled.program();
+  for (const gradc_entry_info* e : {&p.init, &p.train_step, &p.eval, &p.predict})
+    arena = std::max(arena, e->arena_bytes);
+  arena_ = runtime::AlignedBlock(static_cast<uint64_t>(arena), "arena");
+}
+
+int32_t NativeCaller::call(const std::string& name, const CallRequest& request) {
+  const gradc_program& p = compiled_.program();
+  const gradc_entry_info& info = name == "init"         ? p.init
+                                 : name == "train_step" ? p.train_step
+                                 : name == "eval"       ? p.eval
+                                                        : p.predict;
+  GRADC_CHECK(info.run, "the model has no program '{}'", name);
+  rows_ = request.rows;
+  std::memset(arena_.data(), 0xff, arena_.size());
+
+  std::vector<std::vector<uint8_t>> memory;
+  std::vector<const void*> inputs;
+  for (int i = 0; i < info.input_count; ++i) {
+    const gradc_input& input = info.inputs[i];
+    const Type type = type_of(input.dtype, true, input.rank, input.shape);
+    const auto it = request.inputs.find(input.name);
+    GRADC_CHECK(it != request.inputs.end(), "no input '{}'", input.name);
+    const int64_t elements = count(type, request.rows);
+    GRADC_CHECK(static_cast<int64_t>(it->second.data.size()) == elements,
+                "input '{}' has {} elements, not {}", input.name, it->second.data.size(), elements);
+    memory.emplace_back(static_cast<size_t>(elements * bytes_of(type.dtype)));
+    to_memory(it->second.data.data(), type.dtype, elements, memory.back().data());
+    inputs.push_back(memory.back().data());
+  }
+  std::vector<std::vector<uint8_t>> results;
+  std::vector<void*> outputs;
+  for (int i = 0; i < info.output_count; ++i) {
+    const gradc_output& output = info.outputs[i];
+    const Type type = type_of(output.dtype, output.batched != 0, output.rank, output.shape);
+    results.emplace_back(static_cast<size_t>(count(type, request.rows) * bytes_of(type.dtype)),
+                         uint8_t{0xff});
+    outputs.push_back(results.back().data());
+  }
+  gradc_step_args args{};
+  args.arena = arena_.data();
+  args.parameters = parameters_.data();
+  args.inputs = inputs.data();
+  args.outputs = outputs.data();
+  args.scalars = request.scalars;
+  args.rows = request.rows;
+  args.row_offset = request.row_offset;
+  args.seed = request.seed;
+  args.micro_step = request.micro_step;
+  const int32_t status = info.run(&args, 0, 1);
+
+  outputs_.clear();
+  for (int i = 0; i < info.output_count; ++i) {
+    const gradc_output& output = info.outputs[i];
+    const Type type = type_of(output.dtype, output.batched != 0, output.rank, output.shape);
+    Tensor tensor = interpreter::make_tensor(type, request.rows);
+    from_memory(results[static_cast<size_t>(i)].data(), type.dtype, count(type, request.rows),
+                tensor.data.data());
+    outputs_[output.name] = std::move(tensor);
+  }
+  return status;
+}
+
+bool NativeCaller::stored(const passes::LoweredProgram& program, const passes::StoredValue& value,
+                          Tensor& result) const {
+  const loop::Allocation& a = program.program.allocations[static_cast<size_t>(value.allocation)];
+  const uint8_t* base;
+  if (a.space == loop::Space::arena) {
+    base = arena_.data() + a.offset;
+  } else if (a.space == loop::Space::parameter) {
+    base = parameters_.data() + a.offset;
+  } else {
+    return false;
+  }
+  const Type& type = value.op->type;
+  const DType dtype = dtype_of(a.scalar);
+  result = interpreter::make_tensor(type, rows_);
+  if (!type.batched) {
+    from_memory(base, dtype, type.elements(), result.data.data());
+    return true;
+  }
+  // Panels: [panel][element][panel width].
+  const int64_t elements = type.elements(), panel = program.program.panel,
+                panels = (rows_ + panel - 1) / panel;
+  std::vector<double> flat(static_cast<size_t>(panels * elements * panel));
+  from_memory(base, dtype, static_cast<int64_t>(flat.size()), flat.data());
+  double* to = result.data.data();
+  for (int64_t r = 0; r < rows_; ++r)
+    for (int64_t e = 0; e < elements; ++e)
+      to[r * elements + e] = flat[static_cast<size_t>((r / panel * elements + e) * panel + r % panel)];
+  return true;
+}
+
+const gradc_symbol& NativeCaller::find(const std::string& name) const {
+  const gradc_program& p = compiled_.program();
+  for (int i = 0; i < p.symbol_count; ++i)
+    if (name == p.symbols[i].name) return p.symbols[i];
+  internal_error(__FILE__, __LINE__, "no symbol '" + name + "'");
+}
+
+Tensor NativeCaller::symbol(const std::string& name) const {
+  const gradc_symbol& s = find(name);
+  const Type type = type_of(s.dtype, false, s.rank, s.shape);
+  Tensor result = interpreter::make_tensor(type, 1);
+  from_memory(parameters_.data() + s.offset, type.dtype, type.elements(), result.data.data());
+  return result;
+}
+
+Tensors NativeCaller::symbols() const {
+  Tensors result;
+  const gradc_program& p = compiled_.program();
+  for (int i = 0; i < p.symbol_count; ++i) result[p.symbols[i].name] = symbol(p.symbols[i].name);
+  return result;
+}
+
+void NativeCaller::set_symbol(const std::string& name, const Tensor& value) {
+  const gradc_symbol& s = find(name);
+  const Type type = type_of(s.dtype, false, s.rank, s.shape);
+  GRADC_CHECK(static_cast<int64_t>(value.data.size()) == type.elements(), "'{}' has {} elements", name,
+              value.data.size());
+  to_memory(value.data.data(), type.dtype, type.elements(), parameters_.data() + s.offset);
+}
+
+}  // namespace gradc::driver

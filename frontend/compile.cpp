@@ -1,0 +1,195 @@
+// The frontend's entry: from a file to a module, program by program.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "frontend/error_codes.h"
+#include "frontend/experiment.h"
+#include "frontend/frontend.h"
+#include "frontend/parser.h"
+#include "ir/op_def.h"
+#include "support/check.h"
+
+namespace gradc::frontend {
+
+namespace {
+
+class Compiler {
+ public:
+  Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics)
+      : sources_(sources), program_(program), diagnostics_(diagnostics), module_(std::make_unique<Module>()), e_(program, diagnostics, *module_) {}
+
+  std::optional<Model> run(const std::map<std::string, std::string>& settings) {
+    module_->name = sources_.name(program_.user.file);
+    const Span start{program_.user.file, 0, 0};
+    Function nothing("nothing");
+    Evaluator::Target none;
+    none.function = &nothing;
+    ExperimentRecord record;
+    {
+      // Settings and data see no program; what a tensor in them emitted is thrown away with an error.
+      Evaluator::Redirect redirect(e_, none);
+      Evaluator::TopFrame top(e_);
+      if (!evaluate_settings(e_, sources_, settings) || !evaluate_data(e_, record.data)) return {};
+    }
+    const auto& train = program_.user.train;
+    if (train.size() != 1) {
+      Diagnostic& d = diagnostics_.error(codes::experiment_part, train.empty() ? start : train[1].span,
+                                         train.empty() ? "this file has no `train`" : "a file has one `train`");
+      if (train.empty()) d.helps.push_back("as in `train { loss ...; optimizer ...; epochs 10 }`");
+      return {};
+    }
+    e_.experiment_statement = run_experiment_statement;
+    e_.experiment_context = &x_;
+
+    Function& train_function = module_->add_function("train");
+    Function& init = module_->add_function("init");
+    e_.init_target.function = &init;
+    e_.init_target.training = e_.init_target.stochastic = true;
+    e_.init_target.next_stream = kInitStreams;
+    if (!program(train_function, ProgramKind::train)) return {};
+    e_.late_parameters = true;
+    if (!program(module_->add_function("eval"), ProgramKind::eval)) return {};
+    if (x_.has_predict && !program(module_->add_function("predict"), ProgramKind::predict)) return {};
+    e_.late_parameters = false;  // slots are to come
+    if (!emit_updates(e_, x_)) return {};
+    init.remove_dead();
+    init.renumber();
+    record.train = x_.record;
+    for (const std::string& problem : verify(*module_)) GRADC_CHECK(false, "the frontend made a wrong module: {}\n{}", problem, print(*module_));
+    return Model{std::move(module_), std::move(record)};
+  }
+
+ private:
+  // Streams of @init lie apart from those of training, so that adding a dropout changes no first value.
+  static constexpr int64_t kInitStreams = int64_t{1} << 20;
+
+  bool program(Function& f, ProgramKind kind) {
+    const size_t errors = diagnostics_.count();
+    x_.kind = kind;
+    x_.losses.clear();
+    x_.metrics.clear();
+    x_.predict = nullptr;
+    Evaluator::Target target;
+    target.function = &f;
+    target.training = target.stochastic = kind == ProgramKind::train;
+    Evaluator::Redirect redirect(e_, target);
+    Evaluator::TopFrame top(e_);
+    e_.run_block(program_.user.train[0].body, false);
+    if (kind == ProgramKind::train) require_parts(errors);
+    if (diagnostics_.count() != errors) return false;
+    if (kind == ProgramKind::predict) {
+      f.outputs.push_back({"predict", x_.predict});
+    } else {
+      outputs(f);
+      if (kind == ProgramKind::train && !finish_training(f)) return false;
+    }
+    for (const Symbol& s : module_->symbols)
+      if (const auto it = target.states.find(s.name); it != target.states.end())
+        f.updates.push_back({s.name, it->second, it->second->locations.empty() ? s.location : it->second->locations[0]});
+    f.remove_dead();
+    const auto uses = f.use_counts();
+    std::erase_if(f.inputs, [&](const auto& input) {
+      const auto it = uses.find(input.get());
+      return it == uses.end() || it->second == 0;
+    });
+    f.renumber();
+    return true;
+  }
+
+  void require_parts(size_t errors) {
+    const Span place{program_.user.file, program_.user.train[0].span.begin, program_.user.train[0].span.begin + 5};
+    const auto missing = [&](const char* word, const char* help) {
+      diagnostics_.error(codes::experiment_part, place, fmt::format("this `train` has no `{}`", word)).helps.push_back(help);
+    };
+    if (diagnostics_.count() != errors) return;  // an erroneous loss is no missing one
+    if (x_.losses.empty()) missing("loss", "as in `loss cross_entropy(logits, digits.label)`");
+    if (x_.optimizers.empty()) missing("optimizer", "as in `optimizer adam(lr=1e-3)`");
+  }
+
+  void outputs(Function& f) {
+    Op* total = nullptr;
+    for (const Experiment::Loss& l : x_.losses) {
+      Op* part = l.value;
+      if (l.weight != 1) part = e_.emit("mul", {part, e_.lift(Value::of(l.weight), DType::f32, l.span)}, {}, l.span).tensor;
+      total = total ? e_.emit("add", {total, part}, {}, l.span).tensor : part;
+    }
+    f.outputs.push_back({"loss", total});
+    // Of several losses, each one that has a name is shown beside their sum.
+    if (x_.losses.size() > 1)
+      for (const Experiment::Loss& l : x_.losses)
+        if (!l.name.empty()) f.outputs.push_back({l.name, l.value});
+    for (const NamedValue& m : x_.metrics) f.outputs.push_back({m.name, m.value});
+  }
+
+  bool finish_training(Function& f) {
+    const size_t errors = diagnostics_.count();
+    if (!assign_optimizers(e_, x_)) return false;
+    if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});
+    if (diagnostics_.count() == errors) check_gradients(f);
+    return diagnostics_.count() == errors;
+  }
+
+  // Every trained parameter must be reached from the loss or the penalty through differentiable operations.
+  void check_gradients(const Function& f) {
+    std::set<const Op*> reached;
+    std::vector<const Op*> work;
+    for (const Output& o : f.outputs)
+      if (o.name == "loss" || o.name == "penalty") work.push_back(o.value);
+    std::set<std::string> parameters;
+    const Op* barrier = nullptr;  // where the way back ends, for the message
+    while (!work.empty()) {
+      const Op* op = work.back();
+      work.pop_back();
+      if (!reached.insert(op).second) continue;
+      if (op->is("symbol")) parameters.insert(op->symbol());
+      if (!op->def->gradient) {
+        if (!op->operands.empty() && !barrier) barrier = op;
+        continue;
+      }
+      for (const Op* operand : op->operands) work.push_back(operand);
+    }
+    for (const auto& [name, optimizer] : x_.governed) {
+      if (parameters.count(name)) continue;
+      const Span span = x_.losses[0].span;
+      Diagnostic& d = e_.error(codes::no_gradient, span, fmt::format("no gradient of the loss reaches the parameter `{}`", name));
+      if (barrier && parameters.empty())
+        d.notes.push_back(fmt::format("the way back ends at `{}` ({}): {}", barrier->name(), barrier->locations.empty() ? "?" : user_place(barrier->locations[0]),
+                                      barrier->def->no_gradient));
+      d.helps.push_back(fmt::format("use it, or `freeze \"{}\"`", name));
+      return;
+    }
+  }
+
+  SourceManager& sources_;
+  const Program& program_;
+  Diagnostics& diagnostics_;
+  std::unique_ptr<Module> module_;
+  Evaluator e_;
+  Experiment x_;
+};
+
+}  // namespace
+
+std::optional<Model> compile(SourceManager& sources, uint32_t file, const std::map<std::string, std::string>& settings, Diagnostics& diagnostics) {
+  Program program = load(sources, file, diagnostics);
+  if (diagnostics.has_errors()) return {};
+  resolve(program, diagnostics);
+  if (diagnostics.has_errors()) return {};
+  try {
+    std::optional<Model> model = Compiler(sources, program, diagnostics).run(settings);
+    GRADC_CHECK(model || diagnostics.has_errors(), "compilation failed without a message");
+    if (diagnostics.has_errors()) return {};
+    return model;
+  } catch (const Evaluator::Abort&) {
+    GRADC_CHECK(diagnostics.has_errors(), "compilation stopped without a message");
+    return {};
+  }
+}
+
+std::string dump_ast(SourceManager& sources, uint32_t file, Diagnostics& diagnostics) {
+  const File tree = parse(sources, file, diagnostics);
+  return diagnostics.has_errors() ? "" : dump(tree);
+}
+
+}  // namespace gradc::frontend

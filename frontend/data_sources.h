@@ -1,0 +1,38 @@
+// The data sources a model file may name: their options, fields and the fields' types. It reads no data; the runtime does.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ir/experiment.h"
+#include "ir/type.h"
+#include "support/source.h"
+
+namespace gradc::frontend {
+
+struct SourceOption {
+  const char* name;
+  enum class Kind : uint8_t { integer, text } kind;
+  bool required = false;
+  RecordValue default_value{};
+  int64_t low = 0;  // least value of an integer
+  const char* doc = "";
+};
+
+struct SourceKind {
+  const char* name;
+  const char* doc;
+  std::vector<SourceOption> options;  // besides batch and last, which every source has; the first may be given by position
+};
+const std::vector<SourceKind>& source_kinds();
+
+// `data NAME = ...`, checked.
+struct DataSource {
+  std::string name;
+  DataRecord record;
+  std::map<std::string, Type> fields;  // "image": f32[n,1,28,28]
+};
+// The fields of a source with its options.
+std::map<std::string, Type> fields_of(const DataRecord& record);
+
+}  // namespace gradc::frontend

@@ -1,0 +1,282 @@
+// The infix operators, on static values and on tensors.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "frontend/error_codes.h"
+#include "frontend/evaluator.h"
+#include "ir/op_def.h"
+
+namespace gradc::frontend {
+
+namespace {
+
+struct TensorOperator {
+  const char* text;
+  const char* op;
+  const char* verb;  // "these shapes do not ..."
+};
+constexpr TensorOperator kTensorOperators[] = {
+    {"+", "add", "add"},     {"-", "sub", "subtract"}, {"*", "mul", "multiply"}, {"/", "div", "divide"},
+    {"^", "pow", "combine"}, {"==", "eq", "compare"},  {"!=", "ne", "compare"},  {"<", "lt", "compare"},
+    {"<=", "le", "compare"}, {">", "gt", "compare"},   {">=", "ge", "compare"},  {"and", "logical_and", "combine"},
+    {"or", "logical_or", "combine"}};
+
+bool is_comparison(const std::string& op) {
+  return op == "==" || op == "!=" || op == "<" || op == "<=" || op == ">" || op == ">=";
+}
+
+// Where two shapes that do not broadcast differ, in words.
+std::string difference(const Shape& a, const Shape& b) {
+  for (size_t i = 1; i <= std::min(a.size(), b.size()); ++i) {
+    const int64_t x = a[a.size() - i], y = b[b.size() - i];
+    if (x == y || x == 1 || y == 1) continue;
+    if (a.size() == 3 && b.size() == 3 && i == 3) return fmt::format("channels {} and {} differ", x, y);
+    return fmt::format("extents {} and {} differ{}", x, y, a.size() > 1 || b.size() > 1 ? i == 1 ? " on the last axis" : fmt::format(" on axis {} from the end", i) : "");
+  }
+  return "the shapes differ";
+}
+
+bool integer_power(int64_t base, int64_t exponent, int64_t& out) {
+  out = 1;
+  if (exponent > 64 && base >= -1 && base <= 1) exponent = exponent % 2 + 2;  // the same value in few rounds
+  for (int64_t i = 0; i < exponent; ++i)
+    if (__builtin_mul_overflow(out, base, &out)) return false;
+  return true;
+}
+
+}  // namespace
+
+Value Evaluator::unary(const std::string& op, const Value& a, const Expr& site) {
+  if (op == "not") {
+    if (a.is(ValueKind::boolean)) return Value::of(!a.boolean);
+    if (a.is_tensor()) return emit("logical_not", {a.tensor}, {}, site.span, "`not`");
+  } else {
+    if (a.is(ValueKind::number)) return Value::of(-a.number);
+    if (a.is(ValueKind::integer)) {
+      int64_t result = 0;
+      if (!__builtin_sub_overflow(int64_t{0}, a.integer, &result)) return Value::of(result);
+      error(codes::arithmetic, site.span, "this integer overflows 64 bits");
+      return {};
+    }
+    if (a.is_tensor()) return emit("neg", {a.tensor}, {}, site.span, "`-`");
+  }
+  error(codes::wrong_kind, site.span, fmt::format("`{}` does not apply to {}", op, describe(a)));
+  return {};
+}
+
+Value Evaluator::static_binary(const std::string& op, const Value& a, const Value& b, const Expr& site) {
+  if (op == "==") return Value::of(equal(a, b));
+  if (op == "!=") return Value::of(!equal(a, b));
+  if ((op == "and" || op == "or") && a.is(ValueKind::boolean) && b.is(ValueKind::boolean))
+    return Value::of(op == "and" ? a.boolean && b.boolean : a.boolean || b.boolean);
+  if (op == "+" && a.is(ValueKind::list) && b.is(ValueKind::list)) {
+    if (static_cast<int64_t>(a.list->size() + b.list->size()) > kMaxList) {
+      error(codes::limit, site.span, fmt::format("this list has more than {} elements", kMaxList));
+      return {};
+    }
+    List joined = *a.list;
+    joined.insert(joined.end(), b.list->begin(), b.list->end());
+    return Value::of(std::move(joined));
+  }
+  if (op == "+" && a.is(ValueKind::string) && b.is(ValueKind::string) && a.text.size() + b.text.size() <= static_cast<size_t>(kMaxList))
+    return Value::of(a.text + b.text);
+  const bool integers = a.is(ValueKind::integer) && b.is(ValueKind::integer);
+  if (op == ".." && integers) {
+    Value v = a;
+    v.kind = ValueKind::range;
+    v.end = b.integer;
+    int64_t length = 0;
+    if (__builtin_sub_overflow(v.end, v.integer, &length)) {
+      error(codes::limit, site.span, "this range is longer than any limit");
+      return {};
+    }
+    return v;
+  }
+  if (!a.is_static_number() || !b.is_static_number() || op == ".." || op == "@" || op == "and" || op == "or") {
+    Diagnostic& d = error(codes::wrong_kind, site.span, fmt::format("`{}` does not apply to {} and {}", op, describe(a), describe(b)));
+    if (a.is(ValueKind::definition) || b.is(ValueKind::definition)) d.helps.push_back("is an argument list `(...)` missing?");
+    return {};
+  }
+  const double x = a.as_number(), y = b.as_number();
+  if (op == "<") return Value::of(x < y);
+  if (op == "<=") return Value::of(x <= y);
+  if (op == ">") return Value::of(x > y);
+  if (op == ">=") return Value::of(x >= y);
+  if ((op == "/" || op == "//" || op == "%") && y == 0) {
+    error(codes::arithmetic, site.span, fmt::format("division by zero: {} {} 0", print(a), op));
+    return {};
+  }
+  const auto overflow = [&] {
+    error(codes::arithmetic, site.span, fmt::format("{} {} {} overflows 64 bits", print(a), op, print(b)));
+    return Value{};
+  };
+  if (integers && op != "/" && !(op == "^" && b.integer < 0)) {
+    const int64_t i = a.integer, j = b.integer;
+    int64_t r = 0;
+    bool fits = true;
+    if (op == "+") fits = !__builtin_add_overflow(i, j, &r);
+    if (op == "-") fits = !__builtin_sub_overflow(i, j, &r);
+    if (op == "*") fits = !__builtin_mul_overflow(i, j, &r);
+    if (op == "^") fits = integer_power(i, j, r);
+    if (op == "//" || op == "%") {
+      if (i == INT64_MIN && j == -1) return overflow();
+      // Rounds down, and the remainder has the divisor's sign, as in Python.
+      int64_t q = i / j, m = i % j;
+      if (m != 0 && (m < 0) != (j < 0)) {
+        --q;
+        m += j;
+      }
+      r = op == "//" ? q : m;
+    }
+    return fits ? Value::of(r) : overflow();
+  }
+  double r = 0;
+  if (op == "+") r = x + y;
+  if (op == "-") r = x - y;
+  if (op == "*") r = x * y;
+  if (op == "/") r = x / y;
+  if (op == "//") r = std::floor(x / y);
+  if (op == "%") r = x - y * std::floor(x / y);
+  if (op == "^") r = std::pow(x, y);
+  if (std::isfinite(r)) return Value::of(r);
+  error(codes::arithmetic, site.span, fmt::format("{} {} {} is not a finite number", print(a), op, print(b)));
+  return {};
+}
+
+Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, const Expr& site) {
+  if (!a.is_tensor() && !b.is_tensor()) return static_binary(op, a, b, site);
+  if (op == "@") return matmul(a, b, site);
+  const TensorOperator* known = nullptr;
+  for (const TensorOperator& t : kTensorOperators)
+    if (op == t.text) known = &t;
+  const std::string shown = fmt::format("`{}`", op);
+  if (!known) {
+    Diagnostic& d = error(codes::wrong_kind, site.span, fmt::format("{} does not apply to {} and {}", shown, describe(a), describe(b)),
+                          op == ".." ? "the ends of a range must be known when compiling" : "");
+    if (op == "//") d.helps.push_back("write `floor(a / b)`");
+    return {};
+  }
+  // Static booleans beside boolean tensors decide at once.
+  if (op == "and" || op == "or") {
+    const Value& fixed = a.is_tensor() ? b : a;
+    if (fixed.is(ValueKind::boolean)) return fixed.boolean == (op == "or") ? fixed : a.is_tensor() ? a : b;
+  }
+  if (op == "^" && a.is_tensor() && b.is_static_number()) {
+    if (b.as_number() == 1) return a;
+    if (b.as_number() == 2) return emit("mul", {a.tensor, a.tensor}, {}, site.span, shown);
+  }
+  std::vector<Value> values{a, b};
+  std::vector<Op*> operands;
+  if (!unify(values, operands, site.span, shown)) return {};
+  if (operands[0]->type.dtype == DType::boolean && is_comparison(op)) {
+    // Truth values compare as numbers do.
+    for (Op*& o : operands) o = cast(o, DType::i32, site.span);
+    if (!operands[0] || !operands[1]) return {};
+  }
+  const Type &x = operands[0]->type, &y = operands[1]->type;
+  Shape joined;
+  if (broadcast_shapes(x.shape, y.shape, joined)) return emit(known->op, std::move(operands), {}, site.span, shown);
+  Diagnostic& d = error(codes::shapes, site.span, fmt::format("these shapes do not {}: {} and {}", known->verb, user_type(x), user_type(y)),
+                        difference(x.shape, y.shape));
+  for (size_t i = 0; i < 2 && site.operands.size() == 2; ++i) {
+    const Expr& operand = *site.operands[i];
+    if (operand.kind != ExprKind::name || (program_.in_prelude(operand.span) && d.span != site.span)) continue;
+    if (const Binding* bound = find(operand.text); bound && bound->span.valid() && bound->span.file == d.span.file && !(bound->span == d.span))
+      d.related.push_back({bound->span, fmt::format("{}, from here", user_type(values[i].is_tensor() ? values[i].tensor->type : x))});
+  }
+  if (x.rank() == 3 && y.rank() == 3 && x.shape[0] != y.shape[0])
+    d.helps.push_back("a 1 x 1 convolution brings one to the other's channels: `conv2d(x, channels, kernel=1)`");
+  return {};
+}
+
+// NumPy's matmul on the shapes of one example, as an einsum in which `n` is the batch.
+Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
+  for (const Value* v : {&a, &b}) {
+    if (v->is_tensor() && v->tensor->type.dtype == DType::f32 && v->tensor->type.rank() > 0) continue;
+    error(codes::wrong_kind, site.span, fmt::format("`@` multiplies f32 tensors with at least one axis, not {}", describe(*v)));
+    return {};
+  }
+  struct Side {
+    Op* op;
+    std::string letters;
+  };
+  Side x{a.tensor, {}}, y{b.tensor, {}};
+  Shape xs = x.op->type.shape, ys = y.op->type.shape;
+  const size_t xr = xs.size(), yr = ys.size();
+  const int64_t left = xs[xr - 1], right = yr == 1 ? ys[0] : ys[yr - 2];
+  if (left != right) {
+    error(codes::shapes, site.span, fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type), user_type(y.op->type)),
+          fmt::format("the inner extents {} and {} differ", left, right))
+        .helps.push_back("`a @ b` sums over the last axis of a and the last but one of b (the only one of a vector)");
+    return {};
+  }
+  // Axes in front of the matrices pair off from the right; an axis of extent 1 is repeated, so its letter is left out.
+  const size_t stack = std::max(xr > 2 ? xr - 2 : 0, yr > 2 ? yr - 2 : 0);
+  std::string shared;
+  static const std::string kStack = "abcdefgh";
+  for (Side* s : {&x, &y}) {
+    Shape& shape = s == &x ? xs : ys;
+    const Shape& other = s == &x ? ys : xs;
+    const size_t own = shape.size() > 2 ? shape.size() - 2 : 0;
+    const size_t others = other.size() > 2 ? other.size() - 2 : 0;
+    Shape kept;
+    for (size_t i = 0; i < own; ++i) {
+      const size_t place = stack - own + i;
+      const int64_t facing = place >= stack - others ? other[place - (stack - others)] : 1;
+      if (shape[i] != facing && shape[i] != 1 && facing != 1) {
+        error(codes::shapes, site.span, fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type), user_type(y.op->type)),
+              fmt::format("the stacks {} and {} differ", shape[i], facing));
+        return {};
+      }
+      if (shape[i] == 1 && facing != 1) continue;
+      s->letters += kStack[place];
+      kept.push_back(shape[i]);
+    }
+    for (size_t i = own; i < shape.size(); ++i) kept.push_back(shape[i]);
+    if (kept != shape) {
+      const Value v = emit("reshape", {s->op}, {{"shape", kept}}, site.span, "`@`");
+      if (v.poisoned()) return v;
+      s->op = v.tensor;
+      shape = kept;
+    }
+  }
+  for (size_t i = 0; i < stack; ++i)
+    if (x.letters.find(kStack[i]) != std::string::npos || y.letters.find(kStack[i]) != std::string::npos) shared += kStack[i];
+  // The free axis of a weight is `o`, of what it multiplies `i`: "nk,ok->no".
+  const char row = x.op->type.batched && yr > 1 ? 'i' : 'o', column = row == 'i' ? 'o' : 'j';
+  const auto add_letters = [](Side& s, size_t rank, char first, char second) {
+    // A transposed matrix is read in its own order instead.
+    if (s.op->is("transpose") && s.op->type.rank() == 2 && s.letters.empty() && rank == 2) {
+      s.op = s.op->operands[0];
+      std::swap(first, second);
+    }
+    s.letters += rank == 1 ? std::string(1, first) : std::string{first, second};
+  };
+  std::string result = shared;
+  if (xr > 1) result += row;
+  if (yr > 1) result += column;
+  add_letters(x, xr, xr == 1 ? 'k' : row, 'k');
+  add_letters(y, yr, 'k', column);
+  if (y.op->type.batched && !x.op->type.batched) std::swap(x, y);
+  const auto with_batch = [](const Side& s) { return (s.op->type.batched ? "n" : "") + s.letters; };
+  const std::string spec = fmt::format("{},{}->{}{}", with_batch(x), with_batch(y), x.op->type.batched ? "n" : "", result);
+  return emit("einsum", {x.op, y.op}, {{"spec", spec}}, site.span, "`@`");
+}
+
+Value Evaluator::select(const Value& c, const Value& a, const Value& b, Span span) {
+  if (c.poisoned() || a.poisoned() || b.poisoned()) return {};
+  if (c.is(ValueKind::boolean)) return c.boolean ? a : b;
+  if (!c.is_tensor() || c.tensor->type.dtype != DType::boolean) {
+    error(codes::wrong_kind, span, fmt::format("the condition of `select` must be true or false, not {}", describe(c)))
+        .helps.push_back("as in `select(x > 0, x, 0)`");
+    return {};
+  }
+  std::vector<Value> values{a, b};
+  std::vector<Op*> operands;
+  if (!unify(values, operands, span, "`select`")) return {};
+  return emit("select", {c.tensor, operands[0], operands[1]}, {}, span, "`select`");
+}
+
+}  // namespace gradc::frontend

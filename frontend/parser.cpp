@@ -1,0 +1,571 @@
+// Declarations and statements, and recovery after errors.
+#include "frontend/parser.h"
+
+#include <array>
+
+#include "frontend/error_codes.h"
+#include "frontend/parser_impl.h"
+
+namespace gradc::frontend {
+
+namespace {
+
+struct DeclarationWord {
+  const char* word;
+  std::optional<DefinitionKind> kind;  // empty: set, data, train
+};
+const std::array kDeclarations = {DeclarationWord{"fn", DefinitionKind::fn},
+                                  DeclarationWord{"layer", DefinitionKind::layer},
+                                  DeclarationWord{"init", DefinitionKind::init},
+                                  DeclarationWord{"optimizer", DefinitionKind::optimizer},
+                                  DeclarationWord{"schedule", DefinitionKind::schedule},
+                                  DeclarationWord{"model", DefinitionKind::model},
+                                  DeclarationWord{"set", {}},
+                                  DeclarationWord{"data", {}},
+                                  DeclarationWord{"train", {}}};
+const std::vector<std::string> kExperimentWords = {"loss",     "metric", "penalty", "predict", "optimizer",
+                                                   "schedule", "epochs", "seed",    "freeze"};
+const std::vector<std::string> kStatementWords = {"return", "if", "for", "state", "require"};
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& w : words) text += (text.empty() ? "`" : ", `") + w + "`";
+  return text;
+}
+
+bool is_experiment_word(const std::string& word) {
+  for (const std::string& w : kExperimentWords)
+    if (w == word) return true;
+  return false;
+}
+
+}  // namespace
+
+const char* name(DefinitionKind kind) {
+  static constexpr const char* names[] = {"fn", "layer", "init", "optimizer", "schedule", "model"};
+  return names[static_cast<size_t>(kind)];
+}
+
+Parser::Nesting::Nesting(Parser& p) : parser(p) {
+  if (++p.depth_ <= kMaxNesting) return;
+  --p.depth_;
+  p.error(codes::too_deep, p.current().span, fmt::format("this is nested more than {} levels deep", kMaxNesting));
+  throw Recover{};
+}
+
+const Token& Parser::advance() {
+  const Token& t = tokens_[at_];
+  if (t.kind != TokenKind::end) ++at_;
+  return t;
+}
+
+bool Parser::accept(std::string_view text) {
+  if (!at(text)) return false;
+  advance();
+  return true;
+}
+
+Span Parser::expect(std::string_view text, std::string_view where) {
+  if (!at(text)) fail(fmt::format("`{}` {}", text, where));
+  return advance().span;
+}
+
+const Token& Parser::expect_name(std::string_view what) {
+  if (current().kind != TokenKind::name) fail(what);
+  return advance();
+}
+
+std::string Parser::found() const {
+  const Token& t = current();
+  switch (t.kind) {
+    case TokenKind::end: return "the end of the file";
+    case TokenKind::string: return "a string";
+    case TokenKind::keyword: return fmt::format("the keyword `{}`", t.text);
+    default: return fmt::format("`{}`", t.text.substr(0, 40));
+  }
+}
+
+void Parser::fail(std::string_view expected, std::string_view help) {
+  // Where a line has ended too early, the place to mend is its end, not the next line.
+  const bool line_ended = current().line_start && at_ > 0 && !at_end();
+  const Span here = current().span;
+  const Span span = line_ended ? Span{file_, previous().span.end, previous().span.end} : here;
+  const std::string got = line_ended ? fmt::format("the line ends, and the next begins with {}", found()) : found() + " is here";
+  Diagnostic& d = error(codes::syntax, span, fmt::format("expected {}", expected), got);
+  if (!help.empty()) d.helps.emplace_back(help);
+  throw Recover{};
+}
+
+bool Parser::at_declaration(size_t offset) const {
+  const Token& t = ahead(offset);
+  if (t.kind != TokenKind::name) return false;
+  for (const DeclarationWord& d : kDeclarations) {
+    if (t.text != d.word) continue;
+    if (in_train_ && is_experiment_word(t.text)) return false;
+    const Token& next = ahead(offset + 1);
+    return !next.line_start && (next.kind == TokenKind::name || (t.text == "train" && is(next, "{")));
+  }
+  return false;
+}
+
+void Parser::skip_statement(size_t started_at) {
+  int braces = 0;
+  while (!at_end()) {
+    if (braces == 0 && at_ > started_at && (current().line_start || at(";") || at("}"))) return;
+    if (current().column_one && at_declaration()) return;
+    if (at("{")) ++braces;
+    if (at("}") && --braces < 0) return;  // nothing was consumed: the block's own end
+    advance();
+  }
+}
+
+void Parser::skip_declaration(size_t started_at) {
+  int braces = 0;
+  while (!at_end()) {
+    if (at_ > started_at && current().line_start && at_declaration() && (braces <= 0 || current().column_one)) return;
+    if (at("{")) ++braces;
+    if (at("}")) --braces;
+    advance();
+  }
+}
+
+bool Parser::at_statement_end() const { return at_end() || current().line_start || at(";") || at("}"); }
+
+void Parser::end_statement() {
+  if (accept(";") || at_statement_end()) return;
+  fail("the end of the statement", at("=") ? "a comparison is written `==`" : "");
+}
+
+File Parser::run() {
+  File out;
+  out.file = file_;
+  while (!at_end()) {
+    const size_t started_at = at_;
+    const int depth = depth_;
+    try {
+      declaration(out);
+      if (accept(";") || at_end() || current().line_start) continue;
+      fail("a new line before the next declaration");
+    } catch (const Recover&) {
+      depth_ = depth;
+      grouped_ = no_as_ = in_train_ = false;
+      if (diagnostics_.full()) break;
+      skip_declaration(started_at);
+    }
+  }
+  return out;
+}
+
+void Parser::declaration(File& out) {
+  if (at("}")) {
+    error(codes::syntax, advance().span, "this `}` closes nothing");
+    throw Recover{};
+  }
+  if (current().kind == TokenKind::name) {
+    const Token& word = current();
+    for (const DeclarationWord& d : kDeclarations) {
+      if (word.text != d.word) continue;
+      if (d.kind)
+        out.definitions.push_back(definition(*d.kind));
+      else if (word.text == "set")
+        out.settings.push_back(setting());
+      else if (word.text == "data")
+        out.data.push_back(data());
+      else
+        out.train.push_back(train());
+      return;
+    }
+  }
+  std::vector<std::string> words;
+  for (const DeclarationWord& d : kDeclarations) words.emplace_back(d.word);
+  const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
+  Diagnostic& d = error(codes::unknown_word, current().span, fmt::format("expected a declaration, found {}", found()));
+  if (!near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+  d.helps.push_back("a file holds " + joined(words));
+  throw Recover{};
+}
+
+std::unique_ptr<Definition> Parser::definition(DefinitionKind kind) {
+  auto d = std::make_unique<Definition>();
+  d->kind = kind;
+  const Span begin = advance().span;
+  const Token& t = expect_name(fmt::format("the name of the {}", frontend::name(kind)));
+  d->name = t.text;
+  d->name_span = t.span;
+  if (!at("(")) fail(fmt::format("`(` and the parameters of `{}`", d->name));
+  d->parameters = parameters();
+  if (accept("=")) {
+    Statement s;
+    s.kind = StatementKind::return_;
+    s.value = expression();
+    s.span = s.value->span;
+    d->body.push_back(std::move(s));
+  } else if (at("{")) {
+    d->body = block(false);
+  } else {
+    fail(fmt::format("`= EXPRESSION` or a block `{{ ... }}` as the body of `{}`", d->name));
+  }
+  d->span = join(begin, previous().span);
+  return d;
+}
+
+std::vector<ParameterSyntax> Parser::parameters() {
+  Nesting nesting(*this);
+  advance();
+  Grouping group(*this, true);
+  std::vector<ParameterSyntax> result;
+  while (!at(")")) {
+    ParameterSyntax p;
+    const Token& t = expect_name("a parameter's name");
+    p.name = t.text;
+    p.span = t.span;
+    if (accept(":")) p.type = type();
+    if (accept("=")) p.default_value = expression();
+    result.push_back(std::move(p));
+    if (accept(",") || at(")")) continue;
+    fail("`,` or `)` in the list of parameters");
+  }
+  advance();
+  return result;
+}
+
+TypeSyntax Parser::type() {
+  TypeSyntax result;
+  const Token& t = expect_name("a type, as in `f32[3, 32, 32]`");
+  result.dtype = t.text;
+  result.span = t.span;
+  if (continues("[")) {
+    result.dims = dims();
+    result.span = join(t.span, previous().span);
+  }
+  return result;
+}
+
+SettingSyntax Parser::setting() {
+  SettingSyntax s;
+  const Span begin = advance().span;
+  const Token& t = expect_name("the setting's name");
+  s.name = t.text;
+  s.name_span = t.span;
+  expect("=", "and the setting's default");
+  s.value = expression();
+  s.span = join(begin, previous().span);
+  return s;
+}
+
+DataSyntax Parser::data() {
+  DataSyntax d;
+  const Span begin = advance().span;
+  const Token& t = expect_name("the data's name");
+  d.name = t.text;
+  d.name_span = t.span;
+  expect("=", "and the data's source, as in `data digits = mnist(\"data/mnist\", batch=128)`");
+  d.source = expression();
+  if (d.source->kind != ExprKind::call) {
+    error(codes::syntax, d.source->span, "a data source is written as a call").helps.push_back("as in `mnist(\"data/mnist\", batch=128)`");
+    throw Recover{};
+  }
+  if (at("{") && !current().line_start) {
+    const Span open = advance().span;
+    Grouping group(*this, false);
+    while (!at("}")) {
+      const size_t started_at = at_;
+      const int depth = depth_;
+      try {
+        if (at_end() || (current().column_one && at_declaration())) {
+          error(codes::unclosed, open, "this `{` is never closed");
+          throw Recover{};
+        }
+        if (accept(";")) continue;
+        d.splits.push_back(split());
+        end_statement();
+      } catch (const Recover&) {
+        if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
+        depth_ = depth;
+        skip_statement(started_at);
+      }
+    }
+    advance();
+  }
+  d.span = join(begin, previous().span);
+  return d;
+}
+
+SplitSyntax Parser::split() {
+  SplitSyntax s;
+  if (!at_word("split")) {
+    error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()))
+        .helps.push_back("`data` takes `split NAME = COUNT of PART`");
+    throw Recover{};
+  }
+  const Span begin = advance().span;
+  const Token name = expect_name("the new part's name");
+  s.name = name.text;
+  s.name_span = name.span;
+  expect("=", "and the number of examples, as in `split val = 5000 of train`");
+  s.count = expression();
+  if (!at_word("of")) fail("`of` and the part to take from, as in `split val = 5000 of train`");
+  advance();
+  const Token from = expect_name("the part to take from");
+  s.from = from.text;
+  s.from_span = from.span;
+  s.span = join(begin, from.span);
+  return s;
+}
+
+TrainSyntax Parser::train() {
+  TrainSyntax t;
+  const Span begin = advance().span;
+  if (!at("{")) fail("`{` after `train`");
+  in_train_ = true;
+  t.body = block(true);
+  in_train_ = false;
+  t.span = join(begin, previous().span);
+  return t;
+}
+
+Block Parser::block(bool experiment, Span* span) {
+  Nesting nesting(*this);
+  const Span open = advance().span;
+  Grouping group(*this, false);
+  Block result;
+  while (!at("}")) {
+    if (at_end() || (current().column_one && at_declaration())) {
+      error(codes::unclosed, open, "this `{` is never closed",
+            at_end() ? "the file ends before its `}`" : fmt::format("a new declaration begins before its `}}`"));
+      throw Recover{};
+    }
+    if (accept(";")) continue;
+    const size_t started_at = at_;
+    const int depth = depth_;
+    try {
+      statement(result, experiment);
+    } catch (const Recover&) {
+      // A missing `}` of an inner block is reported once; the outer ones lack theirs only because of it.
+      if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
+      depth_ = depth;
+      grouped_ = no_as_ = false;
+      skip_statement(started_at);
+    }
+  }
+  const Span close = advance().span;
+  if (span) *span = join(open, close);
+  return result;
+}
+
+void Parser::statement(Block& out, bool experiment) {
+  const Token& first = current();
+  const Span begin = first.span;
+  Statement s;
+  bool needs_end = true;
+  if (first.kind == TokenKind::name && is(ahead(1), "=")) {
+    if (experiment && is_experiment_word(first.text)) {
+      error(codes::syntax, ahead(1).span, fmt::format("`{}` is a statement of `train` and takes no `=`", first.text))
+          .helps.push_back(fmt::format("write `{} ...`", first.text));
+      throw Recover{};
+    }
+    s = assignment();
+  } else if (at("return") && !experiment) {
+    s.kind = StatementKind::return_;
+    advance();
+    if (at_statement_end()) fail("a value to return");
+    s.value = expression();
+  } else if (at("state") && !experiment) {
+    s = state_statement();
+  } else if (at("if")) {
+    s = if_statement(experiment);
+    needs_end = false;
+  } else if (at("for")) {
+    s = for_statement(experiment);
+    needs_end = false;
+  } else if (at_word("require")) {
+    s = require_statement();
+  } else if (experiment && first.kind == TokenKind::name && is_experiment_word(first.text)) {
+    s = experiment_statement();
+  } else {
+    unknown_statement(experiment);
+  }
+  s.span = join(begin, previous().span);
+  // The statement is kept even when rubbish follows it, so that names it binds are known further down.
+  out.push_back(std::move(s));
+  if (!needs_end) {
+    accept(";");
+    if (!at_statement_end() && !is(previous(), ";")) fail("a new line after `}`");
+    return;
+  }
+  end_statement();
+}
+
+void Parser::unknown_statement(bool experiment) {
+  const std::vector<std::string>& words = experiment ? kExperimentWords : kStatementWords;
+  const Token& t = current();
+  if (at("return") || at("state")) {
+    error(codes::unknown_word, t.span, fmt::format("`{}` belongs in a definition, not in `train`", t.text));
+    throw Recover{};
+  }
+  const bool call_like = t.kind == TokenKind::name && !ahead(1).line_start && (is(ahead(1), "(") || is(ahead(1), "|>"));
+  if (call_like) {
+    error(codes::unknown_word, t.span, "the value of this expression goes nowhere")
+        .helps.push_back(experiment ? "give it a name: `NAME = ...`" : "give it a name, `NAME = ...`, or write `return ...`");
+    throw Recover{};
+  }
+  const std::string near = t.kind == TokenKind::name || t.kind == TokenKind::keyword ? nearest_name(t.text, words) : "";
+  Diagnostic& d = error(codes::unknown_word, t.span,
+                        experiment ? fmt::format("{} is no statement of `train`", found()) : fmt::format("{} begins no statement", found()));
+  if (!near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+  d.helps.push_back(fmt::format("{} `NAME = VALUE`, {}", experiment ? "`train` takes" : "a statement is", joined(words)));
+  throw Recover{};
+}
+
+Statement Parser::assignment() {
+  Statement s;
+  s.name_span = current().span;
+  s.name = advance().text;
+  advance();
+  if (!at("param")) {
+    s.value = expression();
+    return s;
+  }
+  s.kind = StatementKind::parameter;
+  advance();
+  if (!at("[")) fail("`[` and the parameter's shape, as in `param[out, in] ~ he_normal`");
+  s.dims = dims();
+  s.has_dims = true;
+  if (!at("~")) fail("`~` and an initialiser, as in `param[out, in] ~ he_normal`");
+  advance();
+  s.value = expression();
+  return s;
+}
+
+Statement Parser::state_statement() {
+  Statement s;
+  s.kind = StatementKind::state;
+  advance();
+  const auto shape = [&] {
+    s.dims = dims();
+    s.has_dims = true;
+  };
+  if (at("[")) shape();
+  const Token& t = expect_name("the state's name");
+  s.name = t.text;
+  s.name_span = t.span;
+  if (at("[") && !s.has_dims) shape();
+  expect("=", "and the state's first value, as in `state mean[c] = 0`");
+  s.value = expression();
+  return s;
+}
+
+Statement Parser::if_statement(bool experiment) {
+  Nesting nesting(*this);
+  Statement s;
+  s.kind = StatementKind::if_;
+  const Span begin = advance().span;
+  s.value = expression();
+  if (!at("{")) fail("`{` after the condition");
+  s.body = block(experiment, &s.body_span);
+  if (at("else")) {
+    advance();
+    if (at("if")) {
+      s.other.push_back(if_statement(experiment));
+    } else {
+      if (!at("{")) fail("`{` after `else`");
+      s.other = block(experiment);
+    }
+  }
+  s.span = join(begin, previous().span);
+  return s;
+}
+
+Statement Parser::for_statement(bool experiment) {
+  Statement s;
+  s.kind = StatementKind::for_;
+  advance();
+  const Token& t = expect_name("the loop variable's name");
+  s.name = t.text;
+  s.name_span = t.span;
+  expect("in", "and a range, as in `for i in 0..3 { ... }`");
+  no_as_ = true;
+  s.value = expression();
+  no_as_ = false;
+  if (at("as")) {
+    advance();
+    const Token& label = expect_name("the loop's name");
+    s.label = label.text;
+    s.label_span = label.span;
+  }
+  if (!at("{")) fail("`{` and the loop's body");
+  s.body = block(experiment, &s.body_span);
+  return s;
+}
+
+Statement Parser::require_statement() {
+  Statement s;
+  s.kind = StatementKind::require;
+  advance();
+  s.value = expression();
+  if (!accept(",") || current().kind != TokenKind::string) fail("`, \"message\"` after the condition of `require`");
+  s.message = advance().text;
+  return s;
+}
+
+std::vector<Pattern> Parser::patterns() {
+  std::vector<Pattern> result;
+  do {
+    if (current().kind != TokenKind::string) fail("a pattern in quotes, as in \"*.bias\"");
+    result.push_back({current().text, current().span});
+    advance();
+  } while (accept(","));
+  return result;
+}
+
+Statement Parser::experiment_statement() {
+  Statement s;
+  s.kind = StatementKind::experiment;
+  s.word_span = current().span;
+  s.word = advance().text;
+  if (at_statement_end()) fail(fmt::format("something behind `{}`", s.word));
+  if (s.word == "freeze") {
+    s.on = patterns();
+    return s;
+  }
+  if ((s.word == "loss" || s.word == "metric") && current().kind == TokenKind::name && is(ahead(1), "=")) {
+    s.name_span = current().span;
+    s.name = advance().text;
+    advance();
+  }
+  s.value = expression();
+  if (s.word == "loss" && at_word("weight")) {
+    advance();
+    s.weight = expression();
+  }
+  if (s.word == "schedule") {
+    s.chain.push_back(std::move(s.value));
+    while (at_word("then")) {
+      advance();
+      s.chain.push_back(expression());
+    }
+  }
+  if (s.word == "optimizer" || s.word == "penalty") {
+    while ((at_word("on") || (at_word("no_decay") && s.word == "optimizer"))) {
+      const Token word = advance();
+      std::vector<Pattern>& list = word.text == "on" ? s.on : s.no_decay;
+      if (!list.empty()) {
+        error(codes::syntax, word.span, fmt::format("`{}` stands twice here", word.text))
+            .helps.push_back("put the patterns into one list, with commas");
+        throw Recover{};
+      }
+      for (Pattern& p : patterns()) list.push_back(std::move(p));
+    }
+  }
+  return s;
+}
+
+File parse(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics) {
+  return Parser(sources, file, diagnostics).run();
+}
+
+ExprPtr parse_expression(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics) {
+  return Parser(sources, file, diagnostics).run_expression();
+}
+
+}  // namespace gradc::frontend

@@ -1,0 +1,17 @@
+// Tokens to the syntax tree by recursive descent, with precedence climbing for expressions; knows nothing of meaning. After an error it
+// goes on at the next statement, so that one run reports several.
+#pragma once
+#include "frontend/lexer.h"
+#include "frontend/syntax.h"
+
+namespace gradc::frontend {
+
+inline constexpr int kMaxNesting = 200;  // of blocks, brackets and operands, and the height of one expression
+
+// What could be read of the file; only to be used further when diagnostics has no errors.
+File parse(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
+
+// One expression in a text of its own (the value of --set), with nothing behind it; null after an error.
+ExprPtr parse_expression(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
+
+}  // namespace gradc::frontend

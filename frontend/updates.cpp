@@ -1,0 +1,166 @@
+// @update.P for every trained parameter: the schedule's rate, coupled weight decay, and the optimizer's body.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "frontend/error_codes.h"
+#include "frontend/experiment.h"
+
+namespace gradc::frontend {
+
+namespace {
+
+class Updates {
+ public:
+  Updates(Evaluator& e, const Experiment& x) : e_(e), x_(x) {}
+
+  bool run() {
+    const size_t errors = e_.diagnostics().count();
+    // Symbols are copied: slots are added to the module on the way.
+    const std::vector<Symbol> symbols = e_.module().symbols;
+    for (const Symbol& s : symbols) {
+      const auto it = x_.governed.find(s.name);
+      if (it == x_.governed.end()) continue;
+      update(s, *it->second);
+      if (e_.diagnostics().count() != errors) return false;  // the next parameter would say the same
+    }
+    return true;
+  }
+
+ private:
+  struct Clock {
+    Value step, epoch, total;
+  };
+
+  // An argument of a partially bound definition, or its parameter's default; none when there is neither.
+  Value argument(const DefinitionValue& d, const std::string& name) {
+    for (const BoundArgument& a : d.arguments)
+      if (a.name == name) return a.value;
+    for (const ParameterSyntax& p : d.definition->parameters)
+      if (p.name == name && p.default_value) return e_.evaluate(*p.default_value);
+    return Value::none();
+  }
+
+  static bool has_parameter(const Definition& d, const std::string& name) {
+    return std::any_of(d.parameters.begin(), d.parameters.end(), [&](const ParameterSyntax& p) { return p.name == name; });
+  }
+
+  Op* arithmetic(const char* op, const Value& a, const Value& b, Span span) {
+    Op *x = e_.lift(a, DType::f64, span), *y = e_.lift(b, DType::f64, span);
+    return x && y ? e_.emit(op, {x, y}, {}, span).tensor : nullptr;
+  }
+
+  Value phase(size_t index, const Value& lr, const Clock& clock) {
+    const Experiment::Phase& p = x_.schedule[index];
+    const bool last = index + 1 == x_.schedule.size();
+    Clock own = clock;
+    double steps = 0;
+    if (!last) {
+      const Value length = argument(*p.value, "steps");
+      if (!length.is_static_number() || length.as_number() <= 0) {
+        e_.error(codes::bad_schedule, p.span, fmt::format("`{}` cannot stand before `then`: its length is not known", p.value->name))
+            .helps.push_back("a schedule before `then` has a parameter `steps`, as in `warmup(500) then cosine`");
+        return {};
+      }
+      steps = length.as_number();
+      own.total = Value::of(steps);
+    }
+    const Value rate = e_.call_given(*p.value, {{"lr", lr}, {"step", own.step}, {"epoch", own.epoch}, {"total", own.total}}, p.span);
+    if (rate.poisoned()) return rate;
+    const bool scalar = rate.is_tensor() && rate.tensor->type.dtype == DType::f64 && rate.tensor->type.shape.empty() && !rate.tensor->type.batched;
+    if (!rate.is_static_number() && !scalar) {
+      e_.error(codes::bad_schedule, p.span, fmt::format("a schedule gives one number, not {}", describe(rate)));
+      return {};
+    }
+    if (last) return rate;
+    Clock rest = clock;
+    rest.step = Value::of(arithmetic("sub", clock.step, Value::of(steps), p.span));
+    rest.total = Value::of(arithmetic("sub", clock.total, Value::of(steps), p.span));
+    const Value after = phase(index + 1, lr, rest);
+    if (after.poisoned()) return after;
+    Op* before = arithmetic("lt", clock.step, Value::of(steps), p.span);
+    return e_.select(Value::of(before), Value::of(e_.lift(rate, DType::f64, p.span)), Value::of(e_.lift(after, DType::f64, p.span)), p.span);
+  }
+
+  void update(const Symbol& symbol, const Experiment::Optimizer& optimizer) {
+    const DefinitionValue& d = *optimizer.value;
+    const Span span = optimizer.statement->value->span;
+    Function& f = e_.module().add_function("update." + symbol.name);
+    Evaluator::Target target;
+    target.function = &f;
+    Evaluator::Redirect redirect(e_, target);
+    Evaluator::TopFrame top(e_);
+    e_.parameter = symbol.name;
+    struct Reset {
+      std::string& text;
+      ~Reset() { text.clear(); }
+    } reset{e_.parameter};
+
+    Op* g = f.add_input("g", symbol.type, e_.location(span));
+    const Type scalar{DType::f64, false, {}};
+    Clock clock{Value::of(f.add_input("step", scalar)), Value::of(f.add_input("epoch", scalar)), Value::of(f.add_input("total", scalar))};
+    Op* factor = f.add_input("lr_factor", scalar);
+    Op* w = f.read(symbol);
+
+    const Value base = argument(d, "lr");
+    if (!base.is_static_number()) {
+      if (!base.poisoned()) e_.error(codes::wrong_kind, span, fmt::format("`lr` must be a number known when compiling, not {}", describe(base)));
+      return;
+    }
+    const Value scheduled = x_.schedule.empty() ? base : phase(0, base, clock);
+    if (scheduled.poisoned()) return;
+    Op* lr = arithmetic("mul", scheduled, Value::of(factor), span);
+
+    std::map<std::string, Value> given = {{"w", Value::of(w)}, {"t", Value::of(arithmetic("add", clock.step, Value::of(1.0), span))},
+                                          {"step", clock.step}, {"epoch", clock.epoch}, {"total", clock.total}, {"lr", Value::of(lr)}};
+    const bool decays = !optimizer.no_decay.count(symbol.name);
+    if (has_parameter(*d.definition, "weight_decay")) {
+      if (!decays) given["weight_decay"] = Value::of(0.0);
+    } else if (const Value decay = argument(d, "weight_decay"); !decay.is(ValueKind::none)) {
+      // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of their own see to it themselves.)
+      double rate = 0;
+      if (!e_.to_number(decay, span, "`weight_decay`", rate)) return;
+      if (rate < 0) {
+        e_.error(codes::bad_value, span, fmt::format("`weight_decay` must not be negative, but is {}", rate));
+        return;
+      }
+      if (decays && rate != 0) {
+        Op* pull = e_.emit("mul", {w, e_.lift(Value::of(rate), DType::f32, span)}, {}, span).tensor;
+        g = e_.emit("add", {g, pull}, {}, span).tensor;
+      }
+    }
+    given["g"] = Value::of(g);
+
+    Evaluator::Frame finished;
+    const size_t errors = e_.diagnostics().count();
+    e_.call_given(d, given, span, &finished);
+    if (e_.diagnostics().count() != errors || finished.scopes.empty()) return;
+    const Value& result = finished.scopes[0].at("w").value;
+    if (result.is_tensor() && result.tensor == w) {
+      e_.error(codes::no_value, span, fmt::format("the optimizer `{}` never assigns `w`", d.name));
+      return;
+    }
+    Op* next = e_.lift(result, DType::f32, span);
+    next = e_.cast(next, DType::f32, span);
+    if (!next) return;
+    if (next->type != symbol.type) {
+      e_.error(codes::shapes, span, fmt::format("the optimizer `{}` makes `w` {} of {}", d.name, user_type(next->type), user_type(symbol.type)));
+      return;
+    }
+    f.updates.push_back({symbol.name, next, e_.location(span)});
+    for (const Symbol& s : e_.module().symbols)
+      if (const auto it = target.states.find(s.name); it != target.states.end()) f.updates.push_back({s.name, it->second, e_.location(span)});
+    f.outputs.push_back({"lr", lr});
+    f.remove_dead();
+    f.renumber();
+  }
+
+  Evaluator& e_;
+  const Experiment& x_;
+};
+
+}  // namespace
+
+bool emit_updates(Evaluator& e, const Experiment& experiment) { return Updates(e, experiment).run(); }
+
+}  // namespace gradc::frontend

@@ -1,0 +1,140 @@
+// Values: construction, printing, equality.
+#include "frontend/value.h"
+
+#include <fmt/format.h>
+
+#include "frontend/builtins.h"
+#include "ir/op_def.h"
+
+namespace gradc::frontend {
+
+Value Value::of(bool b) {
+  Value v;
+  v.kind = ValueKind::boolean;
+  v.boolean = b;
+  return v;
+}
+Value Value::of(int64_t i) {
+  Value v;
+  v.kind = ValueKind::integer;
+  v.integer = i;
+  return v;
+}
+Value Value::of(double d) {
+  Value v;
+  v.kind = ValueKind::number;
+  v.number = d;
+  return v;
+}
+Value Value::of(std::string s) {
+  Value v;
+  v.kind = ValueKind::string;
+  v.text = std::move(s);
+  return v;
+}
+Value Value::of(List l) {
+  Value v;
+  v.kind = ValueKind::list;
+  v.list = std::make_shared<const List>(std::move(l));
+  return v;
+}
+Value Value::of(Op* op) {
+  Value v;
+  v.kind = op ? ValueKind::tensor : ValueKind::poison;
+  v.tensor = op;
+  return v;
+}
+Value Value::of(DefinitionValue d) {
+  Value v;
+  v.kind = ValueKind::definition;
+  v.definition = std::make_shared<const DefinitionValue>(std::move(d));
+  return v;
+}
+Value Value::of_shape(const Shape& s) {
+  List l;
+  for (int64_t extent : s) l.push_back(of(extent));
+  return of(std::move(l));
+}
+Value Value::none() {
+  Value v;
+  v.kind = ValueKind::none;
+  return v;
+}
+
+std::string print(const Value& v) {
+  constexpr size_t kShown = 12;  // a long list is cut, as it stands in messages
+  switch (v.kind) {
+    case ValueKind::poison: return "?";
+    case ValueKind::none: return "nothing";
+    case ValueKind::boolean: return v.boolean ? "true" : "false";
+    case ValueKind::integer: return fmt::format("{}", v.integer);
+    case ValueKind::number: return fmt::format("{}", v.number);
+    case ValueKind::string: return "\"" + v.text + "\"";
+    case ValueKind::range: return fmt::format("{}..{}", v.integer, v.end);
+    case ValueKind::tensor: return user_type(v.tensor->type);
+    case ValueKind::data: return v.text;
+    case ValueKind::list: {
+      std::string out = "[";
+      for (size_t i = 0; i < v.list->size() && i < kShown; ++i) out += (i ? ", " : "") + print((*v.list)[i]);
+      if (v.list->size() > kShown) out += fmt::format(", ... ({} in all)", v.list->size());
+      return out + "]";
+    }
+    case ValueKind::definition: {
+      std::string out = v.definition->name;
+      if (v.definition->arguments.empty()) return out;
+      out += "(";
+      for (size_t i = 0; i < v.definition->arguments.size(); ++i) {
+        const BoundArgument& a = v.definition->arguments[i];
+        out += (i ? ", " : "") + (a.name.empty() ? "" : a.name + "=") + print(a.value);
+      }
+      return out + ")";
+    }
+  }
+  return "";
+}
+
+std::string describe(const Value& v) {
+  switch (v.kind) {
+    case ValueKind::poison:
+    case ValueKind::none: return "nothing";
+    case ValueKind::boolean: return "the boolean " + print(v);
+    case ValueKind::integer: return "the integer " + print(v);
+    case ValueKind::number: return "the number " + print(v);
+    case ValueKind::string: return "the string " + print(v);
+    case ValueKind::list: return "the list " + print(v);
+    case ValueKind::range: return "the range " + print(v);
+    case ValueKind::tensor: return "a tensor " + print(v);
+    case ValueKind::data: return fmt::format("the data `{}`", v.text);
+    case ValueKind::definition:
+      return fmt::format("the {} `{}`", v.definition->definition ? name(v.definition->definition->kind) : "function", print(v));
+  }
+  return "";
+}
+
+std::string user_type(const Type& t) {
+  return fmt::format("{}[{}]", name(t.dtype), fmt::join(t.shape, ", "));
+}
+
+bool equal(const Value& a, const Value& b) {
+  if (a.is_static_number() && b.is_static_number()) {
+    if (a.kind == ValueKind::integer && b.kind == ValueKind::integer) return a.integer == b.integer;
+    return a.as_number() == b.as_number();
+  }
+  if (a.kind != b.kind) return false;
+  switch (a.kind) {
+    case ValueKind::boolean: return a.boolean == b.boolean;
+    case ValueKind::string:
+    case ValueKind::data: return a.text == b.text;
+    case ValueKind::range: return a.integer == b.integer && a.end == b.end;
+    case ValueKind::tensor: return a.tensor == b.tensor;
+    case ValueKind::definition: return print(a) == print(b);
+    case ValueKind::list:
+      if (a.list->size() != b.list->size()) return false;
+      for (size_t i = 0; i < a.list->size(); ++i)
+        if (!equal((*a.list)[i], (*b.list)[i])) return false;
+      return true;
+    default: return true;
+  }
+}
+
+}  // namespace gradc::frontend

@@ -1,0 +1,228 @@
+// Loop IR as text, in the grammar of docs/loop_ir.md; parse.cpp reads it back. Prints whatever it is given, sound or not.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "ir/loop/type_rules.h"
+
+namespace gradc::loop {
+namespace {
+
+std::string quoted(std::string_view s) {
+  std::string out = "\"";
+  for (const char c : s) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+std::string number_text(Scalar s, double v) {
+  if (std::isnan(v)) return "nan";
+  if (std::isinf(v)) return v < 0 ? "-inf" : "inf";
+  return s == Scalar::f32 ? fmt::format("{}", static_cast<float>(v)) : fmt::format("{}", v);
+}
+
+std::string_view access_name(Access a) {
+  switch (a) {
+    case Access::read: return "read";
+    case Access::write: return "write";
+    case Access::read_write: return "read_write";
+  }
+  return "?";
+}
+
+std::string_view space_name(Space s) {
+  switch (s) {
+    case Space::arena: return "arena";
+    case Space::parameter: return "parameter";
+    case Space::input: return "input";
+    case Space::output: return "output";
+    case Space::scalars: return "scalars";
+  }
+  return "?";
+}
+
+class Printer {
+ public:
+  explicit Printer(bool locations) : locations_(locations) {}
+
+  void program(const Program& p) {
+    line(fmt::format("program {} panel {} vector {} arena {} {{", quoted(p.name), p.panel, p.vector_width, p.arena_bytes));
+    ++depth_;
+    for (size_t i = 0; i < p.allocations.size(); ++i) {
+      const Allocation& a = p.allocations[i];
+      line(fmt::format("allocation {} {} {} {} {} {}", i, quoted(a.name), name(a.scalar), a.elements, space_name(a.space), a.offset));
+    }
+    if (p.guard >= 0) line(fmt::format("guard {}", p.guard));
+    for (const Kernel& k : p.kernels) {
+      out_ += '\n';
+      kernel(k);
+    }
+    if (!p.calls.empty()) out_ += '\n';
+    for (const Call& c : p.calls) call(p, c);
+    --depth_;
+    line("}");
+  }
+
+  void kernel(const Kernel& k) {
+    std::string buffers;
+    for (const Buffer& b : k.buffers) {
+      buffers += fmt::format("{}{} {}: {} align {}", buffers.empty() ? "" : ", ", access_name(b->access), b->name, name(b->scalar),
+                             b->alignment);
+    }
+    std::string head = fmt::format("kernel {} ({})", quoted(k.name), buffers);
+    if (!k.summary.empty()) head += " " + quoted(k.summary);
+    if (locations_)
+      for (const Location& l : k.locations) head += place(l);
+    line(head + " {");
+    body(k.body);
+    line("}");
+  }
+
+  std::string text() { return std::move(out_); }
+
+ private:
+  void line(const std::string& s) {
+    out_.append(2 * static_cast<size_t>(depth_), ' ');
+    out_ += s;
+    out_ += '\n';
+  }
+
+  void call(const Program& p, const Call& c) {
+    const Partition& part = c.partition;
+    std::string s = fmt::format("call {} ({}) over {} unit {}", c.kernel, fmt::join(c.buffers, ", "),
+                                part.kind == Partition::Extent::panels ? "panels" : std::to_string(part.extent), part.unit);
+    if (c.barrier_before) s += " barrier";
+    if (c.guard_before) s += " guard";
+    if (c.kernel >= 0 && static_cast<size_t>(c.kernel) < p.kernels.size()) {
+      const Kernel& k = p.kernels[static_cast<size_t>(c.kernel)];
+      std::string note;
+      for (const char ch : k.name) note += ch == '\n' ? ' ' : ch;
+      s += "  # " + note;
+    }
+    line(s);
+  }
+
+  static std::string place(const Location& l) {
+    if (!l.valid()) return {};
+    return fmt::format(" at {}:{}:{}", quoted(l.file ? *l.file : std::string()), l.line, l.column);
+  }
+
+  void body(const std::vector<Stmt>& statements) {
+    ++depth_;
+    for (const Stmt& s : statements) statement(*s);
+    --depth_;
+  }
+
+  void statement(const StmtData& s) {
+    const std::string at = locations_ ? place(s.location) : "";
+    const auto where = [&] { return fmt::format("{}[{}]", s.buffer ? s.buffer->name : "?", expr(s.index)); };
+    const std::string variable = s.variable ? s.variable->name : "?";
+    switch (s.kind) {
+      case StmtKind::block:
+        line("block" + at + " {");
+        body(s.body);
+        line("}");
+        break;
+      case StmtKind::for_loop:
+        line(fmt::format("for {} = {} to {} step {}{}{} {{", variable, expr(s.begin), expr(s.end), s.step, s.unroll ? " unroll" : "", at));
+        body(s.body);
+        line("}");
+        break;
+      case StmtKind::let: line(fmt::format("let {} = {}{}", variable, expr(s.value), at)); break;
+      case StmtKind::declare: line(fmt::format("var {} = {}{}", variable, expr(s.value), at)); break;
+      case StmtKind::assign: line(fmt::format("{} = {}{}", variable, expr(s.value), at)); break;
+      case StmtKind::store:
+        line(fmt::format("{} = {}{}{}", where(), expr(s.value), s.mask ? " if " + expr(s.mask) : "", at));
+        break;
+      case StmtKind::if_then:
+        line(fmt::format("if {}{} {{", expr(s.condition), at));
+        body(s.body);
+        if (!s.other.empty()) {
+          line("} else {");
+          body(s.other);
+        }
+        line("}");
+        break;
+      case StmtKind::prefetch: line(fmt::format("prefetch {}{}", where(), at)); break;
+    }
+  }
+
+  std::string arguments(const ExprData& e) {
+    std::string s;
+    for (const Expr& a : e.args) s += (s.empty() ? "" : ", ") + expr(a);
+    return s;
+  }
+
+  // An operand of an infix operator: infix expressions within it stand in parentheses, so that no precedence is to be known.
+  std::string operand(const Expr& e) {
+    const bool infix = e && (e->kind == ExprKind::compare || (e->kind == ExprKind::binary && e->binary != BinaryOp::min &&
+                                                              e->binary != BinaryOp::max && e->binary != BinaryOp::pow));
+    return infix ? "(" + expr(e) + ")" : expr(e);
+  }
+
+  std::string constant(const ExprData& e) {
+    if (e.type.is_float()) return fmt::format("{}:{}", number_text(e.type.scalar, e.number), to_string(e.type));
+    if (e.type.scalar == Scalar::i1) return (e.integer ? "true" : "false") + (e.type.lanes == 1 ? "" : ":" + to_string(e.type));
+    const std::string s = std::to_string(e.integer);
+    return e.type == Type{Scalar::i64, 1} ? s : s + ":" + to_string(e.type);
+  }
+
+  std::string expr(const Expr& p) {
+    if (!p) return "?";
+    const ExprData& e = *p;
+    switch (e.kind) {
+      case ExprKind::constant: return constant(e);
+      case ExprKind::variable: return e.variable ? e.variable->name : "?";
+      case ExprKind::load: {
+        if (e.args.empty()) return "?";
+        std::string s = fmt::format("{}[{}", e.buffer ? e.buffer->name : "?", expr(e.args[0]));
+        if (e.args[0] && e.args[0]->type.lanes == 1 && e.type.lanes != 1) s += fmt::format("; {}", e.type.lanes);
+        if (e.args.size() > 1) s += " if " + expr(e.args[1]);
+        return s + "]";
+      }
+      case ExprKind::broadcast: return fmt::format("broadcast({}, {})", arguments(e), e.type.lanes);
+      case ExprKind::ramp: return fmt::format("ramp({}, {}, {})", arguments(e), static_cast<int64_t>(e.number), e.type.lanes);
+      case ExprKind::unary: return fmt::format("{}({})", name(e.unary), arguments(e));
+      case ExprKind::binary:
+        if (e.args.size() != 2 || e.binary == BinaryOp::min || e.binary == BinaryOp::max || e.binary == BinaryOp::pow)
+          return fmt::format("{}({})", name(e.binary), arguments(e));
+        return fmt::format("{} {} {}", operand(e.args[0]), name(e.binary), operand(e.args[1]));
+      case ExprKind::compare:
+        if (e.args.size() != 2) return fmt::format("{}({})", name(e.compare), arguments(e));
+        return fmt::format("{} {} {}", operand(e.args[0]), name(e.compare), operand(e.args[1]));
+      case ExprKind::select: return fmt::format("select({})", arguments(e));
+      case ExprKind::fma: return fmt::format("fma({})", arguments(e));
+      case ExprKind::cast: return fmt::format("{}({})", name(e.type.scalar), arguments(e));
+      case ExprKind::reduce:
+        return fmt::format("reduce_{}({})", e.binary == BinaryOp::add ? "add" : name(e.binary), arguments(e));
+      case ExprKind::philox: return fmt::format("philox({}, {})", static_cast<int>(e.number), arguments(e));
+    }
+    return "?";
+  }
+
+  bool locations_;
+  int depth_ = 0;
+  std::string out_;
+};
+
+}  // namespace
+
+std::string print(const Program& p, bool locations) {
+  Printer printer(locations);
+  printer.program(p);
+  return printer.text();
+}
+
+std::string print(const Kernel& k, bool locations) {
+  Printer printer(locations);
+  printer.kernel(k);
+  return printer.text();
+}
+
+}  // namespace gradc::loop

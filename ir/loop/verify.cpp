@@ -1,0 +1,267 @@
+// Says what is wrong with a kernel or a program: types, scopes, names, memory, and calls that do not fit their kernels.
+#include <fmt/format.h>
+
+#include <cctype>
+#include <unordered_set>
+
+#include "ir/loop/type_rules.h"
+
+namespace gradc::loop {
+namespace {
+
+constexpr size_t most_errors = 20;
+
+bool is_name(std::string_view s) {
+  if (s.empty() || !(std::isalpha(static_cast<unsigned char>(s[0])) || s[0] == '_')) return false;
+  for (const char c : s)
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '_' && c != '.') return false;
+  return true;
+}
+
+class KernelVerifier {
+ public:
+  explicit KernelVerifier(const Kernel& k) : kernel_(k) {}
+
+  std::vector<std::string> run() {
+    const Kernel::Predefined& p = kernel_.predefined;
+    for (const Variable* v : {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi}) {
+      if (!*v) return {fmt::format("kernel `{}`: a predefined variable is missing", kernel_.name)};
+      define(*v);
+    }
+    for (const Buffer& b : kernel_.buffers) buffer(b);
+    body(kernel_.body);
+    return std::move(errors_);
+  }
+
+ private:
+  void error(const std::string& what) {
+    if (errors_.size() >= most_errors) return;
+    const std::string at = statement_ && statement_->location.valid() ? " (" + to_string(statement_->location) + ")" : "";
+    errors_.push_back(fmt::format("kernel `{}`: {}{}", kernel_.name, what, at));
+  }
+
+  void new_name(const std::string& n) {
+    if (!is_name(n)) error(fmt::format("`{}` is no name", n));
+    if (is_reserved(n)) error(fmt::format("`{}` is reserved", n));
+    if (!names_.insert(n).second) error(fmt::format("`{}` names two things", n));
+  }
+
+  void buffer(const Buffer& b) {
+    if (!b) return error("a buffer is missing");
+    new_name(b->name);
+    if (b->scalar == Scalar::i1) error(fmt::format("buffer `{}` is i1; booleans stand in memory as i8", b->name));
+    if (b->alignment < 1 || (b->alignment & (b->alignment - 1)) != 0)
+      error(fmt::format("buffer `{}` has alignment {}, which is no power of two", b->name, b->alignment));
+    buffers_.insert(b.get());
+  }
+
+  void define(const Variable& v) {
+    new_name(v->name);
+    visible_.insert(v.get());
+    scope_.push_back(v.get());
+  }
+
+  void body(const std::vector<Stmt>& statements) {
+    const size_t outer = scope_.size();
+    for (const Stmt& s : statements) {
+      if (!s) {
+        error("a statement is missing");
+        continue;
+      }
+      statement_ = s.get();
+      checked_.clear();
+      statement(*s);
+    }
+    while (scope_.size() > outer) {
+      visible_.erase(scope_.back());
+      scope_.pop_back();
+    }
+  }
+
+  // Whether e is there and sound; its errors are reported.
+  bool sound(const Expr& e, const char* what) {
+    if (!e) {
+      error(fmt::format("{} is missing", what));
+      return false;
+    }
+    return expr(*e);
+  }
+
+  void typed(const Expr& e, Type t, const char* what) {
+    if (sound(e, what) && e->type != t) error(fmt::format("{} is {}, not {}", what, to_string(e->type), to_string(t)));
+  }
+
+  bool known(const Buffer& b) {
+    if (b && buffers_.contains(b.get())) return true;
+    error(b ? fmt::format("buffer `{}` is none of the kernel's", b->name) : "a buffer is missing");
+    return false;
+  }
+
+  void statement(const StmtData& s) {
+    const Type index_type{Scalar::i64, 1};
+    switch (s.kind) {
+      case StmtKind::block: body(s.body); break;
+      case StmtKind::for_loop: {
+        typed(s.begin, index_type, "a loop's begin");
+        typed(s.end, index_type, "a loop's end");
+        if (s.step < 1) error(fmt::format("a loop's step is {}", s.step));
+        if (!s.variable) return error("a loop has no counter");
+        if (s.variable->type != index_type || s.variable->is_mutable) error(fmt::format("counter `{}` is not an immutable i64", s.variable->name));
+        const size_t outer = scope_.size();
+        define(s.variable);
+        body(s.body);
+        visible_.erase(s.variable.get());
+        scope_.resize(outer);
+        break;
+      }
+      case StmtKind::let:
+      case StmtKind::declare:
+        if (!s.variable) return error("a definition has no variable");
+        if (s.variable->is_mutable != (s.kind == StmtKind::declare))
+          error(fmt::format("`{}` is {} by its definition only", s.variable->name, s.kind == StmtKind::declare ? "mutable" : "immutable"));
+        typed(s.value, s.variable->type, "a definition's value");
+        define(s.variable);
+        break;
+      case StmtKind::assign:
+        if (!s.variable) return error("an assignment has no variable");
+        if (!visible_.contains(s.variable.get())) error(fmt::format("`{}` is not visible here", s.variable->name));
+        if (!s.variable->is_mutable) error(fmt::format("`{}` is not mutable", s.variable->name));
+        typed(s.value, s.variable->type, "an assignment's value");
+        break;
+      case StmtKind::store: store(s); break;
+      case StmtKind::if_then:
+        typed(s.condition, {Scalar::i1, 1}, "a condition");
+        body(s.body);
+        body(s.other);
+        break;
+      case StmtKind::prefetch:
+        known(s.buffer);
+        if (sound(s.index, "a prefetch's index") && (s.index->type.lanes != 1 || !is_index(s.index->type)))
+          error("a prefetch's index is " + to_string(s.index->type));
+        break;
+    }
+  }
+
+  static bool is_index(Type t) { return t.scalar == Scalar::i64 || t.scalar == Scalar::i32; }
+
+  void store(const StmtData& s) {
+    const bool have = known(s.buffer) & sound(s.value, "a store's value") & sound(s.index, "a store's index");
+    if (!have) return;
+    if (s.buffer->access == Access::read) error(fmt::format("store into `{}`, which is only read", s.buffer->name));
+    const Scalar stored = s.buffer->scalar == Scalar::i8 ? Scalar::i1 : s.buffer->scalar;
+    if (s.value->type.scalar != stored) error(fmt::format("store of {} into `{}` of {}", to_string(s.value->type), s.buffer->name, name(s.buffer->scalar)));
+    if (!is_index(s.index->type) || (s.index->type.lanes != 1 && s.index->type.lanes != s.value->type.lanes))
+      error(fmt::format("store of {} under an index of {}", to_string(s.value->type), to_string(s.index->type)));
+    if (s.mask) typed(s.mask, s.value->type.with(Scalar::i1), "a store's mask");
+  }
+
+  bool expr(const ExprData& e) {
+    if (checked_.contains(&e)) return true;
+    for (const Expr& a : e.args)
+      if (!sound(a, "an operand")) return false;
+    if (e.kind == ExprKind::load && !known(e.buffer)) return false;
+    if (const std::string what = type_error(e); !what.empty()) {
+      error(what);
+      return false;
+    }
+    if (e.kind == ExprKind::variable && !visible_.contains(e.variable.get())) {
+      error(fmt::format("`{}` is not visible here", e.variable->name));
+      return false;
+    }
+    if (e.kind == ExprKind::load && e.buffer->access == Access::write) {
+      error(fmt::format("load from `{}`, which is only written", e.buffer->name));
+      return false;
+    }
+    checked_.insert(&e);
+    return true;
+  }
+
+  const Kernel& kernel_;
+  const StmtData* statement_ = nullptr;
+  std::vector<std::string> errors_;
+  std::unordered_set<std::string> names_;
+  std::unordered_set<const BufferData*> buffers_;
+  std::unordered_set<const VariableData*> visible_;
+  std::vector<const VariableData*> scope_;
+  std::unordered_set<const ExprData*> checked_;  // of the statement at hand
+};
+
+class ProgramVerifier {
+ public:
+  explicit ProgramVerifier(const Program& p) : program_(p) {}
+
+  std::vector<std::string> run() {
+    if (program_.panel < 1) error(fmt::format("a panel of {}", program_.panel));
+    if (program_.vector_width < 1) error(fmt::format("a vector width of {}", program_.vector_width));
+    for (const Kernel& k : program_.kernels)
+      for (std::string& e : verify(k)) errors_.push_back(std::move(e));
+    for (size_t i = 0; i < program_.allocations.size(); ++i) allocation(i);
+    if (program_.guard >= 0) {
+      if (static_cast<size_t>(program_.guard) >= program_.allocations.size()) {
+        error(fmt::format("the guard is allocation {}, which is none", program_.guard));
+      } else if (program_.allocations[static_cast<size_t>(program_.guard)].scalar != Scalar::f32) {
+        error("the guard is not f32");
+      }
+    }
+    for (size_t i = 0; i < program_.calls.size(); ++i) call(i);
+    return std::move(errors_);
+  }
+
+ private:
+  void error(const std::string& what) {
+    if (errors_.size() < most_errors) errors_.push_back(what);
+  }
+
+  void allocation(size_t i) {
+    const Allocation& a = program_.allocations[i];
+    const auto wrong = [&](const std::string& what) { error(fmt::format("allocation {} `{}`: {}", i, a.name, what)); };
+    if (a.scalar == Scalar::i1) wrong("i1; booleans stand in memory as i8");
+    if (a.offset < 0 || a.elements < 0) return wrong(fmt::format("offset {}, {} elements", a.offset, a.elements));
+    const int64_t size = bytes(a.scalar);
+    if ((a.space == Space::arena || a.space == Space::parameter) && a.offset % size != 0)
+      wrong(fmt::format("offset {} is no multiple of {} bytes", a.offset, size));
+    if (a.space == Space::arena && (a.elements > (INT64_MAX - a.offset) / size || a.offset + a.elements * size > program_.arena_bytes))
+      wrong(fmt::format("ends beyond the arena's {} bytes", program_.arena_bytes));
+    if (a.space == Space::scalars && a.scalar != Scalar::f64) wrong("the scalars are f64");
+  }
+
+  void call(size_t i) {
+    const Call& c = program_.calls[i];
+    const auto wrong = [&](const std::string& what) { error(fmt::format("call {}: {}", i, what)); };
+    if (c.partition.unit < 1) wrong(fmt::format("a partition unit of {}", c.partition.unit));
+    if (c.partition.kind == Partition::Extent::fixed && c.partition.extent < 0) wrong(fmt::format("a partition of {}", c.partition.extent));
+    if (c.guard_before && program_.guard < 0) wrong("a guard, and the program names none");
+    if (c.kernel < 0 || static_cast<size_t>(c.kernel) >= program_.kernels.size()) return wrong(fmt::format("kernel {} is none", c.kernel));
+    const Kernel& k = program_.kernels[static_cast<size_t>(c.kernel)];
+    if (c.buffers.size() != k.buffers.size())
+      return wrong(fmt::format("kernel `{}` takes {} buffers, not {}", k.name, k.buffers.size(), c.buffers.size()));
+    for (size_t b = 0; b < c.buffers.size(); ++b) {
+      const int number = c.buffers[b];
+      if (number < 0 || static_cast<size_t>(number) >= program_.allocations.size()) {
+        wrong(fmt::format("allocation {} is none", number));
+        continue;
+      }
+      if (k.buffers[b]) fits(k, *k.buffers[b], program_.allocations[static_cast<size_t>(number)], wrong);
+    }
+  }
+
+  template <class F>
+  static void fits(const Kernel& k, const BufferData& b, const Allocation& a, const F& wrong) {
+    const std::string place = fmt::format("`{}` for `{}` of kernel `{}`", a.name, b.name, k.name);
+    if (a.scalar != b.scalar) wrong(fmt::format("{} is {}, not {}", place, name(a.scalar), name(b.scalar)));
+    if (b.access != Access::read && (a.space == Space::input || a.space == Space::scalars)) wrong(place + " is written, but may only be read");
+    const bool ours = a.space == Space::arena || a.space == Space::parameter;  // these begin at multiples of 64
+    if (ours ? b.alignment > 64 || (b.alignment > 0 && a.offset % b.alignment != 0) : b.alignment > bytes(a.scalar))
+      wrong(fmt::format("{} is not known to be aligned to {} bytes", place, b.alignment));
+  }
+
+  const Program& program_;
+  std::vector<std::string> errors_;
+};
+
+}  // namespace
+
+std::vector<std::string> verify(const Program& p) { return ProgramVerifier(p).run(); }
+std::vector<std::string> verify(const Kernel& k) { return KernelVerifier(k).run(); }
+
+}  // namespace gradc::loop

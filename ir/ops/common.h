@@ -1,0 +1,86 @@
+// What the definitions under ir/ops/ share: type inference of broadcasting operators, costs, samples,
+// gradient steps. It must not know a particular primitive.
+#pragma once
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "ir/op_def.h"
+#include "support/check.h"
+
+namespace gradc::ops {
+
+using Types = std::span<const Type>;
+
+// Sample types: an example shape, batched unless said.
+inline Type batched(Shape shape, DType dtype = DType::f32) { return {dtype, true, std::move(shape)}; }
+inline Type plain(Shape shape, DType dtype = DType::f32) { return {dtype, false, std::move(shape)}; }
+inline Attribute ints(std::vector<int64_t> v) { return v; }
+inline Attribute integer(int64_t v) { return v; }
+inline Attribute text(const char* v) { return std::string(v); }
+
+inline AttributeSpec required(std::string name, AttributeKind kind, std::string doc) {
+  return {std::move(name), kind, true, {}, std::move(doc)};
+}
+inline AttributeSpec optional(std::string name, AttributeKind kind, Attribute value, std::string doc) {
+  return {std::move(name), kind, false, std::move(value), std::move(doc)};
+}
+
+inline bool is_number(DType t) { return t != DType::boolean; }
+int64_t bytes(const Type& t);  // of one example or value, as stored
+
+// The type both broadcast to; else an error naming both types and what differs.
+InferResult join(const Type& a, const Type& b, DType result);
+InferResult join_all(Types types, DType result);
+// All operands of one dtype, which must be a float (or a number), broadcast together.
+InferResult infer_floats(Types t, const Attributes&);
+InferResult infer_numbers(Types t, const Attributes&);
+InferResult infer_same(Types t, const Attributes&);  // one operand of any type
+
+// Range checks of attributes; each returns an error or nothing.
+std::string check_between(const Attributes& a, const std::string& name, double low, bool low_included,
+                          double high, bool high_included);
+std::string check_list(const Attributes& a, const std::string& name, size_t count, int64_t low, int64_t high);
+std::string check_shape(const Attributes& a, const std::string& name);  // extents >= 1 and within the limits
+std::string check_axis(const Attributes& a, const std::string& name, const Type& type);
+
+Cost simple_cost(const Op& op, double flop);  // operands and result touched once
+template <int flop>
+Cost cost_per_element(const Op& op) {
+  return simple_cost(op, flop * static_cast<double>(op.type.elements()));
+}
+Cost cost_per_input(const Op& op);  // one FLOP for each element of the first operand
+Cost cost_free(const Op& op);       // nothing but memory
+
+// Gradient steps.
+bool is_constant(const Op* op, double value);
+// f(g), except that a select with a zero branch stays outermost: select(c, f(g), 0). So 0 times infinity
+// never makes a NaN of an element that a mask has cut off.
+template <class F>
+Op* through(Builder& b, Op* g, F&& f) {
+  if (g->is("select")) {
+    Op *c = g->operands[0], *yes = g->operands[1], *no = g->operands[2];
+    if (is_constant(no, 0) && yes->type == g->type) return b.select(c, through(b, yes, f), no);
+    if (is_constant(yes, 0) && no->type == g->type) return b.select(c, yes, through(b, no, f));
+  }
+  return f(g);
+}
+inline Op* times(Builder& b, Op* g, Op* f) {
+  return through(b, g, [&](Op* h) { return b.mul(h, f); });
+}
+inline Op* zero(Builder& b, const Op* like) { return b.constant(0, like->type.dtype); }
+Op* broadcast_to(Builder& b, Op* x, const Type& type);  // x itself when it has the shape
+
+// Builds a record in one expression.
+struct Def : OpDef {
+  Def(std::string op_name, OpKind op_kind, std::string op_doc) {
+    name = std::move(op_name);
+    kind = op_kind;
+    doc = std::move(op_doc);
+  }
+};
+
+}  // namespace gradc::ops

@@ -1,0 +1,124 @@
+#include "passes/kernel_groups.h"
+
+#include "support/check.h"
+
+namespace gradc::passes {
+
+namespace {
+
+// A reduction's result can be used inside its group when its axes still align with the domain's at the right.
+bool aligned_result(const Op* op) {
+  if (op->def->kind != OpKind::reduction || op->attributes.boolean("keep")) return true;
+  const auto& axes = op->attributes.integers("axes");
+  for (size_t i = 0; i < axes.size(); ++i)
+    if (axes[i] != static_cast<int64_t>(i)) return false;
+  return true;
+}
+
+}  // namespace
+
+bool needs_kernel(const Op* op) {
+  switch (op->def->kind) {
+    case OpKind::view:
+    case OpKind::external: return false;
+    case OpKind::source: return op->kernel >= 0 || !op->def->cheap;
+    default: return true;
+  }
+}
+
+const Op* storage_of(const Op* op) {
+  while (op->def->kind == OpKind::view) op = op->operands[0];
+  return op;
+}
+
+bool KernelGroup::is_outer_type(const Type& t) const {
+  if (!has_reduction || t.batched != (domain.batched && !reduces_batch)) return false;
+  const int missing = domain.rank() - t.rank();
+  if (missing < 0) return false;
+  for (int a = 0; a < domain.rank(); ++a) {
+    const int64_t extent = a < missing ? 1 : t.shape[static_cast<size_t>(a - missing)];
+    const int64_t expected = reduced[static_cast<size_t>(a)] ? 1 : domain.shape[static_cast<size_t>(a)];
+    if (extent != expected) return false;
+  }
+  return true;
+}
+
+Level KernelGroup::level_for(const Op* op) const {
+  if (contraction && !ops.front()->def->epilogue) return Level::none;
+  bool uses_inner = false;
+  for (const Op* operand : op->operands) {
+    const auto it = level.find(operand);
+    if (it == level.end()) continue;
+    if (!aligned_result(operand)) return Level::none;
+    uses_inner = uses_inner || it->second == Level::inner;
+  }
+  switch (op->def->kind) {
+    case OpKind::elementwise:
+    case OpKind::source:
+      if (is_inner_type(op->type)) return Level::inner;
+      return !contraction && is_outer_type(op->type) && !uses_inner ? Level::outer : Level::none;
+    case OpKind::indexing:
+      for (const Op* operand : op->operands)
+        if (contains(operand)) return Level::none;
+      return is_inner_type(op->type) && !contraction ? Level::inner : Level::none;
+    case OpKind::reduction: {
+      if (contraction || !is_inner_type(op->operands[0]->type)) return Level::none;
+      const auto in = level.find(op->operands[0]);
+      if (in != level.end() && in->second != Level::inner) return Level::none;
+      if (!has_reduction) return Level::outer;
+      if (reduces_batch != op->attributes.boolean("batch")) return Level::none;
+      std::vector<char> axes(domain.shape.size(), 0);
+      for (int64_t a : op->attributes.integers("axes")) axes[static_cast<size_t>(a)] = 1;
+      return axes == reduced ? Level::outer : Level::none;
+    }
+    default: return Level::none;
+  }
+}
+
+void KernelGroup::note_reduction(const Op* op) {
+  if (has_reduction) return;
+  has_reduction = true;
+  reduces_batch = op->attributes.boolean("batch");
+  for (int64_t a : op->attributes.integers("axes")) reduced[static_cast<size_t>(a)] = 1;
+}
+
+void KernelGroup::add(Op* op, Level at) {
+  if (op->def->kind == OpKind::reduction) note_reduction(op);
+  ops.push_back(op);
+  level[op] = at;
+  op->kernel = number;
+}
+
+KernelGroup make_group(Op* op, int number) {
+  KernelGroup g;
+  g.number = number;
+  g.contraction = op->def->kind == OpKind::contraction;
+  const bool reduction = op->def->kind == OpKind::reduction;
+  g.domain = reduction ? op->operands[0]->type : op->type;
+  g.reduced.assign(g.domain.shape.size(), 0);
+  g.add(op, reduction ? Level::outer : Level::inner);
+  return g;
+}
+
+std::vector<KernelGroup> kernel_groups(const Function& f) {
+  std::vector<KernelGroup> groups;
+  std::map<int, size_t> index;
+  for (Op* op : f.ops()) {
+    if (!needs_kernel(op)) continue;
+    GRADC_CHECK(op->kernel >= 0, "{} %{} has no kernel", op->name(), op->id);
+    const auto it = index.find(op->kernel);
+    if (it == index.end()) {
+      index[op->kernel] = groups.size();
+      groups.push_back(make_group(op, op->kernel));
+      continue;
+    }
+    KernelGroup& g = groups[it->second];
+    GRADC_CHECK(it->second + 1 == groups.size(), "the ops of kernel {} do not stand together", op->kernel);
+    const Level level = g.level_for(op);
+    GRADC_CHECK(level != Level::none, "{} %{} does not fit kernel {}", op->name(), op->id, op->kernel);
+    g.add(op, level);
+  }
+  return groups;
+}
+
+}  // namespace gradc::passes

@@ -1,0 +1,202 @@
+// Kernels under construction, and the values they compute at a point of their domain.
+#include <cctype>
+
+#include "passes/lower/lowering.h"
+#include "support/check.h"
+
+namespace gradc::passes::lowering {
+
+loop::Scalar scalar_of(DType t) {
+  switch (t) {
+    case DType::f32: return loop::Scalar::f32;
+    case DType::f64: return loop::Scalar::f64;
+    case DType::i32: return loop::Scalar::i32;
+    case DType::boolean: return loop::Scalar::i1;
+  }
+  return loop::Scalar::f32;
+}
+
+loop::Scalar memory_scalar_of(DType t) { return t == DType::boolean ? loop::Scalar::i8 : scalar_of(t); }
+
+KernelBuilder::KernelBuilder(Lowering& lowering, std::string name, std::string summary)
+    : lowering(lowering), kernel(loop::make_kernel(std::move(name))), b(kernel) {
+  kernel.summary = std::move(summary);
+}
+
+loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach) {
+  GRADC_CHECK(!writes || written_.count(allocation), "allocation {} is written without notice", allocation);
+  const auto it = buffers_.find(allocation);
+  if (it != buffers_.end()) {
+    for (Touch& t : touches)
+      if (t.allocation == allocation) {
+        t.writes = t.writes || writes;
+        if (t.reach != reach) t.reach = Reach::anything;
+      }
+    return it->second;
+  }
+  const loop::Allocation& a = lowering.result.program.allocations[static_cast<size_t>(allocation)];
+  const bool aligned = a.space == loop::Space::arena || a.space == loop::Space::parameter;
+  const loop::Access access = written_.count(allocation) ? loop::Access::read_write : loop::Access::read;
+  std::string name;
+  for (char c : a.name) name += std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ? c : '_';
+  const loop::Buffer made = b.buffer(name, a.scalar, access, aligned ? 64 : loop::bytes(a.scalar));
+  buffers_[allocation] = made;
+  touches.push_back({allocation, writes, reach});
+  return made;
+}
+
+void PointEmitter::begin_outer(const Point& point) {
+  outer_.clear();
+  inner_.clear();
+  outer_point_ = point;
+}
+
+void PointEmitter::begin_inner(const Point& point) {
+  inner_.clear();
+  inner_point_ = point;
+}
+
+// The part of a value that the thread's share of the partition covers, when it covers one: a value that spans the partitioned axis.
+Reach PointEmitter::reach_of(const Type& t, Layout layout) const {
+  if (own_ == Reach::own_panels) return layout == Layout::panels ? Reach::own_panels : Reach::anything;
+  if (own_ == Reach::own_axis0) {
+    const bool full = t.rank() == group_.domain.rank() && t.rank() > 0 && t.shape[0] == group_.domain.shape[0];
+    return full && layout != Layout::rows ? Reach::own_axis0 : Reach::anything;
+  }
+  return Reach::anything;
+}
+
+loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loop::Expr>* axes_out) const {
+  if (p.flat && !t.shape.empty() && t.elements() > 1) return p.flat;
+  loop::Expr linear = loop::index(0);
+  const size_t missing = p.axes.size() - t.shape.size();
+  for (size_t i = 0; i < t.shape.size(); ++i) {
+    const loop::Expr place = t.shape[i] == 1 ? loop::index(0) : p.axes[missing + i];
+    if (axes_out) axes_out->push_back(place);
+    linear = linear * loop::index(t.shape[i]) + place;
+  }
+  return linear;
+}
+
+// The element index of a value's lanes at a point; `vector` says whether there is one element a lane (else one for all lanes).
+loop::Expr PointEmitter::address(const Op* value, const Storage& s, const Point& p, bool& vector) {
+  const Type& t = value->type;
+  const loop::Expr linear = index_of(t, p);
+  if (s.layout == Layout::panels) {
+    GRADC_CHECK(p.batched, "a batched value %{} where the point has no rows", value->id);
+    vector = true;
+    return (p.panel * loop::index(t.elements()) + linear) * loop::index(kPanel) + p.sub * loop::index(kb_.lowering.width);
+  }
+  GRADC_CHECK(s.layout == Layout::plain, "%{} is read by rows", value->id);
+  vector = !p.batched && p.lanes > 1 && (p.flat ? t.elements() > 1 : !t.shape.empty() && t.shape.back() > 1);
+  return linear + loop::index(s.first);
+}
+
+loop::Expr PointEmitter::load(const Op* op, const Point& p) {
+  Lowering& l = kb_.lowering;
+  const Storage s = l.storage(op);
+  bool vector = false;
+  const loop::Expr at = address(op, s, p, vector);
+  const loop::Buffer buffer = kb_.buffer(s.allocation, false, reach_of(op->type, s.layout));
+  loop::Expr v = loop::load(buffer, at, vector ? p.lanes : 1, vector && !p.batched ? p.mask : nullptr);
+  return kb_.b.let(op->def->kind == OpKind::external ? "x" : "v", v);
+}
+
+loop::Expr PointEmitter::value(const Op* op, Level at) {
+  if (group_.contains(op)) {
+    const auto outer = outer_.find(op);
+    if (outer != outer_.end()) return outer->second;
+    const auto inner = inner_.find(op);
+    if (inner != inner_.end()) return inner->second;
+    const Level level = group_.level.at(op);
+    GRADC_CHECK(level == Level::inner ? at == Level::inner : true, "an outer value of kernel {} needs an inner one", group_.number);
+    GRADC_CHECK(op->def->kind != OpKind::reduction, "%{} is used before its phase ends", op->id);
+    loop::Expr v = reload.count(op) ? load(op, inner_point_) : compute(op, level);
+    define(op, level, v);
+    return v;
+  }
+  auto& memo = at == Level::inner ? inner_ : outer_;
+  const auto known = memo.find(op);
+  if (known != memo.end()) return known->second;
+  const auto outer = outer_.find(op);
+  if (outer != outer_.end()) return outer->second;
+  const Point& p = at == Level::inner ? inner_point_ : outer_point_;
+  loop::Expr v = needs_kernel(op) || op->def->kind != OpKind::source ? load(op, p) : compute(op, at);
+  memo[op] = v;
+  return v;
+}
+
+loop::Expr PointEmitter::compute(const Op* op, Level at) {
+  loop::Builder& b = kb_.b;
+  if (!op->locations.empty()) b.set_location(op->locations.front());
+  const Point& p = at == Level::inner ? inner_point_ : outer_point_;
+  if (op->def->kind == OpKind::indexing) {
+    GRADC_CHECK(!p.flat && (p.batched || p.lanes == 1), "{} needs a nest without flattening", op->name());
+    const loop::Type type{scalar_of(op->type.dtype), static_cast<uint16_t>(p.lanes)};
+    const double otherwise = op->def->otherwise ? op->def->otherwise(*op) : 0;
+    const loop::Variable result = b.declare(
+        "moved", type.is_float() ? loop::constant(type, otherwise) : loop::constant_int(type, static_cast<int64_t>(otherwise)));
+    // The first operand whose condition holds.
+    const auto choose = [&](auto&& self, size_t i) -> void {
+      if (i == op->operands.size()) return;
+      loop::Expr condition;
+      Point there = p;
+      there.axes = op->def->place(*op, static_cast<int>(i), p.axes, condition);
+      const auto read = [&] { b.assign(result, loop::broadcast(load(op->operands[i], there), p.lanes)); };
+      if (!condition) return read();
+      b.if_else(condition, read, [&] { self(self, i + 1); });
+    };
+    choose(choose, 0);
+    return loop::ref(result);
+  }
+  std::vector<loop::Expr> args;
+  for (const Op* operand : op->operands) args.push_back(value(operand, at));
+  if (!op->locations.empty()) b.set_location(op->locations.front());
+  ScalarContext context{b, {scalar_of(op->type.dtype), 1}, loop::index(0), loop::index(0), op->type.batched, {}};
+  if (op->def->kind == OpKind::source || op->def->random) {
+    const bool vector = op->type.batched || (!p.batched && p.lanes > 1 && !op->type.shape.empty() && op->type.elements() > 1);
+    context.type.lanes = static_cast<uint16_t>(vector ? p.lanes : 1);
+    if (op->type.shape.empty() || !p.flat) context.element = index_of(op->type, p, &context.axis_indices);
+    else context.element = p.flat;
+    if (op->type.batched)
+      context.row = b.predefined().row_offset
+                        ? loop::ref(b.predefined().row_offset) + p.panel * loop::index(kPanel) + p.sub * loop::index(kb_.lowering.width)
+                        : loop::index(0);
+    if (vector && !op->type.batched && !context.axis_indices.empty())
+      context.axis_indices.back() = loop::ramp(context.axis_indices.back(), 1, p.lanes);
+  } else {
+    int lanes = 1;
+    for (const loop::Expr& a : args) lanes = std::max<int>(lanes, a->type.lanes);
+    context.type.lanes = static_cast<uint16_t>(lanes);
+  }
+  return b.let(op->name(), op->def->scalar(*op, args, context));
+}
+
+// A reduction that drops its axes has one axis fewer for each; the point's axes that stay are its own.
+Point PointEmitter::stored_at(const Op* op, const Point& p) const {
+  if (op->def->kind != OpKind::reduction || op->attributes.boolean("keep")) return p;
+  Point own = p;
+  own.axes.clear();
+  for (size_t a = 0; a < p.axes.size(); ++a)
+    if (!group_.reduced[a]) own.axes.push_back(p.axes[a]);
+  return own;
+}
+
+void PointEmitter::store(const Op* op, Level at, Which which) {
+  Lowering& l = kb_.lowering;
+  const auto targets = l.targets.find(op);
+  if (targets == l.targets.end()) return;
+  const Point& p = at == Level::inner ? inner_point_ : outer_point_;
+  for (int allocation : targets->second) {
+    const bool symbol = l.symbol_targets.count(allocation) != 0;
+    if (which != Which::all && symbol != (which == Which::symbols)) continue;
+    const loop::Expr v = value(op, at);
+    const Storage s{allocation, op->type.batched ? Layout::panels : Layout::plain};
+    bool vector = false;
+    const loop::Expr index = address(op, s, stored_at(op, p), vector);
+    const loop::Buffer buffer = kb_.buffer(allocation, true, reach_of(op->type, s.layout));
+    kb_.b.store(buffer, index, vector ? loop::broadcast(v, p.lanes) : v, vector && !p.batched ? p.mask : nullptr);
+  }
+}
+
+}  // namespace gradc::passes::lowering

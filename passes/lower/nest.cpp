@@ -1,0 +1,355 @@
+// Lowers a group of elementwise operations and reductions to one loop nest in phases.
+//
+// Outer loops run over the axes that stay, inner loops over the reduced ones, once for every phase:
+//   for f in this thread's features:                    outer point
+//     for panel, for lanes:  sum += x                   phase 0: a reduction
+//     mean = sum / n                                    outer value
+//     for panel, for lanes:  sum2 += (x - mean)^2       phase 1
+//     for panel, for lanes:  y = relu((x - mean) ...)   phase 2: stores
+//   store what belongs to the outer point; symbols last
+// Values of an earlier phase are loaded where they stand in memory, else computed again. Updates of symbols in place are stored when
+// everything that reads the symbol in this group has been computed.
+//
+// Order of summation: each lane adds its examples (or elements) in order, the two sub-vectors of a panel are added, then the lanes by the
+// fixed tree of loop::reduce. It depends on the vector width and the batch, never on threads.
+#include <algorithm>
+#include <optional>
+
+#include "passes/lower/lowering.h"
+#include "support/check.h"
+
+namespace gradc::passes::lowering {
+
+namespace {
+
+using loop::Expr;
+
+class Nest {
+ public:
+  Nest(Lowering& l, const KernelGroup& g) : l_(l), g_(g), kb_(l, kernel_name(g), summary(g)), b_(kb_.b) {}
+
+  void run() {
+    choose_partition();
+    emitter_.emplace(kb_, g_, own_);
+    find_phases();
+    for (const Op* op : g_.ops) {
+      const auto t = l_.targets.find(op);
+      if (t == l_.targets.end()) continue;
+      for (int allocation : t->second) kb_.declare_written(allocation);
+    }
+    if (flat_) flat_loop();
+    else outer_loops();
+    for (const Op* op : g_.ops) kb_.kernel.locations.insert(kb_.kernel.locations.end(), op->locations.begin(), op->locations.end());
+    l_.finish(kb_, partition_);
+  }
+
+  static std::string kernel_name(const KernelGroup& g) { return fmt::format("k{}_{}", g.number, g.ops.front()->name()); }
+  static std::string summary(const KernelGroup& g) {
+    std::string text;
+    for (const Op* op : g.ops) text += (text.empty() ? "" : " + ") + op->name();
+    return text;
+  }
+
+ private:
+  bool reduced(size_t axis) const { return g_.reduced[axis] != 0; }
+  int64_t extent(size_t axis) const { return g_.domain.shape[axis]; }
+  bool batch_outer() const { return g_.domain.batched && !g_.reduces_batch; }
+  Expr rows() const { return loop::ref(b_.predefined().rows); }
+  Expr panels() const { return loop::ref(b_.predefined().panels); }
+  Expr lo() const { return loop::ref(b_.predefined().lo); }
+  Expr hi() const { return loop::ref(b_.predefined().hi); }
+
+  bool can_flatten() const {
+    if (g_.domain.batched || g_.has_reduction || g_.domain.elements() == 1) return false;
+    for (const Op* op : g_.ops) {
+      if (op->def->kind == OpKind::indexing) return false;
+      for (const Op* operand : op->operands) {
+        if (operand->type.elements() != 1 && operand->type.shape != g_.domain.shape) return false;
+        if (operand->def->kind == OpKind::source && !operand->type.shape.empty() && !operand->def->random) return false;
+      }
+      if (op->def->kind == OpKind::source && !op->type.shape.empty() && !op->def->random) return false;
+    }
+    return true;
+  }
+
+  // Places of moved elements are computed one by one, so there are no vectors along an axis.
+  bool moves_elements() const {
+    for (const Op* op : g_.ops)
+      if (op->def->kind == OpKind::indexing) return true;
+    return false;
+  }
+
+  void choose_partition() {
+    const Shape& shape = g_.domain.shape;
+    const loop::Partition serial{};
+    const loop::Partition by_panel{loop::Partition::Extent::panels, 0, 1};
+    const bool axis0 = !shape.empty() && !reduced(0) && shape[0] > 1;
+    flat_ = can_flatten();
+    row_elements_ = 1;
+    for (size_t a = 1; a < shape.size(); ++a) row_elements_ *= shape[a];
+    if (g_.domain.batched) {
+      if (axis0 && shape[0] >= 4 * kSplitUnit) partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
+      else if (batch_outer()) partition_ = by_panel, own_ = Reach::own_panels;
+      else if (axis0) partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
+    } else if (axis0) {
+      const loop::Partition by_row = axis_partition(shape[0]);
+      if (flat_ && (by_row.unit * row_elements_) % l_.width == 0) partition_ = by_row, own_ = Reach::own_axis0;
+      else if (flat_ && g_.domain.elements() >= 1024)
+        partition_ = {loop::Partition::Extent::fixed, g_.domain.elements(), 4 * kSplitUnit}, flat_partition_ = true;
+      else if (!flat_ && shape.size() > 1) partition_ = by_row, own_ = Reach::own_axis0;
+    }
+    serial_ = partition_ == serial;
+  }
+
+  // Phases: see the head of this file.
+  void find_phases() {
+    for (const Op* op : g_.ops) {
+      int at = 0;
+      for (const Op* operand : op->operands) {
+        const auto p = phase_.find(operand);
+        if (p != phase_.end()) at = std::max(at, p->second);
+      }
+      if (op->def->kind == OpKind::reduction) {
+        reductions_.emplace_back(op, at);
+        phases_ = std::max(phases_, at + 1);
+        ++at;
+      } else if (g_.level.at(op) == Level::inner && l_.targets.count(op)) {
+        phases_ = std::max(phases_, at + 1);
+      }
+      phase_[op] = at;
+    }
+  }
+
+  // Loops over the outer axes; calls outer_point at each.
+  void outer_loops() {
+    Point p;
+    p.axes.assign(g_.domain.shape.size(), loop::index(0));
+    std::vector<size_t> axes;
+    for (size_t a = 0; a < g_.domain.shape.size(); ++a)
+      if (!reduced(a) && extent(a) > 1) axes.push_back(a);
+    const bool split_axis0 = own_ == Reach::own_axis0;
+    const size_t last = g_.domain.shape.empty() ? 0 : g_.domain.shape.size() - 1;
+    const bool vector = !g_.domain.batched && !g_.domain.shape.empty() && extent(last) > 1 && !moves_elements();
+    vector_axis_ = vector ? static_cast<int>(last) : -1;
+
+    const auto vector_loop = [&](auto&& body, const Expr& begin, const Expr& end, size_t a) {
+      b_.loop("i", begin, end, l_.width, [&](Expr i) {
+        p.axes[a] = i;
+        p.vector_last = true;
+        p.lanes = l_.width;
+        p.mask = extent(a) % l_.width ? lane_mask(i, loop::index(extent(a))) : nullptr;
+        body();
+      });
+    };
+    const auto rest = [&](auto&& self, size_t index) -> void {
+      if (index == axes.size()) {
+        if (!batch_outer()) return outer_point(p);
+        b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), 1, [&](Expr s) {
+          p.sub = s;
+          p.batched = true;
+          p.lanes = l_.width;
+          outer_point(p);
+        });
+        return;
+      }
+      const size_t a = axes[index];
+      if (a == 0 && split_axis0 && !(vector_axis_ == 0)) return self(self, index + 1);  // the outermost loop already
+      if (static_cast<int>(a) == vector_axis_) {
+        const bool split = a == 0 && split_axis0;
+        return vector_loop([&] { self(self, index + 1); }, split ? lo() : loop::index(0), split ? hi() : loop::index(extent(a)), a);
+      }
+      b_.loop("d", loop::index(0), loop::index(extent(a)), 1, [&](Expr d) {
+        p.axes[a] = d;
+        self(self, index + 1);
+      });
+    };
+    const auto with_panels = [&] {
+      if (!batch_outer()) return rest(rest, 0);
+      const bool split = own_ == Reach::own_panels;
+      b_.loop("q", split ? lo() : loop::index(0), split ? hi() : panels(), 1, [&](Expr q) {
+        p.panel = q;
+        rest(rest, 0);
+      });
+    };
+    if (split_axis0 && vector_axis_ != 0) {
+      b_.loop("f", lo(), hi(), 1, [&](Expr f) {
+        p.axes[0] = f;
+        with_panels();
+      });
+    } else if (serial_) {
+      b_.if_then(loop::compare(loop::CompareOp::lt, lo(), hi()), with_panels);
+    } else {
+      with_panels();
+    }
+  }
+
+  Expr lane_mask(const Expr& begin, const Expr& end) {
+    return b_.let("lanes", loop::compare(loop::CompareOp::lt, loop::ramp(loop::cast(loop::Scalar::i32, begin), 1, l_.width),
+                                         loop::broadcast(loop::cast(loop::Scalar::i32, end), l_.width)));
+  }
+
+  void outer_point(const Point& p) {
+    emitter_->begin_outer(p);
+    if (!g_.has_reduction) {
+      emitter_->begin_inner(p);
+      inner_values(0, true);
+      return;
+    }
+    for (int phase = 0; phase < phases_; ++phase) {
+      ready_outer(phase);
+      run_phase(p, phase);
+    }
+    ready_outer(phases_);
+    for (const auto which : {PointEmitter::Which::others, PointEmitter::Which::symbols})
+      for (const Op* op : g_.ops)
+        if (g_.level.at(op) == Level::outer) emitter_->store(op, Level::outer, which);
+  }
+
+  // Outer values are computed outside the inner loops, as soon as their phase has come.
+  void ready_outer(int phase) {
+    for (const Op* op : g_.ops)
+      if (g_.level.at(op) == Level::outer && op->def->kind != OpKind::reduction && phase_.at(op) <= phase) emitter_->value(op, Level::outer);
+  }
+
+  // All inner values to store in a phase: first compute every one, then store, so that in-place updates come after all reads.
+  void inner_values(int phase, bool last) {
+    using Which = PointEmitter::Which;
+    const auto due = [&](const Op* op, bool symbols) {
+      return g_.level.at(op) == Level::inner && l_.targets.count(op) && (symbols ? last : phase_.at(op) == phase);
+    };
+    for (const Op* op : g_.ops)
+      if (due(op, false) || (due(op, true) && updates_symbol(op))) emitter_->value(op, Level::inner);
+    for (const Op* op : g_.ops)
+      if (due(op, false)) emitter_->store(op, Level::inner, Which::others);
+    for (const Op* op : g_.ops)
+      if (due(op, true) && updates_symbol(op)) emitter_->store(op, Level::inner, Which::symbols);
+  }
+
+  bool updates_symbol(const Op* op) const {
+    for (int allocation : l_.targets.at(op))
+      if (l_.symbol_targets.count(allocation)) return true;
+    return false;
+  }
+
+  void run_phase(const Point& outer, int phase) {
+    const bool last_phase = phase + 1 == phases_;
+    for (const Op* op : g_.ops)
+      if (g_.level.at(op) == Level::inner && phase_.at(op) < phase && l_.panels_or_plain.count(op)) emitter_->reload.insert(op);
+
+    const bool lanes_reduced = g_.reduces_batch || (vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)));
+    const int subs = g_.reduces_batch ? static_cast<int>(kPanel / l_.width) : 1;
+    const int lanes = lanes_reduced ? l_.width : outer.lanes;
+    struct Sum {
+      const Op* op;
+      std::vector<loop::Variable> parts;
+    };
+    std::vector<Sum> sums;
+    for (const auto& [op, at] : reductions_) {
+      if (at != phase) continue;
+      Sum sum{op, {}};
+      const loop::Type type{scalar_of(op->type.dtype), static_cast<uint16_t>(lanes)};
+      for (int s = 0; s < subs; ++s)
+        sum.parts.push_back(b_.declare("acc", type.is_float() ? loop::constant(type, op->def->identity)
+                                                              : loop::constant_int(type, integer_identity(op))));
+      sums.push_back(std::move(sum));
+    }
+
+    Point p = outer;
+    const auto at_point = [&](int part, const Expr& exists) {
+      emitter_->begin_inner(p);
+      for (const Sum& sum : sums) emitter_->value(sum.op->operands[0], Level::inner);
+      for (const Sum& sum : sums) {
+        const Expr v = loop::broadcast(emitter_->value(sum.op->operands[0], Level::inner), lanes);
+        const Expr acc = loop::ref(sum.parts[static_cast<size_t>(part)]);
+        const Expr next = loop::binary(sum.op->def->combiner, acc, v);
+        b_.assign(sum.parts[static_cast<size_t>(part)], exists ? loop::select(exists, next, acc) : next);
+      }
+      inner_values(phase, last_phase);
+    };
+    const auto innermost = [&] {
+      if (!g_.reduces_batch) return at_point(0, vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)) ? p.mask : nullptr);
+      for (int s = 0; s < subs; ++s) {
+        p.sub = loop::index(s);
+        at_point(s, lane_mask(p.panel * loop::index(kPanel) + loop::index(s * l_.width), rows()));
+      }
+    };
+    std::vector<size_t> axes;
+    for (size_t a = 0; a < g_.domain.shape.size(); ++a)
+      if (reduced(a) && extent(a) > 1) axes.push_back(a);
+    const auto inner = [&](auto&& self, size_t index) -> void {
+      if (index == axes.size()) return innermost();
+      const size_t a = axes[index];
+      const bool vector = static_cast<int>(a) == vector_axis_;
+      b_.loop("r", loop::index(0), loop::index(extent(a)), vector ? l_.width : 1, [&](Expr r) {
+        p.axes[a] = r;
+        if (vector) {
+          p.vector_last = true;
+          p.lanes = l_.width;
+          p.mask = extent(a) % l_.width ? lane_mask(r, loop::index(extent(a))) : nullptr;
+        }
+        self(self, index + 1);
+      });
+    };
+    if (g_.reduces_batch) {
+      b_.loop("q", loop::index(0), panels(), 1, [&](Expr q) {
+        p.panel = q;
+        p.batched = true;
+        p.lanes = l_.width;
+        inner(inner, 0);
+      });
+    } else {
+      inner(inner, 0);
+    }
+    for (const Sum& sum : sums) {
+      Expr total = loop::ref(sum.parts[0]);
+      for (size_t s = 1; s < sum.parts.size(); ++s) total = loop::binary(sum.op->def->combiner, total, loop::ref(sum.parts[s]));
+      if (lanes_reduced) total = loop::reduce(sum.op->def->combiner, total);
+      emitter_->define(sum.op, Level::outer, b_.let(sum.op->name(), total));
+    }
+  }
+
+  static int64_t integer_identity(const Op* op) {
+    switch (op->def->combiner) {
+      case loop::BinaryOp::min: return INT32_MAX;
+      case loop::BinaryOp::max: return INT32_MIN;
+      default: return 0;
+    }
+  }
+
+  void flat_loop() {
+    Point p;
+    p.vector_last = true;
+    p.lanes = l_.width;
+    const auto body = [&](const Expr& begin, const Expr& end) {
+      b_.loop("i", begin, end, l_.width, [&](Expr i) {
+        p.flat = i;  // every plain value is padded to whole vectors, so the last one needs no mask
+        emitter_->begin_outer(p);
+        emitter_->begin_inner(p);
+        inner_values(0, true);
+      });
+    };
+    if (serial_) b_.if_then(loop::compare(loop::CompareOp::lt, lo(), hi()), [&] { body(loop::index(0), loop::index(g_.domain.elements())); });
+    else if (flat_partition_) body(lo(), hi());
+    else body(lo() * loop::index(row_elements_), hi() * loop::index(row_elements_));
+  }
+
+  Lowering& l_;
+  const KernelGroup& g_;
+  KernelBuilder kb_;
+  loop::Builder& b_;
+  std::optional<PointEmitter> emitter_;
+  loop::Partition partition_;
+  Reach own_ = Reach::anything;
+  bool serial_ = true, flat_ = false, flat_partition_ = false;
+  int64_t row_elements_ = 1;
+  int vector_axis_ = -1;  // unbatched: the example axis the lanes run along
+  int phases_ = 1;
+  std::map<const Op*, int> phase_;  // inner: computed from here on; outer: known from here on
+  std::vector<std::pair<const Op*, int>> reductions_;
+};
+
+}  // namespace
+
+void lower_nest(Lowering& lowering, const KernelGroup& group) { Nest(lowering, group).run(); }
+
+}  // namespace gradc::passes::lowering

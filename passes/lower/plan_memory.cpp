@@ -1,0 +1,60 @@
+// Gives every arena value an offset so that values which live at different times share memory. Time is counted in barriers: values that
+// are alive between the same two barriers never share, so sharing adds no dependence between threads.
+//
+// Largest first, each at the lowest offset that is free during its life (the greedy-by-size strategy of Pisarchyk and Lee 2020,
+// "Efficient memory management for deep neural net inference").
+#include <algorithm>
+
+#include "passes/lower/lowering.h"
+
+namespace gradc::passes::lowering {
+
+void plan_memory(Lowering& l) {
+  constexpr int64_t kAlign = 64;
+  struct Value {
+    int allocation;
+    int64_t bytes, offset = -1;
+    int first = -1, last = -1;
+  };
+  std::vector<Value> values;
+  std::map<int, size_t> index;
+  std::vector<loop::Allocation>& allocations = l.result.program.allocations;
+  for (size_t a = 0; a < allocations.size(); ++a) {
+    if (allocations[a].space != loop::Space::arena) continue;
+    index[static_cast<int>(a)] = values.size();
+    const int64_t bytes = allocations[a].elements * loop::bytes(allocations[a].scalar);
+    values.push_back({static_cast<int>(a), (bytes + kAlign - 1) / kAlign * kAlign});
+  }
+  int phase = 0;
+  for (const PendingCall& c : l.calls) {
+    phase += c.call.barrier_before;
+    for (const Touch& t : c.touches) {
+      const auto it = index.find(t.allocation);
+      if (it == index.end()) continue;
+      Value& v = values[it->second];
+      if (v.first < 0) v.first = phase;
+      v.last = phase;
+    }
+  }
+  std::vector<Value*> order;
+  for (Value& v : values) order.push_back(&v);
+  std::stable_sort(order.begin(), order.end(), [](const Value* a, const Value* b) { return a->bytes > b->bytes; });
+  std::vector<const Value*> placed;  // by offset
+  int64_t total = 0;
+  for (Value* v : order) {
+    int64_t at = 0;
+    for (const Value* p : placed) {
+      const bool together = l.options.keep_all_values || (p->first <= v->last && v->first <= p->last);
+      if (!together) continue;
+      if (at + v->bytes <= p->offset) break;
+      at = std::max(at, p->offset + p->bytes);
+    }
+    v->offset = at;
+    total = std::max(total, at + v->bytes);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), v, [](const Value* a, const Value* b) { return a->offset < b->offset; }), v);
+  }
+  for (const Value& v : values) allocations[static_cast<size_t>(v.allocation)].offset = v.offset;
+  l.result.program.arena_bytes = total;
+}
+
+}  // namespace gradc::passes::lowering

@@ -1,0 +1,155 @@
+// The order of the passes, and the manager that runs, prints and verifies them.
+#include "passes/pipeline.h"
+
+#include <algorithm>
+
+#include "passes/lower/lowering.h"
+#include "passes/passes.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::passes {
+
+namespace {
+
+enum class Stage { before_gradient, gradient, after_gradient, lowering };
+
+struct Pass {
+  PassInfo info;
+  Stage stage;
+  bool (*run)(Function&) = nullptr;  // null: the manager runs it
+};
+
+// Order is meaning: stable forms come before gradients are taken; dropout and batchnorm are recognised before composite operations are taken
+// apart; operations are put in order before kernels are chosen.
+const std::vector<Pass>& passes() {
+  static const std::vector<Pass> list = {
+      {{"stabilize", "stable forms of formulas (sigmoid, softplus, log1p, expm1)", true}, Stage::before_gradient, stabilize},
+      {{"differentiate", "backward graph and optimizer updates: makes @train_step", false}, Stage::gradient, nullptr},
+      {{"fold", "constant folding", true}, Stage::after_gradient, fold},
+      {{"simplify", "algebraic identities", true}, Stage::after_gradient, simplify},
+      {{"cse", "common subexpressions", true}, Stage::after_gradient, cse},
+      {{"fuse_dropout", "inverted dropout: mask made again in backward, scale folded", true}, Stage::after_gradient, fuse_dropout},
+      {{"fuse_batchnorm_relu", "batchnorm and ReLU in one operation, forward and backward", true}, Stage::after_gradient, fuse_batchnorm_relu},
+      {{"decompose", "composite operations into those that lower", false}, Stage::after_gradient, decompose},
+      {{"fold_late", "constant folding after decomposition", true}, Stage::after_gradient, fold},
+      {{"simplify_late", "algebraic identities after decomposition", true}, Stage::after_gradient, simplify},
+      {{"cse_late", "common subexpressions after decomposition", true}, Stage::after_gradient, cse},
+      {{"dce", "unused operations", true}, Stage::after_gradient, dce},
+      {{"order_operations", "step scalars, then the loss, then gradients and updates", false}, Stage::after_gradient, order_operations},
+      {{"fuse_elementwise", "operations into kernels: elementwise chains, reductions, epilogues, optimizer updates", true}, Stage::after_gradient,
+       fuse_elementwise},
+      {{"assign_kernels", "a kernel for whatever is not fused", false}, Stage::after_gradient, assign_kernels},
+      {{"lower", "tensor IR to loop IR, with barriers and memory plan", false}, Stage::lowering, nullptr},
+  };
+  return list;
+}
+
+bool listed(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+void check_name(const std::string& name, const char* flag, bool allow_all) {
+  if (allow_all && name == "all") return;
+  std::vector<std::string> known;
+  for (const Pass& p : passes()) {
+    known.push_back(p.info.name);
+    if (p.info.name != name) continue;
+    if (std::string(flag) == "--disable-pass" && !p.info.optional)
+      throw RunError(kExitUsage, fmt::format("--disable-pass={}: this pass cannot be disabled, later ones depend on it", name));
+    return;
+  }
+  const std::string near = nearest_name(name, known);
+  throw RunError(kExitUsage, fmt::format("{}={}: no such pass{}; `gradc passes` lists them", flag, name,
+                                         near.empty() ? "" : fmt::format(", did you mean {}?", near)));
+}
+
+void check_names(const PipelineOptions& o) {
+  for (const std::string& n : o.print_after) check_name(n, "--print-after", true);
+  for (const std::string& n : o.disable) check_name(n, "--disable-pass", false);
+  if (!o.stop_after.empty()) check_name(o.stop_after, "--stop-after", false);
+}
+
+class Manager {
+ public:
+  Manager(Module& module, const PipelineOptions& options) : module_(module), options_(options) {}
+
+  // False when the pipeline is to stop after this pass.
+  bool run(const Pass& pass) {
+    const std::string& name = pass.info.name;
+    bool changed = false;
+    const bool enabled = !listed(options_.disable, name);
+    if (enabled) {
+      if (pass.stage == Stage::gradient) {
+        make_train_step(module_, options_.gradient_outputs);
+        changed = true;
+      } else {
+        for (const auto& f : module_.functions) {
+          const bool now = pass.run(*f);
+          if (now) f->renumber();
+          changed = changed || now;
+        }
+      }
+      if (options_.verify) verify_after(name);
+    }
+    if (options_.print && (listed(options_.print_after, name) || listed(options_.print_after, "all"))) {
+      std::string text = fmt::format("// after {}", name);
+      if (!enabled) text += " (disabled)\n";
+      else if (!changed) text += " (unchanged)\n";
+      else text += "\n" + print(module_, {options_.print_locations});
+      options_.print(text);
+    }
+    return options_.stop_after != name;
+  }
+
+ private:
+  void verify_after(const std::string& name) const {
+    const std::vector<std::string> wrong = verify(module_);
+    GRADC_CHECK(wrong.empty(), "pass {} broke the IR: {}", name, wrong.empty() ? "" : wrong.front());
+  }
+  Module& module_;
+  const PipelineOptions& options_;
+};
+
+}  // namespace
+
+const std::vector<PassInfo>& pass_list() {
+  static const std::vector<PassInfo> infos = [] {
+    std::vector<PassInfo> list;
+    for (const Pass& p : passes()) list.push_back(p.info);
+    return list;
+  }();
+  return infos;
+}
+
+bool run_tensor_passes(Module& module, const PipelineOptions& options) {
+  check_names(options);
+  Manager manager(module, options);
+  for (const Pass& pass : passes())
+    if (pass.stage != Stage::lowering && !manager.run(pass)) return false;
+  return true;
+}
+
+Lowered lower(const Module& module, const PipelineOptions& options) {
+  Lowered lowered;
+  constexpr int64_t kAlign = 64;
+  for (const Symbol& s : module.symbols) {
+    lowered.symbol_offsets[s.name] = lowered.parameter_bytes;
+    const int64_t bytes = s.type.elements() * loop::bytes(lowering::memory_scalar_of(s.type.dtype));
+    lowered.parameter_bytes += (bytes + kAlign - 1) / kAlign * kAlign;
+  }
+  const bool wants_print = options.print && (listed(options.print_after, "lower") || listed(options.print_after, "all"));
+  for (const auto& f : module.functions) {
+    LoweredProgram p = lowering::Lowering(module, *f, options, lowered.symbol_offsets).run();
+    if (options.verify) {
+      const std::vector<std::string> wrong = loop::verify(p.program);
+      GRADC_CHECK(wrong.empty(), "lowering of @{} made wrong loop IR: {}", f->name, wrong.empty() ? "" : wrong.front());
+    }
+    if (wants_print) options.print("// after lower\n" + loop::print(p.program, options.print_locations));
+    lowered.programs.emplace(f->name, std::move(p));
+  }
+  lowered.stopped = options.stop_after == "lower";
+  return lowered;
+}
+
+}  // namespace gradc::passes

@@ -1,0 +1,102 @@
+/* The contract between compiled code and the runtime: plain C, versioned. JIT and ahead-of-time code present the same
+ * structs; the training loop sees nothing else. All memory is the runtime's; compiled code allocates nothing. */
+#ifndef GRADC_RUNTIME_ABI_H
+#define GRADC_RUNTIME_ABI_H
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GRADC_ABI_VERSION 1
+
+/* Indices into gradc_step_args.scalars (doubles). */
+enum gradc_scalar {
+  GRADC_SCALAR_STEP = 0,      /* updates done before this one: 0 at the first */
+  GRADC_SCALAR_EPOCH = 1,     /* from 0 */
+  GRADC_SCALAR_TOTAL = 2,     /* updates of the whole run */
+  GRADC_SCALAR_LR_FACTOR = 3, /* run-time factor on the learning rate, normally 1 */
+  GRADC_SCALAR_COUNT = 4
+};
+
+/* What one call of an entry reads. Field order is fixed: generated code addresses fields by their byte offsets. */
+typedef struct gradc_step_args {
+  uint8_t* arena;              /*  0: gradc_entry_info.arena_bytes bytes, aligned to 64 */
+  uint8_t* parameters;         /*  8: gradc_program.parameter_bytes bytes, aligned to 64: parameters, state, optimizer slots */
+  const void* const* inputs;   /* 16: one pointer an input, rows x logical shape, row-major; never written */
+  void* const* outputs;        /* 24: one pointer an output, see gradc_output */
+  const double* scalars;       /* 32: GRADC_SCALAR_COUNT doubles */
+  int64_t rows;                /* 40: examples in this batch, 1 <= rows <= batch */
+  int64_t row_offset;          /* 48: global number of row 0 within the step's batch (random keys) */
+  uint64_t seed;               /* 56: random key, together with micro_step and an op's stream */
+  uint64_t micro_step;         /* 64 */
+  void (*barrier)(void* team); /* 72: every thread of the team calls it; may be null when threads == 1 */
+  void* team;                  /* 80 */
+} gradc_step_args;
+
+/* Runs one program as thread `thread` of `threads`; every thread of the team calls it with the same args.
+ * Returns 0, or 1 on every thread when the loss is not finite; then no parameter, state or slot was written. */
+typedef int32_t (*gradc_entry)(const gradc_step_args* args, int32_t thread, int32_t threads);
+
+enum gradc_dtype { GRADC_F32 = 0, GRADC_F64 = 1, GRADC_I32 = 2, GRADC_BOOL = 3 /* one byte */ };
+
+/* A parameter, state or optimizer slot. `name` is PyTorch-like ("dense_1.weight"); a slot's name is "<parameter>.<slot>". */
+enum gradc_symbol_kind { GRADC_PARAMETER = 0, GRADC_STATE = 1, GRADC_SLOT = 2 };
+typedef struct gradc_symbol {
+  const char* name;
+  int32_t kind;  /* gradc_symbol_kind */
+  int32_t dtype; /* gradc_dtype */
+  int32_t rank;
+  const int64_t* shape;  /* logical, PyTorch's order */
+  int64_t offset;        /* bytes into parameters; elements stand there row-major in logical order */
+} gradc_symbol;
+
+/* An input of an entry: one field of the data set. */
+typedef struct gradc_input {
+  const char* name;
+  int32_t dtype;
+  int32_t rank;          /* of one example */
+  const int64_t* shape;  /* of one example */
+} gradc_input;
+
+/* An output of an entry. batched = 0: one value of `shape` for the whole call ("loss" and metrics: the SUM over the rows,
+ * f32; the runtime divides by the rows it has seen). batched = 1: rows x shape, row-major. */
+typedef struct gradc_output {
+  const char* name;
+  int32_t dtype;
+  int32_t batched;
+  int32_t rank;
+  const int64_t* shape;
+} gradc_output;
+
+typedef struct gradc_entry_info {
+  gradc_entry run;  /* null: this program does not exist (a model without `predict`) */
+  int64_t arena_bytes;
+  int32_t input_count;
+  const gradc_input* inputs;
+  int32_t output_count;
+  const gradc_output* outputs;
+  int32_t max_threads; /* more threads than this gain nothing (1 for tiny models) */
+} gradc_entry_info;
+
+typedef struct gradc_program {
+  uint32_t abi_version; /* GRADC_ABI_VERSION */
+  const char* gradc_version;
+  const char* target;  /* for example "x86-64-v4" */
+  const char* source;  /* the resolved model file */
+  const char* name;    /* the model file's name without directories */
+  int64_t batch;       /* B: the largest number of rows of one call */
+  int64_t parameter_bytes;
+  int32_t symbol_count;
+  const gradc_symbol* symbols;
+  gradc_entry_info init;       /* writes every symbol's first value; rows = 1 */
+  gradc_entry_info train_step; /* outputs: "loss", then metrics by name, then "lr" (f64 scalar, not summed) */
+  gradc_entry_info eval;       /* outputs: "loss", then metrics by name */
+  gradc_entry_info predict;    /* outputs: "predict", batched */
+  const char* experiment_json; /* data and training records, see runtime/experiment.h */
+} gradc_program;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

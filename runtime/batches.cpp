@@ -1,0 +1,100 @@
+// Gathers a batch's rows into contiguous buffers.
+#include "runtime/batches.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::runtime {
+namespace {
+
+// Leading extents of 1 do not matter: 28 x 28 fits f32[1, 28, 28].
+std::vector<int64_t> without_leading_ones(std::vector<int64_t> shape) {
+  while (!shape.empty() && shape.front() == 1) shape.erase(shape.begin());
+  return shape;
+}
+
+}  // namespace
+
+int64_t dtype_bytes(int32_t dtype) {
+  switch (dtype) {
+    case GRADC_F32: case GRADC_I32: return 4;
+    case GRADC_F64: return 8;
+    case GRADC_BOOL: return 1;
+  }
+  GRADC_CHECK(false, "dtype {}", dtype);
+  return 0;
+}
+
+std::string type_text(int32_t dtype, int32_t rank, const int64_t* shape) {
+  static const char* const names[] = {"f32", "f64", "i32", "bool"};
+  GRADC_CHECK(dtype >= 0 && dtype < 4, "dtype {}", dtype);
+  if (rank == 0) return names[dtype];
+  return fmt::format("{}[{}]", names[dtype], fmt::join(shape, shape + rank, ", "));
+}
+
+int64_t element_count(int32_t rank, const int64_t* shape) {
+  return std::accumulate(shape, shape + rank, int64_t{1}, std::multiplies<>());
+}
+
+InputBuffers::InputBuffers(const gradc_entry_info& entry, int64_t rows) {
+  for (int32_t i = 0; i < entry.input_count; ++i) {
+    const gradc_input& input = entry.inputs[i];
+    const auto bytes = static_cast<uint64_t>(rows * element_count(input.rank, input.shape) * dtype_bytes(input.dtype));
+    blocks_.emplace_back(bytes, "batch");
+    pointers_.push_back(blocks_.back().data());
+  }
+}
+
+const Field& field_of(const gradc_input& input, const Split& split) {
+  const std::string full = input.name;
+  const std::string last = full.substr(full.rfind('.') == std::string::npos ? 0 : full.rfind('.') + 1);
+  std::vector<std::string> names;
+  for (const Field& field : split.table->fields) {
+    names.push_back(field.name);
+    if (field.name != full && field.name != last) continue;
+    const std::vector<int64_t> wanted(input.shape, input.shape + input.rank);
+    if (field.dtype() != input.dtype || without_leading_ones(field.shape) != without_leading_ones(wanted))
+      throw RunError(kExitDataError,
+                     fmt::format("the model reads {} as {}, but the data hold {}; change the model's input, or the data set", full,
+                                 type_text(input.dtype, input.rank, input.shape),
+                                 type_text(field.dtype(), static_cast<int32_t>(field.shape.size()), field.shape.data())));
+    return field;
+  }
+  throw RunError(kExitDataError, fmt::format("the model reads {}, which the data lack; they hold {}", full, fmt::join(names, ", ")));
+}
+
+BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last)
+    : split_(split), batch_(batch), drop_last_(drop_last), buffers_(entry, batch) {
+  GRADC_CHECK(batch >= 1 && split.count >= 1, "batch {} of {} examples", batch, split.count);
+  for (int32_t i = 0; i < entry.input_count; ++i) fields_.push_back(&field_of(entry.inputs[i], split));
+  batches_ = drop_last ? split.count / batch : (split.count + batch - 1) / batch;
+  if (batches_ == 0)
+    throw RunError(kExitDataError,
+                   fmt::format("split {} has {} examples, fewer than one batch of {}, and incomplete batches are dropped: nothing is "
+                               "left; make the batch smaller or keep the last one (last=\"keep\")", split.name, split.count, batch));
+  order_.resize(static_cast<size_t>(split.count));
+  std::iota(order_.begin(), order_.end(), split.first);
+}
+
+void BatchReader::shuffle(uint64_t seed, uint64_t epoch) {
+  order_ = keyed_permutation(split_.count, seed, epoch);
+  for (int64_t& row : order_) row += split_.first;
+}
+
+int64_t BatchReader::rows(int64_t index) const { return std::min(batch_, split_.count - index * batch_); }
+
+void BatchReader::assemble(int64_t index, int thread, int threads) {
+  const int64_t all = rows(index), begin = all * thread / threads, end = all * (thread + 1) / threads;
+  const int64_t* rows = order_.data() + index * batch_ + begin;
+  for (size_t i = 0; i < fields_.size(); ++i) {
+    const auto stride = static_cast<size_t>(fields_[i]->elements()) * 4;  // f32 and i32
+    fields_[i]->gather(rows, end - begin, static_cast<uint8_t*>(buffers_.data(i)) + static_cast<size_t>(begin) * stride);
+  }
+}
+
+}  // namespace gradc::runtime

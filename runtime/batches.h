@@ -1,0 +1,66 @@
+// Batches of a split in the layout that an entry reads; knows nothing of what the entry does with them.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/abi.h"
+#include "runtime/dataset.h"
+#include "runtime/memory.h"
+
+namespace gradc::runtime {
+
+// What an entry runs on: `rows` examples, one pointer an input (gradc_step_args.inputs).
+struct Batch {
+  const void* const* inputs = nullptr;
+  int64_t rows = 0;
+};
+
+// Bytes of one element of a gradc_dtype; "f32[1, 28, 28]" for messages.
+int64_t dtype_bytes(int32_t dtype);
+std::string type_text(int32_t dtype, int32_t rank, const int64_t* shape);
+int64_t element_count(int32_t rank, const int64_t* shape);
+
+// Row-major buffers for up to `rows` examples of an entry's inputs.
+class InputBuffers {
+ public:
+  InputBuffers(const gradc_entry_info& entry, int64_t rows);
+  void* data(size_t input) { return blocks_[input].data(); }
+  const void* const* pointers() const { return pointers_.data(); }
+
+ private:
+  std::vector<AlignedBlock> blocks_;
+  std::vector<const void*> pointers_;
+};
+
+// The field that an input reads: of the same name, or the part behind the last dot of the input's name. Throws RunError
+// (kExitDataError) when there is none or its type is another.
+const Field& field_of(const gradc_input& input, const Split& split);
+
+// Cuts a split into batches. The reader must outlive the batches it hands out; the next assemble() overwrites the last.
+class BatchReader {
+ public:
+  // Throws RunError (kExitDataError) when the inputs do not fit the data, or drop_last leaves nothing.
+  BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last = false);
+
+  int64_t batches() const { return batches_; }
+  int64_t examples() const { return drop_last_ ? batches_ * batch_ : split_.count; }  // of one round
+  // The order of the next round; at first the split's own.
+  void shuffle(uint64_t seed, uint64_t epoch);
+
+  int64_t rows(int64_t index) const;
+  // Thread `thread` of `threads` fills its part of batch `index`; batch() is complete when all have.
+  void assemble(int64_t index, int thread, int threads);
+  Batch batch(int64_t index) const { return {buffers_.pointers(), rows(index)}; }
+
+ private:
+  Split split_;
+  int64_t batch_ = 0;
+  bool drop_last_ = false;
+  int64_t batches_ = 0;
+  std::vector<const Field*> fields_;
+  std::vector<int64_t> order_;  // rows of the table
+  InputBuffers buffers_;
+};
+
+}  // namespace gradc::runtime

@@ -1,0 +1,104 @@
+// Saves, loads and hashes weights.
+#include "runtime/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <map>
+
+#include "runtime/dataset.h"
+#include "runtime/safetensors.h"
+#include "runtime/sha256.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::runtime {
+namespace {
+
+constexpr size_t kListed = 10;
+
+const char* file_dtype(int32_t dtype) {
+  switch (dtype) {
+    case GRADC_F32: return "F32";
+    case GRADC_F64: return "F64";
+    case GRADC_I32: return "I32";
+    default: return "BOOL";
+  }
+}
+
+TensorView view_of(const Session& session, const gradc_symbol& symbol) {
+  return {file_dtype(symbol.dtype), {symbol.shape, symbol.shape + symbol.rank}, session.data(symbol),
+          static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype))};
+}
+
+std::map<std::string, TensorView> views(const Session& session, bool slots) {
+  std::map<std::string, TensorView> result;
+  const gradc_program& program = session.program();
+  for (int32_t i = 0; i < program.symbol_count; ++i)
+    if (slots || program.symbols[i].kind != GRADC_SLOT) result[program.symbols[i].name] = view_of(session, program.symbols[i]);
+  return result;
+}
+
+}  // namespace
+
+void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info) {
+  const gradc_program& program = session.program();
+  const auto text = [](const char* value) { return std::string(value ? value : ""); };
+  write_safetensors(path, views(session, info.slots),
+                    {{"gradc_version", text(program.gradc_version)},
+                     {"target", text(program.target)},
+                     {"name", text(program.name)},
+                     {"source", text(program.source)},
+                     {"seed", std::to_string(info.seed)},
+                     {"step", std::to_string(info.step)}});
+}
+
+void load_checkpoint(Session& session, const std::string& path) {
+  const TensorFile file = read_safetensors(path);
+  const gradc_program& program = session.program();
+  std::vector<std::string> problems, known, unknown, unused_known;
+  for (const auto& [name, view] : file.tensors)
+    if (!session.find(name)) unknown.push_back(name);
+  for (int32_t i = 0; i < program.symbol_count; ++i) known.push_back(program.symbols[i].name);
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& symbol = program.symbols[i];
+    const auto found = file.tensors.find(symbol.name);
+    const TensorView expected = view_of(session, symbol);
+    if (found == file.tensors.end()) {
+      if (symbol.kind == GRADC_SLOT) continue;
+      unused_known.push_back(symbol.name);
+      const std::string nearest = nearest_name(symbol.name, unknown);
+      problems.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype, shape_text(expected.shape),
+                                     nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest)));
+    } else if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
+      problems.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype, shape_text(expected.shape),
+                                     found->second.dtype, shape_text(found->second.shape)));
+    }
+  }
+  for (const std::string& name : unknown) {
+    const std::string nearest = nearest_name(name, unused_known);
+    problems.push_back(fmt::format("{}: the model has no such parameter{}", name,
+                                   nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
+  }
+  if (!problems.empty()) {
+    std::string message = fmt::format("{}: the weights do not fit {}:", path, program.name ? program.name : "the model");
+    for (size_t i = 0; i < std::min(problems.size(), kListed); ++i) message += "\n  " + problems[i];
+    if (problems.size() > kListed) message += fmt::format("\n  and {} more", problems.size() - kListed);
+    throw RunError(kExitDataError, message);
+  }
+  for (const auto& [name, view] : file.tensors) std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
+}
+
+std::string weights_sha256(const Session& session) {
+  Sha256 hash;
+  const auto number = [&](int64_t value) { hash.add(&value, sizeof value); };
+  for (const auto& [name, view] : views(session, false)) {
+    hash.add(name.c_str(), name.size() + 1);
+    number(static_cast<int64_t>(view.shape.size()));
+    for (int64_t extent : view.shape) number(extent);
+    hash.add(view.data, view.bytes);
+  }
+  return hash.hex();
+}
+
+}  // namespace gradc::runtime

@@ -1,0 +1,285 @@
+// Loads the sources into tables and cuts splits; the file formats stand in files of their own.
+#include "runtime/dataset.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cstring>
+#include <set>
+
+#include "runtime/idx.h"
+#include "runtime/synthetic_digits.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+#include "support/philox.h"
+
+namespace gradc::runtime {
+namespace {
+
+// The random stream of the order of examples, far above those that model files use.
+constexpr uint32_t kShuffleStream = 0xFFFF0001u;
+
+[[noreturn]] void fail(const std::string& message) { throw RunError(kExitDataError, message); }
+
+std::string suggestion(const std::string& name, const std::vector<std::string>& candidates) {
+  const std::string nearest = nearest_name(name, candidates);
+  return nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest);
+}
+
+// A source's options by name; what no one asked for is unknown.
+class Options {
+ public:
+  explicit Options(const DataRecord& record) : record_(record) {}
+
+  std::string text(const std::string& name) {
+    const std::string value = optional_text(name);
+    if (value.empty()) fail(fmt::format("data {} = {}(...): the option `{}` is missing", record_.name, record_.source, name));
+    return value;
+  }
+  std::string optional_text(const std::string& name) {
+    const OptionValue* value = find(name);
+    if (!value) return "";
+    if (const auto* text = std::get_if<std::string>(value)) return *text;
+    wrong(name, "a string");
+  }
+  int64_t integer(const std::string& name, int64_t otherwise, int64_t low, int64_t high) {
+    const OptionValue* value = find(name);
+    if (!value) return otherwise;
+    const auto* number = std::get_if<int64_t>(value);
+    if (!number || *number < low || *number > high) wrong(name, fmt::format("an integer from {} to {}", low, high));
+    return *number;
+  }
+  void refuse_others() const {
+    for (const auto& [name, value] : record_.options)
+      if (!asked_.count(name))
+        fail(fmt::format("data {} = {}(...): there is no option `{}`{}", record_.name, record_.source, name,
+                         suggestion(name, {asked_.begin(), asked_.end()})));
+  }
+
+ private:
+  const OptionValue* find(const std::string& name) {
+    asked_.insert(name);
+    const auto it = record_.options.find(name);
+    return it == record_.options.end() ? nullptr : &it->second;
+  }
+  [[noreturn]] void wrong(const std::string& name, const std::string& expected) const {
+    fail(fmt::format("data {} = {}(...): the option `{}` must be {}", record_.name, record_.source, name, expected));
+  }
+  const DataRecord& record_;
+  std::set<std::string> asked_;
+};
+
+Split whole(std::string name, Table table) {
+  const int64_t rows = table.rows;
+  return {std::move(name), std::make_shared<const Table>(std::move(table)), 0, rows};
+}
+
+Field image_field(const std::string& path, IdxArray array) {
+  Field field{.name = "image", .shape = {array.shape.begin() + 1, array.shape.end()}};
+  if (field.shape.size() == 2) field.shape.insert(field.shape.begin(), 1);
+  switch (array.type) {
+    case IdxArray::Type::u8: field.bytes = std::move(array.bytes); break;
+    case IdxArray::Type::f32:
+      field.floats.resize(array.bytes.size() / sizeof(float));
+      std::memcpy(field.floats.data(), array.bytes.data(), array.bytes.size());
+      break;
+    default: fail(fmt::format("{}: images of {}; expected unsigned bytes or 32-bit floats", path, idx_type_name(array.type)));
+  }
+  return field;
+}
+
+Field label_field(const std::string& path, const IdxArray& array, int64_t classes) {
+  if (array.shape.size() != 1)
+    fail(fmt::format("{}: labels of shape {}; expected one number an example, rank 1: is it the images' file?", path,
+                     shape_text(array.shape)));
+  Field field{.name = "label"};
+  field.integers.resize(static_cast<size_t>(array.examples()));
+  if (array.type == IdxArray::Type::u8) {
+    std::copy(array.bytes.begin(), array.bytes.end(), field.integers.begin());
+  } else if (array.type == IdxArray::Type::i32) {
+    std::memcpy(field.integers.data(), array.bytes.data(), array.bytes.size());
+  } else {
+    fail(fmt::format("{}: labels of {}; expected unsigned bytes or 32-bit integers", path, idx_type_name(array.type)));
+  }
+  for (size_t i = 0; i < field.integers.size(); ++i)
+    if (field.integers[i] < 0 || field.integers[i] >= classes)
+      fail(fmt::format("{}: label {} of example {} is out of range; expected 0 to {}; check the file, or the number of classes", path,
+                       field.integers[i], i, classes - 1));
+  return field;
+}
+
+Table read_pair(const std::string& images_path, const std::string& labels_path, int64_t classes) {
+  IdxArray images = read_idx(images_path);
+  const IdxArray labels = read_idx(labels_path);
+  if (images.examples() != labels.examples())
+    fail(fmt::format("{} has {} images, but {} has {} labels; expected equally many: do the files belong together?", images_path,
+                     images.examples(), labels_path, labels.examples()));
+  Table table;
+  table.rows = images.examples();
+  table.fields.push_back(label_field(labels_path, labels, classes));
+  table.fields.insert(table.fields.begin(), image_field(images_path, std::move(images)));
+  return table;
+}
+
+// The plain file if there is one, else the gzip file.
+std::string find_file(const std::string& folder, const std::string& name) {
+  struct stat status {};
+  for (const char* ending : {"", ".gz"})
+    if (const std::string path = folder + "/" + name + ending; stat(path.c_str(), &status) == 0) return path;
+  const bool exists = stat(folder.c_str(), &status) == 0;
+  fail(fmt::format("{}: {}; expected a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+                   "t10k-labels-idx1-ubyte, each plain or .gz; check the path, or use synthetic_digits(), which needs no files",
+                   folder,
+                   !exists                     ? "there is no such folder"
+                   : !S_ISDIR(status.st_mode) ? "it is not a folder"
+                                               : fmt::format("neither {0} nor {0}.gz is there", name)));
+}
+
+std::vector<Split> read_mnist(const DataRecord& record) {
+  Options options(record);
+  const std::string folder = options.text("path");
+  options.refuse_others();
+  std::vector<Split> splits;
+  const std::array<std::array<const char*, 2>, 2> parts = {{{"train", "train"}, {"test", "t10k"}}};
+  for (const auto& [split, prefix] : parts) {
+    const std::string images = find_file(folder, fmt::format("{}-images-idx3-ubyte", prefix));
+    Table table = read_pair(images, find_file(folder, fmt::format("{}-labels-idx1-ubyte", prefix)), 10);
+    if (table.fields[0].shape != std::vector<int64_t>{1, 28, 28})
+      fail(fmt::format("{}: images of shape {}; expected [1, 28, 28]; for other sizes use the source idx", images,
+                       shape_text(table.fields[0].shape)));
+    splits.push_back(whole(split, std::move(table)));
+  }
+  return splits;
+}
+
+std::vector<Split> read_idx_files(const DataRecord& record) {
+  Options options(record);
+  const std::string images = options.text("images"), labels = options.text("labels");
+  const std::string test_images = options.optional_text("test_images"), test_labels = options.optional_text("test_labels");
+  const int64_t classes = options.integer("classes", 10, 1, INT32_MAX);
+  options.refuse_others();
+  if (test_images.empty() != test_labels.empty())
+    fail(fmt::format("data {} = idx(...): test_images and test_labels belong together; one is missing", record.name));
+  std::vector<Split> splits;
+  splits.push_back(whole("train", read_pair(images, labels, classes)));
+  if (!test_images.empty()) {
+    splits.push_back(whole("test", read_pair(test_images, test_labels, classes)));
+    const auto& train_shape = splits[0].table->fields[0].shape;
+    const auto& test_shape = splits[1].table->fields[0].shape;
+    if (train_shape != test_shape)
+      fail(fmt::format("{} has images of shape {}, but {} of {}; expected the same", images, shape_text(train_shape), test_images,
+                       shape_text(test_shape)));
+  }
+  return splits;
+}
+
+std::vector<Split> draw_digits(const DataRecord& record) {
+  constexpr int64_t kMost = 1'000'000;
+  Options options(record);
+  const int64_t counts[] = {options.integer("train", 10'000, 1, kMost), options.integer("test", 2'000, 1, kMost)};
+  const auto seed = static_cast<uint64_t>(options.integer("seed", 1, INT64_MIN, INT64_MAX));
+  options.refuse_others();
+  std::vector<Split> splits;
+  for (uint32_t part : {0u, 1u}) {
+    DigitImages digits = make_synthetic_digits(seed, part, counts[part]);
+    Table table;
+    table.rows = counts[part];
+    table.fields.push_back({.name = "image", .shape = {1, kDigitSide, kDigitSide}, .bytes = std::move(digits.images)});
+    table.fields.push_back({.name = "label", .integers = std::move(digits.labels)});
+    splits.push_back(whole(part == 0 ? "train" : "test", std::move(table)));
+  }
+  return splits;
+}
+
+struct SourceEntry {
+  const char* name;
+  std::vector<Split> (*read)(const DataRecord&);
+};
+constexpr SourceEntry kSources[] = {{"mnist", read_mnist}, {"synthetic_digits", draw_digits}, {"idx", read_idx_files}};
+
+}  // namespace
+
+std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+int64_t Field::elements() const {
+  int64_t count = 1;
+  for (int64_t extent : shape) count *= extent;
+  return count;
+}
+
+void Field::gather(const int64_t* rows, int64_t count, void* out) const {
+  const auto size = static_cast<size_t>(elements());
+  if (!bytes.empty()) {
+    // A table, because a division an element costs more than the load.
+    static const std::array<float, 256> scaled = [] {
+      std::array<float, 256> values{};
+      for (int i = 0; i < 256; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i) / 255.0f;
+      return values;
+    }();
+    auto* to = static_cast<float*>(out);
+    for (int64_t i = 0; i < count; ++i, to += size) {
+      const uint8_t* from = bytes.data() + static_cast<size_t>(rows[i]) * size;
+      for (size_t k = 0; k < size; ++k) to[k] = scaled[from[k]];
+    }
+    return;
+  }
+  const uint8_t* base = integers.empty() ? reinterpret_cast<const uint8_t*>(floats.data())
+                                         : reinterpret_cast<const uint8_t*>(integers.data());
+  auto* to = static_cast<uint8_t*>(out);
+  for (int64_t i = 0; i < count; ++i) std::memcpy(to + static_cast<size_t>(i) * size * 4, base + static_cast<size_t>(rows[i]) * size * 4, size * 4);
+}
+
+const Split* Dataset::find(const std::string& name) const {
+  for (const Split& split : splits)
+    if (split.name == name) return &split;
+  return nullptr;
+}
+
+const Split& Dataset::split(const std::string& name) const {
+  if (const Split* split = find(name)) return *split;
+  std::vector<std::string> names;
+  for (const Split& split : splits) names.push_back(split.name);
+  fail(fmt::format("the data have no split `{}`; there are {}{}", name, fmt::join(names, ", "), suggestion(name, names)));
+}
+
+Dataset load_dataset(const DataRecord& record) {
+  Dataset result;
+  std::vector<std::string> names;
+  for (const SourceEntry& source : kSources) {
+    names.push_back(source.name);
+    if (record.source == source.name) result.splits = source.read(record);
+  }
+  if (result.splits.empty())
+    fail(fmt::format("data {}: unknown source `{}`; there are {}{}", record.name, record.source, fmt::join(names, ", "),
+                     suggestion(record.source, names)));
+  for (const SplitRecord& wanted : record.splits) {
+    if (result.find(wanted.name)) fail(fmt::format("data {}: there is already a split `{}`", record.name, wanted.name));
+    Split& from = const_cast<Split&>(result.split(wanted.from));
+    if (wanted.count < 1 || wanted.count >= from.count)
+      fail(fmt::format("data {}: split {} = {} of {}: {} has {} examples; expected 1 to {}", record.name, wanted.name, wanted.count,
+                       wanted.from, wanted.from, from.count, from.count - 1));
+    from.count -= wanted.count;
+    const Split cut{wanted.name, from.table, from.first + from.count, wanted.count};
+    result.splits.push_back(cut);
+  }
+  return result;
+}
+
+std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch) {
+  std::vector<int64_t> order(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) order[static_cast<size_t>(i)] = i;
+  const uint32_t key = static_cast<uint32_t>(seed) ^ static_cast<uint32_t>(seed >> 32) * 0x9E3779B9u;  // as support/philox.h
+  // Fisher and Yates, from the end; 64 random bits scaled to 0..i (the bias is below 2^-30).
+  for (int64_t i = count - 1; i > 0; --i) {
+    const auto place = static_cast<uint64_t>(i);
+    const PhiloxWords words = philox4x32_10({static_cast<uint32_t>(place), static_cast<uint32_t>(place >> 32), kShuffleStream,
+                                             static_cast<uint32_t>(epoch >> 32)}, key, static_cast<uint32_t>(epoch));
+    const uint64_t random = uint64_t{words[1]} << 32 | words[0];
+    const auto other = static_cast<size_t>(static_cast<unsigned __int128>(random) * (place + 1) >> 64);
+    std::swap(order[static_cast<size_t>(i)], order[other]);
+  }
+  return order;
+}
+
+}  // namespace gradc::runtime

@@ -1,0 +1,46 @@
+// Reads the experiment's records from JSON; knows nothing of what they mean.
+#include "runtime/experiment.h"
+
+#include <nlohmann/json.hpp>
+
+#include "support/check.h"
+
+namespace gradc::runtime {
+namespace {
+
+using Json = nlohmann::json;
+
+OptionValue option_value(const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (value.is_number()) return value.get<double>();
+  return value.get<std::string>();
+}
+
+}  // namespace
+
+Experiment read_experiment(const char* json) {
+  GRADC_CHECK(json != nullptr, "a program without an experiment");
+  Experiment result;
+  try {
+    const Json root = Json::parse(json);
+    const Json& data = root.at("data");
+    result.data.name = data.at("name").get<std::string>();
+    result.data.source = data.at("source").get<std::string>();
+    for (const auto& [name, value] : data.at("options").items()) result.data.options[name] = option_value(value);
+    result.data.batch = data.at("batch").get<int64_t>();
+    result.data.drop_last = data.value("drop_last", false);
+    if (data.contains("splits"))
+      for (const Json& split : data.at("splits"))
+        result.data.splits.push_back({split.at("name").get<std::string>(), split.at("count").get<int64_t>(),
+                                      split.at("from").get<std::string>()});
+    const Json& train = root.at("train");
+    result.train.epochs = train.at("epochs").get<int64_t>();
+    result.train.seed = train.at("seed").get<int64_t>();
+  } catch (const Json::exception& error) {
+    GRADC_CHECK(false, "the experiment's record does not read: {}\n{}", error.what(), json);
+  }
+  return result;
+}
+
+}  // namespace gradc::runtime

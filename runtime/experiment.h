@@ -1,0 +1,51 @@
+// What a program says of its data and its training: plain records read from gradc_program.experiment_json.
+//
+// The JSON, all keys required unless a default is given:
+//   {"data":  {"name": "digits",            the data set's name in the model file
+//              "source": "mnist",           see runtime/dataset.h
+//              "options": {"path": "dir"},  the source's options: bool, integer, double or string
+//              "batch": 128,                at most gradc_program.batch
+//              "drop_last": false,          default false
+//              "splits": [{"name": "val", "count": 5000, "from": "train"}]},   default []
+//    "train": {"epochs": 10, "seed": 1}}
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace gradc::runtime {
+
+using OptionValue = std::variant<bool, int64_t, double, std::string>;
+
+// `count` examples taken from the end of `from`, which then lacks them.
+struct SplitRecord {
+  std::string name;
+  int64_t count = 0;
+  std::string from;
+};
+
+struct DataRecord {
+  std::string name;
+  std::string source;
+  std::map<std::string, OptionValue> options;
+  int64_t batch = 0;
+  bool drop_last = false;
+  std::vector<SplitRecord> splits;
+};
+
+struct TrainRecord {
+  int64_t epochs = 1;
+  int64_t seed = 1;
+};
+
+struct Experiment {
+  DataRecord data;
+  TrainRecord train;
+};
+
+// Throws InternalError for text that is not as above: the compiler writes it, not the user.
+Experiment read_experiment(const char* json);
+
+}  // namespace gradc::runtime

@@ -1,0 +1,175 @@
+// Evaluation and prediction to files.
+#include "runtime/predict.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "runtime/files.h"
+#include "runtime/interrupt.h"
+#include "runtime/npy.h"
+#include "runtime/report.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::runtime {
+namespace {
+
+bool ends_with(const std::string& text, const std::string& ending) {
+  return text.size() >= ending.size() && text.compare(text.size() - ending.size(), ending.size(), ending) == 0;
+}
+
+// A split whose fields come from .npy files, one for each input of the program.
+Split split_from_files(const gradc_program& program, const std::map<std::string, std::string>& files) {
+  const gradc_entry_info& entry = program.predict;
+  std::vector<std::string> names;
+  for (int32_t i = 0; i < entry.input_count; ++i) names.push_back(entry.inputs[i].name);
+  for (const auto& [name, path] : files) {
+    if (name.empty() ? names.size() == 1 : std::count(names.begin(), names.end(), name)) continue;
+    const std::string nearest = nearest_name(name, names);
+    throw RunError(kExitUsage,
+                   name.empty() ? fmt::format("the model has {} inputs ({}); name the one that {} is for", names.size(),
+                                              fmt::join(names, ", "), path)
+                                : fmt::format("the model has no input `{}`; it has {}{}", name, fmt::join(names, ", "),
+                                              nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
+  }
+  Table table;
+  for (int32_t i = 0; i < entry.input_count; ++i) {
+    const gradc_input& input = entry.inputs[i];
+    auto file = files.find(input.name);
+    if (file == files.end() && names.size() == 1) file = files.find("");
+    if (file == files.end())
+      throw RunError(kExitUsage, fmt::format("no file for the model's input `{}`; it needs {}", input.name, fmt::join(names, ", ")));
+    const std::string& path = file->second;
+    NpyArray array = read_npy(path);
+    if (array.shape.empty() || array.shape[0] == 0) throw RunError(kExitDataError, fmt::format("{}: it holds no examples", path));
+    Field field{.name = input.name, .shape = {array.shape.begin() + 1, array.shape.end()}};
+    if (array.dtype == "|u1" && input.dtype == GRADC_F32) {
+      field.bytes = std::move(array.bytes);
+    } else if (array.dtype == "<f4" && input.dtype == GRADC_F32) {
+      field.floats.resize(array.bytes.size() / 4);
+      if (!array.bytes.empty()) std::memcpy(field.floats.data(), array.bytes.data(), array.bytes.size());
+    } else if (array.dtype == "<i4" && input.dtype == GRADC_I32) {
+      field.integers.resize(array.bytes.size() / 4);
+      if (!array.bytes.empty()) std::memcpy(field.integers.data(), array.bytes.data(), array.bytes.size());
+    } else {
+      throw RunError(kExitDataError, fmt::format("{}: dtype '{}' does not fit the input {} {}; expected {}", path, array.dtype, input.name,
+                                                 type_text(input.dtype, input.rank, input.shape),
+                                                 input.dtype == GRADC_F32 ? "'<f4' or '|u1'" : "'<i4'"));
+    }
+    // Flat examples are taken too: 784 numbers for f32[1, 28, 28].
+    const int64_t elements = element_count(input.rank, input.shape);
+    if (field.shape.size() == 1 && field.shape[0] == elements) field.shape.assign(input.shape, input.shape + input.rank);
+    const int64_t examples = array.shape[0];
+    if (table.rows != 0 && table.rows != examples)
+      throw RunError(kExitDataError, fmt::format("{}: {} examples, but the other inputs have {}", path, examples, table.rows));
+    table.rows = examples;
+    table.fields.push_back(std::move(field));
+    if (table.fields.back().elements() == 0)
+      throw RunError(kExitDataError, fmt::format("{}: shape {} holds no numbers", path, shape_text(array.shape)));
+  }
+  Split split{"input", nullptr, 0, table.rows};
+  split.table = std::make_shared<const Table>(std::move(table));
+  return split;
+}
+
+std::string csv_number(int32_t dtype, const uint8_t* bytes) {
+  switch (dtype) {
+    case GRADC_F32: {
+      float value;
+      std::memcpy(&value, bytes, sizeof value);
+      return fmt::format("{}", value);
+    }
+    case GRADC_F64: {
+      double value;
+      std::memcpy(&value, bytes, sizeof value);
+      return fmt::format("{}", value);
+    }
+    case GRADC_I32: {
+      int32_t value;
+      std::memcpy(&value, bytes, sizeof value);
+      return fmt::format("{}", value);
+    }
+    default: return *bytes ? "1" : "0";
+  }
+}
+
+std::string csv_header(const std::string& name, int64_t columns) {
+  if (columns == 1) return name + "\n";
+  std::string line;
+  for (int64_t i = 0; i < columns; ++i) line += fmt::format("{}{}_{}", i ? "," : "", name, i);
+  return line + "\n";
+}
+
+std::string npy_dtype(int32_t dtype) {
+  switch (dtype) {
+    case GRADC_F32: return "<f4";
+    case GRADC_F64: return "<f8";
+    case GRADC_I32: return "<i4";
+    default: return "|b1";
+  }
+}
+
+}  // namespace
+
+const Split& default_split(const Dataset& data) {
+  for (const char* name : {"test", "val"})
+    if (const Split* split = data.find(name)) return *split;
+  return data.split("train");
+}
+
+EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* out) {
+  const InterruptGuard interrupt;
+  EvalResult result = session.evaluate(split, [&](int64_t, int64_t) { return !interrupt.interrupted(); });
+  if (!result.complete) throw RunError(kExitInterrupted, "interrupted");
+  if (json) {
+    nlohmann::ordered_json event = {{"event", "eval"}, {"split", split.name}, {"examples", result.examples}, {"loss", result.loss}};
+    for (const auto& [name, value] : result.metrics) event[name] = value;
+    write_event(out, event);
+  } else {
+    write_line(out, fmt::format("{}  ({} examples)", results_text(result.loss, result.metrics, split.name + " "), result.examples));
+  }
+  return result;
+}
+
+int64_t run_predict(Session& session, const PredictOptions& options) {
+  const gradc_output& output = session.predict_output();
+  const bool npy = ends_with(options.output, ".npy");
+  if (!npy && !ends_with(options.output, ".csv"))
+    throw RunError(kExitUsage, fmt::format("{}: predictions are written as .npy or .csv; choose a name that ends so", options.output));
+  const gradc_program& program = session.program();
+  const Split split = options.inputs.empty() ? *options.split : split_from_files(program, options.inputs);
+  BatchReader reader(split, program.predict, std::min(program.batch, split.count));
+  const int64_t columns = element_count(output.rank, output.shape), size = dtype_bytes(output.dtype);
+  OutputFile file(options.output, "predictions");
+  std::vector<int64_t> shape = {split.count};
+  shape.insert(shape.end(), output.shape, output.shape + output.rank);
+  file.write(npy ? npy_header(npy_dtype(output.dtype), shape) : csv_header(output.name, columns));
+  const InterruptGuard interrupt;
+  for (int64_t index = 0; index < reader.batches(); ++index) {
+    if (interrupt.interrupted()) throw RunError(kExitInterrupted, "interrupted; no predictions were written");
+    const auto* values = static_cast<const uint8_t*>(session.predict(reader, index));
+    const int64_t rows = reader.rows(index);
+    if (npy) {
+      file.write(values, static_cast<size_t>(rows * columns * size));
+      continue;
+    }
+    std::string lines;
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t column = 0; column < columns; ++column) {
+        if (column) lines += ',';
+        lines += csv_number(output.dtype, values + (row * columns + column) * size);
+      }
+      lines += '\n';
+    }
+    file.write(lines);
+  }
+  file.commit();
+  return split.count;
+}
+
+}  // namespace gradc::runtime

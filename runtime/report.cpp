@@ -1,0 +1,34 @@
+// Writes results, and notices when they do not arrive.
+#include "runtime/report.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "runtime/files.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::runtime {
+
+void write_line(std::FILE* out, const std::string& line) {
+  errno = 0;
+  if (std::fwrite(line.data(), 1, line.size(), out) != line.size() || std::fputc('\n', out) == EOF || std::fflush(out) != 0)
+    throw RunError(kExitRunFailed, fmt::format("cannot write the results: {}", error_text(errno)));
+}
+
+void write_event(std::FILE* out, const nlohmann::ordered_json& event) {
+  write_line(out, event.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+std::string results_text(double loss, const Metrics& metrics, const std::string& prefix) {
+  std::string text = fmt::format("{}loss {:.4f}", prefix, loss);
+  for (const auto& [name, value] : metrics) {
+    const bool percent = name.find("accuracy") != std::string::npos;
+    text += percent ? fmt::format("  {}{} {:.2f}%", prefix, name, 100 * value) : fmt::format("  {}{} {:.4f}", prefix, name, value);
+  }
+  return text;
+}
+
+}  // namespace gradc::runtime

@@ -1,0 +1,91 @@
+// A program and the memory it runs in: parameters, arena, outputs and a team of threads. Knows nothing of epochs, files and logs.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/abi.h"
+#include "runtime/batches.h"
+#include "runtime/memory.h"
+#include "runtime/threads.h"
+
+namespace gradc::runtime {
+
+using Metrics = std::vector<std::pair<std::string, double>>;  // in the program's order
+
+// The value of a metric, or NaN when there is none.
+double metric_of(const Metrics& metrics, const std::string& name);
+
+struct StepScalars {
+  int64_t step = 0;  // updates before this one
+  int64_t epoch = 0;
+  int64_t total = 1;
+  double lr_factor = 1;
+};
+
+struct StepResult {
+  bool finite = true;  // false: nothing was updated, and loss and metrics mean nothing
+  double loss = 0;     // mean over the batch
+  Metrics metrics;     // means over the batch
+  double lr = 0;       // NaN when the program reports none
+};
+
+struct EvalResult {
+  int64_t examples = 0;
+  double loss = 0;  // mean over the examples; NaN where it was not finite
+  Metrics metrics;
+  bool complete = true;  // false: stopped by the caller
+};
+
+class Session {
+ public:
+  // `threads` as choose_thread_count() takes it; no more are started than the program can use. Throws RunError when the memory is
+  // short or the program's ABI version is another. The program must outlive the session.
+  explicit Session(const gradc_program& program, int threads = 0);
+
+  const gradc_program& program() const { return program_; }
+  int threads() const { return team_.threads(); }
+  int64_t batch() const { return program_.batch; }
+
+  // Gives every parameter, state and slot its first value.
+  void initialize(uint64_t seed);
+
+  // One update on batch `index` of the reader, which must be made for program().train_step. Random keys: seed and scalars.step.
+  StepResult step(BatchReader& reader, int64_t index, const StepScalars& scalars, uint64_t seed);
+
+  // Loss and metrics over all examples of a split. `keep_going` is asked before each batch.
+  EvalResult evaluate(const Split& split, const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
+
+  // One call of program().predict on at most batch() rows; the result stands in rows x shape of output `predict` until the next
+  // call. Throws RunError (kExitModelError) when the model has no `predict`.
+  const void* predict(BatchReader& reader, int64_t index);
+  const void* predict(const Batch& batch);
+  const gradc_output& predict_output() const;
+
+  // A parameter, state or slot by name; null when there is none.
+  const gradc_symbol* find(const std::string& name) const;
+  uint8_t* data(const gradc_symbol& symbol) { return parameters_.data() + symbol.offset; }
+  const uint8_t* data(const gradc_symbol& symbol) const { return parameters_.data() + symbol.offset; }
+  // The whole block, for comparing and restoring.
+  uint8_t* parameters() { return parameters_.data(); }
+
+ private:
+  struct Outputs {
+    std::vector<AlignedBlock> blocks;
+    std::vector<void*> pointers;
+    double value(const gradc_entry_info& entry, size_t index) const;  // of an unbatched scalar
+  };
+  Outputs make_outputs(const gradc_entry_info& entry) const;
+  // Assembles the reader's batch (if there is a reader) and runs the entry on the team; returns what the entry returned.
+  int32_t call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index, const Batch& batch,
+               const double* scalars, uint64_t seed, uint64_t micro_step);
+
+  const gradc_program& program_;
+  AlignedBlock parameters_, arena_;
+  Outputs init_, train_step_, eval_, predict_;
+  Team team_;
+};
+
+}  // namespace gradc::runtime

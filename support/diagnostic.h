@@ -1,0 +1,64 @@
+// What the user did wrong, as data: a code, places with labels, the trail that led there, advice. Rendered as text or JSON.
+// Compiler mistakes are asserts (support/check.h), never diagnostics.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "support/source.h"
+
+namespace gradc {
+
+// Process exit codes of the tool and of compiled executables.
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitRunFailed = 1,
+  kExitUsage = 2,
+  kExitModelError = 3,
+  kExitDataError = 4,
+  kExitCheckFailed = 5,
+  kExitInternal = 70,
+  kExitInterrupted = 130,
+};
+
+struct Diagnostic {
+  struct Label {
+    Span span;
+    std::string text;  // printed behind the carets; may be empty
+  };
+  std::string code;  // "E0203"; stable
+  std::string message;
+  Span span;                  // the primary place
+  std::string label;          // printed behind the primary carets
+  std::vector<Label> related;  // further places
+  std::vector<std::string> notes;  // "in `residual`, called at line 26 with channels=32"
+  std::vector<std::string> helps;  // what to try
+};
+
+// Collects the errors of a stage; stops growing at a limit so that bad input cannot flood.
+class Diagnostics {
+ public:
+  explicit Diagnostics(const SourceManager& sources, size_t limit = 20) : sources_(sources), limit_(limit) {}
+  // Adds an error and returns it for further notes. Beyond the limit errors are counted, not kept.
+  Diagnostic& error(std::string code, Span span, std::string message, std::string label = {});
+  bool has_errors() const { return count_ != 0; }
+  size_t count() const { return count_; }
+  bool full() const { return count_ >= limit_; }
+  const std::vector<Diagnostic>& all() const { return diagnostics_; }
+  // Text as Clang and Rust print it: place, source lines, carets, notes, help. `color` adds ANSI escapes.
+  std::string render(bool color = false) const;
+  // One JSON object a line: code, message, file, line, column, end_line, end_column, label, related, notes, helps.
+  std::string render_json() const;
+  const SourceManager& sources() const { return sources_; }
+
+ private:
+  const SourceManager& sources_;
+  size_t limit_;
+  size_t count_ = 0;
+  std::vector<Diagnostic> diagnostics_;
+  Diagnostic overflow_;
+};
+
+// The candidate nearest to `name` in edit distance, if near enough to be what was meant; else empty.
+std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);
+
+}  // namespace gradc

@@ -1,0 +1,28 @@
+// The one table of environment variables that gradc reads; knows nothing of what they do.
+#include "support/environment.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "support/check.h"
+
+namespace gradc {
+
+const std::vector<EnvironmentVariable>& environment_variables() {
+  static const std::vector<EnvironmentVariable> table = {
+      {"GRADC_THREADS", "number of threads, where --threads says nothing"},
+      {"OMP_NUM_THREADS", "the same, where GRADC_THREADS says nothing either"},
+      {"NO_COLOR", "if set and not empty, no colour on the terminal"},
+      {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},
+  };
+  return table;
+}
+
+const char* environment(const std::string& name) {
+  const auto& table = environment_variables();
+  GRADC_CHECK(std::any_of(table.begin(), table.end(), [&](const auto& v) { return v.name == name; }),
+              "the environment variable {} is not in the table", name);
+  return std::getenv(name.c_str());
+}
+
+}  // namespace gradc

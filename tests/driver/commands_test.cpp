@@ -1,0 +1,253 @@
+// What the commands do when all is well: training, saving, evaluating, predicting, dumping and checking,
+// through the real tool.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "support/diagnostic.h"
+#include "tests/driver/tool.h"
+
+namespace gradc::test {
+namespace {
+
+using Json = nlohmann::json;
+
+std::vector<Json> events(const ToolResult& r) {
+  std::vector<Json> result;
+  for (const std::string& line : lines(r.out)) result.push_back(Json::parse(line));
+  return result;
+}
+
+TEST(Train, JsonEventsAndSameBitsForAnyThreads) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model("adam(lr=0.01)"));
+  std::string sha;
+  for (const char* threads : {"1", "2", "3", "2"}) {
+    const ToolResult r =
+        run_tool({"train", "m.nn", "--json", "--threads", threads, "--log-every", "4"}, folder.path());
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    const std::vector<Json> all = events(r);
+    int steps = 0, epochs = 0;
+    for (const Json& e : all) {
+      steps += e.at("event") == "step";
+      epochs += e.at("event") == "epoch";
+    }
+    EXPECT_EQ(steps, 4);  // 16 updates
+    EXPECT_EQ(epochs, 2);
+    const Json& end = all.back();
+    EXPECT_EQ(end.at("event"), "end");
+    EXPECT_EQ(end.at("steps"), 16);
+    EXPECT_GT(end.at("test_accuracy").get<double>(), 0.3);
+    EXPECT_LT(end.at("train_loss").get<double>(), 2.2);
+    if (sha.empty()) sha = end.at("weights_sha256");
+    EXPECT_EQ(end.at("weights_sha256"), sha) << threads << " threads";
+  }
+  const ToolResult other = run_tool({"train", "m.nn", "--json", "--seed", "2"}, folder.path());
+  EXPECT_NE(events(other).back().at("weights_sha256"), sha);
+}
+
+TEST(Train, InitialLossIsLogOfClasses) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model());
+  const std::vector<Json> all =
+      events(run_tool({"train", "m.nn", "--json", "--steps", "1", "--log-every", "1"}, folder.path()));
+  EXPECT_NEAR(all.at(0).at("loss").get<double>(), std::log(10.0), 0.1);
+}
+
+TEST(Train, SavedWeightsEvaluateAndContinue) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model());
+  const Json end =
+      events(run_tool({"train", "m.nn", "--json", "--save", "w.safetensors"}, folder.path())).back();
+  const ToolResult eval = run_tool({"eval", "m.nn", "--weights", "w.safetensors", "--json"}, folder.path());
+  ASSERT_EQ(eval.exit_code, 0) << eval.err;
+  const Json result = events(eval).back();
+  EXPECT_EQ(result.at("examples"), 96);
+  EXPECT_EQ(result.at("loss"), end.at("test_loss"));
+  EXPECT_EQ(result.at("accuracy"), end.at("test_accuracy"));
+  // No update: the weights are those of the file.
+  const Json same =
+      events(run_tool({"train", "m.nn", "--json", "--steps", "0", "--init-from", "w.safetensors"},
+                      folder.path()))
+          .back();
+  EXPECT_EQ(same.at("weights_sha256"), end.at("weights_sha256"));
+  EXPECT_NE(run_tool({"eval", "m.nn", "--weights", "w.safetensors"}, folder.path()).out.find("accuracy"),
+            std::string::npos);
+}
+
+TEST(Predict, GivesOneDistributionAnExample) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model());
+  ASSERT_EQ(run_tool({"train", "m.nn", "--save", "w.safetensors"}, folder.path()).exit_code, 0);
+  const ToolResult json =
+      run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--json"}, folder.path());
+  ASSERT_EQ(json.exit_code, 0) << json.err;
+  const std::vector<Json> rows = events(json);
+  ASSERT_EQ(rows.size(), 96u);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i].at("row"), i);
+    double sum = 0;
+    for (const double p : rows[i].at("predict")) sum += p;
+    EXPECT_NEAR(sum, 1, 1e-5);
+  }
+  // The same numbers as text on stdout and in a file.
+  const ToolResult text = run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--rows", "5"}, folder.path());
+  ASSERT_EQ(lines(text.out).size(), 5u) << text.err;
+  ASSERT_EQ(run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--output", "p.csv"}, folder.path()).exit_code, 0);
+  const std::vector<std::string> csv = lines(read_text(folder.path("p.csv")));
+  ASSERT_EQ(csv.size(), 97u);  // with a heading
+  std::string from_csv = csv[1];
+  std::replace(from_csv.begin(), from_csv.end(), ',', ' ');
+  for (const std::string& line : {lines(text.out)[0], from_csv}) {
+    std::istringstream in(line);
+    for (const double p : rows[0].at("predict")) {
+      double value = -1;
+      in >> value;
+      EXPECT_NEAR(value, p, 1e-6);
+    }
+  }
+}
+
+TEST(Train, InterruptSavesAndExits130) {
+  TemporaryFolder folder;
+  const std::string model = folder.write("m.nn", small_model()), weights = folder.path("w.safetensors");
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!freopen("/dev/null", "w", stdout) || !freopen(folder.path("err").c_str(), "w", stderr)) _exit(126);
+    execl(GRADC_TOOL, GRADC_TOOL, "train", model.c_str(), "--epochs", "100000000", "--save", weights.c_str(),
+          nullptr);
+    _exit(127);
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  kill(child, SIGINT);
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_EQ(WEXITSTATUS(status), kExitInterrupted) << read_text(folder.path("err"));
+  EXPECT_EQ(run_tool({"eval", "m.nn", "--weights", "w.safetensors"}, folder.path()).exit_code, 0);
+}
+
+// --- dump
+
+class DumpTest : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+
+TEST_P(DumpTest, ShowsItsStage) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model());
+  const ToolResult r = run_tool({"dump", "m.nn", "--stage", GetParam().first}, folder.path());
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_NE(r.out.find(GetParam().second), std::string::npos) << r.out.substr(0, 2000);
+  EXPECT_EQ(r.err, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Stages, DumpTest,
+                         testing::Values(std::pair{"ast", "dense"}, std::pair{"ir", "func @train("},
+                                         std::pair{"grad", "func @train_step("},
+                                         std::pair{"opt", "func @train_step("},
+                                         std::pair{"loops", "train_step"}, std::pair{"llvm", "define"},
+                                         std::pair{"asm", ".text"}),
+                         [](const auto& info) { return std::string(info.param.first); });
+
+TEST(Dump, PrintAfterSaysWhatDidNotChange) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model());
+  const ToolResult r = run_tool({"dump", "m.nn", "--stage", "opt", "--print-after", "all"}, folder.path());
+  EXPECT_EQ(r.exit_code, 0);
+  EXPECT_NE(r.err.find("(unchanged)"), std::string::npos) << r.err.substr(0, 2000);
+  EXPECT_NE(r.err.find("func @train_step"), std::string::npos);
+  const ToolResult one = run_tool(
+      {"dump", "m.nn", "--stage", "opt", "--function", "eval", "--print-after", "dce"}, folder.path());
+  EXPECT_NE(one.err.find("dce"), std::string::npos);
+  EXPECT_EQ(one.out.find("func @train_step"), std::string::npos);
+}
+
+TEST(Dump, StopAfterLeavesTheRestUndone) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model());
+  const ToolResult early =
+      run_tool({"dump", "m.nn", "--stage", "opt", "--stop-after", "differentiate"}, folder.path());
+  const ToolResult late = run_tool({"dump", "m.nn", "--stage", "opt"}, folder.path());
+  EXPECT_EQ(early.exit_code, 0) << early.err;
+  EXPECT_NE(early.out, late.out);
+}
+
+TEST(Passes, EachOptionalOneMayBeLeftOut) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model("momentum(lr=0.05)"));
+  const auto loss = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"train", "m.nn", "--json", "--steps", "8"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ToolResult r = run_tool(arguments, folder.path());
+    EXPECT_EQ(r.exit_code, 0) << r.err;
+    return r.exit_code == 0 ? events(r).back().at("train_loss").get<double>() : NAN;
+  };
+  const double with_all = loss({});
+  int optional = 0;
+  for (const Json& pass : events(run_tool({"passes", "--json"}))) {
+    if (!pass.at("optional").get<bool>()) continue;
+    ++optional;
+    const std::string name = pass.at("name");
+    EXPECT_NEAR(loss({"--disable-pass", name}), with_all, 1e-4) << "without " << name;
+  }
+  EXPECT_GE(optional, 4);
+}
+
+// --- check
+
+TEST(Check, PassesOnASoundModelAndPrintsATable) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model("adam(lr=0.01)"));
+  const ToolResult r = run_tool({"check", "m.nn"}, folder.path());
+  EXPECT_EQ(r.exit_code, 0) << r.out << r.err;
+  for (const char* part : {"small.dense_1.weight", "einsum", "PASS", "central differences"})
+    EXPECT_NE(r.out.find(part), std::string::npos) << part << "\n" << r.out;
+  const std::vector<Json> all = events(run_tool({"check", "m.nn", "--json"}, folder.path()));
+  EXPECT_EQ(all.back().at("pass"), true);
+  std::map<std::string, int> kinds;
+  for (const Json& e : all)
+    if (e.at("event") == "comparison") ++kinds[e.at("kind")];
+  for (const char* kind : {"init", "value", "output", "gradient", "update", "numeric", "native numeric"})
+    EXPECT_GT(kinds[kind], 0) << kind;
+}
+
+class BrokenGradientTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(BrokenGradientTest, MakesTheCheckFail) {
+  TemporaryFolder folder;
+  std::string text = small_model();
+  text.replace(text.find("dense(10,"), 9, "dense(20) |> batchnorm |> tanh |> dense(10,");
+  folder.write("m.nn", text);
+  ASSERT_EQ(run_tool({"check", "m.nn"}, folder.path()).exit_code, 0);
+  const ToolResult r = run_tool({"check", "m.nn", "--break-gradient", GetParam(), "--json"}, folder.path());
+  EXPECT_EQ(r.exit_code, kExitCheckFailed) << r.out << r.err;
+  // Native code and interpreter share the wrong gradient; only central differences can tell.
+  bool numeric_failed = false;
+  for (const Json& e : events(r))
+    if (e.at("event") == "comparison" && !e.at("pass").get<bool>())
+      numeric_failed |= e.at("kind") == "numeric";
+  EXPECT_TRUE(numeric_failed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Operators, BrokenGradientTest, testing::Values("einsum", "tanh"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(Check, MadeUpRowsWhereTheDataIsMissing) {
+  TemporaryFolder folder;
+  std::string text = small_model();
+  const std::string source = "synthetic_digits(train=256, test=96, batch=32)";
+  folder.write("m.nn", text.replace(text.find(source), source.size(), "mnist(\"no/such/folder\", batch=32)"));
+  const ToolResult r = run_tool({"check", "m.nn"}, folder.path());
+  EXPECT_EQ(r.exit_code, 0) << r.out << r.err;
+  EXPECT_NE(r.out.find("made-up"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace gradc::test

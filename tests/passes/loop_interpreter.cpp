@@ -1,0 +1,307 @@
+#include "tests/passes/loop_interpreter.h"
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <stdexcept>
+
+#include "support/check.h"
+#include "support/philox.h"
+
+namespace gradc::testing {
+
+namespace {
+
+using namespace loop;
+
+struct Lane {
+  double f = 0;
+  int64_t i = 0;
+};
+using Value = std::vector<Lane>;
+
+struct Memory {
+  uint8_t* base = nullptr;
+  int64_t elements = 0;
+  Scalar scalar = Scalar::f32;
+};
+
+double rounded(Scalar s, double v) { return s == Scalar::f32 ? static_cast<double>(static_cast<float>(v)) : v; }
+int64_t wrapped(Scalar s, int64_t v) {
+  if (s == Scalar::i32) return static_cast<int32_t>(static_cast<uint32_t>(v));
+  return s == Scalar::i1 ? v & 1 : v;
+}
+
+class Machine {
+ public:
+  Machine(const Kernel& k, const gradc_step_args& args, std::map<const BufferData*, Memory> memory, int64_t lo, int64_t hi, int64_t panel)
+      : kernel_(k), memory_(std::move(memory)) {
+    const auto& p = k.predefined;
+    const auto set = [&](const Variable& v, int64_t i) { variables_[v.get()] = {Lane{0, i}}; };
+    set(p.lo, lo);
+    set(p.hi, hi);
+    set(p.rows, args.rows);
+    set(p.panels, (args.rows + panel - 1) / panel);
+    set(p.row_offset, args.row_offset);
+    set(p.seed_lo, static_cast<int32_t>(args.seed));
+    set(p.seed_hi, static_cast<int32_t>(args.seed >> 32));
+    set(p.step_lo, static_cast<int32_t>(args.micro_step));
+    set(p.step_hi, static_cast<int32_t>(args.micro_step >> 32));
+  }
+  void run() { block(kernel_.body); }
+
+ private:
+  void block(const std::vector<Stmt>& body) {
+    for (const Stmt& s : body) statement(*s);
+  }
+  void statement(const StmtData& s) {
+    switch (s.kind) {
+      case StmtKind::block: return block(s.body);
+      case StmtKind::for_loop: {
+        const int64_t end = eval(s.end)[0].i;
+        for (int64_t i = eval(s.begin)[0].i; i < end; i += s.step) {
+          variables_[s.variable.get()] = {Lane{0, i}};
+          block(s.body);
+        }
+        return;
+      }
+      case StmtKind::let:
+      case StmtKind::declare:
+      case StmtKind::assign: variables_[s.variable.get()] = eval(s.value); return;
+      case StmtKind::store: {
+        const Value v = eval(s.value), at = eval(s.index), mask = s.mask ? eval(s.mask) : Value{};
+        for (size_t l = 0; l < v.size(); ++l) {
+          if (!mask.empty() && !mask[l].i) continue;
+          write(*s.buffer, at.size() > 1 ? at[l].i : at[0].i + static_cast<int64_t>(l), v[l]);
+        }
+        return;
+      }
+      case StmtKind::if_then: return block(eval(s.condition)[0].i ? s.body : s.other);
+      case StmtKind::prefetch: return;
+    }
+  }
+  uint8_t* place(const BufferData& b, int64_t at) {
+    const Memory& m = memory_.at(&b);
+    if (at < 0 || at >= m.elements)
+      throw std::runtime_error(fmt::format("kernel {}: {}[{}] of {} elements", kernel_.name, b.name, at, m.elements));
+    return m.base + at * bytes(m.scalar);
+  }
+  Lane read(const BufferData& b, int64_t at) {
+    const uint8_t* p = place(b, at);
+    float f;
+    double d;
+    int32_t i;
+    int64_t w;
+    switch (b.scalar) {
+      case Scalar::f32: std::memcpy(&f, p, 4); return {f, 0};
+      case Scalar::f64: std::memcpy(&d, p, 8); return {d, 0};
+      case Scalar::i32: std::memcpy(&i, p, 4); return {0, i};
+      case Scalar::i64: std::memcpy(&w, p, 8); return {0, w};
+      default: return {0, *p != 0};
+    }
+  }
+  void write(const BufferData& b, int64_t at, const Lane& v) {
+    uint8_t* p = place(b, at);
+    const float f = static_cast<float>(v.f);
+    const auto i = static_cast<int32_t>(v.i);
+    switch (b.scalar) {
+      case Scalar::f32: std::memcpy(p, &f, 4); return;
+      case Scalar::f64: std::memcpy(p, &v.f, 8); return;
+      case Scalar::i32: std::memcpy(p, &i, 4); return;
+      case Scalar::i64: std::memcpy(p, &v.i, 8); return;
+      default: *p = static_cast<uint8_t>(v.i & 1); return;
+    }
+  }
+
+  Value eval(const Expr& e) {
+    const size_t lanes = e->type.lanes;
+    const Scalar s = e->type.scalar;
+    std::vector<Value> a;
+    if (e->kind != ExprKind::load)
+      for (const Expr& x : e->args) a.push_back(eval(x));
+    const auto arg = [&](size_t k, size_t l) -> const Lane& { return a[k][a[k].size() == 1 ? 0 : l]; };
+    Value r(lanes);
+    switch (e->kind) {
+      case ExprKind::constant:
+        for (Lane& l : r) l = {rounded(s, e->number), e->integer};
+        return r;
+      case ExprKind::variable: return variables_.at(e->variable.get());
+      case ExprKind::load: {
+        const Value at = eval(e->args[0]), mask = e->args.size() > 1 && e->args[1] ? eval(e->args[1]) : Value{};
+        for (size_t l = 0; l < lanes; ++l) {
+          if (!mask.empty() && !mask[l].i) continue;
+          r[l] = read(*e->buffer, at.size() > 1 ? at[l].i : at[0].i + static_cast<int64_t>(l));
+        }
+        return r;
+      }
+      case ExprKind::broadcast:
+        for (Lane& l : r) l = a[0][0];
+        return r;
+      case ExprKind::ramp:
+        for (size_t l = 0; l < lanes; ++l) r[l].i = wrapped(s, a[0][0].i + static_cast<int64_t>(e->number) * static_cast<int64_t>(l));
+        return r;
+      case ExprKind::unary:
+        for (size_t l = 0; l < lanes; ++l) r[l] = unary(*e, arg(0, l));
+        return r;
+      case ExprKind::binary:
+        for (size_t l = 0; l < lanes; ++l) r[l] = binary(*e, arg(0, l), arg(1, l));
+        return r;
+      case ExprKind::compare:
+        for (size_t l = 0; l < lanes; ++l)
+          r[l].i = e->args[0]->type.is_float() ? compared(e->compare, arg(0, l).f, arg(1, l).f) : compared(e->compare, arg(0, l).i, arg(1, l).i);
+        return r;
+      case ExprKind::select:
+        for (size_t l = 0; l < lanes; ++l) r[l] = arg(0, l).i ? arg(1, l) : arg(2, l);
+        return r;
+      case ExprKind::fma:
+        for (size_t l = 0; l < lanes; ++l)
+          r[l].f = s == Scalar::f32 ? std::fmaf(static_cast<float>(arg(0, l).f), static_cast<float>(arg(1, l).f), static_cast<float>(arg(2, l).f))
+                                    : std::fma(arg(0, l).f, arg(1, l).f, arg(2, l).f);
+        return r;
+      case ExprKind::cast:
+        for (size_t l = 0; l < lanes; ++l) {
+          const bool from_float = e->args[0]->type.is_float();
+          // Random words are unsigned where they become floats after a shift, so signed conversion is right for them too.
+          if (e->type.is_float()) r[l].f = rounded(s, from_float ? arg(0, l).f : static_cast<double>(arg(0, l).i));
+          else r[l].i = from_float ? wrapped(s, static_cast<int64_t>(arg(0, l).f)) : wrapped(s, arg(0, l).i);
+        }
+        return r;
+      case ExprKind::reduce: {
+        Value v = a[0];
+        for (size_t half = v.size() / 2; half; half /= 2)
+          for (size_t l = 0; l < half; ++l) v[l] = binary(*e, v[l], v[l + half]);
+        return {v[0]};
+      }
+      case ExprKind::philox:
+        for (size_t l = 0; l < lanes; ++l) {
+          const auto word = [&](size_t k) { return static_cast<uint32_t>(arg(k, l).i); };
+          r[l].i = static_cast<int32_t>(
+              philox4x32_10({word(0), word(1), word(2), word(3)}, word(4), word(5))[static_cast<size_t>(e->number)]);
+        }
+        return r;
+    }
+    return r;
+  }
+
+  template <class T>
+  static bool compared(CompareOp op, T a, T b) {
+    switch (op) {
+      case CompareOp::lt: return a < b;
+      case CompareOp::le: return a <= b;
+      case CompareOp::gt: return a > b;
+      case CompareOp::ge: return a >= b;
+      case CompareOp::eq: return a == b;
+      case CompareOp::ne: return a != b;
+    }
+    return false;
+  }
+  static Lane unary(const ExprData& e, const Lane& a) {
+    const Scalar s = e.type.scalar;
+    const double x = a.f;
+    const auto f = [&](double v) { return Lane{rounded(s, v), 0}; };
+    switch (e.unary) {
+      case UnaryOp::neg: return e.type.is_float() ? f(-x) : Lane{0, wrapped(s, -a.i)};
+      case UnaryOp::abs: return e.type.is_float() ? f(std::fabs(x)) : Lane{0, wrapped(s, std::llabs(a.i))};
+      case UnaryOp::sqrt: return f(std::sqrt(x));
+      case UnaryOp::rsqrt: return f(1 / std::sqrt(x));
+      case UnaryOp::floor: return f(std::floor(x));
+      case UnaryOp::round: return f(std::nearbyint(x));
+      case UnaryOp::exp: return f(std::exp(x));
+      case UnaryOp::expm1: return f(std::expm1(x));
+      case UnaryOp::log: return f(std::log(x));
+      case UnaryOp::log1p: return f(std::log1p(x));
+      case UnaryOp::tanh: return f(std::tanh(x));
+      case UnaryOp::sigmoid: return f(1 / (1 + std::exp(-x)));
+      case UnaryOp::softplus: return f(x > 30 ? x : std::log1p(std::exp(x)));
+      case UnaryOp::erf: return f(std::erf(x));
+      case UnaryOp::sin: return f(std::sin(x));
+      case UnaryOp::cos: return f(std::cos(x));
+      case UnaryOp::logical_not: return {0, !a.i};
+      case UnaryOp::is_finite: return {0, std::isfinite(x)};
+    }
+    return {};
+  }
+  static Lane binary(const ExprData& e, const Lane& a, const Lane& b) {
+    const Scalar s = e.type.scalar;
+    if (e.type.is_float()) {
+      const auto f = [&](double v) { return Lane{rounded(s, v), 0}; };
+      const bool nan = std::isnan(a.f) || std::isnan(b.f);
+      switch (e.binary) {
+        case BinaryOp::add: return f(a.f + b.f);
+        case BinaryOp::sub: return f(a.f - b.f);
+        case BinaryOp::mul: return f(a.f * b.f);
+        case BinaryOp::div: return f(a.f / b.f);
+        case BinaryOp::min: return f(nan ? std::nan("") : std::min(a.f, b.f));
+        case BinaryOp::max: return f(nan ? std::nan("") : std::max(a.f, b.f));
+        case BinaryOp::pow: return f(std::pow(a.f, b.f));
+        default: throw std::runtime_error("no such float operation");
+      }
+    }
+    const auto i = [&](int64_t v) { return Lane{0, wrapped(s, v)}; };
+    const uint64_t unsigned_a = s == Scalar::i32 ? static_cast<uint32_t>(a.i) : static_cast<uint64_t>(a.i);
+    switch (e.binary) {
+      case BinaryOp::add: return i(a.i + b.i);
+      case BinaryOp::sub: return i(a.i - b.i);
+      case BinaryOp::mul: return i(static_cast<int64_t>(static_cast<uint64_t>(a.i) * static_cast<uint64_t>(b.i)));
+      case BinaryOp::div: return i(a.i / b.i);
+      case BinaryOp::rem: return i(a.i % b.i);
+      case BinaryOp::min: return i(std::min(a.i, b.i));
+      case BinaryOp::max: return i(std::max(a.i, b.i));
+      case BinaryOp::bit_and: return i(a.i & b.i);
+      case BinaryOp::bit_or: return i(a.i | b.i);
+      case BinaryOp::bit_xor: return i(a.i ^ b.i);
+      case BinaryOp::shift_left: return i(static_cast<int64_t>(unsigned_a << b.i));
+      case BinaryOp::shift_right: return i(static_cast<int64_t>(unsigned_a >> b.i));
+      default: throw std::runtime_error("no such integer operation");
+    }
+  }
+
+  const Kernel& kernel_;
+  std::map<const BufferData*, Memory> memory_;
+  std::map<const VariableData*, Value> variables_;
+};
+
+}  // namespace
+
+int run_program(const Program& p, const gradc_step_args& args, int threads, bool reversed) {
+  const auto memory = [&](int index) {
+    const Allocation& a = p.allocations[static_cast<size_t>(index)];
+    Memory m{nullptr, a.elements, a.scalar};
+    switch (a.space) {
+      case Space::arena: m.base = args.arena + a.offset; break;
+      case Space::parameter: m.base = args.parameters + a.offset; break;
+      case Space::input:
+        m.base = static_cast<uint8_t*>(const_cast<void*>(args.inputs[a.offset]));
+        break;
+      case Space::output: m.base = static_cast<uint8_t*>(args.outputs[a.offset]); break;
+      case Space::scalars: m.base = reinterpret_cast<uint8_t*>(const_cast<double*>(args.scalars)); break;
+    }
+    return m;
+  };
+  const auto run_call = [&](const Call& c, int thread) {
+    const int64_t extent = c.partition.kind == Partition::Extent::panels ? (args.rows + p.panel - 1) / p.panel : c.partition.extent;
+    const int64_t units = (extent + c.partition.unit - 1) / c.partition.unit;
+    const int64_t lo = std::min(extent, units * thread / threads * c.partition.unit);
+    const int64_t hi = std::min(extent, units * (thread + 1) / threads * c.partition.unit);
+    if (lo >= hi) return;
+    const Kernel& k = p.kernels[static_cast<size_t>(c.kernel)];
+    std::map<const BufferData*, Memory> buffers;
+    for (size_t b = 0; b < c.buffers.size(); ++b) buffers[k.buffers[b].get()] = memory(c.buffers[b]);
+    Machine(k, args, std::move(buffers), lo, hi, p.panel).run();
+  };
+  for (size_t c = 0; c < p.calls.size();) {
+    if (p.calls[c].guard_before && p.guard >= 0) {
+      float v;
+      std::memcpy(&v, memory(p.guard).base, 4);
+      if (!std::isfinite(v)) return 1;
+    }
+    size_t end = c + 1;
+    while (end < p.calls.size() && !p.calls[end].barrier_before) ++end;
+    for (int t = 0; t < threads; ++t)
+      for (size_t i = c; i < end; ++i) run_call(p.calls[i], reversed ? threads - 1 - t : t);
+    c = end;
+  }
+  return 0;
+}
+
+}  // namespace gradc::testing

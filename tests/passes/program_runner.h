@@ -1,0 +1,35 @@
+// Runs one function through lowering, on the loop interpreter or as native code, with values given and returned as the reference
+// interpreter's tensors.
+#pragma once
+#include <map>
+#include <string>
+
+#include "ir/interpreter/interpreter.h"
+#include "passes/pipeline.h"
+
+namespace gradc::testing {
+
+enum class Engine { loops, native };
+
+struct RunnerOptions {
+  Engine engine = Engine::native;
+  int threads = 1;
+  bool reversed = false;  // loops only: threads take turns backwards
+  int vector_width = 16;
+  std::string target = "native";  // native only
+  int64_t batch = 0;              // 0: the rows given
+  std::vector<std::string> disable;
+  bool keep_all = false;
+};
+
+struct RunnerResult {
+  int status = 0;
+  std::map<std::string, interpreter::Tensor> outputs;
+  std::map<std::string, interpreter::Tensor> symbols;  // all, after the run
+  std::map<const Op*, interpreter::Tensor> stored;     // with keep_all
+};
+
+// Runs `function` of the module, whose tensor passes have been run.
+RunnerResult run_lowered(const Module& module, const std::string& function, const interpreter::RunInput& input, const RunnerOptions& options);
+
+}  // namespace gradc::testing

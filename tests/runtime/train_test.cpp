@@ -1,0 +1,544 @@
+// The whole runtime on a program written by hand: training, events, weights, interruption, errors, evaluation, prediction.
+#include "runtime/train.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "runtime/checkpoint.h"
+#include "runtime/files.h"
+#include "runtime/npy.h"
+#include "runtime/predict.h"
+#include "runtime/safetensors.h"
+#include "support/diagnostic.h"
+#include "tests/runtime/fake_program.h"
+#include "tests/runtime/helpers.h"
+
+namespace gradc::runtime {
+namespace {
+
+using nlohmann::json;
+using test::expect_error;
+using test::fake_program;
+using test::FakeOptions;
+using test::seen;
+using test::TemporaryFolder;
+
+// A stream in memory, as the loop writes to.
+class Stream {
+ public:
+  Stream() : file_(open_memstream(&text_, &size_)) {}
+  ~Stream() {
+    std::fclose(file_);
+    std::free(text_);
+  }
+  operator std::FILE*() { return file_; }
+  std::string text() {
+    std::fflush(file_);
+    return std::string(text_, size_);
+  }
+  std::vector<json> events() {
+    std::vector<json> result;
+    std::istringstream lines(text());
+    for (std::string line; std::getline(lines, line);) result.push_back(json::parse(line));
+    return result;
+  }
+
+ private:
+  char* text_ = nullptr;
+  size_t size_ = 0;
+  std::FILE* file_;
+};
+
+// A session on the fake program with its data, and a run with streams of its own.
+struct Bench {
+  explicit Bench(const FakeOptions& fake = {}, int threads = 1)
+      : program(fake_program(fake)),
+        experiment(read_experiment(program.experiment_json)),
+        data(load_dataset(experiment.data)),
+        session(program, threads) {}
+  TrainResult run(TrainOptions options = {}) {
+    options.out = out;
+    options.log = log;
+    return train(session, data, experiment, options);
+  }
+  const gradc_program& program;
+  Experiment experiment;
+  Dataset data;
+  Session session;
+  Stream out, log;
+};
+
+FakeOptions with_data(const std::string& options, const std::string& more = "", int64_t batch = 32) {
+  FakeOptions fake;
+  fake.batch = batch;
+  fake.data = R"({"name":"digits","source":"synthetic_digits","options":{)" + options + R"(},"batch":)" + std::to_string(batch) + more + "}";
+  return fake;
+}
+
+TEST(Train, Converges) {
+  Bench bench(with_data(R"("train":3000,"test":500)"), 2);
+  const TrainResult result = bench.run({.epochs = 6});
+  EXPECT_EQ(result.steps, 6 * 94);
+  EXPECT_EQ(result.epochs, 6);
+  EXPECT_LT(result.train_loss, 1.2);
+  EXPECT_GT(result.test_accuracy, 0.65);
+  EXPECT_GT(result.seconds, 0);
+  EXPECT_NE(bench.out.text().find("test accuracy"), std::string::npos) << bench.out.text();
+  EXPECT_NE(bench.log.text().find("epoch 6/6"), std::string::npos) << bench.log.text();
+}
+
+TEST(Train, StartsAtLogC) {
+  Bench bench;
+  bench.run({.steps = 1, .log_every = 1, .json = true});
+  EXPECT_NEAR(bench.out.events().at(0).at("loss").get<double>(), std::log(10), 0.05);
+}
+
+TEST(Train, SeesEveryExampleOnceAnEpoch) {
+  Bench bench(with_data(R"("train":100,"test":10)"));
+  int64_t labels = 0;
+  for (int32_t label : bench.data.split("train").table->fields[1].integers) labels += label;
+  bench.run({.epochs = 2});
+  EXPECT_EQ(seen().calls, 8);
+  EXPECT_EQ(seen().rows, 200);
+  EXPECT_EQ(seen().largest, 32);
+  EXPECT_EQ(seen().smallest, 4);
+  EXPECT_EQ(seen().label_sum, 2 * labels);
+  float state = 0;
+  std::memcpy(&state, bench.session.data(*bench.session.find("seen")), 4);
+  EXPECT_EQ(state, 200.0f);
+}
+
+TEST(Train, DropsTheLastBatchWhenAsked) {
+  Bench bench(with_data(R"("train":100,"test":10)", R"(,"drop_last":true)"));
+  bench.run({.epochs = 2});
+  EXPECT_EQ(seen().calls, 6);
+  EXPECT_EQ(seen().smallest, 32);
+  FakeOptions few = with_data(R"("train":20,"test":10)", R"(,"drop_last":true)");
+  Bench none(few);
+  expect_error(kExitDataError, {"20 examples", "nothing is left"}, [&] { none.run(); });
+}
+
+TEST(Train, TellsTheStepWhereItIs) {
+  Bench bench(with_data(R"("train":100,"test":10)"), 2);
+  bench.run({.epochs = 3, .seed = 99, .lr_factor = 0.5});
+  EXPECT_EQ(seen().step, 11);
+  EXPECT_EQ(seen().epoch, 2);
+  EXPECT_EQ(seen().total, 12);
+  EXPECT_EQ(seen().lr_factor, 0.5);
+  EXPECT_EQ(seen().seed, 99u);
+  EXPECT_EQ(seen().micro_step, 11u);
+  EXPECT_EQ(seen().threads, 2);
+  EXPECT_TRUE(seen().flushes_subnormals);
+  volatile float small = 1e-38f;
+  EXPECT_NE(small * 1e-3f, 0.0f);  // restored
+}
+
+TEST(Train, StepsAndEpochsLimitTheRun) {
+  const auto steps = [](TrainOptions options) {
+    Bench bench(with_data(R"("train":100,"test":10)"));  // 4 batches, 3 epochs by the program
+    const TrainResult result = bench.run(options);
+    EXPECT_EQ(result.steps, seen().calls);
+    if (seen().calls) {
+      EXPECT_EQ(seen().total, result.steps);
+    }
+    return std::pair(result.steps, result.epochs);
+  };
+  EXPECT_EQ(steps({}), std::pair(int64_t{12}, int64_t{3}));
+  EXPECT_EQ(steps({.steps = 6}), std::pair(int64_t{6}, int64_t{1}));
+  EXPECT_EQ(steps({.steps = 21}), std::pair(int64_t{21}, int64_t{5}));
+  EXPECT_EQ(steps({.epochs = 1, .steps = 21}), std::pair(int64_t{4}, int64_t{1}));
+  EXPECT_EQ(steps({.epochs = 1, .steps = 3}), std::pair(int64_t{3}, int64_t{0}));
+  EXPECT_EQ(steps({.epochs = 0}), std::pair(int64_t{0}, int64_t{0}));
+  EXPECT_EQ(steps({.steps = 0}), std::pair(int64_t{0}, int64_t{0}));
+  expect_error(kExitUsage, {"--steps -1"}, [&] { steps({.steps = -1}); });
+  expect_error(kExitUsage, {"--epochs -2"}, [&] { steps({.epochs = -2}); });
+  expect_error(kExitUsage, {"--log-every -3"}, [&] { steps({.log_every = -3}); });
+  expect_error(kExitUsage, {"learning rate factor"}, [&] { steps({.lr_factor = NAN}); });
+}
+
+TEST(Train, GivesTheSameBitsForAnyThreads) {
+  const auto hash = [](int threads, TrainOptions options) {
+    Bench bench(with_data(R"("train":300,"test":50)"), threads);
+    EXPECT_EQ(bench.session.threads(), threads);
+    return bench.run(options).weights_sha256;
+  };
+  const std::string first = hash(1, {.epochs = 2});
+  EXPECT_EQ(first.size(), 64u);
+  EXPECT_EQ(hash(1, {.epochs = 2}), first);
+  EXPECT_EQ(hash(2, {.epochs = 2}), first);
+  EXPECT_EQ(hash(5, {.epochs = 2}), first);
+  EXPECT_NE(hash(1, {.epochs = 2, .seed = 8}), first);
+  EXPECT_NE(hash(1, {.epochs = 2, .shuffle = false}), first);
+  EXPECT_NE(hash(1, {.steps = 19}), first);
+}
+
+TEST(Train, UsesNoMoreThreadsThanGain) {
+  FakeOptions fake = with_data(R"("train":50,"test":10)");
+  fake.max_threads = 1;
+  Bench bench(fake, 4);
+  EXPECT_EQ(bench.session.threads(), 1);
+}
+
+TEST(Train, WritesEvents) {
+  Bench bench(with_data(R"("train":130,"test":40)", R"(,"splits":[{"name":"val","count":30,"from":"train"}])"));
+  const TrainResult result = bench.run({.epochs = 2, .log_every = 3, .json = true});
+  const auto events = bench.out.events();
+  ASSERT_EQ(events.size(), 2u + 2u + 1u);  // steps 3 and 6 of 8, two epochs, the end
+  EXPECT_EQ(events[0].at("event"), "step");
+  EXPECT_EQ(events[0].at("step"), 3);
+  EXPECT_EQ(events[0].at("epoch"), 1);
+  for (const char* key : {"loss", "accuracy", "lr"}) EXPECT_TRUE(events[0].at(key).is_number_float()) << key;
+  EXPECT_DOUBLE_EQ(events[0].at("lr"), 0.1 * (1 - 2 / 8.0));
+  EXPECT_EQ(events[1].at("event"), "epoch");
+  EXPECT_EQ(events[1].at("epoch"), 1);
+  EXPECT_EQ(events[1].at("step"), 4);
+  for (const char* key : {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds"})
+    EXPECT_TRUE(events[1].at(key).is_number()) << key;
+  const json& end = events.back();
+  EXPECT_EQ(end.at("event"), "end");
+  EXPECT_EQ(end.at("steps"), 8);
+  EXPECT_EQ(end.at("epochs"), 2);
+  EXPECT_EQ(end.at("interrupted"), false);
+  EXPECT_EQ(end.at("weights_sha256"), result.weights_sha256);
+  // Numbers read back to the same double.
+  EXPECT_EQ(end.at("train_loss").get<double>(), result.train_loss);
+  EXPECT_EQ(end.at("test_loss").get<double>(), result.test_loss);
+  EXPECT_EQ(end.at("test_accuracy").get<double>(), result.test_accuracy);
+  EXPECT_EQ(end.at("metrics").at("val_loss").get<double>(), events[3].at("val_loss").get<double>());
+  EXPECT_EQ(end.at("train_loss"), events[3].at("train_loss"));
+  EXPECT_EQ(bench.log.text(), "");
+}
+
+TEST(Train, EpochMeansWeighEveryExample) {
+  Bench bench(with_data(R"("train":70,"test":10)"));  // 32, 32, 6
+  bench.run({.epochs = 1, .log_every = 1, .json = true});
+  const auto events = bench.out.events();
+  double sum = 0;
+  for (size_t i = 0; i < 3; ++i) sum += events[i].at("loss").get<double>() * (i == 2 ? 6 : 32);
+  EXPECT_NEAR(events[3].at("train_loss").get<double>(), sum / 70, 1e-12);
+}
+
+TEST(Train, NamesTheBatchOfANonFiniteLoss) {
+  TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
+  test::write_bytes(path, {'o', 'l', 'd'});
+  Bench bench(with_data(R"("train":100,"test":10)"), 2);
+  seen().stop_at = 6;
+  std::vector<uint8_t> before;
+  try {
+    bench.run({.epochs = 3, .shuffle = false, .save = path, .json = true});
+    FAIL() << "no error";
+  } catch (const NonFiniteLoss& error) {
+    EXPECT_EQ(error.exit_code, kExitCheckFailed);
+    EXPECT_EQ(error.scalars.step, 5);
+    EXPECT_EQ(error.scalars.epoch, 1);
+    EXPECT_EQ(error.scalars.total, 12);
+    EXPECT_EQ(error.rows, 32);
+    EXPECT_EQ(error.seed, 7u);
+    EXPECT_NE(std::string(error.what()).find("step 6 (epoch 2)"), std::string::npos) << error.what();
+    ASSERT_EQ(error.inputs.size(), 2u);
+    ASSERT_EQ(error.inputs[0].size(), 32u * 784 * 4);
+    int32_t label = -1;
+    std::memcpy(&label, error.inputs[1].data(), 4);
+    EXPECT_EQ(label, bench.data.split("train").table->fields[1].integers[32]);
+  }
+  EXPECT_EQ(test::read_text(path), "old");
+  EXPECT_EQ(folder.files().size(), 1u);
+  float state = 0;
+  std::memcpy(&state, bench.session.data(*bench.session.find("seen")), 4);
+  EXPECT_EQ(state, 132.0f);  // the failed step changed nothing
+  EXPECT_EQ(bench.out.events().back().at("event"), "epoch");
+}
+
+TEST(Train, StopsWhenItDiverges) {
+  Bench bench;
+  expect_error(kExitCheckFailed, {"not finite", "smaller learning rate"}, [&] { bench.run({.epochs = 50, .lr_factor = 1e38}); });
+}
+
+TEST(Train, InterruptFinishesTheStepAndSaves) {
+  TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
+  Bench bench(with_data(R"("train":100,"test":10)"));
+  seen().interrupt_at = 6;
+  const TrainResult result = bench.run({.epochs = 3, .save = path, .json = true});
+  EXPECT_TRUE(result.interrupted);
+  EXPECT_EQ(result.steps, 6);
+  EXPECT_EQ(result.epochs, 1);
+  EXPECT_TRUE(std::isnan(result.test_loss));
+  const json end = bench.out.events().back();
+  EXPECT_EQ(end.at("event"), "end");
+  EXPECT_EQ(end.at("interrupted"), true);
+  EXPECT_TRUE(end.at("test_loss").is_null());
+  EXPECT_EQ(end.at("steps"), 6);
+  EXPECT_EQ(read_safetensors(path).metadata.at("step"), "6");
+  Bench again(with_data(R"("train":100,"test":10)"));
+  load_checkpoint(again.session, path);
+  EXPECT_EQ(weights_sha256(again.session), result.weights_sha256);
+  // The program's own handling of the signal is back.
+  struct sigaction current {};
+  sigaction(SIGINT, nullptr, &current);
+  EXPECT_EQ(current.sa_handler, SIG_DFL);
+}
+
+TEST(TrainDeathTest, SecondInterruptKills) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        Bench bench(with_data(R"("train":100,"test":10)"));
+        seen().interrupt_at = 2;
+        seen().interrupts = 2;
+        bench.run({.epochs = 3});
+        std::_Exit(0);  // only if the second signal within the step did not kill
+      },
+      ::testing::KilledBySignal(SIGINT), "");
+}
+
+TEST(Train, SaveAndInitFromAreTheIdentity) {
+  TemporaryFolder folder;
+  Bench bench(with_data(R"("train":100,"test":10)"));
+  const TrainResult trained = bench.run({.epochs = 1, .save = folder / "w"});
+  Bench other(with_data(R"("train":100,"test":10)"));
+  const TrainResult loaded = other.run({.steps = 0, .seed = 1234, .init_from = folder / "w", .save = folder / "again", .json = true});
+  EXPECT_EQ(loaded.weights_sha256, trained.weights_sha256);
+  EXPECT_EQ(loaded.test_loss, trained.test_loss);
+  const json end = other.out.events().back();
+  EXPECT_EQ(end.at("steps"), 0);
+  EXPECT_TRUE(end.at("train_loss").is_null());
+  const TensorFile a = read_safetensors(folder / "w"), b = read_safetensors(folder / "again");
+  ASSERT_EQ(a.tensors.size(), 3u);  // no slots
+  for (const auto& [name, view] : a.tensors) EXPECT_EQ(std::memcmp(view.data, b.tensors.at(name).data, view.bytes), 0) << name;
+  EXPECT_EQ(a.tensors.at("dense_1.weight").shape, (std::vector<int64_t>{10, 784}));
+  EXPECT_EQ(a.metadata.at("source"), "model softmax");
+  EXPECT_EQ(a.metadata.at("target"), "x86-64-v2");
+  EXPECT_EQ(a.metadata.at("gradc_version"), "0.1.0");
+  EXPECT_EQ(a.metadata.at("seed"), "7");
+  EXPECT_EQ(a.metadata.at("step"), "4");
+}
+
+TEST(Train, RefusesAnUnwritableTargetBeforeTraining) {
+  TemporaryFolder folder;
+  Bench bench;
+  expect_error(kExitRunFailed, {"none/w", "No such file"}, [&] { bench.run({.save = folder / "none/w"}); });
+  EXPECT_EQ(seen().calls, 0);
+}
+
+TEST(Train, NoticesAFullStandardOutput) {
+  Bench bench(with_data(R"("train":100,"test":10)"));
+  std::FILE* full = std::fopen("/dev/full", "w");
+  expect_error(kExitRunFailed, {"cannot write the results", "No space left"}, [&] {
+    train(bench.session, bench.data, bench.experiment, {.epochs = 1, .json = true, .out = full, .log = bench.log});
+  });
+  std::fclose(full);
+}
+
+TEST(Train, DrawsABarWhenAsked) {
+  Bench bench;
+  bench.run({.epochs = 6, .progress = ProgressMode::bar});
+  EXPECT_NE(bench.log.text().find("epoch 6/6"), std::string::npos);
+  Stream log;
+  {
+    Progress progress(log, ProgressMode::bar);
+    progress.update("epoch 1/2", 5, 10, "loss 0.5");
+    progress.line("done");
+    progress.update("epoch 2/2", 5, 10, std::string(500, 'x'));
+  }
+  EXPECT_NE(log.text().find("\repoch 1/2 [============            ] 5/10  loss 0.5"), std::string::npos) << log.text();
+  EXPECT_NE(log.text().find("done\n"), std::string::npos);
+  EXPECT_EQ(log.text().find(std::string(100, 'x')), std::string::npos);  // cut to the terminal
+  EXPECT_EQ(log.text().substr(log.text().size() - 4), "\r\x1b[K");
+  EXPECT_EQ(count_text(0), "0");
+  EXPECT_EQ(count_text(999), "999");
+  EXPECT_EQ(count_text(1234567), "1,234,567");
+  EXPECT_EQ(count_text(-1234), "-1,234");
+  EXPECT_EQ(count_text(-123), "-123");
+  EXPECT_EQ(duration_text(7.2), "0:07");
+  EXPECT_EQ(duration_text(3725), "1:02:05");
+  EXPECT_EQ(duration_text(NAN), "?");
+}
+
+TEST(Train, TurnsOffProgress) {
+  Bench bench;
+  bench.run({.epochs = 1, .log_every = 1, .progress = ProgressMode::off});
+  EXPECT_EQ(bench.log.text(), "");
+}
+
+TEST(Checkpoint, ListsWhatDoesNotFit) {
+  TemporaryFolder folder;
+  Bench bench;
+  bench.session.initialize(1);
+  save_checkpoint(bench.session, folder / "w", {.slots = true});
+  TensorFile file = read_safetensors(folder / "w");
+  EXPECT_EQ(file.tensors.size(), 5u);
+  load_checkpoint(bench.session, folder / "w");
+  const std::string before = weights_sha256(bench.session);
+  auto tensors = file.tensors;
+  tensors["dense1.weight"] = tensors["dense_1.weight"];
+  tensors.erase("dense_1.weight");
+  tensors["dense_1.bias"].shape = {2, 5};
+  tensors["dense_1.bias"].data = file.tensors["dense_1.weight"].data;
+  tensors["seen"].dtype = "I32";
+  tensors.erase("dense_1.weight.v");
+  write_safetensors(folder / "wrong", tensors, {});
+  expect_error(kExitDataError,
+               {"softmax.nn", "dense_1.weight: missing; expected F32[10, 784] (the file has `dense1.weight`)",
+                "dense_1.bias: expected F32[10], found F32[2, 5]", "seen: expected F32[], found I32[]",
+                "dense1.weight: the model has no such parameter; did you mean `dense_1.weight`?"},
+               [&] { load_checkpoint(bench.session, folder / "wrong"); });
+  EXPECT_EQ(weights_sha256(bench.session), before);
+  tensors = file.tensors;
+  for (int i = 0; i < 30; ++i) tensors["more" + std::to_string(i)] = tensors["seen"];
+  write_safetensors(folder / "more", tensors, {});
+  expect_error(kExitDataError, {"and 20 more"}, [&] { load_checkpoint(bench.session, folder / "more"); });
+}
+
+TEST(Checkpoint, HashCoversNamesShapesAndBytes) {
+  Bench bench;
+  bench.session.initialize(1);
+  const std::string first = weights_sha256(bench.session);
+  uint8_t* byte = bench.session.data(*bench.session.find("seen"));
+  byte[0] ^= 1;
+  EXPECT_NE(weights_sha256(bench.session), first);
+  byte[0] ^= 1;
+  EXPECT_EQ(weights_sha256(bench.session), first);
+  bench.session.data(*bench.session.find("dense_1.weight.v"))[0] ^= 1;  // a slot is no weight
+  EXPECT_EQ(weights_sha256(bench.session), first);
+}
+
+TEST(Session, RefusesAnotherInterface) {
+  gradc_program program = fake_program();
+  program.abi_version = 99;
+  expect_error(kExitRunFailed, {"version 99", "compile it again"}, [&] { Session session(program, 1); });
+}
+
+TEST(Session, SaysThatMemoryIsShort) {
+  gradc_program program = fake_program();
+  program.train_step.arena_bytes = int64_t{1} << 45;
+  expect_error(kExitRunFailed, {"not enough memory for the activations"}, [&] { Session session(program, 1); });
+}
+
+TEST(Eval, AgreesForAnyBatchAndThreads) {
+  double losses[3];
+  int i = 0;
+  for (const auto& [batch, threads] : {std::pair{32, 1}, std::pair{7, 2}, std::pair{1000, 3}}) {
+    Bench bench(with_data(R"("train":100,"test":45)", "", batch), threads);
+    bench.session.initialize(5);
+    const EvalResult result = bench.session.evaluate(bench.data.split("test"));
+    EXPECT_EQ(result.examples, 45);
+    losses[i++] = result.loss;
+  }
+  EXPECT_NEAR(losses[0], losses[1], 1e-6);
+  EXPECT_NEAR(losses[0], losses[2], 1e-6);
+}
+
+TEST(Eval, WritesItsResult) {
+  Bench bench(with_data(R"("train":100,"test":45)"));
+  bench.session.initialize(5);
+  const Split& split = default_split(bench.data);
+  EXPECT_EQ(split.name, "test");
+  const EvalResult result = run_eval(bench.session, split, true, bench.out);
+  const json event = bench.out.events().at(0);
+  EXPECT_EQ(event.at("event"), "eval");
+  EXPECT_EQ(event.at("split"), "test");
+  EXPECT_EQ(event.at("examples"), 45);
+  EXPECT_EQ(event.at("loss").get<double>(), result.loss);
+  EXPECT_EQ(event.at("accuracy").get<double>(), metric_of(result.metrics, "accuracy"));
+  Stream text;
+  run_eval(bench.session, split, false, text);
+  EXPECT_NE(text.text().find("test accuracy"), std::string::npos);
+}
+
+TEST(Predict, WritesNpyAndCsv) {
+  TemporaryFolder folder;
+  Bench bench(with_data(R"("train":100,"test":45)"), 2);
+  bench.run({.epochs = 1});
+  const Split& split = bench.data.split("test");
+  EXPECT_EQ(run_predict(bench.session, {.split = &split, .output = folder / "p.npy"}), 45);
+  EXPECT_EQ(run_predict(bench.session, {.split = &split, .output = folder / "p.csv"}), 45);
+  const NpyArray array = read_npy(folder / "p.npy");
+  EXPECT_EQ(array.shape, (std::vector<int64_t>{45, 10}));
+  std::vector<float> values(450);
+  std::memcpy(values.data(), array.bytes.data(), 1800);
+  std::istringstream csv(test::read_text(folder / "p.csv"));
+  std::string line;
+  std::getline(csv, line);
+  EXPECT_EQ(line, "predict_0,predict_1,predict_2,predict_3,predict_4,predict_5,predict_6,predict_7,predict_8,predict_9");
+  int hits = 0;
+  for (size_t row = 0; row < 45; ++row) {
+    ASSERT_TRUE(std::getline(csv, line));
+    std::istringstream cells(line);
+    float total = 0;
+    size_t best = 0;
+    for (size_t column = 0; column < 10; ++column) {
+      std::string cell;
+      std::getline(cells, cell, ',');
+      EXPECT_EQ(std::stof(cell), values[row * 10 + column]);
+      total += values[row * 10 + column];
+      if (values[row * 10 + column] > values[row * 10 + best]) best = column;
+    }
+    EXPECT_NEAR(total, 1, 1e-5);
+    hits += static_cast<int32_t>(best) == split.table->fields[1].integers[row];
+  }
+  EXPECT_FALSE(std::getline(csv, line));
+  EXPECT_NEAR(hits / 45.0, metric_of(bench.session.evaluate(split).metrics, "accuracy"), 1e-6);
+}
+
+TEST(Predict, ReadsNpy) {
+  TemporaryFolder folder;
+  Bench bench(with_data(R"("train":100,"test":45)"));
+  bench.session.initialize(3);
+  const Split& split = bench.data.split("test");
+  run_predict(bench.session, {.split = &split, .output = folder / "expected.npy"});
+  const auto& pixels = split.table->fields[0].bytes;
+  const auto write = [&](const std::string& name, const std::string& header, const void* data, size_t size) {
+    OutputFile file(folder / name, "input");
+    file.write(header);
+    file.write(data, size);
+    file.commit();
+  };
+  write("u8.npy", npy_header("|u1", {45, 1, 28, 28}), pixels.data(), pixels.size());
+  write("flat.npy", npy_header("|u1", {45, 784}), pixels.data(), pixels.size());
+  std::vector<float> floats;
+  for (uint8_t pixel : pixels) floats.push_back(static_cast<float>(pixel) / 255.0f);
+  write("f32.npy", npy_header("<f4", {45, 28, 28}), floats.data(), floats.size() * 4);
+  for (const char* name : {"u8.npy", "flat.npy", "f32.npy"}) {
+    EXPECT_EQ(run_predict(bench.session, {.inputs = {{"", folder / name}}, .output = folder / "found.npy"}), 45);
+    EXPECT_EQ(test::read_bytes(folder / "found.npy"), test::read_bytes(folder / "expected.npy")) << name;
+  }
+  const auto predict = [&](const std::string& input, const std::string& name) {
+    run_predict(bench.session, {.inputs = {{name, folder / input}}, .output = folder / "never.npy"});
+  };
+  write("wide.npy", npy_header("<f4", {45, 785}), nullptr, 0);
+  expect_error(kExitDataError, {"wide.npy", "0 follow"}, [&] { predict("wide.npy", ""); });
+  const std::vector<float> zeros(785 * 2);
+  write("wide.npy", npy_header("<f4", {2, 785}), zeros.data(), zeros.size() * 4);
+  expect_error(kExitDataError, {"f32[1, 28, 28]", "f32[785]"}, [&] { predict("wide.npy", ""); });
+  write("empty.npy", npy_header("<f4", {0, 784}), nullptr, 0);
+  expect_error(kExitDataError, {"no examples"}, [&] { predict("empty.npy", ""); });
+  write("hollow.npy", npy_header("<f4", {3, 0}), nullptr, 0);
+  expect_error(kExitDataError, {"no numbers"}, [&] { predict("hollow.npy", ""); });
+  write("int.npy", npy_header("<i4", {1, 784}), zeros.data(), 784 * 4);
+  expect_error(kExitDataError, {"'<i4'", "f32[1, 28, 28]", "'|u1'"}, [&] { predict("int.npy", ""); });
+  expect_error(kExitUsage, {"no input `digits.imag`", "did you mean `digits.image`"}, [&] { predict("u8.npy", "digits.imag"); });
+  expect_error(kExitUsage, {".npy or .csv"}, [&] { run_predict(bench.session, {.split = &split, .output = folder / "p.txt"}); });
+  expect_error(kExitRunFailed, {"No such file"}, [&] { run_predict(bench.session, {.split = &split, .output = folder / "none/p.npy"}); });
+  EXPECT_FALSE(std::filesystem::exists(folder / "never.npy"));
+}
+
+TEST(Predict, NeedsAPrediction) {
+  FakeOptions fake;
+  fake.predict = false;
+  Bench bench(fake);
+  bench.session.initialize(3);
+  expect_error(kExitModelError, {"softmax.nn", "predict softmax(logits)"},
+               [&] { run_predict(bench.session, {.split = &bench.data.split("test"), .output = "x.npy"}); });
+}
+
+}  // namespace
+}  // namespace gradc::runtime

@@ -1,0 +1,289 @@
+// Diagnostics as a user sees them: every form is compared with its whole text.
+#include "support/diagnostic.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "support/source_view.h"
+
+namespace gradc {
+namespace {
+
+// The span of the `nth` (from 0) occurrence of `text` in a file.
+Span find(const SourceManager& sources, uint32_t file, const std::string& text, int nth = 0) {
+  size_t at = sources.text(file).find(text);
+  for (; nth > 0; --nth) at = sources.text(file).find(text, at + 1);
+  EXPECT_NE(at, std::string::npos) << text;
+  return {file, static_cast<uint32_t>(at), static_cast<uint32_t>(at + text.size())};
+}
+
+TEST(Diagnostic, the_designs_example) {
+  SourceManager sources;
+  std::string text(16, '\n');
+  text +=
+      "        h = x |> conv_bn(channels, stride=stride) |> relu |> conv_bn(channels)\n"
+      "\n\n"
+      "    return relu(h + x)\n";
+  const uint32_t file = sources.add("resnet20.nn", text);
+  Diagnostics diagnostics(sources);
+  Diagnostic& d = diagnostics.error("E0203", find(sources, file, "h + x"),
+                                    "these shapes do not add: f32[16, 32, 32] and f32[32, 16, 16]",
+                                    "channels 16 and 32 differ");
+  d.related.push_back({find(sources, file, "h"), "f32[16, 32, 32], from here"});
+  d.notes.push_back("in `residual`, called at line 26 with channels=32, stride=2 (round 0 of `stage2`)");
+  d.helps.push_back("project the shortcut, for example `conv_bn(x, channels, kernel=1, stride=stride)`");
+  EXPECT_EQ(diagnostics.render(),
+            "error[E0203]: these shapes do not add: f32[16, 32, 32] and f32[32, 16, 16]\n"
+            "  --> resnet20.nn:20:17\n"
+            "   |\n"
+            "17 |         h = x |> conv_bn(channels, stride=stride) |> relu |> conv_bn(channels)\n"
+            "   |         - f32[16, 32, 32], from here\n"
+            "20 |     return relu(h + x)\n"
+            "   |                 ^^^^^ channels 16 and 32 differ\n"
+            "   = in `residual`, called at line 26 with channels=32, stride=2 (round 0 of `stage2`)\n"
+            "   = help: project the shortcut, for example `conv_bn(x, channels, kernel=1, stride=stride)`\n");
+}
+
+TEST(Diagnostic, several_labels_on_a_line_hang_below_it) {
+  SourceManager sources;
+  const uint32_t file = sources.add("a.nn", "y = alpha + beta * gamma\n");
+  Diagnostics diagnostics(sources);
+  Diagnostic& d = diagnostics.error("E1", find(sources, file, "beta"), "no", "this");
+  d.related = {{find(sources, file, "alpha"), "the first"}, {find(sources, file, "gamma"), "the last"}};
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: no\n"
+            " --> a.nn:1:13\n"
+            "  |\n"
+            "1 | y = alpha + beta * gamma\n"
+            "  |     -----   ^^^^   ----- the last\n"
+            "  |     |       |\n"
+            "  |     |       this\n"
+            "  |     |\n"
+            "  |     the first\n");
+}
+
+TEST(Diagnostic, overlapping_labels_have_rows_of_their_own) {
+  SourceManager sources;
+  const uint32_t file = sources.add("a.nn", "y = relu(x)\n");
+  Diagnostics diagnostics(sources);
+  Diagnostic& d = diagnostics.error("E1", find(sources, file, "x"), "no", "inner");
+  d.related = {{find(sources, file, "relu(x)"), "outer"}};
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: no\n"
+            " --> a.nn:1:10\n"
+            "  |\n"
+            "1 | y = relu(x)\n"
+            "  |          ^ inner\n"
+            "  |     ------- outer\n");
+}
+
+TEST(Diagnostic, tabs_and_utf8_keep_the_carets_in_place) {
+  SourceManager sources;
+  const uint32_t file =
+      sources.add("a.nn", "\tx = \"\xC3\xA9\xE6\x97\xA5\" + oops\n");  // e acute: one column; a kanji: two
+  Diagnostics diagnostics(sources);
+  diagnostics.error("E1", find(sources, file, "oops"), "no", "here");
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: no\n"
+            " --> a.nn:1:16\n"
+            "  |\n"
+            "1 |     x = \"\xC3\xA9\xE6\x97\xA5\" + oops\n"
+            "  |                 ^^^^ here\n");
+}
+
+TEST(Diagnostic, a_span_over_lines_shows_its_ends) {
+  SourceManager sources;
+  const uint32_t file = sources.add("a.nn", "f(a,\n  b,\n  c)\nend\n");
+  Diagnostics diagnostics(sources);
+  diagnostics.error("E1", {file, 0, 14}, "no", "too many");
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: no\n"
+            " --> a.nn:1:1\n"
+            "  |\n"
+            "1 | f(a,\n"
+            "  | ^^^^\n"
+            "3 |   c)\n"
+            "  |   ^^ too many\n");
+}
+
+TEST(Diagnostic, places_in_other_files_follow) {
+  SourceManager sources;
+  const uint32_t mine = sources.add("mine.nn", "relu(3)\n");
+  const uint32_t prelude = sources.add("prelude/layers.nn", "\n\nfn relu(x) = max(x, 0)\n");
+  Diagnostics diagnostics(sources);
+  Diagnostic& d = diagnostics.error("E1", find(sources, mine, "3"), "no", "a number");
+  d.related.push_back({find(sources, prelude, "x"), "a tensor is wanted"});
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: no\n"
+            " --> mine.nn:1:6\n"
+            "  |\n"
+            "1 | relu(3)\n"
+            "  |      ^ a number\n"
+            " ::: prelude/layers.nn:3:9\n"
+            "  |\n"
+            "3 | fn relu(x) = max(x, 0)\n"
+            "  |         - a tensor is wanted\n");
+}
+
+TEST(Diagnostic, no_place_and_places_at_the_end_of_the_file) {
+  SourceManager sources;
+  const uint32_t file = sources.add("a.nn", "x = (\n");
+  Diagnostics diagnostics(sources);
+  diagnostics.error("E1", {}, "nowhere").helps.push_back("look\nelsewhere");
+  diagnostics.error("E2", {file, 6, 6}, "the file ends");
+  diagnostics.error("E3", {file, 400, 900}, "behind its end");
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: nowhere\n"
+            "  = help: look\n"
+            "    elsewhere\n"
+            "\n"
+            "error[E2]: the file ends\n"
+            " --> a.nn:2:1\n"
+            "  |\n"
+            "2 |\n"
+            "  | ^\n"
+            "\n"
+            "error[E3]: behind its end\n"
+            " --> a.nn:2:1\n"
+            "  |\n"
+            "2 |\n"
+            "  | ^\n");
+}
+
+TEST(Diagnostic, a_line_without_end_is_cropped) {
+  SourceManager sources;
+  const std::string filler(100000, 'a');
+  const uint32_t file = sources.add("a.nn", filler + " oops " + filler);
+  Diagnostics diagnostics(sources);
+  diagnostics.error("E1", find(sources, file, "oops"), "no", "here");
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: no\n"
+            " --> a.nn:1:100002\n"
+            "  |\n"
+            "1 | ..." +
+                std::string(59, 'a') + " oops " + std::string(95, 'a') +
+                "...\n"
+                "  | " +
+                std::string(63, ' ') + "^^^^ here\n");
+}
+
+TEST(Diagnostic, a_terminal_gets_no_control_characters) {
+  SourceManager sources;
+  const uint32_t file = sources.add("\x1b[2J.nn", "a\x1b[31m\xff \xE2\x80\xAE b\n");
+  Diagnostics diagnostics(sources);
+  diagnostics.error("E1", {file, 0, 1}, "bad \x07 name", "x\x1b]0;");
+  const std::string text = diagnostics.render();
+  for (const char c : text)
+    EXPECT_TRUE(c == '\n' || static_cast<unsigned char>(c) >= 0x20) << static_cast<int>(c);
+  EXPECT_EQ(text.find("\xE2\x80\xAE"), std::string::npos);
+  EXPECT_EQ(text.find('\xff'), std::string::npos);
+}
+
+TEST(Diagnostic, colour_adds_escapes_and_nothing_else) {
+  SourceManager sources;
+  const uint32_t file = sources.add("a.nn", "y = alpha + beta\n");
+  Diagnostics diagnostics(sources, 1);
+  Diagnostic& d = diagnostics.error("E1", find(sources, file, "beta"), "no", "this");
+  d.related = {{find(sources, file, "alpha"), "that"}};
+  d.notes = {"a note"};
+  diagnostics.error("E2", {}, "one more");
+  const std::string colored = diagnostics.render(true);
+  std::string plain;
+  for (size_t i = 0; i < colored.size(); ++i) {
+    if (colored[i] == '\x1b') {
+      i = colored.find('m', i);
+    } else {
+      plain += colored[i];
+    }
+  }
+  EXPECT_EQ(plain, diagnostics.render(false));
+  EXPECT_NE(colored, plain);
+  EXPECT_NE(colored.find("\x1b[1;31m^^^^\x1b[0m"), std::string::npos);
+}
+
+TEST(Diagnostic, errors_beyond_the_limit_are_counted) {
+  SourceManager sources;
+  Diagnostics diagnostics(sources, 2);
+  EXPECT_FALSE(diagnostics.has_errors());
+  Diagnostic& first = diagnostics.error("E1", {}, "one");
+  diagnostics.error("E2", {}, "two");
+  EXPECT_TRUE(diagnostics.full());
+  diagnostics.error("E3", {}, "three").notes.push_back("dropped");
+  diagnostics.error("E4", {}, "four");
+  first.notes.push_back("still there");
+  EXPECT_EQ(diagnostics.count(), 4u);
+  EXPECT_EQ(diagnostics.all().size(), 2u);
+  EXPECT_EQ(diagnostics.render(),
+            "error[E1]: one\n"
+            "  = still there\n"
+            "\n"
+            "error[E2]: two\n"
+            "\n"
+            "error: 2 more errors not shown\n");
+}
+
+TEST(Diagnostic, json_is_an_object_a_line) {
+  SourceManager sources;
+  const uint32_t file = sources.add("a.nn", "x = 1\ny = \"\xff\" + x\n");
+  Diagnostics diagnostics(sources, 2);
+  Diagnostic& d =
+      diagnostics.error("E7", find(sources, file, "y = \"\xff\" + x"), "quote \" and\nline", "here");
+  d.related.push_back({find(sources, file, "x"), "there"});
+  d.notes.push_back("n1");
+  d.helps = {"h1", "h2"};
+  diagnostics.error("E8", {}, "bad \xff byte");
+  diagnostics.error("E9", {}, "not shown");
+  const std::string text = diagnostics.render_json();
+  std::vector<nlohmann::json> objects;
+  for (size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
+    objects.push_back(nlohmann::json::parse(text.substr(at, text.find('\n', at) - at)));
+  ASSERT_EQ(objects.size(), 3u);
+  EXPECT_EQ(objects[0],
+            nlohmann::json::parse(
+                R"({"code":"E7","message":"quote \" and\nline","file":"a.nn","line":2,"column":1,"end_line":2,
+    "end_column":12,"label":"here","related":[{"file":"a.nn","line":1,"column":1,"end_line":1,"end_column":2,"label":"there"}],
+    "notes":["n1"],"helps":["h1","h2"]})"));
+  EXPECT_EQ(objects[1]["message"], "bad \xEF\xBF\xBD byte");
+  EXPECT_TRUE(objects[1]["file"].is_null());
+  EXPECT_EQ(objects[2]["message"], "1 more error not shown");
+}
+
+TEST(NearestName, finds_what_was_meant) {
+  const std::vector<std::string> names = {"relu", "conv2d", "batchnorm", "dropout", "sigmoid", "Dense"};
+  EXPECT_EQ(nearest_name("rleu", names), "relu");          // one swap
+  EXPECT_EQ(nearest_name("con2d", names), "conv2d");       // one insertion
+  EXPECT_EQ(nearest_name("bachnrm", names), "batchnorm");  // two
+  EXPECT_EQ(nearest_name("dense", names), "Dense");
+  EXPECT_EQ(nearest_name("RELU", names), "relu");
+  EXPECT_EQ(nearest_name("softmax", names), "");
+  EXPECT_EQ(nearest_name("rxyu", names), "");
+  EXPECT_EQ(nearest_name("", names), "");
+  EXPECT_EQ(nearest_name("x", {"y", "z"}), "");   // nothing would be left of it
+  EXPECT_EQ(nearest_name("relu", {"relu"}), "");  // it is no other name
+  EXPECT_EQ(nearest_name(std::string(5000, 'a'), {std::string(5000, 'a') + "b"}), "");
+}
+
+TEST(SourceView, width_of_text) {
+  EXPECT_EQ(display_width("abc"), 3);
+  EXPECT_EQ(display_width("\xE6\x97\xA5\xE6\x9C\xAC"), 4);
+  EXPECT_EQ(display_width("e\xCC\x81"), 1);  // a combining accent
+  EXPECT_EQ(display_width("\xff\xfe"), 2);
+  EXPECT_EQ(printable("a\xC0\x80\xED\xA0\x80z"),
+            "a\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBDz");  // overlong, surrogate
+}
+
+TEST(SourceView, a_cropped_line_never_splits_a_character) {
+  std::string line;
+  for (int i = 0; i < 300; ++i) line += "\xC3\xA9";
+  for (size_t mark = 0; mark <= line.size(); ++mark) {
+    const SourceView view(line, mark);
+    EXPECT_EQ(view.text().find("\xEF\xBF\xBD"), std::string::npos) << mark;
+    const int column = view.column(mark);
+    EXPECT_GE(column, 0);
+    EXPECT_LE(column, display_width(view.text()));
+  }
+}
+
+}  // namespace
+}  // namespace gradc
