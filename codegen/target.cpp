@@ -113,6 +113,7 @@ llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {
   }
   builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Default);
   builder.setRelocationModel(llvm::Reloc::PIC_);
+  builder.setCodeModel(llvm::CodeModel::Small);  // a JIT would else get the large one: an address computed for every constant
   return builder;
 }
 

@@ -13,11 +13,11 @@ namespace gradc::driver {
 
 // The table of tolerances, all relative; docs/check.md says where each comes from.
 struct Tolerances {
-  double value = 2e-4;           // a stored value or output, native against the interpreter
-  double gradient = 1e-3;        // a parameter's gradient, native against the interpreter
-  double update = 2e-4;          // a new parameter, state or slot, given the native gradient
+  double value = 5e-5;           // a stored value or output, native against the interpreter
+  double gradient = 2e-4;        // a parameter's gradient, native against the interpreter
+  double update = 5e-5;          // a new parameter, state or slot, given the native gradient
   double numeric = 1e-5;         // the interpreter's gradient along a direction against central differences
-  double native_numeric = 2e-3;  // the native gradient along a direction against central differences
+  double native_numeric = 1e-3;  // the native gradient along a direction against central differences
   double rounding = 8;           // else: so many times the spread of Monte Carlo runs with f32 rounding
 };
 

@@ -38,6 +38,8 @@ std::vector<Line> lines_of(const std::vector<CheckRow>& rows) {
   return lines;
 }
 
+std::string shown_name(const CheckRow& r) { return r.kind == "output" ? fmt::format("@{} {}", r.program, r.name) : r.name; }
+
 const char* verdict(const CheckRow& r) { return !r.pass ? "FAIL" : r.rounding ? "ok, rounding" : "ok"; }
 
 const char* heading(const std::string& kind) {
@@ -60,7 +62,7 @@ std::string render_check(const CheckReport& report) {
   const std::vector<Line> lines = lines_of(report.rows);
   size_t name_width = 4, place_width = 5;
   for (const Line& l : lines) {
-    name_width = std::max(name_width, l.worst.name.size());
+    name_width = std::max(name_width, shown_name(l.worst).size());
     place_width = std::max(place_width, l.worst.place.size());
   }
   name_width = std::min<size_t>(name_width, 44);
@@ -78,9 +80,8 @@ std::string render_check(const CheckReport& report) {
       }
       if (r.program != program && r.kind == "value") text += fmt::format("  @{}\n", r.program);
       program = r.program;
-      const std::string name = r.kind == "output" ? fmt::format("@{} {}", r.program, r.name) : r.name;
       text +=
-          fmt::format("  {:{}}  {:{}}  {:>12}  {:>9.2e}  {:>9.2e}  {:>9.0e}  {}\n", name, name_width, r.place,
+          fmt::format("  {:{}}  {:{}}  {:>12}  {:>9.2e}  {:>9.2e}  {:>9.0e}  {}\n", shown_name(r), name_width, r.place,
                       place_width, l.rows, r.max_absolute, r.max_relative, r.tolerance, verdict(r));
     }
   }

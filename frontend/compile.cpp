@@ -34,7 +34,7 @@ class Compiler {
     }
     const auto& train = program_.user.train;
     if (train.size() != 1) {
-      Diagnostic& d = diagnostics_.error(codes::experiment_part, train.empty() ? start : train[1].span,
+      Diagnostic& d = diagnostics_.error(codes::experiment_part, train.empty() ? start : word(train[1]),
                                          train.empty() ? "this file has no `train`" : "a file has one `train`");
       if (train.empty()) d.helps.push_back("as in `train { loss ...; optimizer ...; epochs 10 }`");
       return {};
@@ -63,6 +63,8 @@ class Compiler {
  private:
   // Streams of @init lie apart from those of training, so that adding a dropout changes no first value.
   static constexpr int64_t kInitStreams = int64_t{1} << 20;
+
+  static Span word(const TrainSyntax& t) { return {t.span.file, t.span.begin, t.span.begin + 5}; }
 
   bool program(Function& f, ProgramKind kind) {
     const size_t errors = diagnostics_.count();
@@ -98,7 +100,7 @@ class Compiler {
   }
 
   void require_parts(size_t errors) {
-    const Span place{program_.user.file, program_.user.train[0].span.begin, program_.user.train[0].span.begin + 5};
+    const Span place = word(program_.user.train[0]);
     const auto missing = [&](const char* word, const char* help) {
       diagnostics_.error(codes::experiment_part, place, fmt::format("this `train` has no `{}`", word)).helps.push_back(help);
     };

@@ -259,8 +259,11 @@ bool Evaluator::run_block(const Block& b, bool own_scope) {
   if (b.empty()) return false;
   if (own_scope) frame().scopes.emplace_back();
   bool returned = false;
+  const size_t errors = diagnostics_.count();
   for (const Statement& s : b) {
     returned = run_statement(s);
+    // In the prelude what follows an error only follows from it.
+    if (frame().prelude && diagnostics_.count() != errors) frame().returned = returned = true;
     if (returned) break;
   }
   if (own_scope) frame().scopes.pop_back();
@@ -285,9 +288,11 @@ bool Evaluator::run_statement(const Statement& s) {
     case StatementKind::for_: return run_for(s);
     case StatementKind::require: {
       bool condition = false;
-      if (static_condition(*s.value, condition, "a `require`") && !condition)
-        error(codes::requirement, s.value->span, s.message);
-      return false;
+      if (!static_condition(*s.value, condition, "a `require`")) return false;
+      if (condition) return false;
+      error(codes::requirement, s.value->span, s.message);
+      frame().returned = true;  // what follows relies on it
+      return true;
     }
     case StatementKind::experiment: experiment_statement(*this, experiment_context, s); return false;
   }

@@ -423,8 +423,8 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
     }
   }
   std::vector<Op*> tensors;
-  if (!unify(operands, tensors, site.span, "`" + callee.name + "`")) return {};
-  return emit(op.name, std::move(tensors), std::move(attributes), site.span, "`" + callee.name + "`");
+  if (!unify(operands, tensors, site.span, "`" + op.name + "`")) return {};
+  return emit(op.name, std::move(tensors), std::move(attributes), site.span, "`" + op.name + "`");
 }
 
 }  // namespace gradc::frontend

@@ -21,7 +21,7 @@ inline constexpr int kMaxDepth = 1200;                // of evaluation altogethe
 inline constexpr int64_t kMaxRounds = 10000;          // of one loop
 inline constexpr int64_t kMaxList = 100000;           // elements of a list
 inline constexpr int64_t kMaxOps = 200000;            // emitted by one file
-inline constexpr int64_t kMaxEvaluations = 20000000;  // expressions and statements of one file
+inline constexpr int64_t kMaxEvaluations = 4000000;   // expressions and statements of one file
 
 class Evaluator {
  public:

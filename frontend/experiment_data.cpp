@@ -103,9 +103,9 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
   record.options[o.name] = v.text;
 }
 
-// keep and drop are words here; everything else is an expression.
+// A name behind last= is a word; everything else is an expression.
 Value option_value(Evaluator& e, const Argument& a) {
-  if (a.name == "last" && a.value->kind == ExprKind::name && (a.value->text == "keep" || a.value->text == "drop")) return Value::of(a.value->text);
+  if (a.name == "last" && a.value->kind == ExprKind::name) return Value::of(a.value->text);
   return e.evaluate(*a.value);
 }
 

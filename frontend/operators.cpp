@@ -187,7 +187,7 @@ Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, c
       d.related.push_back({bound->span, fmt::format("{}, from here", user_type(values[i].is_tensor() ? values[i].tensor->type : x))});
   }
   if (x.rank() == 3 && y.rank() == 3 && x.shape[0] != y.shape[0])
-    d.helps.push_back("a 1 x 1 convolution brings one to the other's channels: `conv2d(x, channels, kernel=1)`");
+    d.helps.push_back("project one to the other's shape, for example with `conv2d(x, channels, kernel=1, stride=2)`");
   return {};
 }
 

@@ -75,7 +75,7 @@ ExprPtr Parser::binary(int lowest) {
     }
     if (o->precedence == last && (last == kComparison || last == kRange)) {
       error(codes::syntax, current().span, fmt::format("`{}` does not chain", o->text))
-          .helps.push_back("write `a < b and b < c`");
+          .helps.push_back(last == kRange ? "a range has two ends: `a..b`" : "write `a < b and b < c`");
       throw Recover{};
     }
     const Token op = advance();
@@ -193,6 +193,8 @@ ExprPtr Parser::postfix() {
 ExprPtr Parser::primary() {
   const Token& t = current();
   ExprPtr e;
+  // A line that ends too early must not swallow the declaration below it.
+  if (t.column_one && at_declaration()) fail("an expression");
   switch (t.kind) {
     case TokenKind::integer:
       e = node(ExprKind::integer, t.span);

@@ -46,6 +46,22 @@ const char* name(DefinitionKind kind) {
   return names[static_cast<size_t>(kind)];
 }
 
+Parser::Parser(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics)
+    : sources_(sources), file_(file), diagnostics_(diagnostics) {
+  const size_t before = diagnostics.all().size();
+  tokens_ = tokenize(sources, file, diagnostics);
+  for (size_t i = before; i < diagnostics.all().size(); ++i)
+    misread_lines_.insert(sources.line_column(file, diagnostics.all()[i].span.begin).line);
+}
+
+Diagnostic& Parser::error(const char* code, Span span, std::string message, std::string label) {
+  if (!misread_lines_.empty() && misread_lines_.count(sources_.line_column(span.file, span.begin).line)) {
+    dropped_ = {};
+    return dropped_;
+  }
+  return diagnostics_.error(code, span, std::move(message), std::move(label));
+}
+
 Parser::Nesting::Nesting(Parser& p) : parser(p) {
   if (++p.depth_ <= kMaxNesting) return;
   --p.depth_;
@@ -87,10 +103,12 @@ std::string Parser::found() const {
 
 void Parser::fail(std::string_view expected, std::string_view help) {
   // Where a line has ended too early, the place to mend is its end, not the next line.
-  const bool line_ended = current().line_start && at_ > 0 && !at_end();
+  const bool line_ended = current().line_start && at_ > 0;
   const Span here = current().span;
   const Span span = line_ended ? Span{file_, previous().span.end, previous().span.end} : here;
-  const std::string got = line_ended ? fmt::format("the line ends, and the next begins with {}", found()) : found() + " is here";
+  const std::string got = at_end()     ? "the file ends here"
+                          : line_ended ? fmt::format("the line ends, and the next begins with {}", found())
+                                       : found() + " is here";
   Diagnostic& d = error(codes::syntax, span, fmt::format("expected {}", expected), got);
   if (!help.empty()) d.helps.emplace_back(help);
   throw Recover{};
@@ -123,6 +141,10 @@ void Parser::skip_declaration(size_t started_at) {
   int braces = 0;
   while (!at_end()) {
     if (at_ > started_at && current().line_start && at_declaration() && (braces <= 0 || current().column_one)) return;
+    // Where a misspelt declaration seems to begin.
+    if (at_ > started_at && current().column_one && current().kind == TokenKind::name && braces <= 0 && !ahead(1).line_start &&
+        (ahead(1).kind == TokenKind::name || is(ahead(1), "{")))
+      return;
     if (at("{")) ++braces;
     if (at("}")) --braces;
     advance();

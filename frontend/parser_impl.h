@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <set>
 #include <string_view>
 
 #include "frontend/parser.h"
@@ -11,8 +12,7 @@ namespace gradc::frontend {
 
 class Parser {
  public:
-  Parser(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics)
-      : file_(file), diagnostics_(diagnostics), tokens_(tokenize(sources, file, diagnostics)) {}
+  Parser(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
   File run();
   ExprPtr run_expression();
 
@@ -59,9 +59,7 @@ class Parser {
   void end_statement();
   std::string found() const;
   [[noreturn]] void fail(std::string_view expected, std::string_view help = {});
-  Diagnostic& error(const char* code, Span span, std::string message, std::string label = {}) {
-    return diagnostics_.error(code, span, std::move(message), std::move(label));
-  }
+  Diagnostic& error(const char* code, Span span, std::string message, std::string label = {});
   // To the start of the next statement or the block's end.
   void skip_statement(size_t started_at);
   // To the next declaration.
@@ -104,10 +102,13 @@ class Parser {
   // Sets span and height from the children, and checks the height.
   ExprPtr finish(ExprPtr e, Span span);
 
+  const SourceManager& sources_;
   uint32_t file_;
   Diagnostics& diagnostics_;
   std::vector<Token> tokens_;
   size_t at_ = 0;
+  std::set<uint32_t> misread_lines_;  // with an error of the lexer: what the parser finds there only follows from it
+  Diagnostic dropped_;
   int depth_ = 0;
   bool grouped_ = false;
   bool in_train_ = false;  // where `optimizer` and `schedule` begin statements, not declarations

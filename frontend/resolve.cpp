@@ -4,6 +4,7 @@
 
 #include "frontend/builtins.h"
 #include "frontend/error_codes.h"
+#include "frontend/evaluator.h"
 #include "frontend/program.h"
 #include "ir/op_def.h"
 #include "support/check.h"
@@ -35,10 +36,11 @@ class Resolver {
       for (const auto& d : f.definitions) definition(*d);
     GRADC_CHECK(!diagnostics_.has_errors() || !only_prelude_errors(), "the prelude has errors:\n{}", diagnostics_.render());
     for (const auto& d : program_.user.definitions) definition(*d);
-    for (const SettingSyntax& s : program_.user.settings) standalone(s.value, false);
+    for (const SettingSyntax& s : program_.user.settings) standalone(s.value);
     for (const DataSyntax& d : program_.user.data) {
-      for (const Argument& a : d.source->arguments) standalone(a.value, true);
-      for (const SplitSyntax& s : d.splits) standalone(s.count, false);
+      for (const Argument& a : d.source->arguments)
+        if (a.name != "last" || a.value->kind != ExprKind::name) standalone(a.value);  // last=keep: a word
+      for (const SplitSyntax& s : d.splits) standalone(s.count);
     }
     in_train_ = true;
     for (TrainSyntax& t : program_.user.train) {
@@ -70,8 +72,11 @@ class Resolver {
   void bind(const std::string& name, Span span, NameKind kind) { scopes_.back()[name] = {span, kind, false}; }
   void pop_scope() {
     static constexpr const char* what[] = {"", "the parameter", "", "", "the parameter", "the state"};
-    for (const auto& [name, info] : scopes_.back()) {
+    std::vector<std::pair<std::string, Name>> names(scopes_.back().begin(), scopes_.back().end());
+    std::sort(names.begin(), names.end(), [](const auto& a, const auto& b) { return a.second.span.begin < b.second.span.begin; });
+    for (const auto& [name, info] : names) {
       if (info.used || name[0] == '_' || info.kind == NameKind::given || info.kind == NameKind::loop_variable) continue;
+      if (misspelt_) continue;  // the unknown name may be this one
       const std::string text = what[static_cast<size_t>(info.kind)];
       diagnostics_.error(codes::unused, info.span, fmt::format("{}{}`{}` is never used", text, text.empty() ? "" : " ", name))
           .helps.push_back(fmt::format("remove it, or call it `_{}`", name));
@@ -82,6 +87,7 @@ class Resolver {
   // --- definitions
   void definition(Definition& d) {
     definition_ = &d;
+    misspelt_ = false;
     scopes_.emplace_back();
     ordinals_.emplace_back();
     for (const std::string& given : given_names(d.kind)) bind(given, d.name_span, NameKind::given);
@@ -122,6 +128,7 @@ class Resolver {
 
   // The body of `train`.
   void body(Block& b) {
+    misspelt_ = false;
     scopes_.emplace_back();
     ordinals_.emplace_back();
     block(b);
@@ -129,15 +136,14 @@ class Resolver {
     pop_scope();
   }
 
-  void standalone(const ExprPtr& e, bool options) {
+  void standalone(const ExprPtr& e) {
     definition_ = nullptr;
-    source_options_ = options;
+    misspelt_ = false;
     scopes_.emplace_back();
     ordinals_.emplace_back();
     expr(*e);
     ordinals_.pop_back();
     scopes_.pop_back();
-    source_options_ = false;
   }
 
   // --- statements
@@ -267,7 +273,6 @@ class Resolver {
             .helps.push_back("pass a field to the model as an input");
       return;
     }
-    if (source_options_ && (e.text == "keep" || e.text == "drop")) return;
     known_global(e.text, "", e.span);
   }
 
@@ -280,6 +285,7 @@ class Resolver {
     }
     if (qualifier.empty() && find_builtin(name)) return nullptr;
     if (qualifier != "prelude" && find_callable_op(name, qualifier)) return nullptr;
+    misspelt_ = true;
     std::vector<std::string> candidates;
     if (qualifier != "primitive") {
       for (const auto& [known, d] : program_.prelude_definitions) candidates.push_back(known);
@@ -334,11 +340,17 @@ class Resolver {
   void report_cycles() {
     std::map<const Definition*, int> state;  // 1: on the path, 2: done
     std::vector<const Definition*> path;
+    std::set<std::pair<const Definition*, const Definition*>> closed;
     const std::function<void(const Definition*)> visit = [&](const Definition* d) {
       state[d] = 1;
       path.push_back(d);
       for (const auto& [callee, span] : calls_[d]) {
+        if (path.size() > static_cast<size_t>(kMaxCallDepth)) {
+          diagnostics_.error(codes::limit, span, fmt::format("definitions call each other more than {} deep here", kMaxCallDepth));
+          break;
+        }
         if (state[callee] == 1) {
+          if (!closed.emplace(d, callee).second) continue;
           std::string text;
           for (auto it = std::find(path.begin(), path.end(), callee); it != path.end(); ++it) text += fmt::format("`{}` calls ", (*it)->name);
           diagnostics_
@@ -358,7 +370,8 @@ class Resolver {
   Program& program_;
   Diagnostics& diagnostics_;
   Definition* definition_ = nullptr;  // null: settings, data, train
-  bool in_train_ = false, source_options_ = false;
+  bool in_train_ = false;
+  bool misspelt_ = false;  // this definition has an unknown name
   std::vector<std::map<std::string, Name>> scopes_;
   std::vector<Ordinals> ordinals_;
   std::set<std::string> used_settings_, used_data_;

@@ -502,9 +502,11 @@ class Parser {
                                    : (negative ? -1 : 1) * std::numeric_limits<double>::infinity();
         good = true;
       } else {
-        const auto [stop, error] = std::from_chars(digits.data(), end, e.number);
+        float single = 0;  // read as what it is: through double it would be rounded twice
+        const auto [stop, error] = t.scalar == Scalar::f32 ? std::from_chars(digits.data(), end, single)
+                                                           : std::from_chars(digits.data(), end, e.number);
         good = error == std::errc() && stop == end;
-        e.number = canonical(t.scalar, e.number);
+        if (t.scalar == Scalar::f32) e.number = single;
       }
     } else if (t.scalar == Scalar::i1) {
       good = digits == "true" || digits == "false";

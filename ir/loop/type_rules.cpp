@@ -16,10 +16,11 @@ constexpr std::array<std::string_view, 18> unary_names = {"neg",  "abs",   "sqrt
 constexpr std::array<std::string_view, 13> binary_names = {"+",   "-", "*", "/", "%",  "min", "max",
                                                            "pow", "&", "|", "^", "<<", ">>"};
 constexpr std::array<std::string_view, 6> compare_names = {"<", "<=", ">", ">=", "==", "!="};
-constexpr std::array<std::string_view, 30> reserved_names = {
+constexpr std::array<std::string_view, 33> reserved_names = {
     "for",  "to",  "step", "unroll", "let",  "var",    "if",   "else",  "block",  "prefetch", "inf",
     "nan",  "true", "false", "program", "kernel", "call", "read", "write", "read_write", "allocation",
-    "min",  "max", "pow",  "fma",    "ramp", "select", "broadcast", "philox", "at"};
+    "min",  "max", "pow",  "fma",    "ramp", "select", "broadcast", "philox", "at",
+    "reduce_add", "reduce_min", "reduce_max"};
 
 bool is_integer(Scalar s) { return s == Scalar::i32 || s == Scalar::i64; }
 
@@ -108,7 +109,7 @@ std::optional<UnaryOp> unary_named(std::string_view name) {
 }
 
 bool is_reserved(std::string_view name) {
-  return scalar_named(name) || unary_named(name) || name.starts_with("reduce_") ||
+  return scalar_named(name) || unary_named(name) ||
          std::find(reserved_names.begin(), reserved_names.end(), name) != reserved_names.end();
 }
 

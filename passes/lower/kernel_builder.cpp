@@ -169,7 +169,7 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
     for (const loop::Expr& a : args) lanes = std::max<int>(lanes, a->type.lanes);
     context.type.lanes = static_cast<uint16_t>(lanes);
   }
-  return b.let(op->name(), op->def->scalar(*op, args, context));
+  return b.let(fmt::format("v{}", op->id), op->def->scalar(*op, args, context));
 }
 
 // A reduction that drops its axes has one axis fewer for each; the point's axes that stay are its own.

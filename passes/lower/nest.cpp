@@ -304,7 +304,7 @@ class Nest {
       Expr total = loop::ref(sum.parts[0]);
       for (size_t s = 1; s < sum.parts.size(); ++s) total = loop::binary(sum.op->def->combiner, total, loop::ref(sum.parts[s]));
       if (lanes_reduced) total = loop::reduce(sum.op->def->combiner, total);
-      emitter_->define(sum.op, Level::outer, b_.let(sum.op->name(), total));
+      emitter_->define(sum.op, Level::outer, b_.let(fmt::format("v{}", sum.op->id), total));
     }
   }
 

@@ -82,7 +82,7 @@ void Tile::epilogue(const std::function<Point(int, int)>& point_of, const std::f
       emitter.begin_outer(p);
       emitter.begin_inner(p);
       const loop::Expr sum = loop::ref(acc_[i][j]);
-      emitter.define(contraction, Level::inner, result ? kb.b.let("sum", result(sum)) : sum);
+      emitter.define(contraction, Level::inner, result ? kb.b.let(fmt::format("v{}", contraction->id), result(sum)) : sum);
       for (const Op* op : g_.ops)
         if (l_.targets.count(op)) emitter.value(op, Level::inner);
       for (const auto which : {PointEmitter::Which::others, PointEmitter::Which::symbols})

@@ -1,7 +1,9 @@
 // Print, parse, print is the identity; unreadable text gives an error with its place and never a crash.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <random>
 
@@ -70,6 +72,25 @@ TEST(IrText, empty_modules) {
   EXPECT_EQ(print(*parsed(print(m)).module), "");
   m.add_symbol({"w", {DType::f32, false, {}}});
   EXPECT_EQ(print(m), "param @w : f32\n");
+}
+
+// The example that docs/ir.md begins with: its first indented block.
+TEST(IrText, the_documentations_example) {
+  std::ifstream file(std::string(GRADC_SOURCE_DIR) + "/docs/ir.md");
+  std::string text;
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("    ", 0) == 0) {
+      text += line.substr(4) + "\n";
+    } else if (line.empty() && !text.empty()) {
+      text += "\n";
+    } else if (!text.empty()) {
+      break;
+    }
+  }
+  while (text.size() > 1 && text[text.size() - 2] == '\n') text.pop_back();
+  ASSERT_NE(text.find("func @eval"), text.npos) << text;
+  expect_identity(text);
+  EXPECT_EQ(verify(*parsed(text).module), std::vector<std::string>{});
 }
 
 TEST(IrText, one_function_alone) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "support/source_view.h"
 
@@ -178,6 +179,34 @@ TEST(Diagnostic, a_terminal_gets_no_control_characters) {
     EXPECT_TRUE(c == '\n' || static_cast<unsigned char>(c) >= 0x20) << static_cast<int>(c);
   EXPECT_EQ(text.find("\xE2\x80\xAE"), std::string::npos);
   EXPECT_EQ(text.find('\xff'), std::string::npos);
+}
+
+// Any bytes, any spans: every line of the text is whole, and no caret stands outside its line's
+// neighbourhood.
+TEST(Diagnostic, any_bytes_and_any_spans) {
+  std::mt19937 random(11);
+  const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
+  for (int round = 0; round < 3000; ++round) {
+    SourceManager sources;
+    std::string text;
+    for (uint32_t i = below(600); i > 0; --i)
+      text += below(3) == 0 ? static_cast<char>(random()) : "ab \t\n"[below(5)];
+    const uint32_t file = sources.add("a.nn", text);
+    const uint32_t other = sources.add("b.nn", "one\ntwo\n");
+    const auto span = [&] { return Span{below(4), below(700), below(700)}; };  // files 0 and 3 are not there
+    Diagnostics diagnostics(sources);
+    Diagnostic& d = diagnostics.error("E1", span(), "m", "l");
+    for (uint32_t i = below(5); i > 0; --i) d.related.push_back({span(), below(2) == 0 ? "" : "r"});
+    d.related.push_back({{other, 0, 1}, "seen"});
+    d.related.push_back({{file, 0, 0}, "seen"});
+    const std::string rendered = diagnostics.render();
+    ASSERT_EQ(rendered.back(), '\n');
+    size_t seen = 0;
+    for (size_t at = rendered.find("seen"); at != rendered.npos; at = rendered.find("seen", at + 1)) ++seen;
+    ASSERT_EQ(seen, 2u) << rendered;
+    for (const char c : rendered) ASSERT_TRUE(c == '\n' || static_cast<unsigned char>(c) >= 0x20);
+    ASSERT_NO_THROW(nlohmann::json::parse(diagnostics.render_json()));
+  }
 }
 
 TEST(Diagnostic, colour_adds_escapes_and_nothing_else) {
