@@ -199,7 +199,9 @@ Value* VectorMath::log1p_bounded(Value* x, Value* u) {
   Value* exponent = b_.CreateAnd(offset, integer(x, static_cast<int32_t>(0xFF800000)));
   Value* e = b_.CreateSIToFP(b_.CreateAShr(offset, 23), x->getType());
   Value* m = as_float(b_.CreateSub(as_bits(u), exponent), x);
-  Value* inverse = as_float(b_.CreateSub(integer(x, 0x3F800000), exponent), x);  // 2^-e; e <= 127 as u is finite
+  // 2^-e; from 2^127 on it would not be a normal number, and c has long been 0.
+  Value* inverse_bits = b_.CreateSub(integer(x, 0x3F800000), exponent);
+  Value* inverse = as_float(b_.CreateBinaryIntrinsic(intrinsic::smax, inverse_bits, integer(x, 0)), x);
   return log_poly(fma(lost, inverse, b_.CreateFSub(m, real(x, 1))), e);
 }
 
@@ -355,23 +357,34 @@ Value* VectorMath::unary(loop::UnaryOp op, Value* x) {
 }
 
 // The rounds run in 64-bit lanes whose upper halves are ignored: then a round's product, high half and low half are one multiply of
-// 32-bit halves (vpmuludq) and one shift.
+// 32-bit halves (vpmuludq) and one shift. What all lanes share stays scalar until it meets a vector, for two rounds in part.
 Value* VectorMath::philox(int word, llvm::ArrayRef<Value*> c) {
-  llvm::Type* wide = like(c[0], b_.getInt64Ty());
-  const auto widen = [&](Value* v) {
-    v = b_.CreateZExt(v, v->getType()->isVectorTy() ? wide : b_.getInt64Ty());
-    return wide->isVectorTy() && !v->getType()->isVectorTy() ? b_.CreateVectorSplat(lanes(c[0]), v) : v;
+  llvm::Type* i64 = b_.getInt64Ty();
+  llvm::Type* i32 = b_.getInt32Ty();
+  const int count = lanes(c[0]);
+  const auto widen = [&](Value* v) { return b_.CreateZExt(v, like(v, i64)); };
+  const auto is_vector = [](Value* v) { return v->getType()->isVectorTy(); };
+  const auto times = [&](Value* v, uint32_t k) {
+    return b_.CreateMul(b_.CreateAnd(v, llvm::ConstantInt::get(v->getType(), 0xFFFFFFFF)), llvm::ConstantInt::get(v->getType(), k));
   };
-  const auto low = [&](Value* v) { return b_.CreateAnd(v, llvm::ConstantInt::get(wide, 0xFFFFFFFF)); };
+  const auto mix = [&](Value* high, Value* x, Value* key) {
+    high = b_.CreateLShr(high, 32);
+    if (is_vector(high) != is_vector(x)) (is_vector(high) ? x : high) = b_.CreateXor(is_vector(high) ? x : high, key);
+    else if (!is_vector(x)) return b_.CreateXor(b_.CreateXor(high, x), key);
+    else return b_.CreateXor(b_.CreateXor(high, x), b_.CreateVectorSplat(count, key));
+    return b_.CreateXor(is_vector(high) ? high : b_.CreateVectorSplat(count, high), is_vector(x) ? x : b_.CreateVectorSplat(count, x));
+  };
   Value* x[4] = {widen(c[0]), widen(c[1]), widen(c[2]), widen(c[3])};
   for (int round = 0; round < 10; ++round) {
-    const auto key = [&](Value* k, uint32_t weyl) {
-      return widen(b_.CreateAdd(k, b_.getInt32(weyl * static_cast<uint32_t>(round))));
-    };
-    Value* p0 = b_.CreateMul(low(x[0]), llvm::ConstantInt::get(wide, 0xD2511F53));
-    Value* p1 = b_.CreateMul(low(x[2]), llvm::ConstantInt::get(wide, 0xCD9E8D57));
-    Value* y0 = b_.CreateXor(b_.CreateXor(b_.CreateLShr(p1, 32), x[1]), key(c[4], 0x9E3779B9));
-    Value* y2 = b_.CreateXor(b_.CreateXor(b_.CreateLShr(p0, 32), x[3]), key(c[5], 0xBB67AE85));
+    const auto key = [&](Value* k, uint32_t weyl) { return widen(b_.CreateAdd(k, b_.getInt32(weyl * static_cast<uint32_t>(round)))); };
+    if (round == 9 && (word == 1 || word == 3)) {  // only a product's lower half is wanted
+      Value* factor = b_.CreateTrunc(x[word == 1 ? 2 : 0], like(x[word == 1 ? 2 : 0], i32));
+      return b_.CreateMul(factor, llvm::ConstantInt::get(factor->getType(), word == 1 ? 0xCD9E8D57 : 0xD2511F53));
+    }
+    Value* p0 = times(x[0], 0xD2511F53);
+    Value* p1 = times(x[2], 0xCD9E8D57);
+    Value* y0 = mix(p1, x[1], key(c[4], 0x9E3779B9));
+    Value* y2 = mix(p0, x[3], key(c[5], 0xBB67AE85));
     x[0] = y0;
     x[1] = p1;
     x[2] = y2;

@@ -38,7 +38,9 @@ std::vector<Line> lines_of(const std::vector<CheckRow>& rows) {
   return lines;
 }
 
-std::string shown_name(const CheckRow& r) { return r.kind == "output" ? fmt::format("@{} {}", r.program, r.name) : r.name; }
+std::string shown_name(const CheckRow& r) {
+  return r.kind == "output" ? fmt::format("@{} {}", r.program, r.name) : r.name;
+}
 
 const char* verdict(const CheckRow& r) { return !r.pass ? "FAIL" : r.rounding ? "ok, rounding" : "ok"; }
 
@@ -81,8 +83,8 @@ std::string render_check(const CheckReport& report) {
       if (r.program != program && r.kind == "value") text += fmt::format("  @{}\n", r.program);
       program = r.program;
       text +=
-          fmt::format("  {:{}}  {:{}}  {:>12}  {:>9.2e}  {:>9.2e}  {:>9.0e}  {}\n", shown_name(r), name_width, r.place,
-                      place_width, l.rows, r.max_absolute, r.max_relative, r.tolerance, verdict(r));
+          fmt::format("  {:{}}  {:{}}  {:>12}  {:>9.2e}  {:>9.2e}  {:>9.0e}  {}\n", shown_name(r), name_width,
+                      r.place, place_width, l.rows, r.max_absolute, r.max_relative, r.tolerance, verdict(r));
     }
   }
   const auto failed =

@@ -72,7 +72,8 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
                   "parameters, as gradc train --save or PyTorch's safetensors wrote them")
       ->required()
       ->type_name("FILE");
-  app->add_option("--split", o.split, "which part of the data (default: test, else val, else train)")->type_name("NAME");
+  app->add_option("--split", o.split, "which part of the data (default: test, else val, else train)")
+      ->type_name("NAME");
 }
 
 // The name that was probably meant, as "; did you mean 'X'?", or nothing.
@@ -167,9 +168,11 @@ int run_command_line(int argc, char** argv) {
   CLI::App* predict_command =
       app.add_subcommand("predict", "what the model says of each example, one line an example");
   add_eval_options(predict_command, predict.eval);
-  predict_command->add_option("--output,-o", predict.output, "write NAME.npy or NAME.csv instead of lines on stdout")
+  predict_command
+      ->add_option("--output,-o", predict.output, "write NAME.npy or NAME.csv instead of lines on stdout")
       ->type_name("FILE");
-  add_list(predict_command, "--input", predict.inputs, "examples from a NumPy file instead of the data (repeatable, with the input's name)")
+  add_list(predict_command, "--input", predict.inputs,
+           "examples from a NumPy file instead of the data (repeatable, with the input's name)")
       ->type_name("[NAME=]FILE.npy");
   predict_command->add_option("--rows", predict.rows, "the first so many examples only")
       ->check(from_to(1, kMany))

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "driver/evaluate.h"
 #include "support/check.h"
@@ -45,20 +46,19 @@ std::string range_text(const Tensor& t) {
   return text + fmt::format(", of {} element{}", t.data.size(), t.data.size() == 1 ? "" : "s");
 }
 
-// The source line at "mlp.nn:12:5" with a caret under the column; empty when it is in none of the files.
+// The source line at "mlp.nn:12:5" with a caret under the column, or at "mlp.nn:12"; empty when it is in none
+// of the files.
 std::string source_line(const SourceManager& sources, const std::string& place) {
-  const size_t last = place.rfind(':');
-  const size_t middle =
-      last == std::string::npos || last == 0 ? std::string::npos : place.rfind(':', last - 1);
-  if (middle == std::string::npos) return "";
-  const std::string file = place.substr(0, middle);
-  const auto line = static_cast<uint32_t>(std::strtoul(place.c_str() + middle + 1, nullptr, 10));
-  const auto column = static_cast<uint32_t>(std::strtoul(place.c_str() + last + 1, nullptr, 10));
-  for (uint32_t i = 1; i <= sources.file_count(); ++i) {
-    if (sources.name(i) != file) continue;
+  for (uint32_t file = 1; file <= sources.file_count(); ++file) {
+    const std::string start = sources.name(file) + ":";
+    unsigned line = 0, column = 0;
+    if (place.rfind(start, 0) != 0 || std::sscanf(place.c_str() + start.size(), "%u:%u", &line, &column) < 1)
+      continue;
     const std::string number = std::to_string(line);
-    return fmt::format("{0:>{1}} |\n{2} | {3}\n{0:>{1}} | {4:>{5}}\n", "", number.size(), number,
-                       sources.line(i, line), "^", std::max<uint32_t>(column, 1));
+    std::string text =
+        fmt::format("{0:>{1}} |\n{2} | {3}\n", "", number.size(), number, sources.line(file, line));
+    if (column > 0) text += fmt::format("{0:>{1}} | {2:>{3}}\n", "", number.size(), "^", column);
+    return text;
   }
   return "";
 }

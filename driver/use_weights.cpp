@@ -30,11 +30,13 @@ bool stopped(const CompiledModel& compiled, const ModelOptions& options) {
 
 // A compiled model with trained parameters and its data.
 struct Loaded {
-  explicit Loaded(const EvalOptions& options, bool with_data = true) : compiled(compile_request(options.model)) {
+  explicit Loaded(const EvalOptions& options, bool with_data = true)
+      : compiled(compile_request(options.model)) {
     if (stopped(compiled, options.model)) return;
     session.emplace(compiled.program(), options.model.threads);
     runtime::load_checkpoint(*session, options.weights);
-    if (with_data) data = runtime::load_dataset(runtime::read_experiment(compiled.program().experiment_json).data);
+    if (with_data)
+      data = runtime::load_dataset(runtime::read_experiment(compiled.program().experiment_json).data);
   }
   CompiledModel compiled;
   std::optional<runtime::Session> session;
@@ -46,7 +48,8 @@ const runtime::Split& split_of(const runtime::Dataset& data, const EvalOptions& 
 }
 
 // A line an example on stdout, in the split's own order.
-void print_predictions(runtime::Session& session, const gradc_output& output, const runtime::Split& split, const PredictOptions& options) {
+void print_predictions(runtime::Session& session, const gradc_output& output, const runtime::Split& split,
+                       const PredictOptions& options) {
   runtime::BatchReader reader(split, session.program().predict, session.batch());
   const int64_t most = options.rows ? std::min(*options.rows, split.count) : split.count;
   const DType dtype = static_cast<DType>(output.dtype);
@@ -65,7 +68,8 @@ void print_predictions(runtime::Session& session, const gradc_output& output, co
       }
       std::string line;
       for (const double v : values)  // the shortest text that reads back to the same number
-        line += (line.empty() ? "" : " ") + (dtype == DType::f32 ? fmt::format("{}", static_cast<float>(v)) : fmt::format("{}", v));
+        line += (line.empty() ? "" : " ") +
+                (dtype == DType::f32 ? fmt::format("{}", static_cast<float>(v)) : fmt::format("{}", v));
       fmt::print("{}\n", line);
     }
   }
@@ -88,10 +92,12 @@ int run_predict(const PredictOptions& options) {
   runtime::PredictOptions run;
   for (const std::string& input : options.inputs) {
     const size_t equals = input.find('=');
-    run.inputs[equals == std::string::npos ? "" : input.substr(0, equals)] = input.substr(equals == std::string::npos ? 0 : equals + 1);
+    run.inputs[equals == std::string::npos ? "" : input.substr(0, equals)] =
+        input.substr(equals == std::string::npos ? 0 : equals + 1);
   }
   if (!run.inputs.empty() && options.output.empty())
-    throw RunError(kExitUsage, "predict: --input needs --output, a file NAME.npy or NAME.csv for the predictions");
+    throw RunError(kExitUsage,
+                   "predict: --input needs --output, a file NAME.npy or NAME.csv for the predictions");
   Loaded loaded(options.eval, run.inputs.empty());
   if (!loaded.session) return kExitOk;
   runtime::Session& session = *loaded.session;

@@ -93,7 +93,7 @@ class Manager {
       if (options_.verify) verify_after(name);
     }
     if (options_.print && (listed(options_.print_after, name) || listed(options_.print_after, "all"))) {
-      std::string text = fmt::format("// after {}", name);
+      std::string text = fmt::format("# after {}", name);
       if (!enabled) text += " (disabled)\n";
       else if (!changed) text += " (unchanged)\n";
       else text += "\n" + print(module_, {options_.print_locations});
@@ -122,6 +122,26 @@ const std::vector<PassInfo>& pass_list() {
   return infos;
 }
 
+bool run_pass(Module& module, const std::string& name) {
+  check_name(name, "--pass", false);
+  for (const Pass& pass : passes()) {
+    if (pass.info.name != name) continue;
+    if (pass.stage == Stage::gradient) {
+      make_train_step(module);
+      return true;
+    }
+    if (!pass.run) throw RunError(kExitUsage, fmt::format("{} makes loop IR; it is no pass on tensor IR", name));
+    bool changed = false;
+    for (const auto& f : module.functions) {
+      if (!pass.run(*f)) continue;
+      f->renumber();
+      changed = true;
+    }
+    return changed;
+  }
+  return false;
+}
+
 bool run_tensor_passes(Module& module, const PipelineOptions& options) {
   check_names(options);
   Manager manager(module, options);
@@ -145,7 +165,7 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
       const std::vector<std::string> wrong = loop::verify(p.program);
       GRADC_CHECK(wrong.empty(), "lowering of @{} made wrong loop IR: {}", f->name, wrong.empty() ? "" : wrong.front());
     }
-    if (wants_print) options.print("// after lower\n" + loop::print(p.program, options.print_locations));
+    if (wants_print) options.print("# after lower\n" + loop::print(p.program, options.print_locations));
     lowered.programs.emplace(f->name, std::move(p));
   }
   lowered.stopped = options.stop_after == "lower";

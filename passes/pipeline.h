@@ -59,6 +59,9 @@ struct Lowered {
 // optimises every function. Returns false when stop_after ended it.
 bool run_tensor_passes(Module& module, const PipelineOptions& options);
 
+// Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws RunError for an unknown name.
+bool run_pass(Module& module, const std::string& name);
+
 // Differentiation alone (makes @train_step, unoptimised): `dump --stage grad`, and the reference side of `check`.
 // With gradient_outputs, @train_step has an output "grad.P" for each trained parameter P.
 void make_train_step(Module& module, bool gradient_outputs = false);

@@ -18,7 +18,7 @@ int choose_thread_count(int requested);
 // Processors this process may use: the affinity mask, cut by the control group's quota.
 int usable_processors();
 
-// The caller is thread 0; the other threads are started once and wait between runs, first spinning, then asleep.
+// The caller is thread 0; the other threads are started once and wait between runs: first spinning, then yielding, then asleep.
 class Team {
  public:
   explicit Team(int threads);

@@ -71,6 +71,8 @@ class Run {
         total_(total_steps(options, experiment, reader_.batches())),
         epochs_((total_ / reader_.batches()) + (total_ % reader_.batches() != 0)),
         progress_(options.log, options.json && options.progress == ProgressMode::automatic ? ProgressMode::off : options.progress) {
+    GRADC_CHECK(experiment.data.batch <= session.batch(), "batches of {} for a program made for {}", experiment.data.batch,
+                session.batch());
     if (options.log_every < 0) throw RunError(kExitUsage, fmt::format("--log-every {}: expected 1 or more", options.log_every));
     if (!std::isfinite(options.lr_factor) || options.lr_factor < 0)
       throw RunError(kExitUsage, fmt::format("a learning rate factor of {}: expected a number from 0", options.lr_factor));

@@ -135,7 +135,7 @@ INSTANTIATE_TEST_SUITE_P(
                     BadData{"lying_header", idx_images(0x803, 0xfffffff0u), idx_labels(), {"images"}},
                     BadData{"header_cut", "\0\0\x08", idx_labels(), {"images"}},
                     BadData{"wrong_magic", idx_images(0x12345678), idx_labels(), {"images"}},
-                    BadData{"labels_as_images", idx_labels(), idx_labels(), {"images"}},
+                    BadData{"labels_as_images", idx_labels(), idx_labels(), {"image", "f32[1, 28, 28]"}},
                     BadData{"counts_differ", idx_images(), idx_labels(39), {"39", "40"}},
                     BadData{"label_out_of_range", idx_images(), idx_labels(40, 10), {"label 10"}}),
     [](const auto& info) { return info.param.name; });

@@ -99,9 +99,12 @@ TEST(Predict, GivesOneDistributionAnExample) {
     EXPECT_NEAR(sum, 1, 1e-5);
   }
   // The same numbers as text on stdout and in a file.
-  const ToolResult text = run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--rows", "5"}, folder.path());
+  const ToolResult text =
+      run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--rows", "5"}, folder.path());
   ASSERT_EQ(lines(text.out).size(), 5u) << text.err;
-  ASSERT_EQ(run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--output", "p.csv"}, folder.path()).exit_code, 0);
+  ASSERT_EQ(run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--output", "p.csv"}, folder.path())
+                .exit_code,
+            0);
   const std::vector<std::string> csv = lines(read_text(folder.path("p.csv")));
   ASSERT_EQ(csv.size(), 97u);  // with a heading
   std::string from_csv = csv[1];
@@ -207,7 +210,7 @@ TEST(Check, PassesOnASoundModelAndPrintsATable) {
   folder.write("m.nn", small_model("adam(lr=0.01)"));
   const ToolResult r = run_tool({"check", "m.nn"}, folder.path());
   EXPECT_EQ(r.exit_code, 0) << r.out << r.err;
-  for (const char* part : {"small.dense_1.weight", "einsum", "PASS", "central differences"})
+  for (const char* part : {"dense_1.weight", "einsum", "PASS", "central differences"})
     EXPECT_NE(r.out.find(part), std::string::npos) << part << "\n" << r.out;
   const std::vector<Json> all = events(run_tool({"check", "m.nn", "--json"}, folder.path()));
   EXPECT_EQ(all.back().at("pass"), true);

@@ -26,10 +26,9 @@ TEST(Sha256, KnownAnswers) {
 }
 
 Bytes tensors_file(std::string header, size_t data_bytes) {
-  Bytes bytes(8);
-  const uint64_t length = header.size();
-  std::memcpy(bytes.data(), &length, 8);
-  bytes.insert(bytes.end(), header.begin(), header.end());
+  Bytes bytes;
+  for (int shift = 0; shift < 64; shift += 8) bytes.push_back(static_cast<uint8_t>(uint64_t{header.size()} >> shift));
+  for (char c : header) bytes.push_back(static_cast<uint8_t>(c));
   for (size_t i = 0; i < data_bytes; ++i) bytes.push_back(static_cast<uint8_t>(i));
   return bytes;
 }
@@ -113,7 +112,7 @@ TEST(Safetensors, SurvivesDamage) {
 
 Bytes npy_file(const std::string& header, size_t data) {
   Bytes bytes = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<uint8_t>(header.size()), static_cast<uint8_t>(header.size() >> 8)};
-  bytes.insert(bytes.end(), header.begin(), header.end());
+  for (char c : header) bytes.push_back(static_cast<uint8_t>(c));
   bytes.resize(bytes.size() + data, 7);
   return bytes;
 }

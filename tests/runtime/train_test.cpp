@@ -62,7 +62,9 @@ struct Bench {
       : program(fake_program(fake)),
         experiment(read_experiment(program.experiment_json)),
         data(load_dataset(experiment.data)),
-        session(program, threads) {}
+        session(program, threads) {
+    std::signal(SIGINT, SIG_DFL);  // a script's background job starts with it ignored, and the runtime respects that
+  }
   TrainResult run(TrainOptions options = {}) {
     options.out = out;
     options.log = log;
@@ -452,6 +454,16 @@ TEST(Eval, WritesItsResult) {
   Stream text;
   run_eval(bench.session, split, false, text);
   EXPECT_NE(text.text().find("test accuracy"), std::string::npos);
+}
+
+TEST(Eval, WritesValidJsonForWhatIsNotFinite) {
+  Bench bench(with_data(R"("train":100,"test":45)"));
+  bench.session.initialize(5);
+  const float nan = NAN;
+  std::memcpy(bench.session.data(*bench.session.find("dense_1.bias")), &nan, 4);
+  const EvalResult result = run_eval(bench.session, bench.data.split("test"), true, bench.out);
+  EXPECT_TRUE(std::isnan(result.loss));
+  EXPECT_TRUE(bench.out.events().at(0).at("loss").is_null()) << bench.out.text();
 }
 
 TEST(Predict, WritesNpyAndCsv) {
