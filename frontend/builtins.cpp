@@ -19,7 +19,9 @@ using Arguments = std::vector<Value>;
 bool given(const Value& v) { return !v.is(ValueKind::none); }
 
 // The tensor in an argument; a static number is one too. Null after an error.
-Op* tensor(Evaluator& e, const CallPlace& p, const Arguments& a, size_t i, DType dtype = DType::f32) { return e.lift(a[i], dtype, p.arguments[i]); }
+Op* tensor(Evaluator& e, const CallPlace& p, const Arguments& a, size_t i, DType dtype = DType::f32) {
+  return e.lift(a[i], dtype, p.arguments[i]);
+}
 
 bool flag(Evaluator& e, const CallPlace& p, const Arguments& a, size_t i, const char* what, bool& out) {
   return !given(a[i]) || e.to_boolean(a[i], p.arguments[i], what, out);
@@ -31,14 +33,19 @@ Value reduce(Evaluator& e, const CallPlace& p, Arguments& a, const char* op, con
   Op* x = tensor(e, p, a, 0);
   std::vector<int64_t> axes;
   bool keep = false;
-  if (!x || !e.to_axes(a[1], x->type.rank(), p.arguments[1], axes) || !flag(e, p, a, 2, "`keep`", keep)) return {};
+  if (!x || !e.to_axes(a[1], x->type.rank(), p.arguments[1], axes) || !flag(e, p, a, 2, "`keep`", keep))
+    return {};
   if (axes.empty()) return Value::of(x);
   return e.emit(op, {x}, {{"axes", axes}, {"batch", false}, {"keep", keep}}, p.span, name);
 }
 
 Value sum(Evaluator& e, const CallPlace& p, Arguments& a) { return reduce(e, p, a, "reduce_sum", "`sum`"); }
-Value max_over(Evaluator& e, const CallPlace& p, Arguments& a) { return reduce(e, p, a, "reduce_max", "`max_over`"); }
-Value min_over(Evaluator& e, const CallPlace& p, Arguments& a) { return reduce(e, p, a, "reduce_min", "`min_over`"); }
+Value max_over(Evaluator& e, const CallPlace& p, Arguments& a) {
+  return reduce(e, p, a, "reduce_max", "`max_over`");
+}
+Value min_over(Evaluator& e, const CallPlace& p, Arguments& a) {
+  return reduce(e, p, a, "reduce_min", "`min_over`");
+}
 
 Value mean(Evaluator& e, const CallPlace& p, Arguments& a) {
   const Value total = reduce(e, p, a, "reduce_sum", "`mean`");
@@ -56,14 +63,16 @@ Value mean(Evaluator& e, const CallPlace& p, Arguments& a) {
 Value argmax(Evaluator& e, const CallPlace& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   int64_t axis = -1;
-  if (!x || !e.to_axis(given(a[1]) ? a[1] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[1], axis)) return {};
+  if (!x || !e.to_axis(given(a[1]) ? a[1] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[1], axis))
+    return {};
   return e.emit("argmax", {x}, {{"axis", axis}}, p.span);
 }
 
 Value log_softmax(Evaluator& e, const CallPlace& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   int64_t axis = -1;
-  if (!x || !e.to_axis(given(a[1]) ? a[1] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[1], axis)) return {};
+  if (!x || !e.to_axis(given(a[1]) ? a[1] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[1], axis))
+    return {};
   return e.emit("log_softmax", {x}, {{"axis", axis}}, p.span);
 }
 
@@ -72,13 +81,16 @@ Value log_softmax(Evaluator& e, const CallPlace& p, Arguments& a) {
 bool in_training(Evaluator& e, const CallPlace& p, const char* name) {
   if (e.target().training) return true;
   e.error(codes::batch_outside_training, p.span, fmt::format("`{}` crosses the batch outside training", name))
-      .helps.push_back("a prediction must not depend on what else is in the batch: compute it under `if training { ... }`");
+      .helps.push_back(
+          "a prediction must not depend on what else is in the batch: compute it under `if training { ... "
+          "}`");
   return false;
 }
 
 bool batched(Evaluator& e, const CallPlace& p, const Op* x, const char* name) {
   if (x->type.batched) return true;
-  e.error(codes::shapes, p.arguments[0], fmt::format("`{}` takes values of the examples; this is one value for all", name));
+  e.error(codes::shapes, p.arguments[0],
+          fmt::format("`{}` takes values of the examples; this is one value for all", name));
   return false;
 }
 
@@ -122,7 +134,8 @@ Value reshape(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (!x || !e.to_integers(a[1], p.arguments[1], "the shape", wanted)) return {};
   const auto open = std::count(wanted.begin(), wanted.end(), -1);
   if (open > 1) {
-    e.error(codes::shapes, p.arguments[1], "only one extent of a shape can be -1 (worked out from the others)");
+    e.error(codes::shapes, p.arguments[1],
+            "only one extent of a shape can be -1 (worked out from the others)");
     return {};
   }
   if (open == 1) {
@@ -130,7 +143,9 @@ Value reshape(Evaluator& e, const CallPlace& p, Arguments& a) {
     for (int64_t extent : wanted)
       if (extent >= 1 && rest <= kMaxElements) rest *= std::min(extent, kMaxElements + 1);
     if (x->type.elements() % rest != 0) {
-      e.error(codes::shapes, p.span, fmt::format("{} does not reshape to {}: {} elements are no multiple of {}", user_type(x->type), print(a[1]), x->type.elements(), rest));
+      e.error(codes::shapes, p.span,
+              fmt::format("{} does not reshape to {}: {} elements are no multiple of {}", user_type(x->type),
+                          print(a[1]), x->type.elements(), rest));
       return {};
     }
     *std::find(wanted.begin(), wanted.end(), -1) = x->type.elements() / rest;
@@ -157,7 +172,8 @@ Value transpose(Evaluator& e, const CallPlace& p, Arguments& a) {
 
 Value concat(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (!a[0].is(ValueKind::list) || a[0].list->empty()) {
-    e.error(codes::wrong_kind, p.arguments[0], fmt::format("`concat` takes a list of tensors, not {}", describe(a[0])))
+    e.error(codes::wrong_kind, p.arguments[0],
+            fmt::format("`concat` takes a list of tensors, not {}", describe(a[0])))
         .helps.push_back("as in `concat([a, b], 0)`");
     return {};
   }
@@ -170,7 +186,8 @@ Value concat(Evaluator& e, const CallPlace& p, Arguments& a) {
 }
 
 // A list of one integer an axis; a single integer serves all axes.
-bool per_axis(Evaluator& e, const CallPlace& p, const Arguments& a, size_t i, int rank, const char* what, std::vector<int64_t>& out) {
+bool per_axis(Evaluator& e, const CallPlace& p, const Arguments& a, size_t i, int rank, const char* what,
+              std::vector<int64_t>& out) {
   int64_t one = 0;
   if (!given(a[i])) return true;
   if (!a[i].is(ValueKind::integer)) return e.to_integers(a[i], p.arguments[i], what, out);
@@ -195,7 +212,8 @@ Value slice(Evaluator& e, const CallPlace& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   if (!x) return {};
   std::vector<int64_t> begin, end, step(x->type.shape.size(), 1);
-  if (!per_axis(e, p, a, 1, x->type.rank(), "`begin`", begin) || !per_axis(e, p, a, 2, x->type.rank(), "`end`", end) ||
+  if (!per_axis(e, p, a, 1, x->type.rank(), "`begin`", begin) ||
+      !per_axis(e, p, a, 2, x->type.rank(), "`end`", end) ||
       !per_axis(e, p, a, 3, x->type.rank(), "`step`", step))
     return {};
   return e.emit("slice", {x}, {{"begin", begin}, {"end", end}, {"step", step}}, p.span);
@@ -217,7 +235,8 @@ Value one_hot(Evaluator& e, const CallPlace& p, Arguments& a) {
 Value cast(Evaluator& e, const CallPlace& p, Arguments& a) {
   DType to;
   if (!a[1].is(ValueKind::string) || !parse_dtype(a[1].text, to) || to == DType::f64) {
-    e.error(codes::wrong_kind, p.arguments[1], fmt::format("`cast` converts to \"f32\", \"i32\" or \"bool\", not to {}", describe(a[1])));
+    e.error(codes::wrong_kind, p.arguments[1],
+            fmt::format("`cast` converts to \"f32\", \"i32\" or \"bool\", not to {}", describe(a[1])));
     return {};
   }
   if (a[0].is(ValueKind::boolean)) return Value::of(static_cast<int64_t>(a[0].boolean));
@@ -233,24 +252,37 @@ Value einsum(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (!x || !y) return {};
   const std::string& spec = a[0].text;
   const size_t comma = spec.find(','), arrow = spec.find("->");
-  if (!a[0].is(ValueKind::string) || comma == std::string::npos || arrow == std::string::npos || comma > arrow || spec.find('n') != std::string::npos) {
-    e.error(codes::wrong_kind, p.arguments[0], fmt::format("`einsum` takes a text such as \"ok,k->o\", not {}", describe(a[0])))
-        .helps.push_back("one letter an axis of one example; the batch is not written, and `n`, which stands for it, is no letter");
+  if (!a[0].is(ValueKind::string) || comma == std::string::npos || arrow == std::string::npos ||
+      comma > arrow || spec.find('n') != std::string::npos) {
+    e.error(codes::wrong_kind, p.arguments[0],
+            fmt::format("`einsum` takes a text such as \"ok,k->o\", not {}", describe(a[0])))
+        .helps.push_back(
+            "one letter an axis of one example; the batch is not written, and `n`, which stands for it, is "
+            "no letter");
     return {};
   }
-  const std::string full = fmt::format("{}{},{}{}->{}{}", x->type.batched ? "n" : "", spec.substr(0, comma), y->type.batched ? "n" : "",
-                                       spec.substr(comma + 1, arrow - comma - 1), x->type.batched || y->type.batched ? "n" : "", spec.substr(arrow + 2));
+  std::string left = spec.substr(0, comma), right = spec.substr(comma + 1, arrow - comma - 1);
+  if (y->type.batched && !x->type.batched) {  // what is batched comes first, as `@` has it
+    std::swap(x, y);
+    std::swap(left, right);
+  }
+  const std::string full =
+      fmt::format("{}{},{}{}->{}{}", x->type.batched ? "n" : "", left, y->type.batched ? "n" : "", right,
+                  x->type.batched ? "n" : "", spec.substr(arrow + 2));
   return e.emit("einsum", {x, y}, {{"spec", full}}, p.span);
 }
 
 // --- random numbers
 
 // Without a shape the call is an initialiser that waits for its parameter: init=normal(0, 0.01).
-Value random(Evaluator& e, const CallPlace& p, Arguments& a, const char* op, std::vector<std::pair<const char*, double>> numbers) {
+Value random(Evaluator& e, const CallPlace& p, Arguments& a, const char* op,
+             std::vector<std::pair<const char*, double>> numbers) {
   const size_t own = numbers.size();
   Attributes attributes;
   for (size_t i = 0; i < own; ++i) {
-    if (given(a[i]) && !e.to_number(a[i], p.arguments[i], fmt::format("`{}` of `{}`", numbers[i].first, op), numbers[i].second)) return {};
+    if (given(a[i]) && !e.to_number(a[i], p.arguments[i], fmt::format("`{}` of `{}`", numbers[i].first, op),
+                                    numbers[i].second))
+      return {};
     attributes.set(numbers[i].first, numbers[i].second);
   }
   const Value &like = a[own], &shape = a[own + 1], &per_example = a[own + 2];
@@ -271,11 +303,14 @@ Value random(Evaluator& e, const CallPlace& p, Arguments& a, const char* op, std
     is_batched = x->type.batched;
   }
   if (given(shape) && !e.to_shape(shape, p.arguments[own + 1], "`shape`", extents)) return {};
-  if (given(per_example) && !e.to_boolean(per_example, p.arguments[own + 2], "`per_example`", is_batched)) return {};
+  if (given(per_example) && !e.to_boolean(per_example, p.arguments[own + 2], "`per_example`", is_batched))
+    return {};
   const Definition* d = e.frame().definition;
-  if (d && d->kind != DefinitionKind::layer && d->kind != DefinitionKind::model && d->kind != DefinitionKind::init) {
+  if (d && d->kind != DefinitionKind::layer && d->kind != DefinitionKind::model &&
+      d->kind != DefinitionKind::init) {
     e.error(codes::impure, p.span, fmt::format("{} `{}` cannot draw random numbers", name(d->kind), d->name))
-        .helps.push_back(d->kind == DefinitionKind::fn ? "make it a `layer`" : "only layers and initialisers do");
+        .helps.push_back(d->kind == DefinitionKind::fn ? "make it a `layer`"
+                                                       : "only layers and initialisers do");
     return {};
   }
   attributes.set("stream", e.target().next_stream++);
@@ -284,16 +319,23 @@ Value random(Evaluator& e, const CallPlace& p, Arguments& a, const char* op, std
   return e.emit(op, {}, std::move(attributes), p.span);
 }
 
-Value normal(Evaluator& e, const CallPlace& p, Arguments& a) { return random(e, p, a, "normal", {{"mean", 0}, {"std", 1}}); }
-Value uniform(Evaluator& e, const CallPlace& p, Arguments& a) { return random(e, p, a, "uniform", {{"low", 0}, {"high", 1}}); }
-Value bernoulli(Evaluator& e, const CallPlace& p, Arguments& a) { return random(e, p, a, "bernoulli", {{"keep", 0.5}}); }
+Value normal(Evaluator& e, const CallPlace& p, Arguments& a) {
+  return random(e, p, a, "normal", {{"mean", 0}, {"std", 1}});
+}
+Value uniform(Evaluator& e, const CallPlace& p, Arguments& a) {
+  return random(e, p, a, "uniform", {{"low", 0}, {"high", 1}});
+}
+Value bernoulli(Evaluator& e, const CallPlace& p, Arguments& a) {
+  return random(e, p, a, "bernoulli", {{"keep", 0.5}});
+}
 
 // --- static helpers
 
 Value length(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (a[0].is(ValueKind::list)) return Value::of(static_cast<int64_t>(a[0].list->size()));
   if (a[0].is(ValueKind::range)) return Value::of(std::max<int64_t>(0, a[0].end - a[0].integer));
-  e.error(codes::wrong_kind, p.arguments[0], fmt::format("`len` takes a list or a range, not {}", describe(a[0])));
+  e.error(codes::wrong_kind, p.arguments[0],
+          fmt::format("`len` takes a list or a range, not {}", describe(a[0])));
   return {};
 }
 
@@ -312,38 +354,88 @@ Value pair(Evaluator& e, const CallPlace& p, Arguments& a) {
   std::vector<int64_t> both;
   if (!e.to_integers(a[0], p.arguments[0], "a pair", both)) return {};
   if (both.size() == 2) return a[0];
-  e.error(codes::wrong_kind, p.arguments[0], fmt::format("expected one integer or two, not {}", describe(a[0])));
+  e.error(codes::wrong_kind, p.arguments[0],
+          fmt::format("expected one integer or two, not {}", describe(a[0])));
   return {};
 }
 
 }  // namespace
 
 const std::vector<Builtin>& builtins() {
-  static const BuiltinParameter axis{"axis", false}, keep{"keep", false}, like{"like", false}, shape{"shape", false}, per_example{"per_example", false};
+  static const BuiltinParameter axis{"axis", false}, keep{"keep", false}, like{"like", false},
+      shape{"shape", false}, per_example{"per_example", false};
   static const std::vector<Builtin> table = {
       {"sum", {{"x"}, axis, keep}, "The sum over an axis, a list of axes, or all of them.", sum},
       {"mean", {{"x"}, axis, keep}, "The mean over an axis, a list of axes, or all of them.", mean},
-      {"max_over", {{"x"}, axis, keep}, "The greatest element along axes; `max(a, b)` is elementwise.", max_over},
-      {"min_over", {{"x"}, axis, keep}, "The least element along axes; `min(a, b)` is elementwise.", min_over},
-      {"argmax", {{"x"}, axis}, "The position (i32) of the greatest element along an axis, the last unless said.", argmax},
-      {"log_softmax", {{"x"}, axis}, "x - log(sum(exp(x))) along an axis, the last unless said, computed stably.", log_softmax},
-      {"batch_mean", {{"x"}, {"axes", false}}, "The mean over the batch and the named example axes, which stay with extent 1; training only.", batch_mean},
-      {"batch_var", {{"x"}, {"mean"}, {"axes", false}}, "The biased variance over the batch and the named axes around `mean`; training only.", batch_var},
-      {"batch_sum", {{"x"}, {"axes", false}, keep}, "The sum over the batch and the named axes; training only.", batch_sum},
+      {"max_over",
+       {{"x"}, axis, keep},
+       "The greatest element along axes; `max(a, b)` is elementwise.",
+       max_over},
+      {"min_over",
+       {{"x"}, axis, keep},
+       "The least element along axes; `min(a, b)` is elementwise.",
+       min_over},
+      {"argmax",
+       {{"x"}, axis},
+       "The position (i32) of the greatest element along an axis, the last unless said.",
+       argmax},
+      {"log_softmax",
+       {{"x"}, axis},
+       "x - log(sum(exp(x))) along an axis, the last unless said, computed stably.",
+       log_softmax},
+      {"batch_mean",
+       {{"x"}, {"axes", false}},
+       "The mean over the batch and the named example axes, which stay with extent 1; training only.",
+       batch_mean},
+      {"batch_var",
+       {{"x"}, {"mean"}, {"axes", false}},
+       "The biased variance over the batch and the named axes around `mean`; training only.",
+       batch_var},
+      {"batch_sum",
+       {{"x"}, {"axes", false}, keep},
+       "The sum over the batch and the named axes; training only.",
+       batch_sum},
       {"row_count", {}, "The number of examples in this batch; training only.", row_count},
-      {"reshape", {{"x"}, {"shape"}}, "The same elements under another shape; one extent may be -1.", reshape},
-      {"transpose", {{"x"}, {"permutation", false}}, "The axes in another order; reversed unless said.", transpose},
-      {"concat", {{"parts"}, axis}, "Tensors of a list one behind the other along an axis, the first unless said.", concat},
-      {"pad", {{"x"}, {"low"}, {"high", false}, {"value", false}}, "x with a constant around it: how many before and behind on each axis.", pad},
-      {"slice", {{"x"}, {"begin"}, {"end"}, {"step", false}}, "Every step-th element from begin up to end, on each axis; `x[a..b]` is shorter.", slice},
+      {"reshape",
+       {{"x"}, {"shape"}},
+       "The same elements under another shape; one extent may be -1.",
+       reshape},
+      {"transpose",
+       {{"x"}, {"permutation", false}},
+       "The axes in another order; reversed unless said.",
+       transpose},
+      {"concat",
+       {{"parts"}, axis},
+       "Tensors of a list one behind the other along an axis, the first unless said.",
+       concat},
+      {"pad",
+       {{"x"}, {"low"}, {"high", false}, {"value", false}},
+       "x with a constant around it: how many before and behind on each axis.",
+       pad},
+      {"slice",
+       {{"x"}, {"begin"}, {"end"}, {"step", false}},
+       "Every step-th element from begin up to end, on each axis; `x[a..b]` is shorter.",
+       slice},
       {"pick", {{"x"}, {"index"}}, "The element of the last axis at an i32 index.", pick},
       {"one_hot", {{"index"}, {"depth"}}, "A new last axis (f32) with 1 at the index.", one_hot},
       {"cast", {{"x"}, {"to"}}, "Another element type: \"f32\", \"i32\" or \"bool\".", cast},
       {"select", {{"condition"}, {"a"}, {"b"}}, "a where the condition holds, else b.", choose},
-      {"einsum", {{"spec"}, {"a"}, {"b"}}, "Sums of products by letters of one example's axes, as in \"ok,k->o\".", einsum},
-      {"normal", {{"mean", false}, {"std", false}, like, shape, per_example}, "Normal random numbers; without like, shape or per_example an initialiser.", normal},
-      {"uniform", {{"low", false}, {"high", false}, like, shape, per_example}, "Uniform random numbers in [low, high); else as normal.", uniform},
-      {"bernoulli", {{"keep", true}, like, shape, per_example}, "1 with probability keep, else 0; else as normal.", bernoulli},
+      {"einsum",
+       {{"spec"}, {"a"}, {"b"}},
+       "Sums of products by letters of one example's axes, as in \"ok,k->o\".",
+       einsum},
+      {"normal",
+       {{"mean", false}, {"std", false}, like, shape, per_example},
+       "Normal random numbers; without like, shape or per_example an initialiser.",
+       normal},
+      {"uniform",
+       {{"low", false}, {"high", false}, like, shape, per_example},
+       "Uniform random numbers in [low, high); else as normal.",
+       uniform},
+      {"bernoulli",
+       {{"keep", true}, like, shape, per_example},
+       "1 with probability keep, else 0; else as normal.",
+       bernoulli},
       {"len", {{"list"}}, "The length of a static list or range.", length},
       {"int", {{"x"}}, "A static number without its fraction.", integer},
       {"pair", {{"x"}}, "[x, x] of one integer; a list of two stays.", pair},
@@ -359,43 +451,67 @@ const Builtin* find_builtin(const std::string& name) {
 
 const OpDef* find_callable_op(const std::string& name, const std::string& qualifier) {
   const OpDef* op = find_op(name);
-  // Gradients and fused forms are the passes'; random numbers and element types have built-in functions around them.
-  if (!op || op->kind == OpKind::external || op->random || op->operands.empty() || op->variadic || name.ends_with("_grad") ||
-      name == "batch_norm_relu")
+  // Gradients and fused forms are the passes'; random numbers and element types have built-in functions
+  // around them.
+  if (!op || op->kind == OpKind::external || op->random || op->operands.empty() || op->variadic ||
+      name.ends_with("_grad") || name == "batch_norm_relu")
     return nullptr;
   if (qualifier == "primitive") return op;
-  const bool plain = (op->kind == OpKind::elementwise && name != "broadcast") || name == "max_pool2d" || name == "avg_pool2d";
+  const bool plain = (op->kind == OpKind::elementwise && name != "broadcast") || name == "max_pool2d" ||
+                     name == "avg_pool2d";
   return qualifier.empty() && plain ? op : nullptr;
 }
 
 bool fold_static(const std::string& op, std::span<const double> x, double& result) {
   if (x.size() == 1) {
     const double a = x[0];
-    if (op == "neg") result = -a;
-    else if (op == "exp") result = std::exp(a);
-    else if (op == "expm1") result = std::expm1(a);
-    else if (op == "log") result = std::log(a);
-    else if (op == "log1p") result = std::log1p(a);
-    else if (op == "sqrt") result = std::sqrt(a);
-    else if (op == "rsqrt") result = 1 / std::sqrt(a);
-    else if (op == "tanh") result = std::tanh(a);
-    else if (op == "sigmoid") result = a >= 0 ? 1 / (1 + std::exp(-a)) : std::exp(a) / (1 + std::exp(a));
-    else if (op == "softplus") result = std::max(a, 0.0) + std::log1p(std::exp(-std::abs(a)));
-    else if (op == "relu") result = std::max(a, 0.0);
-    else if (op == "abs") result = std::abs(a);
-    else if (op == "sign") result = a > 0 ? 1 : a < 0 ? -1 : 0;
-    else if (op == "floor") result = std::floor(a);
-    else if (op == "erf") result = std::erf(a);
-    else if (op == "sin") result = std::sin(a);
-    else if (op == "cos") result = std::cos(a);
-    else return false;
+    if (op == "neg")
+      result = -a;
+    else if (op == "exp")
+      result = std::exp(a);
+    else if (op == "expm1")
+      result = std::expm1(a);
+    else if (op == "log")
+      result = std::log(a);
+    else if (op == "log1p")
+      result = std::log1p(a);
+    else if (op == "sqrt")
+      result = std::sqrt(a);
+    else if (op == "rsqrt")
+      result = 1 / std::sqrt(a);
+    else if (op == "tanh")
+      result = std::tanh(a);
+    else if (op == "sigmoid")
+      result = a >= 0 ? 1 / (1 + std::exp(-a)) : std::exp(a) / (1 + std::exp(a));
+    else if (op == "softplus")
+      result = std::max(a, 0.0) + std::log1p(std::exp(-std::abs(a)));
+    else if (op == "relu")
+      result = std::max(a, 0.0);
+    else if (op == "abs")
+      result = std::abs(a);
+    else if (op == "sign")
+      result = a > 0 ? 1 : a < 0 ? -1 : 0;
+    else if (op == "floor")
+      result = std::floor(a);
+    else if (op == "erf")
+      result = std::erf(a);
+    else if (op == "sin")
+      result = std::sin(a);
+    else if (op == "cos")
+      result = std::cos(a);
+    else
+      return false;
     return true;
   }
   if (x.size() != 2) return false;
-  if (op == "min") result = std::min(x[0], x[1]);
-  else if (op == "max") result = std::max(x[0], x[1]);
-  else if (op == "pow") result = std::pow(x[0], x[1]);
-  else return false;
+  if (op == "min")
+    result = std::min(x[0], x[1]);
+  else if (op == "max")
+    result = std::max(x[0], x[1]);
+  else if (op == "pow")
+    result = std::pow(x[0], x[1]);
+  else
+    return false;
   return true;
 }
 

@@ -1,5 +1,6 @@
-// The functions of the language that are not definitions of the prelude: reductions, shapes, random numbers, and static helpers. Every
-// other elementwise primitive of ir/ops can be called by its own name. It knows no syntax.
+// The functions of the language that are not definitions of the prelude: reductions, shapes, random numbers,
+// and static helpers. Every other elementwise primitive of ir/ops can be called by its own name. It knows no
+// syntax.
 #pragma once
 #include <span>
 #include <string>
@@ -34,8 +35,8 @@ struct Builtin {
 const std::vector<Builtin>& builtins();
 const Builtin* find_builtin(const std::string& name);
 
-// A primitive that .nn text may call: without a qualifier elementwise ones and a few that need no wrapping; with `primitive.` every one
-// that computes something.
+// A primitive that .nn text may call: without a qualifier elementwise ones and a few that need no wrapping;
+// with `primitive.` every one that computes something.
 const OpDef* find_callable_op(const std::string& name, const std::string& qualifier);
 
 // The static value of an elementwise primitive of numbers, as in sqrt(2 / fan_in); false when it has none.

@@ -17,7 +17,11 @@ namespace {
 class Compiler {
  public:
   Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics)
-      : sources_(sources), program_(program), diagnostics_(diagnostics), module_(std::make_unique<Module>()), e_(program, diagnostics, *module_) {}
+      : sources_(sources),
+        program_(program),
+        diagnostics_(diagnostics),
+        module_(std::make_unique<Module>()),
+        e_(program, diagnostics, *module_) {}
 
   std::optional<Model> run(const std::map<std::string, std::string>& settings) {
     module_->name = sources_.name(program_.user.file);
@@ -34,8 +38,9 @@ class Compiler {
     }
     const auto& train = program_.user.train;
     if (train.size() != 1) {
-      Diagnostic& d = diagnostics_.error(codes::experiment_part, train.empty() ? start : word(train[1]),
-                                         train.empty() ? "this file has no `train`" : "a file has one `train`");
+      Diagnostic& d =
+          diagnostics_.error(codes::experiment_part, train.empty() ? start : word(train[1]),
+                             train.empty() ? "this file has no `train`" : "a file has one `train`");
       if (train.empty()) d.helps.push_back("as in `train { loss ...; optimizer ...; epochs 10 }`");
       return {};
     }
@@ -56,7 +61,8 @@ class Compiler {
     init.remove_dead();
     init.renumber();
     record.train = x_.record;
-    for (const std::string& problem : verify(*module_)) GRADC_CHECK(false, "the frontend made a wrong module: {}\n{}", problem, print(*module_));
+    for (const std::string& problem : verify(*module_))
+      GRADC_CHECK(false, "the frontend made a wrong module: {}\n{}", problem, print(*module_));
     return Model{std::move(module_), std::move(record)};
   }
 
@@ -88,7 +94,8 @@ class Compiler {
     }
     for (const Symbol& s : module_->symbols)
       if (const auto it = target.states.find(s.name); it != target.states.end())
-        f.updates.push_back({s.name, it->second, it->second->locations.empty() ? s.location : it->second->locations[0]});
+        f.updates.push_back(
+            {s.name, it->second, it->second->locations.empty() ? s.location : it->second->locations[0]});
     f.remove_dead();
     const auto uses = f.use_counts();
     std::erase_if(f.inputs, [&](const auto& input) {
@@ -102,7 +109,8 @@ class Compiler {
   void require_parts(size_t errors) {
     const Span place = word(program_.user.train[0]);
     const auto missing = [&](const char* word, const char* help) {
-      diagnostics_.error(codes::experiment_part, place, fmt::format("this `train` has no `{}`", word)).helps.push_back(help);
+      diagnostics_.error(codes::experiment_part, place, fmt::format("this `train` has no `{}`", word))
+          .helps.push_back(help);
     };
     if (diagnostics_.count() != errors) return;  // an erroneous loss is no missing one
     if (x_.losses.empty()) missing("loss", "as in `loss cross_entropy(logits, digits.label)`");
@@ -113,7 +121,8 @@ class Compiler {
     Op* total = nullptr;
     for (const Experiment::Loss& l : x_.losses) {
       Op* part = l.value;
-      if (l.weight != 1) part = e_.emit("mul", {part, e_.lift(Value::of(l.weight), DType::f32, l.span)}, {}, l.span).tensor;
+      if (l.weight != 1)
+        part = e_.emit("mul", {part, e_.lift(Value::of(l.weight), DType::f32, l.span)}, {}, l.span).tensor;
       total = total ? e_.emit("add", {total, part}, {}, l.span).tensor : part;
     }
     f.outputs.push_back({"loss", total});
@@ -154,9 +163,11 @@ class Compiler {
     for (const auto& [name, optimizer] : x_.governed) {
       if (parameters.count(name)) continue;
       const Span span = x_.losses[0].span;
-      Diagnostic& d = e_.error(codes::no_gradient, span, fmt::format("no gradient of the loss reaches the parameter `{}`", name));
+      Diagnostic& d = e_.error(codes::no_gradient, span,
+                               fmt::format("no gradient of the loss reaches the parameter `{}`", name));
       if (barrier && parameters.empty())
-        d.notes.push_back(fmt::format("the way back ends at `{}` ({}): {}", barrier->name(), barrier->locations.empty() ? "?" : user_place(barrier->locations[0]),
+        d.notes.push_back(fmt::format("the way back ends at `{}` ({}): {}", barrier->name(),
+                                      barrier->locations.empty() ? "?" : user_place(barrier->locations[0]),
                                       barrier->def->no_gradient));
       d.helps.push_back(fmt::format("use it, or `freeze \"{}\"`", name));
       return;
@@ -173,7 +184,8 @@ class Compiler {
 
 }  // namespace
 
-std::optional<Model> compile(SourceManager& sources, uint32_t file, const std::map<std::string, std::string>& settings, Diagnostics& diagnostics) {
+std::optional<Model> compile(SourceManager& sources, uint32_t file,
+                             const std::map<std::string, std::string>& settings, Diagnostics& diagnostics) {
   Program program = load(sources, file, diagnostics);
   if (diagnostics.has_errors()) return {};
   resolve(program, diagnostics);

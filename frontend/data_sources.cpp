@@ -7,15 +7,18 @@ const std::vector<SourceKind>& source_kinds() {
   using Kind = SourceOption::Kind;
   static const std::vector<SourceKind> table = {
       {"mnist",
-       "MNIST's four IDX files, plain or .gz, in one folder: image f32[1, 28, 28] in 0..1, label i32; parts train and test.",
+       "MNIST's four IDX files, plain or .gz, in one folder: image f32[1, 28, 28] in 0..1, label i32; parts "
+       "train and test.",
        {{"path", Kind::text, true, {}, 0, "the folder"}}},
       {"synthetic_digits",
-       "Digits drawn by code, without any file: image f32[1, 28, 28] in 0..1, label i32; parts train and test.",
+       "Digits drawn by code, without any file: image f32[1, 28, 28] in 0..1, label i32; parts train and "
+       "test.",
        {{"train", Kind::integer, false, int64_t{10000}, 1, "examples to train on"},
         {"test", Kind::integer, false, int64_t{2000}, 1, "examples to test on"},
         {"seed", Kind::integer, false, int64_t{1}, 0, "of the drawings"}}},
       {"idx",
-       "Any two IDX files of images and labels: image f32[channels, height, width], label i32; part train, and test when given.",
+       "Any two IDX files of images and labels: image f32[channels, height, width], label i32; part train, "
+       "and test when given.",
        {{"images", Kind::text, true, {}, 0, "the file of images to train on"},
         {"labels", Kind::text, true, {}, 0, "the file of labels to train on"},
         {"test_images", Kind::text, false, std::string(), 0, "the file of images to test on"},
@@ -31,10 +34,13 @@ const std::vector<SourceKind>& source_kinds() {
 std::map<std::string, Type> fields_of(const DataRecord& record) {
   const auto extent = [&](const char* name, int64_t otherwise) {
     const auto it = record.options.find(name);
-    return it != record.options.end() && std::holds_alternative<int64_t>(it->second) ? std::get<int64_t>(it->second) : otherwise;
+    return it != record.options.end() && std::holds_alternative<int64_t>(it->second)
+               ? std::get<int64_t>(it->second)
+               : otherwise;
   };
-  return {{"image", Type{DType::f32, true, {extent("channels", 1), extent("height", 28), extent("width", 28)}}},
-          {"label", Type{DType::i32, true, {}}}};
+  return {
+      {"image", Type{DType::f32, true, {extent("channels", 1), extent("height", 28), extent("width", 28)}}},
+      {"label", Type{DType::i32, true, {}}}};
 }
 
 }  // namespace gradc::frontend

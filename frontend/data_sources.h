@@ -1,4 +1,5 @@
-// The data sources a model file may name: their options, fields and the fields' types. It reads no data; the runtime does.
+// The data sources a model file may name: their options, fields and the fields' types. It reads no data; the
+// runtime does.
 #pragma once
 #include <map>
 #include <string>
@@ -22,7 +23,8 @@ struct SourceOption {
 struct SourceKind {
   const char* name;
   const char* doc;
-  std::vector<SourceOption> options;  // besides batch and last, which every source has; the first may be given by position
+  std::vector<SourceOption>
+      options;  // besides batch and last, which every source has; the first may be given by position
 };
 const std::vector<SourceKind>& source_kinds();
 

@@ -1,4 +1,5 @@
-// Emission of operations with their places, conversions of values with messages, and the trail of calls on every error.
+// Emission of operations with their places, conversions of values with messages, and the trail of calls on
+// every error.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -65,8 +66,9 @@ void Evaluator::trail(Diagnostic& d, Span failing) const {
     }
     if (frame.call_span.valid()) {
       const LineColumn at = sources.line_column(frame.call_span.file, frame.call_span.begin);
-      text += program_.in_prelude(frame.call_span) ? fmt::format(", called at {}:{}", sources.name(frame.call_span.file), at.line)
-                                                   : fmt::format(", called at line {}", at.line);
+      text += program_.in_prelude(frame.call_span)
+                  ? fmt::format(", called at {}:{}", sources.name(frame.call_span.file), at.line)
+                  : fmt::format(", called at line {}", at.line);
     }
     if (!frame.details.empty()) text += " " + frame.details;
     if (!frame.rounds.empty()) text += " (" + frame.rounds + ")";
@@ -91,7 +93,8 @@ Diagnostic& Evaluator::error(const char* code, Span span, std::string message, s
 
 // --- emission
 
-Value Evaluator::emit(const std::string& op, std::vector<Op*> operands, Attributes attributes, Span span, const std::string& what) {
+Value Evaluator::emit(const std::string& op, std::vector<Op*> operands, Attributes attributes, Span span,
+                      const std::string& what) {
   const OpDef* def = find_op(op);
   GRADC_CHECK(def, "there is no primitive {}", op);
   std::vector<Type> types;
@@ -111,12 +114,16 @@ Value Evaluator::emit(const std::string& op, std::vector<Op*> operands, Attribut
     return {};
   }
   if (checked_elements(result.type.shape) < 0 || result.type.rank() > kMaxRank) {
-    error(codes::limit, span, fmt::format("{} gives {}, which is beyond the limit of {} elements and {} axes", name, user_type(result.type), kMaxElements, kMaxRank));
+    error(codes::limit, span,
+          fmt::format("{} gives {}, which is beyond the limit of {} elements and {} axes", name,
+                      user_type(result.type), kMaxElements, kMaxRank));
     return {};
   }
   if (any_batched && !result.type.batched && !target_->training) {
     error(codes::batch_outside_training, span, fmt::format("{} crosses the batch outside training", name))
-        .helps.push_back("a prediction must not depend on what else is in the batch: compute it under `if training { ... }`");
+        .helps.push_back(
+            "a prediction must not depend on what else is in the batch: compute it under `if training { ... "
+            "}`");
     return {};
   }
   if (++ops_ > kMaxOps) {
@@ -170,7 +177,8 @@ bool Evaluator::unify(std::vector<Value>& values, std::vector<Op*>& out, Span sp
     any_boolean |= v.is(ValueKind::boolean);
     if (!v.is_tensor()) continue;
     const DType t = v.tensor->type.dtype;
-    // f64 exists only as scalars of an update, computed once a step: beside f32 tensors they are rounded to f32.
+    // f64 exists only as scalars of an update, computed once a step: beside f32 tensors they are rounded to
+    // f32.
     if (!known || (dtype == DType::f64 && t == DType::f32)) dtype = t;
     known = true;
   }
@@ -184,7 +192,8 @@ bool Evaluator::unify(std::vector<Value>& values, std::vector<Op*>& out, Span sp
       if (op->type.dtype == DType::f64 && op->type.shape.empty() && dtype == DType::f32) {
         op = cast(op, DType::f32, span);
       } else {
-        error(codes::shapes, span, fmt::format("{} does not mix {} and {}", what, name(dtype), name(op->type.dtype)))
+        error(codes::shapes, span,
+              fmt::format("{} does not mix {} and {}", what, name(dtype), name(op->type.dtype)))
             .helps.push_back(op->type.dtype == DType::boolean || dtype == DType::boolean
                                  ? "use `select(condition, a, b)`, or convert with `cast(x, \"f32\")`"
                                  : "convert one with `cast(x, \"f32\")`");
@@ -205,8 +214,10 @@ bool Evaluator::to_integer(const Value& v, Span span, const std::string& what, i
     out = v.integer;
     return true;
   }
-  Diagnostic& d = error(codes::wrong_kind, span, fmt::format("{} must be an integer, not {}", what, describe(v)));
-  if (v.is(ValueKind::number) && v.number == std::trunc(v.number)) d.helps.push_back("`/` gives a number; `//` divides integers");
+  Diagnostic& d =
+      error(codes::wrong_kind, span, fmt::format("{} must be an integer, not {}", what, describe(v)));
+  if (v.is(ValueKind::number) && v.number == std::trunc(v.number))
+    d.helps.push_back("`/` gives a number; `//` divides integers");
   return false;
 }
 
@@ -216,7 +227,8 @@ bool Evaluator::to_number(const Value& v, Span span, const std::string& what, do
     out = v.as_number();
     return true;
   }
-  error(codes::wrong_kind, span, fmt::format("{} must be a number known when compiling, not {}", what, describe(v)));
+  error(codes::wrong_kind, span,
+        fmt::format("{} must be a number known when compiling, not {}", what, describe(v)));
   return false;
 }
 
@@ -260,9 +272,12 @@ bool Evaluator::to_axis(const Value& v, int rank, Span span, int64_t& out) {
     return true;
   }
   if (rank == 0)
-    error(codes::bad_index, span, fmt::format("there is no axis {}: the tensor is one number per example", out));
+    error(codes::bad_index, span,
+          fmt::format("there is no axis {}: the tensor is one number per example", out));
   else
-    error(codes::bad_index, span, fmt::format("there is no axis {}: the tensor has axes 0 to {} (or -1 to -{})", out, rank - 1, rank));
+    error(
+        codes::bad_index, span,
+        fmt::format("there is no axis {}: the tensor has axes 0 to {} (or -1 to -{})", out, rank - 1, rank));
   return false;
 }
 
@@ -298,7 +313,8 @@ bool Evaluator::to_shape(const Value& v, Span span, const std::string& what, Sha
     return false;
   }
   if (out.size() <= kMaxRank && checked_elements(out) >= 0) return true;
-  error(codes::limit, span, fmt::format("{} is beyond the limit of {} elements and {} axes", what, kMaxElements, kMaxRank));
+  error(codes::limit, span,
+        fmt::format("{} is beyond the limit of {} elements and {} axes", what, kMaxElements, kMaxRank));
   return false;
 }
 

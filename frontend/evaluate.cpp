@@ -65,7 +65,8 @@ Value Evaluator::evaluate(const Expr& e) {
     case ExprKind::binary: {
       const Value a = evaluate(*e.operands[0]);
       // Static `and` and `or` stop at the first operand that decides.
-      if ((e.text == "and" || e.text == "or") && a.is(ValueKind::boolean) && a.boolean == (e.text == "or")) return a;
+      if ((e.text == "and" || e.text == "or") && a.is(ValueKind::boolean) && a.boolean == (e.text == "or"))
+        return a;
       const Value b = evaluate(*e.operands[1]);
       if (a.poisoned() || b.poisoned()) return {};
       return binary(e.text, a, b, e);
@@ -85,7 +86,8 @@ Value Evaluator::evaluate(const Expr& e) {
 Value Evaluator::evaluate_name(const Expr& e) {
   if (const Binding* b = find(e.text)) {
     if (b->value.is_tensor() && b->kind == Binding::Kind::plain && b->function != target_->function) {
-      error(codes::wrong_kind, e.span, fmt::format("`{}` is a tensor and not known where a first value is computed", e.text))
+      error(codes::wrong_kind, e.span,
+            fmt::format("`{}` is a tensor and not known where a first value is computed", e.text))
           .helps.push_back("initialisers and first values may depend on static values only");
       return {};
     }
@@ -130,7 +132,8 @@ Value Evaluator::global(const std::string& name, const std::string& qualifier, S
 
 Value Evaluator::evaluate_member(const Expr& e) {
   const Expr& object = *e.operands[0];
-  if (object.kind == ExprKind::name && (object.text == "primitive" || object.text == "prelude") && !find(object.text))
+  if (object.kind == ExprKind::name && (object.text == "primitive" || object.text == "prelude") &&
+      !find(object.text))
     return global(e.text, object.text, e.text_span);
   const Value v = evaluate(object);
   if (v.poisoned()) return v;
@@ -142,8 +145,10 @@ Value Evaluator::evaluate_member(const Expr& e) {
       return Value::of(input ? input : target_->function->add_input(e.text, field->second, location(e.span)));
     }
     for (const auto& [name, type] : v.data->fields) names.push_back(name);
-    Diagnostic& d = error(codes::unknown_field, e.text_span, fmt::format("the data `{}` have no field `{}`", v.text, e.text));
-    if (const std::string near = nearest_name(e.text, names); !near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+    Diagnostic& d = error(codes::unknown_field, e.text_span,
+                          fmt::format("the data `{}` have no field `{}`", v.text, e.text));
+    if (const std::string near = nearest_name(e.text, names); !near.empty())
+      d.helps.push_back(fmt::format("did you mean `{}`?", near));
     d.helps.push_back(fmt::format("`{}` has {}", v.data->record.source, fmt::join(names, ", ")));
     return {};
   }
@@ -164,8 +169,10 @@ Value Evaluator::evaluate_member(const Expr& e) {
     }
     names = {"shape", "rank", "size", "dtype", "channels", "height", "width"};
   }
-  Diagnostic& d = error(codes::wrong_kind, e.text_span, fmt::format("{} has no member `{}`", describe(v), e.text));
-  if (const std::string near = nearest_name(e.text, names); !near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+  Diagnostic& d =
+      error(codes::wrong_kind, e.text_span, fmt::format("{} has no member `{}`", describe(v), e.text));
+  if (const std::string near = nearest_name(e.text, names); !near.empty())
+    d.helps.push_back(fmt::format("did you mean `{}`?", near));
   if (!names.empty()) d.helps.push_back(fmt::format("a tensor has {}", fmt::join(names, ", ")));
   return {};
 }
@@ -191,7 +198,8 @@ Value Evaluator::evaluate_index(const Expr& e) {
   if (at < 0) at += size;
   const bool fits = range ? i.integer >= 0 && i.integer <= i.end && i.end <= size : at >= 0 && at < size;
   if (!fits) {
-    error(codes::bad_index, e.operands[1]->span, fmt::format("the index {} is out of range: the list has {} elements", print(i), size));
+    error(codes::bad_index, e.operands[1]->span,
+          fmt::format("the index {} is out of range: the list has {} elements", print(i), size));
     return {};
   }
   if (range) return Value::of(List(v.list->begin() + i.integer, v.list->begin() + i.end));
@@ -202,7 +210,9 @@ Value Evaluator::evaluate_index(const Expr& e) {
 Value Evaluator::index_tensor(const Expr& e, Op* x) {
   const Shape& shape = x->type.shape;
   if (e.operands.size() - 1 > shape.size()) {
-    error(codes::bad_index, e.span, fmt::format("{} has {} axes, but {} are indexed", user_type(x->type), shape.size(), e.operands.size() - 1));
+    error(codes::bad_index, e.span,
+          fmt::format("{} has {} axes, but {} are indexed", user_type(x->type), shape.size(),
+                      e.operands.size() - 1));
     return {};
   }
   std::vector<int64_t> begin(shape.size(), 0), end = shape, step(shape.size(), 1);
@@ -240,8 +250,10 @@ bool Evaluator::static_condition(const Expr& e, bool& out, const char* where) {
     out = c.boolean;
     return true;
   }
-  Diagnostic& d = error(codes::condition, e.span, fmt::format("the condition of {} must be known when compiling", where),
-                        c.is_tensor() ? fmt::format("this is {}, one value per example", describe(c)) : fmt::format("this is {}", describe(c)));
+  Diagnostic& d =
+      error(codes::condition, e.span, fmt::format("the condition of {} must be known when compiling", where),
+            c.is_tensor() ? fmt::format("this is {}, one value per example", describe(c))
+                          : fmt::format("this is {}", describe(c)));
   if (c.is_tensor()) d.helps.push_back("choose between tensors with `select(condition, a, b)`");
   if (c.is_static_number()) d.helps.push_back("compare it: `x != 0`");
   return false;
@@ -303,19 +315,23 @@ bool Evaluator::run_for(const Statement& s) {
   const Value over = evaluate(*s.value);
   if (over.poisoned()) return false;
   if (!over.is(ValueKind::range) && !over.is(ValueKind::list)) {
-    error(codes::wrong_kind, s.value->span, fmt::format("a `for` runs over a range or a list, not over {}", describe(over)))
+    error(codes::wrong_kind, s.value->span,
+          fmt::format("a `for` runs over a range or a list, not over {}", describe(over)))
         .helps.push_back("as in `for i in 0..3 { ... }`");
     return false;
   }
-  const int64_t rounds = over.is(ValueKind::range) ? std::max<int64_t>(0, over.end - over.integer) : static_cast<int64_t>(over.list->size());
+  const int64_t rounds = over.is(ValueKind::range) ? std::max<int64_t>(0, over.end - over.integer)
+                                                   : static_cast<int64_t>(over.list->size());
   if (rounds > kMaxRounds) {
-    error(codes::limit, s.value->span, fmt::format("this loop has {} rounds; the limit is {}", rounds, kMaxRounds));
+    error(codes::limit, s.value->span,
+          fmt::format("this loop has {} rounds; the limit is {}", rounds, kMaxRounds));
     return false;
   }
   const std::string label = s.label.empty() ? fmt::format("for_{}", s.ordinal) : s.label;
   const std::string path = frame().prefix + label;
   if (!s.label.empty()) {
-    const auto [it, is_new] = target_->instances.emplace(path, std::pair<const Definition*, std::string>{nullptr, ""});
+    const auto [it, is_new] =
+        target_->instances.emplace(path, std::pair<const Definition*, std::string>{nullptr, ""});
     if (!is_new && !frame().reusing) {
       error(codes::instance_taken, s.label_span, fmt::format("`{}` names two things in this scope", s.label));
       return false;
@@ -330,7 +346,8 @@ bool Evaluator::run_for(const Statement& s) {
     frame().active.push_back(fmt::format("round {} of `{}`", round, label));
     frame().scopes.emplace_back();
     Binding b;
-    b.value = over.is(ValueKind::range) ? Value::of(over.integer + round) : (*over.list)[static_cast<size_t>(round)];
+    b.value = over.is(ValueKind::range) ? Value::of(over.integer + round)
+                                        : (*over.list)[static_cast<size_t>(round)];
     b.span = s.name_span;
     b.function = target_->function;
     frame().scopes.back()[s.name] = std::move(b);

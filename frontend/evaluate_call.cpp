@@ -15,7 +15,8 @@ Value Evaluator::lookup_callee(const Expr& e) {
     if (const Binding* b = find(e.text)) {
       if (b->value.poisoned() && b->kind == Binding::Kind::plain) return {};
       if (b->value.is(ValueKind::definition)) return b->value;
-      error(codes::wrong_kind, e.text_span, fmt::format("`{}` is {} and cannot be called", e.text, describe(read(*b))));
+      error(codes::wrong_kind, e.text_span,
+            fmt::format("`{}` is {} and cannot be called", e.text, describe(read(*b))));
       return {};
     }
   }
@@ -37,9 +38,9 @@ std::vector<BoundArgument> Evaluator::evaluate_arguments(const Expr& call) {
   return result;
 }
 
-bool Evaluator::bind(const std::string& callee, const std::vector<std::string>& names, const std::vector<bool>& required,
-                     const std::vector<BoundArgument>& arguments, const std::map<std::string, Value>& given, Span span,
-                     std::vector<BoundArgument>& out) {
+bool Evaluator::bind(const std::string& callee, const std::vector<std::string>& names,
+                     const std::vector<bool>& required, const std::vector<BoundArgument>& arguments,
+                     const std::map<std::string, Value>& given, Span span, std::vector<BoundArgument>& out) {
   out.assign(names.size(), {});
   for (BoundArgument& b : out) {
     b.value = Value::none();
@@ -54,14 +55,19 @@ bool Evaluator::bind(const std::string& callee, const std::vector<std::string>& 
       while (next < names.size() && given.count(names[next])) ++next;
       at = next++;
       if (at >= names.size()) {
-        error(codes::extra_argument, a.span, fmt::format("`{}` takes {} positional argument{}", callee, names.size() - std::count_if(names.begin(), names.end(), [&](const std::string& n) { return given.count(n); }), names.size() == 1 ? "" : "s"))
+        error(codes::extra_argument, a.span,
+              fmt::format("`{}` takes {} positional argument{}", callee,
+                          names.size() - std::count_if(names.begin(), names.end(),
+                                                       [&](const std::string& n) { return given.count(n); }),
+                          names.size() == 1 ? "" : "s"))
             .helps.push_back(fmt::format("its parameters are {}", fmt::join(names, ", ")));
         return false;
       }
     } else {
       at = static_cast<size_t>(std::find(names.begin(), names.end(), a.name) - names.begin());
       if (at == names.size()) {
-        Diagnostic& d = error(codes::unknown_argument, a.span, fmt::format("`{}` has no parameter `{}`", callee, a.name));
+        Diagnostic& d =
+            error(codes::unknown_argument, a.span, fmt::format("`{}` has no parameter `{}`", callee, a.name));
         if (const std::string near = nearest_name(a.name, names); !near.empty())
           d.helps.push_back(fmt::format("did you mean `{}`?", near));
         else if (!names.empty())
@@ -89,7 +95,9 @@ bool Evaluator::bind(const std::string& callee, const std::vector<std::string>& 
       missing.push_back("`" + names[i] + "`");
   }
   if (missing.empty() || !fine) return fine;
-  error(codes::missing_argument, span, fmt::format("`{}` needs its argument{} {}", callee, missing.size() == 1 ? "" : "s", fmt::join(missing, ", ")));
+  error(codes::missing_argument, span,
+        fmt::format("`{}` needs its argument{} {}", callee, missing.size() == 1 ? "" : "s",
+                    fmt::join(missing, ", ")));
   return false;
 }
 
@@ -98,15 +106,18 @@ Value Evaluator::call(const DefinitionValue& callee, std::vector<BoundArgument> 
   arguments.insert(arguments.begin(), callee.arguments.begin(), callee.arguments.end());
   if (callee.definition) return call_definition(callee, std::move(arguments), site);
   if (site.instance.kind != Instance::Kind::none) {
-    error(codes::bad_instance, site.instance.span, fmt::format("`{}` is no layer: it has no instances to name", callee.name));
+    error(codes::bad_instance, site.instance.span,
+          fmt::format("`{}` is no layer: it has no instances to name", callee.name));
     return {};
   }
-  return callee.builtin ? call_builtin(callee, std::move(arguments), site) : call_op(callee, std::move(arguments), site);
+  return callee.builtin ? call_builtin(callee, std::move(arguments), site)
+                        : call_op(callee, std::move(arguments), site);
 }
 
-// Evaluates defaults and checks types; `statics` collects the static arguments that were given, for trails and for `reuse`.
-bool Evaluator::bind_parameters(Frame& f, const Definition& d, std::vector<BoundArgument> arguments, const std::map<std::string, Value>& given,
-                                Span span, std::string& statics) {
+// Evaluates defaults and checks types; `statics` collects the static arguments that were given, for trails
+// and for `reuse`.
+bool Evaluator::bind_parameters(Frame& f, const Definition& d, std::vector<BoundArgument> arguments,
+                                const std::map<std::string, Value>& given, Span span, std::string& statics) {
   std::vector<std::string> names;
   std::vector<bool> required;
   for (const ParameterSyntax& p : d.parameters) {
@@ -129,9 +140,11 @@ bool Evaluator::bind_parameters(Frame& f, const Definition& d, std::vector<Bound
     b.span = d.parameters[i].span;
     b.function = target_->function;
     f.scopes[0][names[i]] = b;
-    if (b.value.is(ValueKind::none) || given.count(names[i]) || b.value.is_tensor() || b.value.is(ValueKind::list)) {
-      const bool tensors = b.value.is_tensor() ||
-                           (b.value.is(ValueKind::list) && std::any_of(b.value.list->begin(), b.value.list->end(), [](const Value& v) { return v.is_tensor(); }));
+    if (b.value.is(ValueKind::none) || given.count(names[i]) || b.value.is_tensor() ||
+        b.value.is(ValueKind::list)) {
+      const bool tensors = b.value.is_tensor() || (b.value.is(ValueKind::list) &&
+                                                   std::any_of(b.value.list->begin(), b.value.list->end(),
+                                                               [](const Value& v) { return v.is_tensor(); }));
       if (tensors || !b.value.is(ValueKind::list)) continue;
     }
     details.push_back(names[i] + "=" + print(b.value));
@@ -146,7 +159,9 @@ bool Evaluator::enter_instance(Frame& f, const Definition& d, const std::string&
   Frame& caller = frame();
   const DefinitionKind caller_kind = caller.definition ? caller.definition->kind : DefinitionKind::layer;
   if (caller_kind != DefinitionKind::layer && caller_kind != DefinitionKind::model) {
-    error(codes::impure, site.text_span, fmt::format("{} `{}` cannot call the layer `{}`", name(caller_kind), caller.definition->name, d.name));
+    error(codes::impure, site.text_span,
+          fmt::format("{} `{}` cannot call the layer `{}`", name(caller_kind), caller.definition->name,
+                      d.name));
     return false;
   }
   if (site.instance.kind == Instance::Kind::reuse) {
@@ -156,26 +171,31 @@ bool Evaluator::enter_instance(Frame& f, const Definition& d, const std::string&
     std::vector<std::string> known;
     for (auto prefix = prefixes.rbegin(); prefix != prefixes.rend(); ++prefix) {
       for (const auto& [path, instance] : target_->instances)
-        if (instance.first && path.compare(0, prefix->size(), *prefix) == 0 && path.find('.', prefix->size()) == std::string::npos)
+        if (instance.first && path.compare(0, prefix->size(), *prefix) == 0 &&
+            path.find('.', prefix->size()) == std::string::npos)
           known.push_back(path.substr(prefix->size()));
       const auto it = target_->instances.find(*prefix + site.instance.name);
       if (it == target_->instances.end() || !it->second.first) continue;
       if (it->second.first != &d || it->second.second != statics) {
         const bool same = it->second.first == &d;
-        error(codes::reuse, site.instance.span, fmt::format("`{}` is {}", site.instance.name,
-                                                            same ? "another call's instance, with other static arguments"
-                                                                 : fmt::format("an instance of `{}`, not of `{}`", it->second.first->name, d.name)))
-            .helps.push_back(same ? fmt::format("it was made with {}", it->second.second.empty() ? "none" : it->second.second)
+        error(codes::reuse, site.instance.span,
+              fmt::format(
+                  "`{}` is {}", site.instance.name,
+                  same ? "another call's instance, with other static arguments"
+                       : fmt::format("an instance of `{}`, not of `{}`", it->second.first->name, d.name)))
+            .helps.push_back(same ? fmt::format("it was made with {}",
+                                                it->second.second.empty() ? "none" : it->second.second)
                                   : "only the same definition can share its parameters");
         return false;
       }
       f.prefix = it->first.empty() ? "" : it->first + ".";
       if (in_train() && d.kind == DefinitionKind::model && site.instance.name == d.name) f.prefix.clear();
       f.reusing = true;
-      
+
       return true;
     }
-    Diagnostic& e = error(codes::reuse, site.instance.span, fmt::format("there is no instance `{}` here to reuse", site.instance.name));
+    Diagnostic& e = error(codes::reuse, site.instance.span,
+                          fmt::format("there is no instance `{}` here to reuse", site.instance.name));
     if (const std::string near = nearest_name(site.instance.name, known); !near.empty())
       e.helps.push_back(fmt::format("did you mean `{}`?", near));
     else
@@ -185,17 +205,22 @@ bool Evaluator::enter_instance(Frame& f, const Definition& d, const std::string&
   const bool named = site.instance.kind == Instance::Kind::as;
   // The model itself, called in `train`, is no scope of its own unless it is given a name.
   const bool bare = !named && in_train() && d.kind == DefinitionKind::model && caller.active.empty();
-  const std::string own = named ? site.instance.name : bare ? d.name : fmt::format("{}_{}", site.text, site.ordinal);
+  const std::string own = named  ? site.instance.name
+                          : bare ? d.name
+                                 : fmt::format("{}_{}", site.text, site.ordinal);
   const std::string path = caller.prefix + own;
   f.prefix = bare ? caller.prefix : path + ".";
-  
+
   f.reusing = caller.reusing;
-  const auto [it, is_new] = target_->instances.emplace(path, std::pair<const Definition*, std::string>{&d, statics});
+  const auto [it, is_new] =
+      target_->instances.emplace(path, std::pair<const Definition*, std::string>{&d, statics});
   if (is_new || f.reusing) return true;
   Diagnostic& e = error(codes::instance_taken, named ? site.instance.span : site.text_span,
-                        bare ? fmt::format("the model `{}` is called twice", d.name) : fmt::format("there are two instances `{}` in this scope", own));
+                        bare ? fmt::format("the model `{}` is called twice", d.name)
+                             : fmt::format("there are two instances `{}` in this scope", own));
   if (bare)
-    e.helps.push_back(fmt::format("give each call a name, `{0}(...) as NAME`, or share parameters with `{0}(...) reuse {0}`", d.name));
+    e.helps.push_back(fmt::format(
+        "give each call a name, `{0}(...) as NAME`, or share parameters with `{0}(...) reuse {0}`", d.name));
   else
     e.helps.push_back("give one of them another name with `as NAME`, or share its parameters with `reuse`");
   return false;
@@ -204,13 +229,15 @@ bool Evaluator::enter_instance(Frame& f, const Definition& d, const std::string&
 Value Evaluator::run_body(std::unique_ptr<Frame> f, Span span, Frame* finished) {
   const Definition& d = *f->definition;
   if (frames_.size() >= static_cast<size_t>(kMaxCallDepth)) {
-    error(codes::limit, span, fmt::format("definitions call each other more than {} deep here", kMaxCallDepth));
+    error(codes::limit, span,
+          fmt::format("definitions call each other more than {} deep here", kMaxCallDepth));
     throw Abort{};
   }
   for (const auto& outer : frames_) {
     if (outer->definition != &d) continue;
     error(codes::recursion, span, fmt::format("recursive definition: `{}` is still being expanded", d.name))
-        .helps.push_back("repeat with `for`: definitions are expanded when compiling and cannot call themselves");
+        .helps.push_back(
+            "repeat with `for`: definitions are expanded when compiling and cannot call themselves");
     throw Abort{};
   }
   frames_.push_back(std::move(f));
@@ -227,7 +254,8 @@ Value Evaluator::run_body(std::unique_ptr<Frame> f, Span span, Frame* finished) 
     Type wanted;
     if (!parse_dtype(p.type->dtype, wanted.dtype)) {
       std::vector<std::string> dtypes = {"f32", "i32", "bool"};
-      error(codes::wrong_kind, p.type->span, fmt::format("there is no element type `{}`", p.type->dtype)).helps.push_back("there are f32, i32 and bool");
+      error(codes::wrong_kind, p.type->span, fmt::format("there is no element type `{}`", p.type->dtype))
+          .helps.push_back("there are f32, i32 and bool");
       fine = false;
       continue;
     }
@@ -235,11 +263,17 @@ Value Evaluator::run_body(std::unique_ptr<Frame> f, Span span, Frame* finished) 
       fine = false;
       continue;
     }
-    if (b.value.is_tensor() && b.value.tensor->type.dtype == wanted.dtype && b.value.tensor->type.shape == wanted.shape) continue;
-    Diagnostic& e = error(codes::shapes, span, fmt::format("`{}` takes `{}` as {}, but gets {}", d.name, p.name, user_type(wanted), describe(b.value)));
+    if (b.value.is_tensor() && b.value.tensor->type.dtype == wanted.dtype &&
+        b.value.tensor->type.shape == wanted.shape)
+      continue;
+    Diagnostic& e = error(codes::shapes, span,
+                          fmt::format("`{}` takes `{}` as {}, but gets {}", d.name, p.name, user_type(wanted),
+                                      describe(b.value)));
     e.related.push_back({p.type->span, "the type it declares"});
-    if (b.value.is_tensor() && b.value.tensor->type.elements() == wanted.elements() && b.value.tensor->type.dtype == wanted.dtype)
-      e.helps.push_back(fmt::format("it has as many elements: `reshape(x, {})` fits", to_string(wanted.shape)));
+    if (b.value.is_tensor() && b.value.tensor->type.elements() == wanted.elements() &&
+        b.value.tensor->type.dtype == wanted.dtype)
+      e.helps.push_back(
+          fmt::format("it has as many elements: `reshape(x, {})` fits", to_string(wanted.shape)));
     fine = false;
   }
   Value result;
@@ -256,10 +290,13 @@ Value Evaluator::run_body(std::unique_ptr<Frame> f, Span span, Frame* finished) 
   return result;
 }
 
-Value Evaluator::call_definition(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site) {
+Value Evaluator::call_definition(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
+                                 const Expr& site) {
   const Definition& d = *callee.definition;
-  if (d.kind == DefinitionKind::init || d.kind == DefinitionKind::optimizer || d.kind == DefinitionKind::schedule) {
-    // A call only binds arguments; the parameter, gradient or step it needs comes later. Names are checked now.
+  if (d.kind == DefinitionKind::init || d.kind == DefinitionKind::optimizer ||
+      d.kind == DefinitionKind::schedule) {
+    // A call only binds arguments; the parameter, gradient or step it needs comes later. Names are checked
+    // now.
     std::vector<std::string> names;
     for (const ParameterSyntax& p : d.parameters) names.push_back(p.name);
     if (d.kind == DefinitionKind::optimizer) names.emplace_back("weight_decay");
@@ -292,7 +329,8 @@ Value Evaluator::call_definition(const DefinitionValue& callee, std::vector<Boun
     f->prefix = frame().prefix;
     f->reusing = frame().reusing;
     if (site.instance.kind != Instance::Kind::none) {
-      error(codes::bad_instance, site.instance.span, fmt::format("`{}` is no layer: it has no instances to name", d.name));
+      error(codes::bad_instance, site.instance.span,
+            fmt::format("`{}` is no layer: it has no instances to name", d.name));
       return {};
     }
   }
@@ -308,7 +346,8 @@ Value Evaluator::call_definition(const DefinitionValue& callee, std::vector<Boun
   return run_body(std::move(f), site.span);
 }
 
-Value Evaluator::call_given(const DefinitionValue& callee, const std::map<std::string, Value>& given, Span span, Frame* finished) {
+Value Evaluator::call_given(const DefinitionValue& callee, const std::map<std::string, Value>& given,
+                            Span span, Frame* finished) {
   const Definition& d = *callee.definition;
   auto f = std::make_unique<Frame>();
   f->definition = &d;
@@ -318,7 +357,9 @@ Value Evaluator::call_given(const DefinitionValue& callee, const std::map<std::s
   std::string statics;
   std::vector<BoundArgument> arguments;
   for (const BoundArgument& a : callee.arguments) {
-    const bool own = a.name.empty() || std::any_of(d.parameters.begin(), d.parameters.end(), [&](const ParameterSyntax& p) { return p.name == a.name; });
+    const bool own =
+        a.name.empty() || std::any_of(d.parameters.begin(), d.parameters.end(),
+                                      [&](const ParameterSyntax& p) { return p.name == a.name; });
     // The options every optimizer has are the caller's business, as are arguments that `given` replaces.
     if (own && !(given.count(a.name) && d.kind == DefinitionKind::optimizer)) arguments.push_back(a);
   }
@@ -335,7 +376,8 @@ Value Evaluator::call_given(const DefinitionValue& callee, const std::map<std::s
   return run_body(std::move(f), span, finished);
 }
 
-Value Evaluator::call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site) {
+Value Evaluator::call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
+                              const Expr& site) {
   const Builtin& b = *callee.builtin;
   std::vector<std::string> names;
   std::vector<bool> required;
@@ -355,7 +397,8 @@ Value Evaluator::call_builtin(const DefinitionValue& callee, std::vector<BoundAr
 }
 
 // A primitive by its own name: operands first, then its attributes, by position or name.
-Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site) {
+Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
+                         const Expr& site) {
   const OpDef& op = *callee.op;
   std::vector<std::string> names;
   std::vector<bool> required;
@@ -399,25 +442,29 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
         break;
       case AttributeKind::text:
         if (!a.value.is(ValueKind::string)) {
-          error(codes::wrong_kind, a.span, fmt::format("{} must be a string, not {}", what, describe(a.value)));
+          error(codes::wrong_kind, a.span,
+                fmt::format("{} must be a string, not {}", what, describe(a.value)));
           return {};
         }
         attributes.set(a.name, a.value.text);
         break;
     }
   }
-  const bool all_static = std::all_of(operands.begin(), operands.end(), [](const Value& v) { return v.is_static_number(); });
+  const bool all_static =
+      std::all_of(operands.begin(), operands.end(), [](const Value& v) { return v.is_static_number(); });
   if (all_static && !operands.empty()) {
     std::vector<double> numbers;
     for (const Value& v : operands) numbers.push_back(v.as_number());
     double result = 0;
     if (fold_static(op.name, numbers, result)) {
       if (!std::isfinite(result)) {
-        error(codes::arithmetic, site.span, fmt::format("`{}` of {} is not a finite number", callee.name, print(operands[0])));
+        error(codes::arithmetic, site.span,
+              fmt::format("`{}` of {} is not a finite number", callee.name, print(operands[0])));
         return {};
       }
       const bool integers = (op.name == "min" || op.name == "max" || op.name == "abs" || op.name == "neg") &&
-                            std::all_of(operands.begin(), operands.end(), [](const Value& v) { return v.is(ValueKind::integer); });
+                            std::all_of(operands.begin(), operands.end(),
+                                        [](const Value& v) { return v.is(ValueKind::integer); });
       if (integers && result >= -9e15 && result <= 9e15) return Value::of(static_cast<int64_t>(result));
       return Value::of(result);
     }

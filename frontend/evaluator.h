@@ -1,5 +1,6 @@
-// Executes definitions with static values and emits tensor IR for what is a tensor. One evaluator compiles one file: it is pointed at one
-// function after another (train, eval, predict, the updates) and keeps the module's symbols over all of them.
+// Executes definitions with static values and emits tensor IR for what is a tensor. One evaluator compiles
+// one file: it is pointed at one function after another (train, eval, predict, the updates) and keeps the
+// module's symbols over all of them.
 #pragma once
 #include <map>
 #include <memory>
@@ -16,23 +17,24 @@
 
 namespace gradc::frontend {
 
-inline constexpr int kMaxCallDepth = 100;             // definitions inside definitions
-inline constexpr int kMaxDepth = 1200;                // of evaluation altogether: protects the stack
-inline constexpr int64_t kMaxRounds = 10000;          // of one loop
-inline constexpr int64_t kMaxList = 100000;           // elements of a list
-inline constexpr int64_t kMaxOps = 200000;            // emitted by one file
-inline constexpr int64_t kMaxEvaluations = 4000000;   // expressions and statements of one file
+inline constexpr int kMaxCallDepth = 100;            // definitions inside definitions
+inline constexpr int kMaxDepth = 1200;               // of evaluation altogether: protects the stack
+inline constexpr int64_t kMaxRounds = 10000;         // of one loop
+inline constexpr int64_t kMaxList = 100000;          // elements of a list
+inline constexpr int64_t kMaxOps = 200000;           // emitted by one file
+inline constexpr int64_t kMaxEvaluations = 4000000;  // expressions and statements of one file
 
 class Evaluator {
  public:
-  // Thrown when going on makes no sense: a limit was reached, or there are too many errors. compile() catches it.
+  // Thrown when going on makes no sense: a limit was reached, or there are too many errors. compile() catches
+  // it.
   struct Abort {};
 
   struct Binding {
     enum class Kind : uint8_t { plain, parameter, state } kind = Kind::plain;
     Value value;
-    std::string symbol;             // of a parameter or state
-    Span span;                      // of the name where it was last bound
+    std::string symbol;                  // of a parameter or state
+    Span span;                           // of the name where it was last bound
     const Function* function = nullptr;  // that a tensor value belongs to
   };
 
@@ -40,7 +42,7 @@ class Evaluator {
     const Definition* definition = nullptr;  // null: train, settings, data
     bool prelude = false;
     std::vector<std::map<std::string, Binding>> scopes;
-    std::string prefix;  // of the names of instances and parameters, loops included: "stage2.0."
+    std::string prefix;              // of the names of instances and parameters, loops included: "stage2.0."
     std::vector<std::string> bases;  // the prefixes that its loops, outermost first, have extended
     std::shared_ptr<const CallSite> call;
     Span call_span;
@@ -60,8 +62,9 @@ class Evaluator {
     bool training = false, stochastic = false;
     int64_t next_stream = 0;
     std::map<std::string, Op*> states;  // current value of a state symbol assigned in this function
-    std::map<std::string, std::pair<const Definition*, std::string>> instances;  // by path: definition and static arguments
-    std::set<std::string> declared;                                              // symbols met in this function
+    std::map<std::string, std::pair<const Definition*, std::string>>
+        instances;                   // by path: definition and static arguments
+    std::set<std::string> declared;  // symbols met in this function
   };
   Target& target() { return *target_; }
   // Points the evaluator elsewhere while it lives.
@@ -101,15 +104,17 @@ class Evaluator {
   std::map<std::string, DataSource> data;
 
   // --- calls (evaluate_call.cpp)
-  // Arguments given by position or name, matched to parameters; parameters in `given` are filled from there unless named. Null when an
-  // error was reported. The result has one entry a parameter; those left to their defaults are `none`.
-  bool bind(const std::string& callee, const std::vector<std::string>& names, const std::vector<bool>& required,
-            const std::vector<BoundArgument>& arguments, const std::map<std::string, Value>& given, Span span,
-            std::vector<BoundArgument>& out);
+  // Arguments given by position or name, matched to parameters; parameters in `given` are filled from there
+  // unless named. Null when an error was reported. The result has one entry a parameter; those left to their
+  // defaults are `none`.
+  bool bind(const std::string& callee, const std::vector<std::string>& names,
+            const std::vector<bool>& required, const std::vector<BoundArgument>& arguments,
+            const std::map<std::string, Value>& given, Span span, std::vector<BoundArgument>& out);
   // Calls a definition value with further arguments in front of its own.
   Value call(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);
   // Runs the body of an optimizer, schedule or initialiser: parameters and names in `given` come from there.
-  Value call_given(const DefinitionValue& callee, const std::map<std::string, Value>& given, Span span, Frame* finished = nullptr);
+  Value call_given(const DefinitionValue& callee, const std::map<std::string, Value>& given, Span span,
+                   Frame* finished = nullptr);
   std::vector<BoundArgument> evaluate_arguments(const Expr& call);
   Value lookup_callee(const Expr& call);
 
@@ -119,7 +124,7 @@ class Evaluator {
   Value read(const Binding& b);
   // The first value of a symbol of this shape, as an operation of @init.
   Op* first_value(const Value& init, const Type& type, Span span);
-  std::string parameter;       // whose update is being emitted; empty: none
+  std::string parameter;         // whose update is being emitted; empty: none
   bool late_parameters = false;  // a new parameter is an error: training is done
 
   // --- operators and emission (operators.cpp, emit.cpp)
@@ -128,10 +133,13 @@ class Evaluator {
   Value matmul(const Value& a, const Value& b, const Expr& site);
   Value select(const Value& c, const Value& a, const Value& b, Span span);
   // Creates an operation after asking infer(); an error names `what` ("`conv2d`") and the operands' types.
-  Value emit(const std::string& op, std::vector<Op*> operands, Attributes attributes, Span span, const std::string& what = {});
-  // A tensor for a static value or tensor, of the element type wanted when static; poison stays null, silently.
+  Value emit(const std::string& op, std::vector<Op*> operands, Attributes attributes, Span span,
+             const std::string& what = {});
+  // A tensor for a static value or tensor, of the element type wanted when static; poison stays null,
+  // silently.
   Op* lift(const Value& v, DType dtype, Span span);
-  // Makes the operands of an elementwise operation agree: static numbers take the tensors' type, f64 scalars become f32 beside f32.
+  // Makes the operands of an elementwise operation agree: static numbers take the tensors' type, f64 scalars
+  // become f32 beside f32.
   bool unify(std::vector<Value>& values, std::vector<Op*>& out, Span span, const std::string& what);
   Op* cast(Op* op, DType to, Span span);
   void at(Span span);  // sets the location of what is emitted next
@@ -142,13 +150,16 @@ class Evaluator {
   bool to_number(const Value& v, Span span, const std::string& what, double& out);
   bool to_boolean(const Value& v, Span span, const std::string& what, bool& out);
   bool to_integers(const Value& v, Span span, const std::string& what, std::vector<int64_t>& out);
-  bool to_axis(const Value& v, int rank, Span span, int64_t& out);                       // negative from the end
-  bool to_axes(const Value& v, int rank, Span span, std::vector<int64_t>& out);          // one or a list, sorted
-  bool to_shape(const Value& v, Span span, const std::string& what, Shape& out);         // extents >= 1 within the limits
-  bool to_shape(const std::vector<ExprPtr>& dims, const std::string& what, Shape& out);  // of param[..] and state
+  bool to_axis(const Value& v, int rank, Span span, int64_t& out);               // negative from the end
+  bool to_axes(const Value& v, int rank, Span span, std::vector<int64_t>& out);  // one or a list, sorted
+  bool to_shape(const Value& v, Span span, const std::string& what,
+                Shape& out);  // extents >= 1 within the limits
+  bool to_shape(const std::vector<ExprPtr>& dims, const std::string& what,
+                Shape& out);  // of param[..] and state
 
   // --- messages
-  // Adds an error with the trail of calls; a place in the prelude becomes the user's own place that led there. Repeated ones are dropped.
+  // Adds an error with the trail of calls; a place in the prelude becomes the user's own place that led
+  // there. Repeated ones are dropped.
   Diagnostic& error(const char* code, Span span, std::string message, std::string label = {});
   const Program& program() const { return program_; }
   Module& module() { return module_; }
@@ -168,12 +179,13 @@ class Evaluator {
   bool run_for(const Statement& s);
   bool static_condition(const Expr& e, bool& out, const char* where);
   Value static_binary(const std::string& op, const Value& a, const Value& b, const Expr& site);
-  Value call_definition(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);
+  Value call_definition(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
+                        const Expr& site);
   Value call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);
   Value call_op(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);
   bool enter_instance(Frame& f, const Definition& d, const std::string& statics, const Expr& site);
-  bool bind_parameters(Frame& f, const Definition& d, std::vector<BoundArgument> arguments, const std::map<std::string, Value>& given,
-                       Span span, std::string& statics);
+  bool bind_parameters(Frame& f, const Definition& d, std::vector<BoundArgument> arguments,
+                       const std::map<std::string, Value>& given, Span span, std::string& statics);
   Value run_body(std::unique_ptr<Frame> f, Span span, Frame* finished = nullptr);
   Binding* find(const std::string& name);
   void trail(Diagnostic& d, Span failing) const;

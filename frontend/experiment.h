@@ -1,4 +1,5 @@
-// The parts of a compilation after parsing: settings, data, the programs of `train`, and the updates. Shared by their .cpp files.
+// The parts of a compilation after parsing: settings, data, the programs of `train`, and the updates. Shared
+// by their .cpp files.
 #pragma once
 #include <functional>
 
@@ -39,8 +40,8 @@ struct Experiment {
   };
 
   ProgramKind kind = ProgramKind::train;
-  std::vector<Loss> losses;          // of the program being emitted
-  std::vector<NamedValue> metrics;   // likewise
+  std::vector<Loss> losses;         // of the program being emitted
+  std::vector<NamedValue> metrics;  // likewise
   Op* predict = nullptr;
   bool has_predict = false;
   std::vector<Optimizer> optimizers;
@@ -55,7 +56,8 @@ struct Experiment {
 };
 
 // `set` with --set, and `data` (experiment_data.cpp).
-bool evaluate_settings(Evaluator& e, SourceManager& sources, const std::map<std::string, std::string>& overrides);
+bool evaluate_settings(Evaluator& e, SourceManager& sources,
+                       const std::map<std::string, std::string>& overrides);
 bool evaluate_data(Evaluator& e, DataRecord& record);
 
 // One statement of `train` (train_statements.cpp); context is the Experiment.

@@ -30,41 +30,49 @@ const char* kind_name(const Value& v) {
 }
 
 // The value of --set name=text, of the kind of the default; poison after an error.
-Value overridden(Evaluator& e, SourceManager& sources, const SettingSyntax& setting, const Value& standard, const std::string& text) {
+Value overridden(Evaluator& e, SourceManager& sources, const SettingSyntax& setting, const Value& standard,
+                 const std::string& text) {
   if (standard.is(ValueKind::string)) return Value::of(text);  // taken as it stands: paths need no quotes
   const uint32_t file = sources.add("--set " + setting.name, text);
   Diagnostics own(sources);
   const ExprPtr parsed = parse_expression(sources, file, own);
   Value v;
-  if (parsed && !own.has_errors() && (parsed->kind != ExprKind::name || standard.is(ValueKind::definition))) v = e.evaluate(*parsed);
+  if (parsed && !own.has_errors() && (parsed->kind != ExprKind::name || standard.is(ValueKind::definition)))
+    v = e.evaluate(*parsed);
   if (v.is(ValueKind::integer) && standard.is(ValueKind::number)) v = Value::of(v.as_number());
   if (!v.poisoned() && v.kind == standard.kind && !has_tensor(v)) return v;
-  e.error(codes::bad_setting, setting.name_span, fmt::format("--set {}={} does not fit this setting", setting.name, text),
+  e.error(codes::bad_setting, setting.name_span,
+          fmt::format("--set {}={} does not fit this setting", setting.name, text),
           fmt::format("its default is {}, so it takes {}", describe(standard), kind_name(standard)));
   return {};
 }
 
 }  // namespace
 
-bool evaluate_settings(Evaluator& e, SourceManager& sources, const std::map<std::string, std::string>& overrides) {
+bool evaluate_settings(Evaluator& e, SourceManager& sources,
+                       const std::map<std::string, std::string>& overrides) {
   const size_t errors = e.diagnostics().count();
   std::vector<std::string> names;
   for (const SettingSyntax& s : e.program().user.settings) names.push_back(s.name);
   for (const auto& [name, text] : overrides) {
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
-    Diagnostic& d = e.error(codes::unknown_setting, {}, fmt::format("--set {}={}: this file has no setting `{}`", name, text, name));
+    Diagnostic& d = e.error(codes::unknown_setting, {},
+                            fmt::format("--set {}={}: this file has no setting `{}`", name, text, name));
     if (const std::string near = nearest_name(name, names); !near.empty())
       d.helps.push_back(fmt::format("did you mean `{}`?", near));
     else
-      d.helps.push_back(names.empty() ? "a setting is declared as `set NAME = VALUE`" : fmt::format("its settings are {}", fmt::join(names, ", ")));
+      d.helps.push_back(names.empty() ? "a setting is declared as `set NAME = VALUE`"
+                                      : fmt::format("its settings are {}", fmt::join(names, ", ")));
   }
   for (const SettingSyntax& s : e.program().user.settings) {
     Value v = e.evaluate(*s.value);
     if (has_tensor(v)) {
-      e.error(codes::wrong_kind, s.value->span, fmt::format("the setting `{}` must be known when compiling, not {}", s.name, describe(v)));
+      e.error(codes::wrong_kind, s.value->span,
+              fmt::format("the setting `{}` must be known when compiling, not {}", s.name, describe(v)));
       continue;
     }
-    if (const auto it = overrides.find(s.name); it != overrides.end() && !v.poisoned()) v = overridden(e, sources, s, v, it->second);
+    if (const auto it = overrides.find(s.name); it != overrides.end() && !v.poisoned())
+      v = overridden(e, sources, s, v, it->second);
     if (!v.poisoned()) e.settings[s.name] = std::move(v);
   }
   return e.diagnostics().count() == errors;
@@ -77,7 +85,8 @@ void common_option(Evaluator& e, const std::string& name, const Value& v, Span s
   if (name == "batch") {
     if (!e.to_integer(v, span, "`batch`", record.batch)) return;
     if (record.batch < 1 || record.batch > kMaxBatch)
-      e.error(codes::bad_value, span, fmt::format("the batch must have 1 to {} examples, not {}", kMaxBatch, record.batch));
+      e.error(codes::bad_value, span,
+              fmt::format("the batch must have 1 to {} examples, not {}", kMaxBatch, record.batch));
     return;
   }
   if (v.is(ValueKind::string) && (v.text == "keep" || v.text == "drop"))
@@ -91,7 +100,8 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
   if (o.kind == SourceOption::Kind::integer) {
     int64_t i = 0;
     if (!e.to_integer(v, span, fmt::format("`{}`", o.name), i)) return;
-    if (i < o.low) e.error(codes::bad_value, span, fmt::format("`{}` must be at least {}, not {}", o.name, o.low, i));
+    if (i < o.low)
+      e.error(codes::bad_value, span, fmt::format("`{}` must be at least {}, not {}", o.name, o.low, i));
     record.options[o.name] = i;
     return;
   }
@@ -112,22 +122,30 @@ Value option_value(Evaluator& e, const Argument& a) {
 void splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
   std::vector<std::string> parts = {"train"};
   const auto test = record.options.find("test_images");
-  if (record.source != "idx" || (test != record.options.end() && !std::get<std::string>(test->second).empty())) parts.emplace_back("test");
+  if (record.source != "idx" ||
+      (test != record.options.end() && !std::get<std::string>(test->second).empty()))
+    parts.emplace_back("test");
   for (const SplitSyntax& s : d.splits) {
     DataSplit split{s.name, 0, s.from};
     if (!e.to_integer(e.evaluate(*s.count), s.count->span, "the number of examples", split.count)) continue;
-    if (split.count < 1) e.error(codes::bad_value, s.count->span, fmt::format("a part has at least one example, not {}", split.count));
+    if (split.count < 1)
+      e.error(codes::bad_value, s.count->span,
+              fmt::format("a part has at least one example, not {}", split.count));
     if (std::find(parts.begin(), parts.end(), s.from) == parts.end()) {
-      Diagnostic& error = e.error(codes::bad_value, s.from_span, fmt::format("there is no part `{}` to take from", s.from));
-      if (const std::string near = nearest_name(s.from, parts); !near.empty()) error.helps.push_back(fmt::format("did you mean `{}`?", near));
+      Diagnostic& error =
+          e.error(codes::bad_value, s.from_span, fmt::format("there is no part `{}` to take from", s.from));
+      if (const std::string near = nearest_name(s.from, parts); !near.empty())
+        error.helps.push_back(fmt::format("did you mean `{}`?", near));
       error.helps.push_back(fmt::format("the parts are {}", fmt::join(parts, ", ")));
     }
     if (std::find(parts.begin(), parts.end(), s.name) != parts.end())
       e.error(codes::duplicate, s.name_span, fmt::format("there is a part `{}` already", s.name));
-    if (const auto known = record.options.find(s.from); record.source == "synthetic_digits" && known != record.options.end() &&
+    if (const auto known = record.options.find(s.from); record.source == "synthetic_digits" &&
+                                                        known != record.options.end() &&
                                                         split.count >= std::get<int64_t>(known->second))
       e.error(codes::bad_value, s.count->span,
-              fmt::format("{} examples of `{}` leave none: it has {}", split.count, s.from, std::get<int64_t>(known->second)));
+              fmt::format("{} examples of `{}` leave none: it has {}", split.count, s.from,
+                          std::get<int64_t>(known->second)));
     parts.push_back(s.name);
     record.splits.push_back(std::move(split));
   }
@@ -145,7 +163,8 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
     return false;
   }
   for (size_t i = 1; i < all.size(); ++i)
-    e.error(codes::experiment_part, all[i].name_span, "a file declares one `data`").related.push_back({all[0].name_span, "the first is here"});
+    e.error(codes::experiment_part, all[i].name_span, "a file declares one `data`")
+        .related.push_back({all[0].name_span, "the first is here"});
   const DataSyntax& d = all[0];
   const Expr& source = *d.source;
   const SourceKind* kind = nullptr;
@@ -155,8 +174,10 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
     if (source.text == k.name && source.qualifier.empty()) kind = &k;
   }
   if (!kind) {
-    Diagnostic& error = e.error(codes::unknown_source, source.text_span, fmt::format("there is no data source `{}`", source.text));
-    if (const std::string near = nearest_name(source.text, names); !near.empty()) error.helps.push_back(fmt::format("did you mean `{}`?", near));
+    Diagnostic& error = e.error(codes::unknown_source, source.text_span,
+                                fmt::format("there is no data source `{}`", source.text));
+    if (const std::string near = nearest_name(source.text, names); !near.empty())
+      error.helps.push_back(fmt::format("did you mean `{}`?", near));
     error.helps.push_back(fmt::format("the sources are {}", fmt::join(names, ", ")));
     return false;
   }
@@ -175,7 +196,8 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
     const std::string name = positional ? kind->options[next++].name : a.name;
     const Value v = option_value(e, a);
     if (!set.insert(name).second) {
-      e.error(codes::extra_argument, positional ? span : a.name_span, fmt::format("`{}` is given `{}` twice", kind->name, name));
+      e.error(codes::extra_argument, positional ? span : a.name_span,
+              fmt::format("`{}` is given `{}` twice", kind->name, name));
       continue;
     }
     if (v.poisoned()) continue;
@@ -183,21 +205,25 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
       common_option(e, name, v, span, record);
       continue;
     }
-    const auto option = std::find_if(kind->options.begin(), kind->options.end(), [&](const SourceOption& o) { return name == o.name; });
+    const auto option = std::find_if(kind->options.begin(), kind->options.end(),
+                                     [&](const SourceOption& o) { return name == o.name; });
     if (option != kind->options.end()) {
       source_option(e, *option, v, span, record);
       continue;
     }
     std::vector<std::string> known = {"batch", "last"};
     for (const SourceOption& o : kind->options) known.emplace_back(o.name);
-    Diagnostic& error = e.error(codes::unknown_source, a.name_span, fmt::format("`{}` has no option `{}`", kind->name, name));
-    if (const std::string near = nearest_name(name, known); !near.empty()) error.helps.push_back(fmt::format("did you mean `{}`?", near));
+    Diagnostic& error =
+        e.error(codes::unknown_source, a.name_span, fmt::format("`{}` has no option `{}`", kind->name, name));
+    if (const std::string near = nearest_name(name, known); !near.empty())
+      error.helps.push_back(fmt::format("did you mean `{}`?", near));
     error.helps.push_back(fmt::format("its options are {}", fmt::join(known, ", ")));
   }
   for (const SourceOption& o : kind->options) {
     if (set.count(o.name)) continue;
     if (o.required)
-      e.error(codes::missing_argument, source.span, fmt::format("`{}` needs its option `{}`: {}", kind->name, o.name, o.doc));
+      e.error(codes::missing_argument, source.span,
+              fmt::format("`{}` needs its option `{}`: {}", kind->name, o.name, o.doc));
     else
       record.options[o.name] = o.default_value;
   }
@@ -205,7 +231,8 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   DataSource result{d.name, record, fields_of(record)};
   for (const auto& [name, type] : result.fields) {
     Shape ignored;
-    if (!e.to_shape(Value::of_shape(type.shape), source.span, fmt::format("the field `{}`", name), ignored)) return false;
+    if (!e.to_shape(Value::of_shape(type.shape), source.span, fmt::format("the field `{}`", name), ignored))
+      return false;
   }
   splits(e, d, record);
   result.record = record;

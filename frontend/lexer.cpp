@@ -14,11 +14,11 @@ namespace gradc::frontend {
 namespace {
 
 constexpr size_t kMaxFileBytes = size_t{4} << 20;
-constexpr std::array kKeywords = {"if",  "else", "for",  "in",    "return", "as", "reuse", "and",
-                                  "or",  "not",  "true", "false", "param",  "state"};
+constexpr std::array kKeywords = {"if",  "else", "for", "in",   "return", "as",    "reuse",
+                                  "and", "or",   "not", "true", "false",  "param", "state"};
 // Longest first, so that `//` is not two `/`.
-constexpr std::array kSymbols = {"|>", "==", "!=", "<=", ">=", "//", "..", "+", "-", "*", "/", "%", "^", "@", "<", ">", "=",
-                                 "~",  "(",  ")",  "[",  "]",  "{",  "}",  ",", ";", ":", "."};
+constexpr std::array kSymbols = {"|>", "==", "!=", "<=", ">=", "//", "..", "+", "-", "*", "/", "%", "^", "@",
+                                 "<",  ">",  "=",  "~",  "(",  ")",  "[",  "]", "{", "}", ",", ";", ":", "."};
 
 // ASCII only, whatever the locale.
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -32,7 +32,8 @@ class Lexer {
 
   std::vector<Token> run() {
     if (text_.size() > kMaxFileBytes) {
-      diagnostics_.error(codes::bad_file, span(0, 0), "this file is larger than 4 MiB, the limit for a model file");
+      diagnostics_.error(codes::bad_file, span(0, 0),
+                         "this file is larger than 4 MiB, the limit for a model file");
       return finish();
     }
     while (true) {
@@ -120,8 +121,9 @@ class Lexer {
     Token t;
     t.text = text_.substr(begin, end - begin);
     if (at_ != end) {
-      diagnostics_.error(codes::bad_number, span(begin, at_), "`" + text_.substr(begin, std::min<size_t>(at_ - begin, 40)) +
-                                                                  "` is neither a number nor a name");
+      diagnostics_.error(
+          codes::bad_number, span(begin, at_),
+          "`" + text_.substr(begin, std::min<size_t>(at_ - begin, 40)) + "` is neither a number nor a name");
     } else if (whole) {
       errno = 0;
       t.integer = std::strtoll(t.text.c_str(), nullptr, 10);
@@ -158,18 +160,21 @@ class Lexer {
     if (peek() == '"' && at_ < text_.size())
       ++at_;
     else
-      diagnostics_.error(codes::bad_string, span(begin, at_), "this string has no end", "a `\"` is missing on this line");
+      diagnostics_.error(codes::bad_string, span(begin, at_), "this string has no end",
+                         "a `\"` is missing on this line");
     push(std::move(t), begin);
   }
 
   void bad_character() {
     const size_t begin = at_++;
     // One error for a run of such bytes: a UTF-8 sequence, or a binary file.
-    while (at_ < text_.size() && (static_cast<unsigned char>(peek()) >= 0x80 || (static_cast<unsigned char>(peek()) < 0x20 &&
-                                                                                 peek() != '\n' && peek() != '\t' && peek() != '\r')))
+    while (at_ < text_.size() && (static_cast<unsigned char>(peek()) >= 0x80 ||
+                                  (static_cast<unsigned char>(peek()) < 0x20 && peek() != '\n' &&
+                                   peek() != '\t' && peek() != '\r')))
       ++at_;
     const auto byte = static_cast<unsigned char>(text_[begin]);
-    const std::string shown = byte > 0x20 && byte < 0x7f ? std::string("`") + text_[begin] + "`" : "this character";
+    const std::string shown =
+        byte > 0x20 && byte < 0x7f ? std::string("`") + text_[begin] + "`" : "this character";
     Diagnostic& d = diagnostics_.error(codes::bad_character, span(begin, at_), shown + " means nothing here");
     if (byte == '\'') d.helps.push_back("strings are written \"...\"");
     if (byte == '!') d.helps.push_back("negation is written `not`");
@@ -187,7 +192,9 @@ class Lexer {
 
 }  // namespace
 
-bool is_keyword(std::string_view word) { return std::find(kKeywords.begin(), kKeywords.end(), word) != kKeywords.end(); }
+bool is_keyword(std::string_view word) {
+  return std::find(kKeywords.begin(), kKeywords.end(), word) != kKeywords.end();
+}
 
 std::vector<Token> tokenize(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics) {
   return Lexer(sources, file, diagnostics).run();

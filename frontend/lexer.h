@@ -1,5 +1,5 @@
-// Text to tokens; knows nothing of the grammar. Newlines are no tokens: each token says whether it is the first of its line, and the
-// parser decides whether that ends a statement.
+// Text to tokens; knows nothing of the grammar. Newlines are no tokens: each token says whether it is the
+// first of its line, and the parser decides whether that ends a statement.
 #pragma once
 #include <string>
 #include <string_view>

@@ -17,11 +17,19 @@ struct TensorOperator {
   const char* op;
   const char* verb;  // "these shapes do not ..."
 };
-constexpr TensorOperator kTensorOperators[] = {
-    {"+", "add", "add"},     {"-", "sub", "subtract"}, {"*", "mul", "multiply"}, {"/", "div", "divide"},
-    {"^", "pow", "combine"}, {"==", "eq", "compare"},  {"!=", "ne", "compare"},  {"<", "lt", "compare"},
-    {"<=", "le", "compare"}, {">", "gt", "compare"},   {">=", "ge", "compare"},  {"and", "logical_and", "combine"},
-    {"or", "logical_or", "combine"}};
+constexpr TensorOperator kTensorOperators[] = {{"+", "add", "add"},
+                                               {"-", "sub", "subtract"},
+                                               {"*", "mul", "multiply"},
+                                               {"/", "div", "divide"},
+                                               {"^", "pow", "combine"},
+                                               {"==", "eq", "compare"},
+                                               {"!=", "ne", "compare"},
+                                               {"<", "lt", "compare"},
+                                               {"<=", "le", "compare"},
+                                               {">", "gt", "compare"},
+                                               {">=", "ge", "compare"},
+                                               {"and", "logical_and", "combine"},
+                                               {"or", "logical_or", "combine"}};
 
 bool is_comparison(const std::string& op) {
   return op == "==" || op == "!=" || op == "<" || op == "<=" || op == ">" || op == ">=";
@@ -33,7 +41,10 @@ std::string difference(const Shape& a, const Shape& b) {
     const int64_t x = a[a.size() - i], y = b[b.size() - i];
     if (x == y || x == 1 || y == 1) continue;
     if (a.size() == 3 && b.size() == 3 && i == 3) return fmt::format("channels {} and {} differ", x, y);
-    return fmt::format("extents {} and {} differ{}", x, y, a.size() > 1 || b.size() > 1 ? i == 1 ? " on the last axis" : fmt::format(" on axis {} from the end", i) : "");
+    return fmt::format("extents {} and {} differ{}", x, y,
+                       a.size() > 1 || b.size() > 1
+                           ? i == 1 ? " on the last axis" : fmt::format(" on axis {} from the end", i)
+                           : "");
   }
   return "the shapes differ";
 }
@@ -80,7 +91,8 @@ Value Evaluator::static_binary(const std::string& op, const Value& a, const Valu
     joined.insert(joined.end(), b.list->begin(), b.list->end());
     return Value::of(std::move(joined));
   }
-  if (op == "+" && a.is(ValueKind::string) && b.is(ValueKind::string) && a.text.size() + b.text.size() <= static_cast<size_t>(kMaxList))
+  if (op == "+" && a.is(ValueKind::string) && b.is(ValueKind::string) &&
+      a.text.size() + b.text.size() <= static_cast<size_t>(kMaxList))
     return Value::of(a.text + b.text);
   const bool integers = a.is(ValueKind::integer) && b.is(ValueKind::integer);
   if (op == ".." && integers) {
@@ -94,9 +106,12 @@ Value Evaluator::static_binary(const std::string& op, const Value& a, const Valu
     }
     return v;
   }
-  if (!a.is_static_number() || !b.is_static_number() || op == ".." || op == "@" || op == "and" || op == "or") {
-    Diagnostic& d = error(codes::wrong_kind, site.span, fmt::format("`{}` does not apply to {} and {}", op, describe(a), describe(b)));
-    if (a.is(ValueKind::definition) || b.is(ValueKind::definition)) d.helps.push_back("is an argument list `(...)` missing?");
+  if (!a.is_static_number() || !b.is_static_number() || op == ".." || op == "@" || op == "and" ||
+      op == "or") {
+    Diagnostic& d = error(codes::wrong_kind, site.span,
+                          fmt::format("`{}` does not apply to {} and {}", op, describe(a), describe(b)));
+    if (a.is(ValueKind::definition) || b.is(ValueKind::definition))
+      d.helps.push_back("is an argument list `(...)` missing?");
     return {};
   }
   const double x = a.as_number(), y = b.as_number();
@@ -153,7 +168,8 @@ Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, c
     if (op == t.text) known = &t;
   const std::string shown = fmt::format("`{}`", op);
   if (!known) {
-    Diagnostic& d = error(codes::wrong_kind, site.span, fmt::format("{} does not apply to {} and {}", shown, describe(a), describe(b)),
+    Diagnostic& d = error(codes::wrong_kind, site.span,
+                          fmt::format("{} does not apply to {} and {}", shown, describe(a), describe(b)),
                           op == ".." ? "the ends of a range must be known when compiling" : "");
     if (op == "//") d.helps.push_back("write `floor(a / b)`");
     return {};
@@ -177,17 +193,25 @@ Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, c
   }
   const Type &x = operands[0]->type, &y = operands[1]->type;
   Shape joined;
-  if (broadcast_shapes(x.shape, y.shape, joined)) return emit(known->op, std::move(operands), {}, site.span, shown);
-  Diagnostic& d = error(codes::shapes, site.span, fmt::format("these shapes do not {}: {} and {}", known->verb, user_type(x), user_type(y)),
-                        difference(x.shape, y.shape));
+  if (broadcast_shapes(x.shape, y.shape, joined))
+    return emit(known->op, std::move(operands), {}, site.span, shown);
+  Diagnostic& d =
+      error(codes::shapes, site.span,
+            fmt::format("these shapes do not {}: {} and {}", known->verb, user_type(x), user_type(y)),
+            difference(x.shape, y.shape));
   for (size_t i = 0; i < 2 && site.operands.size() == 2; ++i) {
     const Expr& operand = *site.operands[i];
-    if (operand.kind != ExprKind::name || (program_.in_prelude(operand.span) && d.span != site.span)) continue;
-    if (const Binding* bound = find(operand.text); bound && bound->span.valid() && bound->span.file == d.span.file && !(bound->span == d.span))
-      d.related.push_back({bound->span, fmt::format("{}, from here", user_type(values[i].is_tensor() ? values[i].tensor->type : x))});
+    if (operand.kind != ExprKind::name || (program_.in_prelude(operand.span) && d.span != site.span))
+      continue;
+    if (const Binding* bound = find(operand.text);
+        bound && bound->span.valid() && bound->span.file == d.span.file && !(bound->span == d.span))
+      d.related.push_back(
+          {bound->span,
+           fmt::format("{}, from here", user_type(values[i].is_tensor() ? values[i].tensor->type : x))});
   }
   if (x.rank() == 3 && y.rank() == 3 && x.shape[0] != y.shape[0])
-    d.helps.push_back("project one to the other's shape, for example with `conv2d(x, channels, kernel=1, stride=2)`");
+    d.helps.push_back(
+        "project one to the other's shape, for example with `conv2d(x, channels, kernel=1, stride=2)`");
   return {};
 }
 
@@ -195,7 +219,8 @@ Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, c
 Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
   for (const Value* v : {&a, &b}) {
     if (v->is_tensor() && v->tensor->type.dtype == DType::f32 && v->tensor->type.rank() > 0) continue;
-    error(codes::wrong_kind, site.span, fmt::format("`@` multiplies f32 tensors with at least one axis, not {}", describe(*v)));
+    error(codes::wrong_kind, site.span,
+          fmt::format("`@` multiplies f32 tensors with at least one axis, not {}", describe(*v)));
     return {};
   }
   struct Side {
@@ -207,12 +232,16 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
   const size_t xr = xs.size(), yr = ys.size();
   const int64_t left = xs[xr - 1], right = yr == 1 ? ys[0] : ys[yr - 2];
   if (left != right) {
-    error(codes::shapes, site.span, fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type), user_type(y.op->type)),
-          fmt::format("the inner extents {} and {} differ", left, right))
-        .helps.push_back("`a @ b` sums over the last axis of a and the last but one of b (the only one of a vector)");
+    error(
+        codes::shapes, site.span,
+        fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type), user_type(y.op->type)),
+        fmt::format("the inner extents {} and {} differ", left, right))
+        .helps.push_back(
+            "`a @ b` sums over the last axis of a and the last but one of b (the only one of a vector)");
     return {};
   }
-  // Axes in front of the matrices pair off from the right; an axis of extent 1 is repeated, so its letter is left out.
+  // Axes in front of the matrices pair off from the right; an axis of extent 1 is repeated, so its letter is
+  // left out.
   const size_t stack = std::max(xr > 2 ? xr - 2 : 0, yr > 2 ? yr - 2 : 0);
   std::string shared;
   static const std::string kStack = "abcdefgh";
@@ -226,7 +255,9 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
       const size_t place = stack - own + i;
       const int64_t facing = place >= stack - others ? other[place - (stack - others)] : 1;
       if (shape[i] != facing && shape[i] != 1 && facing != 1) {
-        error(codes::shapes, site.span, fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type), user_type(y.op->type)),
+        error(codes::shapes, site.span,
+              fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type),
+                          user_type(y.op->type)),
               fmt::format("the stacks {} and {} differ", shape[i], facing));
         return {};
       }
@@ -243,7 +274,8 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
     }
   }
   for (size_t i = 0; i < stack; ++i)
-    if (x.letters.find(kStack[i]) != std::string::npos || y.letters.find(kStack[i]) != std::string::npos) shared += kStack[i];
+    if (x.letters.find(kStack[i]) != std::string::npos || y.letters.find(kStack[i]) != std::string::npos)
+      shared += kStack[i];
   // The free axis of a weight is `o`, of what it multiplies `i`: "nk,ok->no".
   const char row = x.op->type.batched && yr > 1 ? 'i' : 'o', column = row == 'i' ? 'o' : 'j';
   const auto add_letters = [](Side& s, size_t rank, char first, char second) {
@@ -261,7 +293,8 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
   add_letters(y, yr, 'k', column);
   if (y.op->type.batched && !x.op->type.batched) std::swap(x, y);
   const auto with_batch = [](const Side& s) { return (s.op->type.batched ? "n" : "") + s.letters; };
-  const std::string spec = fmt::format("{},{}->{}{}", with_batch(x), with_batch(y), x.op->type.batched ? "n" : "", result);
+  const std::string spec =
+      fmt::format("{},{}->{}{}", with_batch(x), with_batch(y), x.op->type.batched ? "n" : "", result);
   return emit("einsum", {x.op, y.op}, {{"spec", spec}}, site.span, "`@`");
 }
 
@@ -269,7 +302,8 @@ Value Evaluator::select(const Value& c, const Value& a, const Value& b, Span spa
   if (c.poisoned() || a.poisoned() || b.poisoned()) return {};
   if (c.is(ValueKind::boolean)) return c.boolean ? a : b;
   if (!c.is_tensor() || c.tensor->type.dtype != DType::boolean) {
-    error(codes::wrong_kind, span, fmt::format("the condition of `select` must be true or false, not {}", describe(c)))
+    error(codes::wrong_kind, span,
+          fmt::format("the condition of `select` must be true or false, not {}", describe(c)))
         .helps.push_back("as in `select(x > 0, x, 0)`");
     return {};
   }

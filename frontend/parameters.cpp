@@ -1,4 +1,5 @@
-// Parameters, states and optimizer slots: declaring them in the module, their first values in @init, reading and assigning them.
+// Parameters, states and optimizer slots: declaring them in the module, their first values in @init, reading
+// and assigning them.
 #include <fmt/format.h>
 
 #include "frontend/error_codes.h"
@@ -14,7 +15,8 @@ Value Evaluator::read(const Binding& b) {
   if (!symbol) return {};  // its declaration has failed
   if (b.kind == Binding::Kind::state) {
     if (const auto it = target_->states.find(b.symbol); it != target_->states.end()) {
-      // The new value of a layer's state is never differentiated; a slot's is read inside its own update, where nothing is.
+      // The new value of a layer's state is never differentiated; a slot's is read inside its own update,
+      // where nothing is.
       if (symbol->kind == SymbolKind::slot) return Value::of(it->second);
       return emit("stop_gradient", {it->second}, {}, b.span);
     }
@@ -47,25 +49,30 @@ void Evaluator::declare(const Statement& s) {
   const bool is_new = target_->declared.insert(name).second;
   if (!is_new && !frame().reusing) {
     error(codes::instance_taken, s.name_span, fmt::format("`{}` is declared twice in one instance", name))
-        .helps.push_back("declarations inside a loop need `param` in a layer of its own, or one loop around the layer");
+        .helps.push_back(
+            "declarations inside a loop need `param` in a layer of its own, or one loop around the layer");
     return failed();
   }
   if (const Symbol* known = module_.symbol(name)) {
     const SymbolKind kind = slot ? SymbolKind::slot : is_state ? SymbolKind::state : SymbolKind::parameter;
     if (known->type != type || known->kind != kind) {
-      error(codes::reuse, s.name_span, fmt::format("`{}` is {} already, but needs to be {} here", name, user_type(known->type), user_type(type)))
+      error(codes::reuse, s.name_span,
+            fmt::format("`{}` is {} already, but needs to be {} here", name, user_type(known->type),
+                        user_type(type)))
           .helps.push_back("parameters are shared between uses whose inputs have the same shape");
       return failed();
     }
     return finish();
   }
   if (late_parameters) {
-    error(codes::late_parameter, s.span, fmt::format("`{}` would exist in evaluation only, so that nothing trains it", name))
+    error(codes::late_parameter, s.span,
+          fmt::format("`{}` would exist in evaluation only, so that nothing trains it", name))
         .helps.push_back("declare it outside `if not training`");
     return failed();
   }
   if (!module_.symbol(name) && target_->instances.count(name) && !slot) {
-    error(codes::instance_taken, s.name_span, fmt::format("`{}` names both an instance and {}", name, is_state ? "a state" : "a parameter"));
+    error(codes::instance_taken, s.name_span,
+          fmt::format("`{}` names both an instance and {}", name, is_state ? "a state" : "a parameter"));
     return failed();
   }
   Symbol symbol;
@@ -92,7 +99,9 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
   }
   if (init.is_tensor()) {
     if (init.tensor->type == type) return init.tensor;
-    error(codes::shapes, span, fmt::format("this first value is {}, but {} is declared", user_type(init.tensor->type), user_type(type)));
+    error(codes::shapes, span,
+          fmt::format("this first value is {}, but {} is declared", user_type(init.tensor->type),
+                      user_type(type)));
     return nullptr;
   }
   if (init.is(ValueKind::definition) && init.definition->is(DefinitionKind::init)) {
@@ -124,7 +133,9 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
     }
     if (random) {
       std::vector<BoundArgument> bound;
-      if (!bind(b.name, names, required, init.definition->arguments, {{"shape", Value::of_shape(type.shape)}}, span, bound)) return nullptr;
+      if (!bind(b.name, names, required, init.definition->arguments, {{"shape", Value::of_shape(type.shape)}},
+                span, bound))
+        return nullptr;
       CallPlace place{span, span, std::vector<Span>(names.size(), span)};
       std::vector<Value> values;
       for (BoundArgument& a : bound) values.push_back(std::move(a.value));
@@ -133,13 +144,16 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
   }
   if (!init.poisoned())
     error(codes::wrong_kind, span, fmt::format("{} is no initialiser", describe(init)))
-        .helps.push_back("an initialiser is a number, `normal(0, 0.01)`, `uniform(-1, 1)`, or an `init` definition such as `he_normal`");
+        .helps.push_back(
+            "an initialiser is a number, `normal(0, 0.01)`, `uniform(-1, 1)`, or an `init` definition such "
+            "as `he_normal`");
   return nullptr;
 }
 
 void Evaluator::assign(const Statement& s, Value v) {
   if (in_train() && (settings.count(s.name) || data.count(s.name)) && !find(s.name)) {
-    error(codes::duplicate, s.name_span, fmt::format("`{}` is a {} already", s.name, settings.count(s.name) ? "setting" : "data set"));
+    error(codes::duplicate, s.name_span,
+          fmt::format("`{}` is a {} already", s.name, settings.count(s.name) ? "setting" : "data set"));
     return;
   }
   Binding* known = find(s.name);
@@ -163,7 +177,8 @@ void Evaluator::assign(const Statement& s, Value v) {
   if (!op) return;
   const Type wanted = symbol->type;
   if (op->type.batched) {
-    error(codes::shapes, s.value->span, fmt::format("the state `{}` holds one value, but this is one per example", s.name))
+    error(codes::shapes, s.value->span,
+          fmt::format("the state `{}` holds one value, but this is one per example", s.name))
         .helps.push_back("bring the examples together with `batch_mean`");
     return;
   }
@@ -171,7 +186,8 @@ void Evaluator::assign(const Statement& s, Value v) {
     op = emit("broadcast", {op}, {{"shape", wanted.shape}, {"batched", false}}, s.span).tensor;
   if (!op) return;
   if (op->type != wanted) {
-    error(codes::shapes, s.value->span, fmt::format("the state `{}` is {}, but this is {}", s.name, user_type(wanted), user_type(op->type)))
+    error(codes::shapes, s.value->span,
+          fmt::format("the state `{}` is {}, but this is {}", s.name, user_type(wanted), user_type(op->type)))
         .related.push_back({known->span, "declared here"});
     return;
   }

@@ -1,4 +1,5 @@
-// Expressions, by precedence climbing. From loosest to tightest: |>, or, and, not, comparisons, .., + -, * / // % @, unary -, ^, postfix.
+// Expressions, by precedence climbing. From loosest to tightest: |>, or, and, not, comparisons, .., + -, * /
+// // % @, unary -, ^, postfix.
 #include <algorithm>
 
 #include "frontend/error_codes.h"
@@ -13,9 +14,23 @@ struct Operator {
   int precedence;
 };
 constexpr int kPipe = 1, kNot = 4, kComparison = 5, kRange = 6, kUnary = 9, kPower = 10;
-constexpr Operator kOperators[] = {{"|>", kPipe}, {"or", 2},  {"and", 3}, {"==", kComparison}, {"!=", kComparison},
-                                   {"<", kComparison}, {"<=", kComparison}, {">", kComparison}, {">=", kComparison},
-                                   {"..", kRange}, {"+", 7}, {"-", 7}, {"*", 8}, {"/", 8}, {"//", 8}, {"%", 8}, {"@", 8},
+constexpr Operator kOperators[] = {{"|>", kPipe},
+                                   {"or", 2},
+                                   {"and", 3},
+                                   {"==", kComparison},
+                                   {"!=", kComparison},
+                                   {"<", kComparison},
+                                   {"<=", kComparison},
+                                   {">", kComparison},
+                                   {">=", kComparison},
+                                   {"..", kRange},
+                                   {"+", 7},
+                                   {"-", 7},
+                                   {"*", 8},
+                                   {"/", 8},
+                                   {"//", 8},
+                                   {"%", 8},
+                                   {"@", 8},
                                    {"^", kPower}};
 
 const Operator* find_operator(const Token& t) {
@@ -66,10 +81,12 @@ ExprPtr Parser::binary(int lowest) {
   int last = 0;  // precedence of the operator before, to refuse a < b < c and x |> f + y
   while (const Operator* o = find_operator(current())) {
     if (o->precedence < lowest) break;
-    // A line that begins with |> goes on; one that begins with another operator does not, as `-x` and `[..]` may begin statements.
+    // A line that begins with |> goes on; one that begins with another operator does not, as `-x` and `[..]`
+    // may begin statements.
     if (current().line_start && !grouped_ && o->precedence != kPipe) break;
     if (last == kPipe && o->precedence != kPipe) {
-      error(codes::syntax, current().span, fmt::format("`{}` after a pipe", o->text), "what does this apply to?")
+      error(codes::syntax, current().span, fmt::format("`{}` after a pipe", o->text),
+            "what does this apply to?")
           .helps.push_back("put the pipe in parentheses: `(x |> f) + y`");
       throw Recover{};
     }
@@ -137,7 +154,8 @@ void Parser::instance(Expr& call) {
   const bool as = continues("as") && !no_as_;
   if (!as && !continues("reuse")) return;
   if (call.kind != ExprKind::call) {
-    error(codes::bad_instance, current().span, fmt::format("`{}` names a layer's instance: it follows a call", current().text))
+    error(codes::bad_instance, current().span,
+          fmt::format("`{}` names a layer's instance: it follows a call", current().text))
         .helps.push_back("as in `y = dense(x, 10) as head`");
     throw Recover{};
   }
@@ -154,7 +172,8 @@ ExprPtr Parser::postfix() {
     if (continues("(")) {
       const bool qualified = e->kind == ExprKind::member && e->operands[0]->kind == ExprKind::name;
       if (e->kind != ExprKind::name && !qualified) {
-        error(codes::syntax, current().span, "only a name can be called").helps.push_back("give the definition a name first");
+        error(codes::syntax, current().span, "only a name can be called")
+            .helps.push_back("give the definition a name first");
         throw Recover{};
       }
       ExprPtr call = node(ExprKind::call, e->span);
@@ -238,7 +257,8 @@ ExprPtr Parser::primary() {
     return e;
   }
   if (at("param"))
-    fail("an expression", "a parameter is declared by a statement of its own: `weight = param[out, in] ~ he_normal`");
+    fail("an expression",
+         "a parameter is declared by a statement of its own: `weight = param[out, in] ~ he_normal`");
   fail("an expression");
 }
 

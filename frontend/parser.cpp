@@ -65,7 +65,8 @@ Diagnostic& Parser::error(const char* code, Span span, std::string message, std:
 Parser::Nesting::Nesting(Parser& p) : parser(p) {
   if (++p.depth_ <= kMaxNesting) return;
   --p.depth_;
-  p.error(codes::too_deep, p.current().span, fmt::format("this is nested more than {} levels deep", kMaxNesting));
+  p.error(codes::too_deep, p.current().span,
+          fmt::format("this is nested more than {} levels deep", kMaxNesting));
   throw Recover{};
 }
 
@@ -140,10 +141,11 @@ void Parser::skip_statement(size_t started_at) {
 void Parser::skip_declaration(size_t started_at) {
   int braces = 0;
   while (!at_end()) {
-    if (at_ > started_at && current().line_start && at_declaration() && (braces <= 0 || current().column_one)) return;
+    if (at_ > started_at && current().line_start && at_declaration() && (braces <= 0 || current().column_one))
+      return;
     // Where a misspelt declaration seems to begin.
-    if (at_ > started_at && current().column_one && current().kind == TokenKind::name && braces <= 0 && !ahead(1).line_start &&
-        (ahead(1).kind == TokenKind::name || is(ahead(1), "{")))
+    if (at_ > started_at && current().column_one && current().kind == TokenKind::name && braces <= 0 &&
+        !ahead(1).line_start && (ahead(1).kind == TokenKind::name || is(ahead(1), "{")))
       return;
     if (at("{")) ++braces;
     if (at("}")) --braces;
@@ -201,7 +203,8 @@ void Parser::declaration(File& out) {
   std::vector<std::string> words;
   for (const DeclarationWord& d : kDeclarations) words.emplace_back(d.word);
   const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
-  Diagnostic& d = error(codes::unknown_word, current().span, fmt::format("expected a declaration, found {}", found()));
+  Diagnostic& d =
+      error(codes::unknown_word, current().span, fmt::format("expected a declaration, found {}", found()));
   if (!near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
   d.helps.push_back("a file holds " + joined(words));
   throw Recover{};
@@ -284,7 +287,8 @@ DataSyntax Parser::data() {
   expect("=", "and the data's source, as in `data digits = mnist(\"data/mnist\", batch=128)`");
   d.source = expression();
   if (d.source->kind != ExprKind::call) {
-    error(codes::syntax, d.source->span, "a data source is written as a call").helps.push_back("as in `mnist(\"data/mnist\", batch=128)`");
+    error(codes::syntax, d.source->span, "a data source is written as a call")
+        .helps.push_back("as in `mnist(\"data/mnist\", batch=128)`");
     throw Recover{};
   }
   if (at("{") && !current().line_start) {
@@ -354,7 +358,8 @@ Block Parser::block(bool experiment, Span* span) {
   while (!at("}")) {
     if (at_end() || (current().column_one && at_declaration())) {
       error(codes::unclosed, open, "this `{` is never closed",
-            at_end() ? "the file ends before its `}`" : fmt::format("a new declaration begins before its `}}`"));
+            at_end() ? "the file ends before its `}`"
+                     : fmt::format("a new declaration begins before its `}}`"));
       throw Recover{};
     }
     if (accept(";")) continue;
@@ -382,7 +387,8 @@ void Parser::statement(Block& out, bool experiment) {
   bool needs_end = true;
   if (first.kind == TokenKind::name && is(ahead(1), "=")) {
     if (experiment && is_experiment_word(first.text)) {
-      error(codes::syntax, ahead(1).span, fmt::format("`{}` is a statement of `train` and takes no `=`", first.text))
+      error(codes::syntax, ahead(1).span,
+            fmt::format("`{}` is a statement of `train` and takes no `=`", first.text))
           .helps.push_back(fmt::format("write `{} ...`", first.text));
       throw Recover{};
     }
@@ -425,17 +431,22 @@ void Parser::unknown_statement(bool experiment) {
     error(codes::unknown_word, t.span, fmt::format("`{}` belongs in a definition, not in `train`", t.text));
     throw Recover{};
   }
-  const bool call_like = t.kind == TokenKind::name && !ahead(1).line_start && (is(ahead(1), "(") || is(ahead(1), "|>"));
+  const bool call_like =
+      t.kind == TokenKind::name && !ahead(1).line_start && (is(ahead(1), "(") || is(ahead(1), "|>"));
   if (call_like) {
     error(codes::unknown_word, t.span, "the value of this expression goes nowhere")
-        .helps.push_back(experiment ? "give it a name: `NAME = ...`" : "give it a name, `NAME = ...`, or write `return ...`");
+        .helps.push_back(experiment ? "give it a name: `NAME = ...`"
+                                    : "give it a name, `NAME = ...`, or write `return ...`");
     throw Recover{};
   }
-  const std::string near = t.kind == TokenKind::name || t.kind == TokenKind::keyword ? nearest_name(t.text, words) : "";
+  const std::string near =
+      t.kind == TokenKind::name || t.kind == TokenKind::keyword ? nearest_name(t.text, words) : "";
   Diagnostic& d = error(codes::unknown_word, t.span,
-                        experiment ? fmt::format("{} is no statement of `train`", found()) : fmt::format("{} begins no statement", found()));
+                        experiment ? fmt::format("{} is no statement of `train`", found())
+                                   : fmt::format("{} begins no statement", found()));
   if (!near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
-  d.helps.push_back(fmt::format("{} `NAME = VALUE`, {}", experiment ? "`train` takes" : "a statement is", joined(words)));
+  d.helps.push_back(
+      fmt::format("{} `NAME = VALUE`, {}", experiment ? "`train` takes" : "a statement is", joined(words)));
   throw Recover{};
 }
 
@@ -525,7 +536,8 @@ Statement Parser::require_statement() {
   s.kind = StatementKind::require;
   advance();
   s.value = expression();
-  if (!accept(",") || current().kind != TokenKind::string) fail("`, \"message\"` after the condition of `require`");
+  if (!accept(",") || current().kind != TokenKind::string)
+    fail("`, \"message\"` after the condition of `require`");
   s.message = advance().text;
   return s;
 }

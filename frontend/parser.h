@@ -1,5 +1,5 @@
-// Tokens to the syntax tree by recursive descent, with precedence climbing for expressions; knows nothing of meaning. After an error it
-// goes on at the next statement, so that one run reports several.
+// Tokens to the syntax tree by recursive descent, with precedence climbing for expressions; knows nothing of
+// meaning. After an error it goes on at the next statement, so that one run reports several.
 #pragma once
 #include "frontend/lexer.h"
 #include "frontend/syntax.h"

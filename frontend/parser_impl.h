@@ -1,4 +1,5 @@
-// The parser's class, shared by parser.cpp (declarations, statements) and parse_expression.cpp; included nowhere else.
+// The parser's class, shared by parser.cpp (declarations, statements) and parse_expression.cpp; included
+// nowhere else.
 #pragma once
 #include <fmt/core.h>
 
@@ -51,7 +52,9 @@ class Parser {
   bool at(std::string_view text) const { return is(current(), text); }
   // As `at`, for tokens that continue an expression: not at the start of a line, unless brackets are open.
   bool continues(std::string_view text) const { return at(text) && (grouped_ || !current().line_start); }
-  bool at_word(std::string_view word) const { return current().kind == TokenKind::name && current().text == word; }
+  bool at_word(std::string_view word) const {
+    return current().kind == TokenKind::name && current().text == word;
+  }
   bool accept(std::string_view text);
   Span expect(std::string_view text, std::string_view where);
   const Token& expect_name(std::string_view what);
@@ -107,12 +110,13 @@ class Parser {
   Diagnostics& diagnostics_;
   std::vector<Token> tokens_;
   size_t at_ = 0;
-  std::set<uint32_t> misread_lines_;  // with an error of the lexer: what the parser finds there only follows from it
+  std::set<uint32_t>
+      misread_lines_;  // with an error of the lexer: what the parser finds there only follows from it
   Diagnostic dropped_;
   int depth_ = 0;
   bool grouped_ = false;
   bool in_train_ = false;  // where `optimizer` and `schedule` begin statements, not declarations
-  bool no_as_ = false;  // in the head of a `for`, where `as` names the loop
+  bool no_as_ = false;     // in the head of a `for`, where `as` names the loop
 };
 
 }  // namespace gradc::frontend

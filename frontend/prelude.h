@@ -1,4 +1,5 @@
-// The prelude: layers, activations, losses, initialisers, optimizers and schedules written in .nn, embedded at build.
+// The prelude: layers, activations, losses, initialisers, optimizers and schedules written in .nn, embedded
+// at build.
 #pragma once
 #include <string>
 #include <vector>

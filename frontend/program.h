@@ -19,15 +19,17 @@ struct Program {
   std::map<std::string, const DataSyntax*> data;
 
   bool in_prelude(Span s) const { return prelude_files.count(s.file) != 0; }
-  // The definition a name means: the user's own first, but the prelude sees only itself, so that redefining a name changes nothing there.
+  // The definition a name means: the user's own first, but the prelude sees only itself, so that redefining a
+  // name changes nothing there.
   const Definition* find(const std::string& name, const std::string& qualifier, bool from_prelude) const;
 };
 
 // Parses the prelude, which has no errors (GRADC_CHECK), and the user's file.
 Program load(SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
 
-// Checks every definition's names without evaluating anything: unknown, unused and doubly defined names, recursion, statements where
-// they cannot stand; and numbers the call sites (Expr::ordinal, Statement::ordinal).
+// Checks every definition's names without evaluating anything: unknown, unused and doubly defined names,
+// recursion, statements where they cannot stand; and numbers the call sites (Expr::ordinal,
+// Statement::ordinal).
 void resolve(Program& program, Diagnostics& diagnostics);
 
 // Names that are given everywhere and cannot be defined.

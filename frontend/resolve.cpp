@@ -1,4 +1,5 @@
-// Checks names definition by definition, over all branches, without evaluating anything; numbers call sites. Knows no values or shapes.
+// Checks names definition by definition, over all branches, without evaluating anything; numbers call sites.
+// Knows no values or shapes.
 #include <algorithm>
 #include <functional>
 
@@ -34,7 +35,8 @@ class Resolver {
   void run() {
     for (File& f : program_.prelude)
       for (const auto& d : f.definitions) definition(*d);
-    GRADC_CHECK(!diagnostics_.has_errors() || !only_prelude_errors(), "the prelude has errors:\n{}", diagnostics_.render());
+    GRADC_CHECK(!diagnostics_.has_errors() || !only_prelude_errors(), "the prelude has errors:\n{}",
+                diagnostics_.render());
     for (const auto& d : program_.user.definitions) definition(*d);
     for (const SettingSyntax& s : program_.user.settings) standalone(s.value);
     for (const DataSyntax& d : program_.user.data) {
@@ -73,12 +75,16 @@ class Resolver {
   void pop_scope() {
     static constexpr const char* what[] = {"", "the parameter", "", "", "the parameter", "the state"};
     std::vector<std::pair<std::string, Name>> names(scopes_.back().begin(), scopes_.back().end());
-    std::sort(names.begin(), names.end(), [](const auto& a, const auto& b) { return a.second.span.begin < b.second.span.begin; });
+    std::sort(names.begin(), names.end(),
+              [](const auto& a, const auto& b) { return a.second.span.begin < b.second.span.begin; });
     for (const auto& [name, info] : names) {
-      if (info.used || name[0] == '_' || info.kind == NameKind::given || info.kind == NameKind::loop_variable) continue;
+      if (info.used || name[0] == '_' || info.kind == NameKind::given || info.kind == NameKind::loop_variable)
+        continue;
       if (misspelt_) continue;  // the unknown name may be this one
       const std::string text = what[static_cast<size_t>(info.kind)];
-      diagnostics_.error(codes::unused, info.span, fmt::format("{}{}`{}` is never used", text, text.empty() ? "" : " ", name))
+      diagnostics_
+          .error(codes::unused, info.span,
+                 fmt::format("{}{}`{}` is never used", text, text.empty() ? "" : " ", name))
           .helps.push_back(fmt::format("remove it, or call it `_{}`", name));
     }
     scopes_.pop_back();
@@ -93,15 +99,17 @@ class Resolver {
     for (const std::string& given : given_names(d.kind)) bind(given, d.name_span, NameKind::given);
     for (ParameterSyntax& p : d.parameters) {
       if (scopes_.back().count(p.name))
-        diagnostics_.error(codes::duplicate, p.span,
-                           scopes_.back()[p.name].kind == NameKind::given
-                               ? fmt::format("`{}` is given in every {} and cannot be a parameter", p.name, name(d.kind))
-                               : fmt::format("the parameter `{}` is there twice", p.name));
+        diagnostics_.error(
+            codes::duplicate, p.span,
+            scopes_.back()[p.name].kind == NameKind::given
+                ? fmt::format("`{}` is given in every {} and cannot be a parameter", p.name, name(d.kind))
+                : fmt::format("the parameter `{}` is there twice", p.name));
       if (p.default_value) expr(*p.default_value);
       if (p.type)
         for (ExprPtr& e : p.type->dims) expr(*e);
       // An initialiser is told of its parameter's shape whether it asks for all of it or not.
-      const bool given = d.kind == DefinitionKind::init && (p.name == "fan_in" || p.name == "fan_out" || p.name == "shape");
+      const bool given =
+          d.kind == DefinitionKind::init && (p.name == "fan_in" || p.name == "fan_out" || p.name == "shape");
       bind(p.name, p.span, given ? NameKind::given : NameKind::argument);
     }
     check_signature(d);
@@ -112,18 +120,27 @@ class Resolver {
 
   void check_signature(const Definition& d) {
     const auto has = [&](const char* parameter) {
-      return std::any_of(d.parameters.begin(), d.parameters.end(), [&](const ParameterSyntax& p) { return p.name == parameter; });
+      return std::any_of(d.parameters.begin(), d.parameters.end(),
+                         [&](const ParameterSyntax& p) { return p.name == parameter; });
     };
     if (d.kind == DefinitionKind::schedule && (d.parameters.empty() || d.parameters[0].name != "lr"))
-      diagnostics_.error(codes::missing_argument, d.name_span, fmt::format("the first parameter of schedule `{}` must be `lr`", d.name))
+      diagnostics_
+          .error(codes::missing_argument, d.name_span,
+                 fmt::format("the first parameter of schedule `{}` must be `lr`", d.name))
           .helps.push_back("the optimizer's rate arrives there");
     if (d.kind == DefinitionKind::optimizer && !has("lr"))
-      diagnostics_.error(codes::missing_argument, d.name_span, fmt::format("optimizer `{}` has no parameter `lr`", d.name))
-          .helps.push_back(fmt::format("write `optimizer {}(lr=1e-2, ...)`; the scheduled rate arrives there", d.name));
+      diagnostics_
+          .error(codes::missing_argument, d.name_span,
+                 fmt::format("optimizer `{}` has no parameter `lr`", d.name))
+          .helps.push_back(
+              fmt::format("write `optimizer {}(lr=1e-2, ...)`; the scheduled rate arrives there", d.name));
     if (d.kind == DefinitionKind::model &&
-        std::none_of(d.parameters.begin(), d.parameters.end(), [](const ParameterSyntax& p) { return p.type.has_value(); }))
-      diagnostics_.error(codes::missing_argument, d.name_span, fmt::format("model `{}` has no typed input", d.name))
-          .helps.push_back(fmt::format("write its inputs with types, as in `model {}(image: f32[1, 28, 28])`", d.name));
+        std::none_of(d.parameters.begin(), d.parameters.end(),
+                     [](const ParameterSyntax& p) { return p.type.has_value(); }))
+      diagnostics_
+          .error(codes::missing_argument, d.name_span, fmt::format("model `{}` has no typed input", d.name))
+          .helps.push_back(
+              fmt::format("write its inputs with types, as in `model {}(image: f32[1, 28, 28])`", d.name));
   }
 
   // The body of `train`.
@@ -151,7 +168,8 @@ class Resolver {
     for (size_t i = 0; i < b.size(); ++i) {
       statement(b[i]);
       if (b[i].kind == StatementKind::return_ && i + 1 < b.size()) {
-        diagnostics_.error(codes::unreachable, b[i + 1].span, "this can never run: it stands behind a `return`");
+        diagnostics_.error(codes::unreachable, b[i + 1].span,
+                           "this can never run: it stands behind a `return`");
         break;
       }
     }
@@ -199,9 +217,11 @@ class Resolver {
     Name* known = local(s.name);
     const bool is_w = s.name == "w" && definition_ && definition_->kind == DefinitionKind::optimizer;
     if (is_reserved(s.name) || (known && known->kind == NameKind::given && !is_w))
-      diagnostics_.error(codes::duplicate, s.name_span, fmt::format("`{}` is given and cannot be assigned", s.name));
+      diagnostics_.error(codes::duplicate, s.name_span,
+                         fmt::format("`{}` is given and cannot be assigned", s.name));
     else if (known && known->kind == NameKind::loop_variable)
-      diagnostics_.error(codes::duplicate, s.name_span, fmt::format("the loop variable `{}` cannot be assigned", s.name));
+      diagnostics_.error(codes::duplicate, s.name_span,
+                         fmt::format("the loop variable `{}` cannot be assigned", s.name));
     else if (!known)
       bind(s.name, s.name_span, NameKind::local);
   }
@@ -216,21 +236,29 @@ class Resolver {
     if (!definition_)
       diagnostics_.error(codes::impure, s.span, fmt::format("{} belongs in a layer, not in `train`", what));
     else if (!layer && !(is_state && kind == DefinitionKind::optimizer))
-      diagnostics_.error(codes::impure, s.span, fmt::format("{} cannot stand in {} `{}`", what, name(kind), definition_->name))
+      diagnostics_
+          .error(codes::impure, s.span,
+                 fmt::format("{} cannot stand in {} `{}`", what, name(kind), definition_->name))
           .helps.push_back(kind == DefinitionKind::fn ? "make it a `layer`" : "only layers own parameters");
     else if (is_state && layer && !s.has_dims)
-      diagnostics_.error(codes::syntax, s.name_span, fmt::format("the state `{}` of a layer needs a shape", s.name))
-          .helps.push_back(fmt::format("as in `state {}[c] = 0`, or `state {}[] = 0` for a single number", s.name, s.name));
+      diagnostics_
+          .error(codes::syntax, s.name_span, fmt::format("the state `{}` of a layer needs a shape", s.name))
+          .helps.push_back(fmt::format("as in `state {}[c] = 0`, or `state {}[] = 0` for a single number",
+                                       s.name, s.name));
     if (is_reserved(s.name)) {
-      diagnostics_.error(codes::duplicate, s.name_span, fmt::format("`{}` is given and cannot be declared", s.name));
+      diagnostics_.error(codes::duplicate, s.name_span,
+                         fmt::format("`{}` is given and cannot be declared", s.name));
       return;
     }
     Name* known = local(s.name);
-    if (known && (known->kind == NameKind::parameter || known->kind == NameKind::state || known->kind == NameKind::given)) {
-      Diagnostic& d = diagnostics_.error(codes::duplicate, s.name_span, fmt::format("`{}` is declared twice", s.name));
+    if (known && (known->kind == NameKind::parameter || known->kind == NameKind::state ||
+                  known->kind == NameKind::given)) {
+      Diagnostic& d =
+          diagnostics_.error(codes::duplicate, s.name_span, fmt::format("`{}` is declared twice", s.name));
       if (known->kind != NameKind::given) d.related.push_back({known->span, "first here"});
     } else if (known && scopes_.back().count(s.name)) {
-      diagnostics_.error(codes::duplicate, s.name_span, fmt::format("`{}` already names something else here", s.name))
+      diagnostics_
+          .error(codes::duplicate, s.name_span, fmt::format("`{}` already names something else here", s.name))
           .related.push_back({known->span, "bound here"});
     }
     bind(s.name, s.name_span, is_state ? NameKind::state : NameKind::parameter);
@@ -269,7 +297,9 @@ class Resolver {
     if (program_.data.count(e.text) && !(definition_ && definition_->is_prelude)) {
       used_data_.insert(e.text);
       if (!in_train_)
-        diagnostics_.error(codes::unknown_name, e.span, fmt::format("the data `{}` can be read in `train` only", e.text))
+        diagnostics_
+            .error(codes::unknown_name, e.span,
+                   fmt::format("the data `{}` can be read in `train` only", e.text))
             .helps.push_back("pass a field to the model as an input");
       return;
     }
@@ -305,7 +335,8 @@ class Resolver {
     Diagnostic& d = diagnostics_.error(
         codes::unknown_name, span,
         fmt::format("unknown name `{}{}{}`", qualifier, qualifier.empty() ? "" : ".", name));
-    if (const std::string near = nearest_name(name, candidates); !near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+    if (const std::string near = nearest_name(name, candidates); !near.empty())
+      d.helps.push_back(fmt::format("did you mean `{}`?", near));
     return nullptr;
   }
 
@@ -317,26 +348,38 @@ class Resolver {
     if (variable)
       variable->used = true;
     else if (!e.qualifier.empty() && e.qualifier != "primitive" && e.qualifier != "prelude")
-      diagnostics_.error(codes::unknown_name, e.text_span, fmt::format("`{}.{}` cannot be called", e.qualifier, e.text))
-          .helps.push_back("definitions are called by their names; `primitive.NAME` and `prelude.NAME` exist");
-    else if (program_.settings.count(e.text) && e.qualifier.empty() && !(definition_ && definition_->is_prelude))
-      diagnostics_.error(codes::wrong_kind, e.text_span, fmt::format("the setting `{}` cannot be called", e.text));
+      diagnostics_
+          .error(codes::unknown_name, e.text_span,
+                 fmt::format("`{}.{}` cannot be called", e.qualifier, e.text))
+          .helps.push_back(
+              "definitions are called by their names; `primitive.NAME` and `prelude.NAME` exist");
+    else if (program_.settings.count(e.text) && e.qualifier.empty() &&
+             !(definition_ && definition_->is_prelude))
+      diagnostics_.error(codes::wrong_kind, e.text_span,
+                         fmt::format("the setting `{}` cannot be called", e.text));
     else
       callee = known_global(e.text, e.qualifier, e.text_span);
-    const bool layer = callee && (callee->kind == DefinitionKind::layer || callee->kind == DefinitionKind::model);
-    if ((layer || variable) && e.instance.kind == Instance::Kind::none) e.ordinal = ++ordinals_.back().calls[e.text];
+    const bool layer =
+        callee && (callee->kind == DefinitionKind::layer || callee->kind == DefinitionKind::model);
+    if ((layer || variable) && e.instance.kind == Instance::Kind::none)
+      e.ordinal = ++ordinals_.back().calls[e.text];
     if (!layer && !variable && e.instance.kind != Instance::Kind::none && callee)
-      diagnostics_.error(codes::bad_instance, e.instance.span, fmt::format("`{}` is no layer: it has no instances to name", e.text));
-    if (layer && definition_ && definition_->kind != DefinitionKind::layer && definition_->kind != DefinitionKind::model)
+      diagnostics_.error(codes::bad_instance, e.instance.span,
+                         fmt::format("`{}` is no layer: it has no instances to name", e.text));
+    if (layer && definition_ && definition_->kind != DefinitionKind::layer &&
+        definition_->kind != DefinitionKind::model)
       diagnostics_
           .error(codes::impure, e.text_span,
-                 fmt::format("{} `{}` cannot call the layer `{}`", name(definition_->kind), definition_->name, e.text))
-          .helps.push_back(definition_->kind == DefinitionKind::fn ? fmt::format("make `{}` a `layer`", definition_->name)
-                                                                   : "only layers call layers");
+                 fmt::format("{} `{}` cannot call the layer `{}`", name(definition_->kind), definition_->name,
+                             e.text))
+          .helps.push_back(definition_->kind == DefinitionKind::fn
+                               ? fmt::format("make `{}` a `layer`", definition_->name)
+                               : "only layers call layers");
     for (; first < e.arguments.size(); ++first) expr(*e.arguments[first].value);
   }
 
-  // --- recursion: depth-first search over the calls between definitions; each cycle is reported once, at the call that closes it.
+  // --- recursion: depth-first search over the calls between definitions; each cycle is reported once, at the
+  // call that closes it.
   void report_cycles() {
     std::map<const Definition*, int> state;  // 1: on the path, 2: done
     std::vector<const Definition*> path;
@@ -346,16 +389,20 @@ class Resolver {
       path.push_back(d);
       for (const auto& [callee, span] : calls_[d]) {
         if (path.size() > static_cast<size_t>(kMaxCallDepth)) {
-          diagnostics_.error(codes::limit, span, fmt::format("definitions call each other more than {} deep here", kMaxCallDepth));
+          diagnostics_.error(
+              codes::limit, span,
+              fmt::format("definitions call each other more than {} deep here", kMaxCallDepth));
           break;
         }
         if (state[callee] == 1) {
           if (!closed.emplace(d, callee).second) continue;
           std::string text;
-          for (auto it = std::find(path.begin(), path.end(), callee); it != path.end(); ++it) text += fmt::format("`{}` calls ", (*it)->name);
+          for (auto it = std::find(path.begin(), path.end(), callee); it != path.end(); ++it)
+            text += fmt::format("`{}` calls ", (*it)->name);
           diagnostics_
               .error(codes::recursion, span, fmt::format("recursive definition: {}`{}`", text, callee->name))
-              .helps.push_back("repeat with `for`: definitions are expanded when compiling and cannot call themselves");
+              .helps.push_back(
+                  "repeat with `for`: definitions are expanded when compiling and cannot call themselves");
         } else if (state[callee] == 0) {
           visit(callee);
         }

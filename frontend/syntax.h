@@ -1,4 +1,5 @@
-// The syntax tree: what a file says, with a span on every node; knows nothing of meaning. The resolver adds the ordinals of call sites.
+// The syntax tree: what a file says, with a span on every node; knows nothing of meaning. The resolver adds
+// the ordinals of call sites.
 #pragma once
 #include <memory>
 #include <optional>
@@ -53,8 +54,9 @@ struct Expr {
   std::vector<ExprPtr> operands;
   std::vector<Argument> arguments;
   Instance instance;
-  int ordinal = 0;  // of an unnamed call among those to the same name in its scope, from 1; set by the resolver
-  int height = 1;   // of the tree below; limited, so that recursion over a tree is safe
+  int ordinal =
+      0;  // of an unnamed call among those to the same name in its scope, from 1; set by the resolver
+  int height = 1;  // of the tree below; limited, so that recursion over a tree is safe
 };
 
 enum class StatementKind : uint8_t {
@@ -93,8 +95,8 @@ struct Statement {
   // experiment statements
   std::string word;  // loss metric predict penalty optimizer schedule epochs seed freeze
   Span word_span;
-  ExprPtr weight;               // of a loss
-  std::vector<ExprPtr> chain;   // of a schedule: a then b then c
+  ExprPtr weight;              // of a loss
+  std::vector<ExprPtr> chain;  // of a schedule: a then b then c
   std::vector<Pattern> on, no_decay;
 };
 

@@ -14,7 +14,8 @@ namespace {
 bool once(Evaluator& e, Experiment& x, const Statement& s) {
   const auto [it, is_new] = x.seen.emplace(s.word, s.word_span);
   if (is_new) return true;
-  e.error(codes::experiment_part, s.word_span, fmt::format("`{}` stands twice in `train`", s.word)).related.push_back({it->second, "first here"});
+  e.error(codes::experiment_part, s.word_span, fmt::format("`{}` stands twice in `train`", s.word))
+      .related.push_back({it->second, "first here"});
   return false;
 }
 
@@ -27,12 +28,14 @@ Op* per_example(Evaluator& e, const Value& v, Span span, const char* what, bool 
   }
   const Type& t = v.tensor->type;
   if (!t.shape.empty()) {
-    e.error(codes::bad_result, span, fmt::format("{} is one number per example", what), fmt::format("this is {}", user_type(t)))
+    e.error(codes::bad_result, span, fmt::format("{} is one number per example", what),
+            fmt::format("this is {}", user_type(t)))
         .helps.push_back("bring it to one number with `sum(...)` or `mean(...)`");
     return nullptr;
   }
   if (!t.batched) {
-    e.error(codes::bad_result, span, fmt::format("{} is one number per example", what), "this is one number for all examples")
+    e.error(codes::bad_result, span, fmt::format("{} is one number per example", what),
+            "this is one number for all examples")
         .helps.push_back("what depends on parameters alone is a `penalty`");
     return nullptr;
   }
@@ -51,11 +54,14 @@ std::string result_name(const Statement& s) {
 
 bool free_name(Evaluator& e, Experiment& x, const std::string& name, Span span, const char* what) {
   const auto taken = [&](const auto& list) {
-    return std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.name == name; }) != list.end();
+    return std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.name == name; }) !=
+           list.end();
   };
   const bool reserved = name == "loss" || name == "lr" || name == "penalty" || name == "predict";
   if (!reserved && !taken(x.metrics) && !taken(x.losses)) return true;
-  e.error(codes::duplicate, span, reserved ? fmt::format("`{}` cannot name a {}", name, what) : fmt::format("two results are called `{}`", name))
+  e.error(codes::duplicate, span,
+          reserved ? fmt::format("`{}` cannot name a {}", name, what)
+                   : fmt::format("two results are called `{}`", name))
       .helps.push_back(fmt::format("give it a name: `{} NAME = ...`", what));
   return false;
 }
@@ -75,18 +81,21 @@ void loss(Evaluator& e, Experiment& x, const Statement& s) {
 void metric(Evaluator& e, Experiment& x, const Statement& s) {
   const std::string name = result_name(s);
   if (name.empty()) {
-    e.error(codes::bad_result, s.value->span, "this metric has no name").helps.push_back("write `metric NAME = ...`");
+    e.error(codes::bad_result, s.value->span, "this metric has no name")
+        .helps.push_back("write `metric NAME = ...`");
     return;
   }
   Op* value = per_example(e, e.evaluate(*s.value), s.value->span, "a metric", true);
-  if (value && free_name(e, x, name, s.name.empty() ? s.value->span : s.name_span, "metric")) x.metrics.push_back({name, value, s.value->span});
+  if (value && free_name(e, x, name, s.name.empty() ? s.value->span : s.name_span, "metric"))
+    x.metrics.push_back({name, value, s.value->span});
 }
 
 void predict(Evaluator& e, Experiment& x, const Statement& s) {
   const Value v = e.evaluate(*s.value);
   if (v.poisoned()) return;
   if (!v.is_tensor() || !v.tensor->type.batched) {
-    e.error(codes::bad_result, s.value->span, fmt::format("a prediction is a tensor of each example, not {}", describe(v)));
+    e.error(codes::bad_result, s.value->span,
+            fmt::format("a prediction is a tensor of each example, not {}", describe(v)));
     return;
   }
   x.predict = v.tensor;
@@ -100,7 +109,9 @@ std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr
   std::vector<std::string> known;
   for (const auto& [name, d] : e.program().prelude_definitions)
     if (d->kind == kind) known.push_back(name);
-  e.error(codes::wrong_kind, expr.span, fmt::format("expected {} {}, not {}", kind == DefinitionKind::optimizer ? "an" : "a", name(kind), describe(v)))
+  e.error(codes::wrong_kind, expr.span,
+          fmt::format("expected {} {}, not {}", kind == DefinitionKind::optimizer ? "an" : "a", name(kind),
+                      describe(v)))
       .helps.push_back(fmt::format("there are {}", fmt::join(known, ", ")));
   return nullptr;
 }
@@ -118,7 +129,8 @@ void schedule(Evaluator& e, Experiment& x, const Statement& s) {
     if (!p.value) return;
     for (const BoundArgument& a : p.value->arguments) {
       if (a.name != "lr") continue;
-      e.error(codes::bad_schedule, a.span, "the rate of a schedule comes from the optimizer").helps.push_back("write `optimizer NAME(lr=...)`");
+      e.error(codes::bad_schedule, a.span, "the rate of a schedule comes from the optimizer")
+          .helps.push_back("write `optimizer NAME(lr=...)`");
       return;
     }
     x.schedule.push_back(std::move(p));
@@ -128,7 +140,8 @@ void schedule(Evaluator& e, Experiment& x, const Statement& s) {
 void penalty(Evaluator& e, Experiment& x, const Statement& s) {
   const Expr& call = *s.value;
   if (call.kind != ExprKind::call || call.piped) {
-    e.error(codes::bad_result, call.span, "a penalty is the call of a function without its first argument, the parameter")
+    e.error(codes::bad_result, call.span,
+            "a penalty is the call of a function without its first argument, the parameter")
         .helps.push_back("as in `penalty l2(1e-4) on \"*.weight\"`");
     return;
   }
@@ -136,7 +149,9 @@ void penalty(Evaluator& e, Experiment& x, const Statement& s) {
   p.statement = &s;
   const Value callee = e.lookup_callee(call);
   p.arguments = e.evaluate_arguments(call);
-  if (callee.poisoned() || std::any_of(p.arguments.begin(), p.arguments.end(), [](const BoundArgument& a) { return a.value.poisoned(); })) return;
+  if (callee.poisoned() || std::any_of(p.arguments.begin(), p.arguments.end(),
+                                       [](const BoundArgument& a) { return a.value.poisoned(); }))
+    return;
   p.callee = callee.definition;
   x.penalties.push_back(std::move(p));
 }
@@ -160,10 +175,14 @@ std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns
       any = true;
     }
     if (any) continue;
-    Diagnostic& d = e.error(codes::pattern, p.span, fmt::format("the pattern \"{}\" matches no parameter", p.text));
-    if (const std::string near = nearest_name(p.text, names); !near.empty()) d.helps.push_back(fmt::format("did you mean \"{}\"?", near));
-    std::vector<std::string> shown(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(names.size(), 8)));
-    d.helps.push_back(fmt::format("the parameters are {}{}; `*` matches any text", fmt::join(shown, ", "), shown.size() < names.size() ? ", ..." : ""));
+    Diagnostic& d =
+        e.error(codes::pattern, p.span, fmt::format("the pattern \"{}\" matches no parameter", p.text));
+    if (const std::string near = nearest_name(p.text, names); !near.empty())
+      d.helps.push_back(fmt::format("did you mean \"{}\"?", near));
+    std::vector<std::string> shown(
+        names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(names.size(), 8)));
+    d.helps.push_back(fmt::format("the parameters are {}{}; `*` matches any text", fmt::join(shown, ", "),
+                                  shown.size() < names.size() ? ", ..." : ""));
   }
   return result;
 }
@@ -218,8 +237,10 @@ void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
   if (!e.to_integer(v, s.value->span, fmt::format("`{}`", s.word), target)) return;
   constexpr int64_t kMostEpochs = 1000000;
   if (s.word == "epochs" && (target < 0 || target > kMostEpochs))
-    e.error(codes::bad_value, s.value->span, fmt::format("`epochs` must lie between 0 and {}, not {}", kMostEpochs, target));
-  if (s.word == "seed" && target < 0) e.error(codes::bad_value, s.value->span, fmt::format("`seed` must not be negative, but is {}", target));
+    e.error(codes::bad_value, s.value->span,
+            fmt::format("`epochs` must lie between 0 and {}, not {}", kMostEpochs, target));
+  if (s.word == "seed" && target < 0)
+    e.error(codes::bad_value, s.value->span, fmt::format("`seed` must not be negative, but is {}", target));
 }
 
 bool assign_optimizers(Evaluator& e, Experiment& x) {
@@ -240,7 +261,8 @@ bool assign_optimizers(Evaluator& e, Experiment& x) {
     for (const std::string& name : matched(e, o.statement->on)) {
       const auto [it, is_new] = governed.emplace(name, &o);
       if (!is_new)
-        e.error(codes::coverage, o.statement->word_span, fmt::format("the parameter `{}` has two optimizers", name))
+        e.error(codes::coverage, o.statement->word_span,
+                fmt::format("the parameter `{}` has two optimizers", name))
             .related.push_back({it->second->statement->word_span, "the other is here"});
     }
   }
@@ -253,11 +275,13 @@ bool assign_optimizers(Evaluator& e, Experiment& x) {
     if (o)
       x.governed[name] = o;
     else if (!x.optimizers.empty())
-      e.error(codes::coverage, x.optimizers.back().statement->word_span, fmt::format("the parameter `{}` has no optimizer", name))
+      e.error(codes::coverage, x.optimizers.back().statement->word_span,
+              fmt::format("the parameter `{}` has no optimizer", name))
           .helps.push_back("add an `optimizer` without `on` for all that is left, or `freeze` it");
   }
   if (!any && !x.losses.empty())
-    e.error(codes::no_gradient, x.losses[0].span, x.frozen.empty() ? "there is no parameter to train" : "every parameter is frozen");
+    e.error(codes::no_gradient, x.losses[0].span,
+            x.frozen.empty() ? "there is no parameter to train" : "every parameter is frozen");
   return e.diagnostics().count() == errors;
 }
 
@@ -272,10 +296,12 @@ Op* emit_penalties(Evaluator& e, Experiment& x) {
       if ((!p.statement->on.empty() && !on.count(name)) || optimizer->no_decay.count(name)) continue;
       any = true;
       std::vector<BoundArgument> arguments = p.arguments;
-      arguments.insert(arguments.begin(), {"", Value::of(e.target().function->read(*e.module().symbol(name))), span});
+      arguments.insert(arguments.begin(),
+                       {"", Value::of(e.target().function->read(*e.module().symbol(name))), span});
       const Value v = e.call(*p.callee, std::move(arguments), *p.statement->value);
       if (v.poisoned()) return nullptr;
-      if (!v.is_tensor() || !v.tensor->type.shape.empty() || v.tensor->type.batched || v.tensor->type.dtype != DType::f32) {
+      if (!v.is_tensor() || !v.tensor->type.shape.empty() || v.tensor->type.batched ||
+          v.tensor->type.dtype != DType::f32) {
         e.error(codes::bad_result, span, fmt::format("a penalty is one f32 number, not {}", describe(v)));
         return nullptr;
       }

@@ -42,7 +42,8 @@ class Updates {
   }
 
   static bool has_parameter(const Definition& d, const std::string& name) {
-    return std::any_of(d.parameters.begin(), d.parameters.end(), [&](const ParameterSyntax& p) { return p.name == name; });
+    return std::any_of(d.parameters.begin(), d.parameters.end(),
+                       [&](const ParameterSyntax& p) { return p.name == name; });
   }
 
   Op* arithmetic(const char* op, const Value& a, const Value& b, Span span) {
@@ -58,18 +59,23 @@ class Updates {
     if (!last) {
       const Value length = argument(*p.value, "steps");
       if (!length.is_static_number() || length.as_number() <= 0) {
-        e_.error(codes::bad_schedule, p.span, fmt::format("`{}` cannot stand before `then`: its length is not known", p.value->name))
-            .helps.push_back("a schedule before `then` has a parameter `steps`, as in `warmup(500) then cosine`");
+        e_.error(codes::bad_schedule, p.span,
+                 fmt::format("`{}` cannot stand before `then`: its length is not known", p.value->name))
+            .helps.push_back(
+                "a schedule before `then` has a parameter `steps`, as in `warmup(500) then cosine`");
         return {};
       }
       steps = length.as_number();
       own.total = Value::of(steps);
     }
-    const Value rate = e_.call_given(*p.value, {{"lr", lr}, {"step", own.step}, {"epoch", own.epoch}, {"total", own.total}}, p.span);
+    const Value rate = e_.call_given(
+        *p.value, {{"lr", lr}, {"step", own.step}, {"epoch", own.epoch}, {"total", own.total}}, p.span);
     if (rate.poisoned()) return rate;
-    const bool scalar = rate.is_tensor() && rate.tensor->type.dtype == DType::f64 && rate.tensor->type.shape.empty() && !rate.tensor->type.batched;
+    const bool scalar = rate.is_tensor() && rate.tensor->type.dtype == DType::f64 &&
+                        rate.tensor->type.shape.empty() && !rate.tensor->type.batched;
     if (!rate.is_static_number() && !scalar) {
-      e_.error(codes::bad_schedule, p.span, fmt::format("a schedule gives one number, not {}", describe(rate)));
+      e_.error(codes::bad_schedule, p.span,
+               fmt::format("a schedule gives one number, not {}", describe(rate)));
       return {};
     }
     if (last) return rate;
@@ -79,7 +85,8 @@ class Updates {
     const Value after = phase(index + 1, lr, rest);
     if (after.poisoned()) return after;
     Op* before = arithmetic("lt", clock.step, Value::of(steps), p.span);
-    return e_.select(Value::of(before), Value::of(e_.lift(rate, DType::f64, p.span)), Value::of(e_.lift(after, DType::f64, p.span)), p.span);
+    return e_.select(Value::of(before), Value::of(e_.lift(rate, DType::f64, p.span)),
+                     Value::of(e_.lift(after, DType::f64, p.span)), p.span);
   }
 
   void update(const Symbol& symbol, const Experiment::Optimizer& optimizer) {
@@ -98,26 +105,32 @@ class Updates {
 
     Op* g = f.add_input("g", symbol.type, e_.location(span));
     const Type scalar{DType::f64, false, {}};
-    Clock clock{Value::of(f.add_input("step", scalar)), Value::of(f.add_input("epoch", scalar)), Value::of(f.add_input("total", scalar))};
+    Clock clock{Value::of(f.add_input("step", scalar)), Value::of(f.add_input("epoch", scalar)),
+                Value::of(f.add_input("total", scalar))};
     Op* factor = f.add_input("lr_factor", scalar);
     Op* w = f.read(symbol);
 
     const Value base = argument(d, "lr");
     if (!base.is_static_number()) {
-      if (!base.poisoned()) e_.error(codes::wrong_kind, span, fmt::format("`lr` must be a number known when compiling, not {}", describe(base)));
+      if (!base.poisoned())
+        e_.error(codes::wrong_kind, span,
+                 fmt::format("`lr` must be a number known when compiling, not {}", describe(base)));
       return;
     }
     const Value scheduled = x_.schedule.empty() ? base : phase(0, base, clock);
     if (scheduled.poisoned()) return;
     Op* lr = arithmetic("mul", scheduled, Value::of(factor), span);
 
-    std::map<std::string, Value> given = {{"w", Value::of(w)}, {"t", Value::of(arithmetic("add", clock.step, Value::of(1.0), span))},
-                                          {"step", clock.step}, {"epoch", clock.epoch}, {"total", clock.total}, {"lr", Value::of(lr)}};
+    std::map<std::string, Value> given = {
+        {"w", Value::of(w)},    {"t", Value::of(arithmetic("add", clock.step, Value::of(1.0), span))},
+        {"step", clock.step},   {"epoch", clock.epoch},
+        {"total", clock.total}, {"lr", Value::of(lr)}};
     const bool decays = !optimizer.no_decay.count(symbol.name);
     if (has_parameter(*d.definition, "weight_decay")) {
       if (!decays) given["weight_decay"] = Value::of(0.0);
     } else if (const Value decay = argument(d, "weight_decay"); !decay.is(ValueKind::none)) {
-      // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of their own see to it themselves.)
+      // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of
+      // their own see to it themselves.)
       double rate = 0;
       if (!e_.to_number(decay, span, "`weight_decay`", rate)) return;
       if (rate < 0) {
@@ -144,12 +157,15 @@ class Updates {
     next = e_.cast(next, DType::f32, span);
     if (!next) return;
     if (next->type != symbol.type) {
-      e_.error(codes::shapes, span, fmt::format("the optimizer `{}` makes `w` {} of {}", d.name, user_type(next->type), user_type(symbol.type)));
+      e_.error(codes::shapes, span,
+               fmt::format("the optimizer `{}` makes `w` {} of {}", d.name, user_type(next->type),
+                           user_type(symbol.type)));
       return;
     }
     f.updates.push_back({symbol.name, next, e_.location(span)});
     for (const Symbol& s : e_.module().symbols)
-      if (const auto it = target.states.find(s.name); it != target.states.end()) f.updates.push_back({s.name, it->second, e_.location(span)});
+      if (const auto it = target.states.find(s.name); it != target.states.end())
+        f.updates.push_back({s.name, it->second, e_.location(span)});
     f.outputs.push_back({"lr", lr});
     f.remove_dead();
     f.renumber();

@@ -106,7 +106,9 @@ std::string describe(const Value& v) {
     case ValueKind::tensor: return "a tensor " + print(v);
     case ValueKind::data: return fmt::format("the data `{}`", v.text);
     case ValueKind::definition:
-      return fmt::format("the {} `{}`", v.definition->definition ? name(v.definition->definition->kind) : "function", print(v));
+      return fmt::format("the {} `{}`",
+                         v.definition->definition ? name(v.definition->definition->kind) : "function",
+                         print(v));
   }
   return "";
 }

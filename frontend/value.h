@@ -1,4 +1,5 @@
-// What an expression evaluates to: something static (known when compiling) or a tensor (an operation of the function being emitted).
+// What an expression evaluates to: something static (known when compiling) or a tensor (an operation of the
+// function being emitted).
 #pragma once
 #include <memory>
 #include <string>
@@ -15,7 +16,8 @@ struct Value;
 using List = std::vector<Value>;
 
 struct BoundArgument;
-// A definition, built-in function or primitive as a value, with the arguments already given: `relu`, `normal(0, 0.01)`, `adam(lr=1e-3)`.
+// A definition, built-in function or primitive as a value, with the arguments already given: `relu`,
+// `normal(0, 0.01)`, `adam(lr=1e-3)`.
 struct DefinitionValue {
   std::string name;
   const Definition* definition = nullptr;  // exactly one of these three is set

@@ -1,5 +1,6 @@
-/* The contract between compiled code and the runtime: plain C, versioned. JIT and ahead-of-time code present the same
- * structs; the training loop sees nothing else. All memory is the runtime's; compiled code allocates nothing. */
+/* The contract between compiled code and the runtime: plain C, versioned. JIT and ahead-of-time code present
+ * the same structs; the training loop sees nothing else. All memory is the runtime's; compiled code allocates
+ * nothing. */
 #ifndef GRADC_RUNTIME_ABI_H
 #define GRADC_RUNTIME_ABI_H
 #include <stdint.h>
@@ -19,10 +20,12 @@ enum gradc_scalar {
   GRADC_SCALAR_COUNT = 4
 };
 
-/* What one call of an entry reads. Field order is fixed: generated code addresses fields by their byte offsets. */
+/* What one call of an entry reads. Field order is fixed: generated code addresses fields by their byte
+ * offsets. */
 typedef struct gradc_step_args {
-  uint8_t* arena;              /*  0: gradc_entry_info.arena_bytes bytes, aligned to 64 */
-  uint8_t* parameters;         /*  8: gradc_program.parameter_bytes bytes, aligned to 64: parameters, state, optimizer slots */
+  uint8_t* arena;      /*  0: gradc_entry_info.arena_bytes bytes, aligned to 64 */
+  uint8_t* parameters; /*  8: gradc_program.parameter_bytes bytes, aligned to 64: parameters, state, optimizer
+                          slots */
   const void* const* inputs;   /* 16: one pointer an input, rows x logical shape, row-major; never written */
   void* const* outputs;        /* 24: one pointer an output, see gradc_output */
   const double* scalars;       /* 32: GRADC_SCALAR_COUNT doubles */
@@ -35,32 +38,34 @@ typedef struct gradc_step_args {
 } gradc_step_args;
 
 /* Runs one program as thread `thread` of `threads`; every thread of the team calls it with the same args.
- * Returns 0, or 1 on every thread when the loss is not finite; then no parameter, state or slot was written. */
+ * Returns 0, or 1 on every thread when the loss is not finite; then no parameter, state or slot was written.
+ */
 typedef int32_t (*gradc_entry)(const gradc_step_args* args, int32_t thread, int32_t threads);
 
 enum gradc_dtype { GRADC_F32 = 0, GRADC_F64 = 1, GRADC_I32 = 2, GRADC_BOOL = 3 /* one byte */ };
 
-/* A parameter, state or optimizer slot. `name` is PyTorch-like ("dense_1.weight"); a slot's name is "<parameter>.<slot>". */
+/* A parameter, state or optimizer slot. `name` is PyTorch-like ("dense_1.weight"); a slot's name is
+ * "<parameter>.<slot>". */
 enum gradc_symbol_kind { GRADC_PARAMETER = 0, GRADC_STATE = 1, GRADC_SLOT = 2 };
 typedef struct gradc_symbol {
   const char* name;
   int32_t kind;  /* gradc_symbol_kind */
   int32_t dtype; /* gradc_dtype */
   int32_t rank;
-  const int64_t* shape;  /* logical, PyTorch's order */
-  int64_t offset;        /* bytes into parameters; elements stand there row-major in logical order */
+  const int64_t* shape; /* logical, PyTorch's order */
+  int64_t offset;       /* bytes into parameters; elements stand there row-major in logical order */
 } gradc_symbol;
 
 /* An input of an entry: one field of the data set. */
 typedef struct gradc_input {
   const char* name;
   int32_t dtype;
-  int32_t rank;          /* of one example */
-  const int64_t* shape;  /* of one example */
+  int32_t rank;         /* of one example */
+  const int64_t* shape; /* of one example */
 } gradc_input;
 
-/* An output of an entry. batched = 0: one value of `shape` for the whole call ("loss" and metrics: the SUM over the rows,
- * f32; the runtime divides by the rows it has seen). batched = 1: rows x shape, row-major. */
+/* An output of an entry. batched = 0: one value of `shape` for the whole call ("loss" and metrics: the SUM
+ * over the rows, f32; the runtime divides by the rows it has seen). batched = 1: rows x shape, row-major. */
 typedef struct gradc_output {
   const char* name;
   int32_t dtype;
@@ -70,7 +75,7 @@ typedef struct gradc_output {
 } gradc_output;
 
 typedef struct gradc_entry_info {
-  gradc_entry run;  /* null: this program does not exist (a model without `predict`) */
+  gradc_entry run; /* null: this program does not exist (a model without `predict`) */
   int64_t arena_bytes;
   int32_t input_count;
   const gradc_input* inputs;
@@ -82,10 +87,10 @@ typedef struct gradc_entry_info {
 typedef struct gradc_program {
   uint32_t abi_version; /* GRADC_ABI_VERSION */
   const char* gradc_version;
-  const char* target;  /* for example "x86-64-v4" */
-  const char* source;  /* the resolved model file */
-  const char* name;    /* the model file's name without directories */
-  int64_t batch;       /* B: the largest number of rows of one call */
+  const char* target; /* for example "x86-64-v4" */
+  const char* source; /* the resolved model file */
+  const char* name;   /* the model file's name without directories */
+  int64_t batch;      /* B: the largest number of rows of one call */
   int64_t parameter_bytes;
   int32_t symbol_count;
   const gradc_symbol* symbols;

@@ -22,7 +22,8 @@ std::vector<int64_t> without_leading_ones(std::vector<int64_t> shape) {
 
 int64_t dtype_bytes(int32_t dtype) {
   switch (dtype) {
-    case GRADC_F32: case GRADC_I32: return 4;
+    case GRADC_F32:
+    case GRADC_I32: return 4;
     case GRADC_F64: return 8;
     case GRADC_BOOL: return 1;
   }
@@ -44,7 +45,8 @@ int64_t element_count(int32_t rank, const int64_t* shape) {
 InputBuffers::InputBuffers(const gradc_entry_info& entry, int64_t rows) {
   for (int32_t i = 0; i < entry.input_count; ++i) {
     const gradc_input& input = entry.inputs[i];
-    const auto bytes = static_cast<uint64_t>(rows * element_count(input.rank, input.shape) * dtype_bytes(input.dtype));
+    const auto bytes =
+        static_cast<uint64_t>(rows * element_count(input.rank, input.shape) * dtype_bytes(input.dtype));
     blocks_.emplace_back(bytes, "batch");
     pointers_.push_back(blocks_.back().data());
   }
@@ -59,13 +61,16 @@ const Field& field_of(const gradc_input& input, const Split& split) {
     if (field.name != full && field.name != last) continue;
     const std::vector<int64_t> wanted(input.shape, input.shape + input.rank);
     if (field.dtype() != input.dtype || without_leading_ones(field.shape) != without_leading_ones(wanted))
-      throw RunError(kExitDataError,
-                     fmt::format("the model reads {} as {}, but the data hold {}; change the model's input, or the data set", full,
-                                 type_text(input.dtype, input.rank, input.shape),
-                                 type_text(field.dtype(), static_cast<int32_t>(field.shape.size()), field.shape.data())));
+      throw RunError(
+          kExitDataError,
+          fmt::format(
+              "the model reads {} as {}, but the data hold {}; change the model's input, or the data set",
+              full, type_text(input.dtype, input.rank, input.shape),
+              type_text(field.dtype(), static_cast<int32_t>(field.shape.size()), field.shape.data())));
     return field;
   }
-  throw RunError(kExitDataError, fmt::format("the model reads {}, which the data lack; they hold {}", full, fmt::join(names, ", ")));
+  throw RunError(kExitDataError, fmt::format("the model reads {}, which the data lack; they hold {}", full,
+                                             fmt::join(names, ", ")));
 }
 
 BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last)
@@ -75,8 +80,10 @@ BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int6
   batches_ = drop_last ? split.count / batch : (split.count + batch - 1) / batch;
   if (batches_ == 0)
     throw RunError(kExitDataError,
-                   fmt::format("split {} has {} examples, fewer than one batch of {}, and incomplete batches are dropped: nothing is "
-                               "left; make the batch smaller or keep the last one (last=\"keep\")", split.name, split.count, batch));
+                   fmt::format("split {} has {} examples, fewer than one batch of {}, and incomplete batches "
+                               "are dropped: nothing is "
+                               "left; make the batch smaller or keep the last one (last=\"keep\")",
+                               split.name, split.count, batch));
   order_.resize(static_cast<size_t>(split.count));
   std::iota(order_.begin(), order_.end(), split.first);
 }
@@ -93,7 +100,8 @@ void BatchReader::assemble(int64_t index, int thread, int threads) {
   const int64_t* rows = order_.data() + index * batch_ + begin;
   for (size_t i = 0; i < fields_.size(); ++i) {
     const auto stride = static_cast<size_t>(fields_[i]->elements()) * 4;  // f32 and i32
-    fields_[i]->gather(rows, end - begin, static_cast<uint8_t*>(buffers_.data(i)) + static_cast<size_t>(begin) * stride);
+    fields_[i]->gather(rows, end - begin,
+                       static_cast<uint8_t*>(buffers_.data(i)) + static_cast<size_t>(begin) * stride);
   }
 }
 

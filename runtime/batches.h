@@ -33,11 +33,12 @@ class InputBuffers {
   std::vector<const void*> pointers_;
 };
 
-// The field that an input reads: of the same name, or the part behind the last dot of the input's name. Throws RunError
-// (kExitDataError) when there is none or its type is another.
+// The field that an input reads: of the same name, or the part behind the last dot of the input's name.
+// Throws RunError (kExitDataError) when there is none or its type is another.
 const Field& field_of(const gradc_input& input, const Split& split);
 
-// Cuts a split into batches. The reader must outlive the batches it hands out; the next assemble() overwrites the last.
+// Cuts a split into batches. The reader must outlive the batches it hands out; the next assemble() overwrites
+// the last.
 class BatchReader {
  public:
   // Throws RunError (kExitDataError) when the inputs do not fit the data, or drop_last leaves nothing.

@@ -1,4 +1,5 @@
-// Reads control group limits. In a container the group's path often does not exist below the mount: then its parents do.
+// Reads control group limits. In a container the group's path often does not exist below the mount: then its
+// parents do.
 #include "runtime/cgroup.h"
 
 #include <algorithm>
@@ -9,7 +10,8 @@
 namespace gradc::runtime {
 namespace {
 
-// The folders that may hold the limits of `controller` ("cpu"), for version 1 and for version 2, innermost first.
+// The folders that may hold the limits of `controller` ("cpu"), for version 1 and for version 2, innermost
+// first.
 std::vector<std::string> folders(const CgroupFiles& files, const std::string& controller) {
   std::vector<std::string> result;
   std::ifstream self(files.self);

@@ -12,7 +12,8 @@ struct CgroupFiles {
   std::string root = "/sys/fs/cgroup";
 };
 
-// Processors by the quota (2.5: 250 ms of run time each 100 ms), the least along the path to the root; empty without a quota.
+// Processors by the quota (2.5: 250 ms of run time each 100 ms), the least along the path to the root; empty
+// without a quota.
 std::optional<double> cgroup_cpu_limit(const CgroupFiles& files);
 
 // Bytes of the memory limit, the least along the path; empty without one.

@@ -27,7 +27,9 @@ const char* file_dtype(int32_t dtype) {
 }
 
 TensorView view_of(const Session& session, const gradc_symbol& symbol) {
-  return {file_dtype(symbol.dtype), {symbol.shape, symbol.shape + symbol.rank}, session.data(symbol),
+  return {file_dtype(symbol.dtype),
+          {symbol.shape, symbol.shape + symbol.rank},
+          session.data(symbol),
           static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype))};
 }
 
@@ -35,7 +37,8 @@ std::map<std::string, TensorView> views(const Session& session, bool slots) {
   std::map<std::string, TensorView> result;
   const gradc_program& program = session.program();
   for (int32_t i = 0; i < program.symbol_count; ++i)
-    if (slots || program.symbols[i].kind != GRADC_SLOT) result[program.symbols[i].name] = view_of(session, program.symbols[i]);
+    if (slots || program.symbols[i].kind != GRADC_SLOT)
+      result[program.symbols[i].name] = view_of(session, program.symbols[i]);
   return result;
 }
 
@@ -68,11 +71,13 @@ void load_checkpoint(Session& session, const std::string& path) {
       if (symbol.kind == GRADC_SLOT) continue;
       unused_known.push_back(symbol.name);
       const std::string nearest = nearest_name(symbol.name, unknown);
-      problems.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype, shape_text(expected.shape),
+      problems.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
+                                     shape_text(expected.shape),
                                      nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest)));
     } else if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
-      problems.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype, shape_text(expected.shape),
-                                     found->second.dtype, shape_text(found->second.shape)));
+      problems.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype,
+                                     shape_text(expected.shape), found->second.dtype,
+                                     shape_text(found->second.shape)));
     }
   }
   for (const std::string& name : unknown) {
@@ -81,12 +86,14 @@ void load_checkpoint(Session& session, const std::string& path) {
                                    nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
   }
   if (!problems.empty()) {
-    std::string message = fmt::format("{}: the weights do not fit {}:", path, program.name ? program.name : "the model");
+    std::string message =
+        fmt::format("{}: the weights do not fit {}:", path, program.name ? program.name : "the model");
     for (size_t i = 0; i < std::min(problems.size(), kListed); ++i) message += "\n  " + problems[i];
     if (problems.size() > kListed) message += fmt::format("\n  and {} more", problems.size() - kListed);
     throw RunError(kExitDataError, message);
   }
-  for (const auto& [name, view] : file.tensors) std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
+  for (const auto& [name, view] : file.tensors)
+    std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
 }
 
 std::string weights_sha256(const Session& session) {

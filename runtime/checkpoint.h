@@ -1,4 +1,5 @@
-// A session's weights in files, and their hash. Knows a program's symbols; the file format stands in safetensors.h.
+// A session's weights in files, and their hash. Knows a program's symbols; the file format stands in
+// safetensors.h.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -13,16 +14,17 @@ struct CheckpointInfo {
   bool slots = false;  // optimizer state too
 };
 
-// Writes parameters and states under their names, in their logical shapes. __metadata__ has gradc_version, target, name, source,
-// seed and step. Throws RunError (kExitRunFailed); the old file then stays as it was.
+// Writes parameters and states under their names, in their logical shapes. __metadata__ has gradc_version,
+// target, name, source, seed and step. Throws RunError (kExitRunFailed); the old file then stays as it was.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);
 
-// Reads weights into the session. Every parameter and state must be there with its type and shape, slots may be, anything else is
-// an error: RunError (kExitDataError) that lists what does not fit. Then the session is unchanged.
+// Reads weights into the session. Every parameter and state must be there with its type and shape, slots may
+// be, anything else is an error: RunError (kExitDataError) that lists what does not fit. Then the session is
+// unchanged.
 void load_checkpoint(Session& session, const std::string& path);
 
-// SHA-256 over parameters and states in name order; of each: the name's bytes and a zero byte, rank and extents as 64-bit
-// little-endian integers, the elements' bytes row-major in the logical shape. Hexadecimal.
+// SHA-256 over parameters and states in name order; of each: the name's bytes and a zero byte, rank and
+// extents as 64-bit little-endian integers, the elements' bytes row-major in the logical shape. Hexadecimal.
 std::string weights_sha256(const Session& session);
 
 }  // namespace gradc::runtime

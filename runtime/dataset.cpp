@@ -34,7 +34,8 @@ class Options {
 
   std::string text(const std::string& name) {
     const std::string value = optional_text(name);
-    if (value.empty()) fail(fmt::format("data {} = {}(...): the option `{}` is missing", record_.name, record_.source, name));
+    if (value.empty())
+      fail(fmt::format("data {} = {}(...): the option `{}` is missing", record_.name, record_.source, name));
     return value;
   }
   std::string optional_text(const std::string& name) {
@@ -47,7 +48,8 @@ class Options {
     const OptionValue* value = find(name);
     if (!value) return otherwise;
     const auto* number = std::get_if<int64_t>(value);
-    if (!number || *number < low || *number > high) wrong(name, fmt::format("an integer from {} to {}", low, high));
+    if (!number || *number < low || *number > high)
+      wrong(name, fmt::format("an integer from {} to {}", low, high));
     return *number;
   }
   void refuse_others() const {
@@ -64,7 +66,8 @@ class Options {
     return it == record_.options.end() ? nullptr : &it->second;
   }
   [[noreturn]] void wrong(const std::string& name, const std::string& expected) const {
-    fail(fmt::format("data {} = {}(...): the option `{}` must be {}", record_.name, record_.source, name, expected));
+    fail(fmt::format("data {} = {}(...): the option `{}` must be {}", record_.name, record_.source, name,
+                     expected));
   }
   const DataRecord& record_;
   std::set<std::string> asked_;
@@ -84,15 +87,18 @@ Field image_field(const std::string& path, IdxArray array) {
       field.floats.resize(array.bytes.size() / sizeof(float));
       std::memcpy(field.floats.data(), array.bytes.data(), array.bytes.size());
       break;
-    default: fail(fmt::format("{}: images of {}; expected unsigned bytes or 32-bit floats", path, idx_type_name(array.type)));
+    default:
+      fail(fmt::format("{}: images of {}; expected unsigned bytes or 32-bit floats", path,
+                       idx_type_name(array.type)));
   }
   return field;
 }
 
 Field label_field(const std::string& path, const IdxArray& array, int64_t classes) {
   if (array.shape.size() != 1)
-    fail(fmt::format("{}: labels of shape {}; expected one number an example, rank 1: is it the images' file?", path,
-                     shape_text(array.shape)));
+    fail(
+        fmt::format("{}: labels of shape {}; expected one number an example, rank 1: is it the images' file?",
+                    path, shape_text(array.shape)));
   Field field{.name = "label"};
   field.integers.resize(static_cast<size_t>(array.examples()));
   if (array.type == IdxArray::Type::u8) {
@@ -100,12 +106,15 @@ Field label_field(const std::string& path, const IdxArray& array, int64_t classe
   } else if (array.type == IdxArray::Type::i32) {
     std::memcpy(field.integers.data(), array.bytes.data(), array.bytes.size());
   } else {
-    fail(fmt::format("{}: labels of {}; expected unsigned bytes or 32-bit integers", path, idx_type_name(array.type)));
+    fail(fmt::format("{}: labels of {}; expected unsigned bytes or 32-bit integers", path,
+                     idx_type_name(array.type)));
   }
   for (size_t i = 0; i < field.integers.size(); ++i)
     if (field.integers[i] < 0 || field.integers[i] >= classes)
-      fail(fmt::format("{}: label {} of example {} is out of range; expected 0 to {}; check the file, or the number of classes", path,
-                       field.integers[i], i, classes - 1));
+      fail(
+          fmt::format("{}: label {} of example {} is out of range; expected 0 to {}; check the file, or the "
+                      "number of classes",
+                      path, field.integers[i], i, classes - 1));
   return field;
 }
 
@@ -113,8 +122,9 @@ Table read_pair(const std::string& images_path, const std::string& labels_path, 
   IdxArray images = read_idx(images_path);
   const IdxArray labels = read_idx(labels_path);
   if (images.examples() != labels.examples())
-    fail(fmt::format("{} has {} images, but {} has {} labels; expected equally many: do the files belong together?", images_path,
-                     images.examples(), labels_path, labels.examples()));
+    fail(fmt::format(
+        "{} has {} images, but {} has {} labels; expected equally many: do the files belong together?",
+        images_path, images.examples(), labels_path, labels.examples()));
   Table table;
   table.rows = images.examples();
   table.fields.push_back(label_field(labels_path, labels, classes));
@@ -124,16 +134,19 @@ Table read_pair(const std::string& images_path, const std::string& labels_path, 
 
 // The plain file if there is one, else the gzip file.
 std::string find_file(const std::string& folder, const std::string& name) {
-  struct stat status {};
+  struct stat status{};
   for (const char* ending : {"", ".gz"})
     if (const std::string path = folder + "/" + name + ending; stat(path.c_str(), &status) == 0) return path;
   const bool exists = stat(folder.c_str(), &status) == 0;
-  fail(fmt::format("{}: {}; expected a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
-                   "t10k-labels-idx1-ubyte, each plain or .gz; check the path, or use synthetic_digits(), which needs no files",
-                   folder,
-                   !exists                     ? "there is no such folder"
-                   : !S_ISDIR(status.st_mode) ? "it is not a folder"
-                                               : fmt::format("neither {0} nor {0}.gz is there", name)));
+  fail(
+      fmt::format("{}: {}; expected a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+                  "t10k-images-idx3-ubyte and "
+                  "t10k-labels-idx1-ubyte, each plain or .gz; check the path, or use synthetic_digits(), "
+                  "which needs no files",
+                  folder,
+                  !exists                    ? "there is no such folder"
+                  : !S_ISDIR(status.st_mode) ? "it is not a folder"
+                                             : fmt::format("neither {0} nor {0}.gz is there", name)));
 }
 
 std::vector<Split> read_mnist(const DataRecord& record) {
@@ -146,8 +159,8 @@ std::vector<Split> read_mnist(const DataRecord& record) {
     const std::string images = find_file(folder, fmt::format("{}-images-idx3-ubyte", prefix));
     Table table = read_pair(images, find_file(folder, fmt::format("{}-labels-idx1-ubyte", prefix)), 10);
     if (table.fields[0].shape != std::vector<int64_t>{1, 28, 28})
-      fail(fmt::format("{}: images of shape {}; expected [1, 28, 28]; for other sizes use the source idx", images,
-                       shape_text(table.fields[0].shape)));
+      fail(fmt::format("{}: images of shape {}; expected [1, 28, 28]; for other sizes use the source idx",
+                       images, shape_text(table.fields[0].shape)));
     splits.push_back(whole(split, std::move(table)));
   }
   return splits;
@@ -156,11 +169,13 @@ std::vector<Split> read_mnist(const DataRecord& record) {
 std::vector<Split> read_idx_files(const DataRecord& record) {
   Options options(record);
   const std::string images = options.text("images"), labels = options.text("labels");
-  const std::string test_images = options.optional_text("test_images"), test_labels = options.optional_text("test_labels");
+  const std::string test_images = options.optional_text("test_images"),
+                    test_labels = options.optional_text("test_labels");
   const int64_t classes = options.integer("classes", 10, 1, INT32_MAX);
   options.refuse_others();
   if (test_images.empty() != test_labels.empty())
-    fail(fmt::format("data {} = idx(...): test_images and test_labels belong together; one is missing", record.name));
+    fail(fmt::format("data {} = idx(...): test_images and test_labels belong together; one is missing",
+                     record.name));
   std::vector<Split> splits;
   splits.push_back(whole("train", read_pair(images, labels, classes)));
   if (!test_images.empty()) {
@@ -168,8 +183,8 @@ std::vector<Split> read_idx_files(const DataRecord& record) {
     const auto& train_shape = splits[0].table->fields[0].shape;
     const auto& test_shape = splits[1].table->fields[0].shape;
     if (train_shape != test_shape)
-      fail(fmt::format("{} has images of shape {}, but {} of {}; expected the same", images, shape_text(train_shape), test_images,
-                       shape_text(test_shape)));
+      fail(fmt::format("{} has images of shape {}, but {} of {}; expected the same", images,
+                       shape_text(train_shape), test_images, shape_text(test_shape)));
   }
   return splits;
 }
@@ -177,7 +192,8 @@ std::vector<Split> read_idx_files(const DataRecord& record) {
 std::vector<Split> draw_digits(const DataRecord& record) {
   constexpr int64_t kMost = 1'000'000;
   Options options(record);
-  const int64_t counts[] = {options.integer("train", 10'000, 1, kMost), options.integer("test", 2'000, 1, kMost)};
+  const int64_t counts[] = {options.integer("train", 10'000, 1, kMost),
+                            options.integer("test", 2'000, 1, kMost)};
   const auto seed = static_cast<uint64_t>(options.integer("seed", 1, INT64_MIN, INT64_MAX));
   options.refuse_others();
   std::vector<Split> splits;
@@ -185,7 +201,8 @@ std::vector<Split> draw_digits(const DataRecord& record) {
     DigitImages digits = make_synthetic_digits(seed, part, counts[part]);
     Table table;
     table.rows = counts[part];
-    table.fields.push_back({.name = "image", .shape = {1, kDigitSide, kDigitSide}, .bytes = std::move(digits.images)});
+    table.fields.push_back(
+        {.name = "image", .shape = {1, kDigitSide, kDigitSide}, .bytes = std::move(digits.images)});
     table.fields.push_back({.name = "label", .integers = std::move(digits.labels)});
     splits.push_back(whole(part == 0 ? "train" : "test", std::move(table)));
   }
@@ -196,11 +213,14 @@ struct SourceEntry {
   const char* name;
   std::vector<Split> (*read)(const DataRecord&);
 };
-constexpr SourceEntry kSources[] = {{"mnist", read_mnist}, {"synthetic_digits", draw_digits}, {"idx", read_idx_files}};
+constexpr SourceEntry kSources[] = {
+    {"mnist", read_mnist}, {"synthetic_digits", draw_digits}, {"idx", read_idx_files}};
 
 }  // namespace
 
-std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
 
 int64_t Field::elements() const {
   int64_t count = 1;
@@ -227,7 +247,9 @@ void Field::gather(const int64_t* rows, int64_t count, void* out) const {
   const uint8_t* base = integers.empty() ? reinterpret_cast<const uint8_t*>(floats.data())
                                          : reinterpret_cast<const uint8_t*>(integers.data());
   auto* to = static_cast<uint8_t*>(out);
-  for (int64_t i = 0; i < count; ++i) std::memcpy(to + static_cast<size_t>(i) * size * 4, base + static_cast<size_t>(rows[i]) * size * 4, size * 4);
+  for (int64_t i = 0; i < count; ++i)
+    std::memcpy(to + static_cast<size_t>(i) * size * 4, base + static_cast<size_t>(rows[i]) * size * 4,
+                size * 4);
 }
 
 const Split* Dataset::find(const std::string& name) const {
@@ -240,7 +262,8 @@ const Split& Dataset::split(const std::string& name) const {
   if (const Split* split = find(name)) return *split;
   std::vector<std::string> names;
   for (const Split& split : splits) names.push_back(split.name);
-  fail(fmt::format("the data have no split `{}`; there are {}{}", name, fmt::join(names, ", "), suggestion(name, names)));
+  fail(fmt::format("the data have no split `{}`; there are {}{}", name, fmt::join(names, ", "),
+                   suggestion(name, names)));
 }
 
 Dataset load_dataset(const DataRecord& record) {
@@ -251,14 +274,15 @@ Dataset load_dataset(const DataRecord& record) {
     if (record.source == source.name) result.splits = source.read(record);
   }
   if (result.splits.empty())
-    fail(fmt::format("data {}: unknown source `{}`; there are {}{}", record.name, record.source, fmt::join(names, ", "),
-                     suggestion(record.source, names)));
+    fail(fmt::format("data {}: unknown source `{}`; there are {}{}", record.name, record.source,
+                     fmt::join(names, ", "), suggestion(record.source, names)));
   for (const SplitRecord& wanted : record.splits) {
-    if (result.find(wanted.name)) fail(fmt::format("data {}: there is already a split `{}`", record.name, wanted.name));
+    if (result.find(wanted.name))
+      fail(fmt::format("data {}: there is already a split `{}`", record.name, wanted.name));
     Split& from = const_cast<Split&>(result.split(wanted.from));
     if (wanted.count < 1 || wanted.count >= from.count)
-      fail(fmt::format("data {}: split {} = {} of {}: {} has {} examples; expected 1 to {}", record.name, wanted.name, wanted.count,
-                       wanted.from, wanted.from, from.count, from.count - 1));
+      fail(fmt::format("data {}: split {} = {} of {}: {} has {} examples; expected 1 to {}", record.name,
+                       wanted.name, wanted.count, wanted.from, wanted.from, from.count, from.count - 1));
     from.count -= wanted.count;
     const Split cut{wanted.name, from.table, from.first + from.count, wanted.count};
     result.splits.push_back(cut);
@@ -269,12 +293,14 @@ Dataset load_dataset(const DataRecord& record) {
 std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch) {
   std::vector<int64_t> order(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) order[static_cast<size_t>(i)] = i;
-  const uint32_t key = static_cast<uint32_t>(seed) ^ static_cast<uint32_t>(seed >> 32) * 0x9E3779B9u;  // as support/philox.h
+  const uint32_t key =
+      static_cast<uint32_t>(seed) ^ static_cast<uint32_t>(seed >> 32) * 0x9E3779B9u;  // as support/philox.h
   // Fisher and Yates, from the end; 64 random bits scaled to 0..i (the bias is below 2^-30).
   for (int64_t i = count - 1; i > 0; --i) {
     const auto place = static_cast<uint64_t>(i);
-    const PhiloxWords words = philox4x32_10({static_cast<uint32_t>(place), static_cast<uint32_t>(place >> 32), kShuffleStream,
-                                             static_cast<uint32_t>(epoch >> 32)}, key, static_cast<uint32_t>(epoch));
+    const PhiloxWords words = philox4x32_10({static_cast<uint32_t>(place), static_cast<uint32_t>(place >> 32),
+                                             kShuffleStream, static_cast<uint32_t>(epoch >> 32)},
+                                            key, static_cast<uint32_t>(epoch));
     const uint64_t random = uint64_t{words[1]} << 32 | words[0];
     const auto other = static_cast<size_t>(static_cast<unsigned __int128>(random) * (place + 1) >> 64);
     std::swap(order[static_cast<size_t>(i)], order[other]);

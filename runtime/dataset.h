@@ -1,12 +1,16 @@
-// Data sets in memory: fields by name, splits, and the sources that fill them. Knows nothing of programs and training.
+// Data sets in memory: fields by name, splits, and the sources that fill them. Knows nothing of programs and
+// training.
 //
 // Sources and their options (data NAME = SOURCE(...)):
-//   mnist            path: a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-//                    t10k-labels-idx1-ubyte, each plain or .gz. Splits train and test; image f32[1, 28, 28] in 0..1, label i32.
-//   synthetic_digits train=10000, test=2000, seed=1: drawn digits (runtime/synthetic_digits.h). Fields and splits as mnist.
-//   idx              images, labels: two IDX files of equally many examples (split train); test_images, test_labels: two more
-//                    (split test); classes=10. Images of unsigned bytes become value / 255, of floats stay as they are; an array of
-//                    N x H x W becomes f32[1, H, W], others keep their shape.
+//   mnist            path: a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte,
+//   t10k-images-idx3-ubyte and
+//                    t10k-labels-idx1-ubyte, each plain or .gz. Splits train and test; image f32[1, 28, 28]
+//                    in 0..1, label i32.
+//   synthetic_digits train=10000, test=2000, seed=1: drawn digits (runtime/synthetic_digits.h). Fields and
+//   splits as mnist. idx              images, labels: two IDX files of equally many examples (split train);
+//   test_images, test_labels: two more
+//                    (split test); classes=10. Images of unsigned bytes become value / 255, of floats stay as
+//                    they are; an array of N x H x W becomes f32[1, H, W], others keep their shape.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -21,9 +25,9 @@ namespace gradc::runtime {
 // The values of one field for all examples; exactly one of the vectors is filled.
 struct Field {
   std::string name;
-  std::vector<int64_t> shape;   // of one example
-  std::vector<uint8_t> bytes;   // read as f32: value / 255
-  std::vector<float> floats;    // read as f32
+  std::vector<int64_t> shape;     // of one example
+  std::vector<uint8_t> bytes;     // read as f32: value / 255
+  std::vector<float> floats;      // read as f32
   std::vector<int32_t> integers;  // read as i32
 
   gradc_dtype dtype() const { return integers.empty() ? GRADC_F32 : GRADC_I32; }
@@ -49,7 +53,8 @@ class Dataset {
  public:
   std::vector<Split> splits;
   const Split* find(const std::string& name) const;  // null when there is none
-  const Split& split(const std::string& name) const;  // throws RunError (kExitDataError) with the names there are
+  const Split& split(
+      const std::string& name) const;  // throws RunError (kExitDataError) with the names there are
 };
 
 // Reads the source and cuts the splits. Throws RunError (kExitDataError).

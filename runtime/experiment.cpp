@@ -27,7 +27,8 @@ Experiment read_experiment(const char* json) {
     const Json& data = root.at("data");
     result.data.name = data.at("name").get<std::string>();
     result.data.source = data.at("source").get<std::string>();
-    for (const auto& [name, value] : data.at("options").items()) result.data.options[name] = option_value(value);
+    for (const auto& [name, value] : data.at("options").items())
+      result.data.options[name] = option_value(value);
     result.data.batch = data.at("batch").get<int64_t>();
     result.data.drop_last = data.value("drop_last", false);
     if (data.contains("splits"))

@@ -43,8 +43,9 @@ std::string resolved(const std::string& path) {
 
 // Past a file size limit a write shall fail with EFBIG, which we report, instead of killing the process.
 void ignore_file_size_signal() {
-  struct sigaction current {};
-  if (sigaction(SIGXFSZ, nullptr, &current) == 0 && current.sa_handler == SIG_DFL) std::signal(SIGXFSZ, SIG_IGN);
+  struct sigaction current{};
+  if (sigaction(SIGXFSZ, nullptr, &current) == 0 && current.sa_handler == SIG_DFL)
+    std::signal(SIGXFSZ, SIG_IGN);
 }
 
 }  // namespace
@@ -58,7 +59,7 @@ std::vector<uint8_t> read_file(const std::string& path, std::string_view what, u
   // Non-blocking, so that a pipe without a writer is refused below and does not hang.
   Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.number < 0) throw fail(error_text(errno));
-  struct stat status {};
+  struct stat status{};
   if (fstat(file.number, &status) != 0) throw fail(error_text(errno));
   if (S_ISDIR(status.st_mode)) throw fail("it is a directory; name a file");
   if (!S_ISREG(status.st_mode)) throw fail("it is not a regular file");
@@ -75,7 +76,8 @@ std::vector<uint8_t> read_file(const std::string& path, std::string_view what, u
     const ssize_t count = read(file.number, bytes.data() + done, bytes.size() - done);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw fail(error_text(errno));
-    if (count == 0) throw fail(fmt::format("it ended after {} of {} bytes; is it being written?", done, bytes.size()));
+    if (count == 0)
+      throw fail(fmt::format("it ended after {} of {} bytes; is it being written?", done, bytes.size()));
     done += static_cast<size_t>(count);
   }
   return bytes;
@@ -86,15 +88,18 @@ void OutputFile::fail(const char* action, int error) {
   if (error == ENOSPC || error == EDQUOT) advice = "; free some space or write elsewhere";
   if (error == EFBIG) advice = "; raise the file size limit (ulimit -f) or write elsewhere";
   if (error == ENOENT) advice = fmt::format("; make the directory {} first", directory_of(path_));
-  if (error == EACCES || error == EROFS || error == EPERM) advice = "; choose a directory that you may write to";
-  throw RunError(kExitRunFailed, fmt::format("{}: cannot {} the {}: {}{}", path_, action, what_, error_text(error), advice));
+  if (error == EACCES || error == EROFS || error == EPERM)
+    advice = "; choose a directory that you may write to";
+  throw RunError(kExitRunFailed,
+                 fmt::format("{}: cannot {} the {}: {}{}", path_, action, what_, error_text(error), advice));
 }
 
-OutputFile::OutputFile(const std::string& path, std::string_view what) : path_(path), target_(resolved(path)), what_(what) {
+OutputFile::OutputFile(const std::string& path, std::string_view what)
+    : path_(path), target_(resolved(path)), what_(what) {
   if (path.empty()) throw RunError(kExitUsage, fmt::format("the name of the {} is empty", what));
   ignore_file_size_signal();
   buffer_.reserve(kBufferBytes);
-  struct stat status {};
+  struct stat status{};
   if (stat(target_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     if (S_ISDIR(status.st_mode)) fail("write", EISDIR);
     file_ = open(target_.c_str(), O_WRONLY | O_CLOEXEC);
@@ -108,7 +113,8 @@ OutputFile::OutputFile(const std::string& path, std::string_view what) : path_(p
     temporary_.clear();
     fail("create", error);
   }
-  // mkostemp makes the file private; give it the rights it would have had (the umask can only be read by setting it).
+  // mkostemp makes the file private; give it the rights it would have had (the umask can only be read by
+  // setting it).
   const mode_t mask = umask(0);
   umask(mask);
   const mode_t mode = status.st_mode != 0 ? status.st_mode & 07777 : 0666 & ~mask;

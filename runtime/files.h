@@ -1,5 +1,5 @@
-// Files as the runtime reads and writes them: whole in, and out through a new file that replaces the old one only when complete.
-// Knows nothing of formats.
+// Files as the runtime reads and writes them: whole in, and out through a new file that replaces the old one
+// only when complete. Knows nothing of formats.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -9,13 +9,15 @@
 
 namespace gradc::runtime {
 
-// The bytes of a regular file. `what` names its part in messages ("weights file"). Throws RunError (kExitDataError) when it is
-// missing, unreadable, no regular file or larger than `limit` bytes.
-std::vector<uint8_t> read_file(const std::string& path, std::string_view what, uint64_t limit = uint64_t{1} << 40);
+// The bytes of a regular file. `what` names its part in messages ("weights file"). Throws RunError
+// (kExitDataError) when it is missing, unreadable, no regular file or larger than `limit` bytes.
+std::vector<uint8_t> read_file(const std::string& path, std::string_view what,
+                               uint64_t limit = uint64_t{1} << 40);
 
-// Writes a file so that `path` holds either its old content or the whole new one, whatever happens: the bytes go to a temporary
-// file in the same directory, which commit() syncs and renames; without commit() the temporary is removed. Symbolic links are
-// followed. A device or pipe (/dev/null) is written directly. Errors are RunError (kExitRunFailed).
+// Writes a file so that `path` holds either its old content or the whole new one, whatever happens: the bytes
+// go to a temporary file in the same directory, which commit() syncs and renames; without commit() the
+// temporary is removed. Symbolic links are followed. A device or pipe (/dev/null) is written directly. Errors
+// are RunError (kExitRunFailed).
 class OutputFile {
  public:
   OutputFile(const std::string& path, std::string_view what);
@@ -38,7 +40,8 @@ class OutputFile {
   int file_ = -1;
 };
 
-// Throws now what OutputFile would throw later, as far as that can be known without writing: before a long run.
+// Throws now what OutputFile would throw later, as far as that can be known without writing: before a long
+// run.
 void check_output_path(const std::string& path, std::string_view what);
 
 // "No space left on device" and the like for an errno value.

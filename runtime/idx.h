@@ -20,11 +20,13 @@ struct IdxArray {
 int idx_element_bytes(IdxArray::Type type);
 const char* idx_type_name(IdxArray::Type type);
 
-// Reads a whole file strictly: the header must be sensible and the data exactly what it promises. Never allocates much more than
-// the file really holds, whatever the header claims. Throws RunError (kExitDataError) with file, expectation, finding, advice.
+// Reads a whole file strictly: the header must be sensible and the data exactly what it promises. Never
+// allocates much more than the file really holds, whatever the header claims. Throws RunError
+// (kExitDataError) with file, expectation, finding, advice.
 IdxArray read_idx(const std::string& path);
 
-// Reads from memory what read_idx reads from a file; `path` is for messages. `bytes` are the plain (not compressed) content.
+// Reads from memory what read_idx reads from a file; `path` is for messages. `bytes` are the plain (not
+// compressed) content.
 IdxArray parse_idx(const std::string& path, const uint8_t* bytes, size_t size);
 
 }  // namespace gradc::runtime

@@ -12,7 +12,7 @@ extern "C" void gradc_note_interrupt(int) { flag = 1; }
 
 InterruptGuard::InterruptGuard() {
   flag = 0;
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = gradc_note_interrupt;
   action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
   sigemptyset(&action.sa_mask);

@@ -4,8 +4,8 @@
 
 namespace gradc::runtime {
 
-// While it lives, a first SIGINT only sets a flag; then the signal's default action is back. The old handling returns at the end.
-// A process that ignores SIGINT (nohup) goes on ignoring it. One guard at a time.
+// While it lives, a first SIGINT only sets a flag; then the signal's default action is back. The old handling
+// returns at the end. A process that ignores SIGINT (nohup) goes on ignoring it. One guard at a time.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -22,7 +22,8 @@ constexpr uint64_t kLargest = uint64_t{1} << 46;
 constexpr uint64_t kCheckedBytes = uint64_t{64} << 20;
 
 std::string human(uint64_t bytes) {
-  if (bytes >= uint64_t{1} << 30) return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (uint64_t{1} << 30));
+  if (bytes >= uint64_t{1} << 30)
+    return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (uint64_t{1} << 30));
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (uint64_t{1} << 20));
 }
 

@@ -7,11 +7,13 @@
 
 namespace gradc::runtime {
 
-// Owns `bytes` zero bytes, aligned to 64 (to 2 MiB, with huge pages asked for, where the block is that large).
+// Owns `bytes` zero bytes, aligned to 64 (to 2 MiB, with huge pages asked for, where the block is that
+// large).
 class AlignedBlock {
  public:
   AlignedBlock() = default;
-  // `what` names the block in the message of the RunError (kExitRunFailed) thrown when there is not enough memory.
+  // `what` names the block in the message of the RunError (kExitRunFailed) thrown when there is not enough
+  // memory.
   AlignedBlock(uint64_t bytes, std::string_view what);
   ~AlignedBlock() { release(); }
   AlignedBlock(AlignedBlock&& other) noexcept { swap(other); }
@@ -37,7 +39,8 @@ class AlignedBlock {
   size_t mapping_bytes_ = 0;
 };
 
-// Bytes this process may still take, from /proc/meminfo and the control group's limit; UINT64_MAX when neither can be read.
+// Bytes this process may still take, from /proc/meminfo and the control group's limit; UINT64_MAX when
+// neither can be read.
 uint64_t available_memory();
 
 }  // namespace gradc::runtime

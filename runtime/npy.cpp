@@ -21,11 +21,13 @@ namespace {
 }
 
 const std::map<std::string, uint64_t>& element_bytes() {
-  static const std::map<std::string, uint64_t> table = {{"<f4", 4}, {"|u1", 1}, {"<i4", 4}, {"<f8", 8}, {"<i8", 8}, {"|b1", 1}};
+  static const std::map<std::string, uint64_t> table = {{"<f4", 4}, {"|u1", 1}, {"<i4", 4},
+                                                        {"<f8", 8}, {"<i8", 8}, {"|b1", 1}};
   return table;
 }
 
-// The dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }, keys in any order, nothing else.
+// The dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }, keys in any order, nothing
+// else.
 class HeaderParser {
  public:
   HeaderParser(const std::string& path, std::string_view text) : path_(path), text_(text) {}
@@ -61,7 +63,9 @@ class HeaderParser {
 
  private:
   [[noreturn]] void wrong() const {
-    fail(path_, fmt::format("its header is not of the form {{'descr': .., 'fortran_order': .., 'shape': ..}} (at character {})", at_));
+    fail(path_, fmt::format("its header is not of the form {{'descr': .., 'fortran_order': .., 'shape': ..}} "
+                            "(at character {})",
+                            at_));
   }
   void skip() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t')) ++at_;
@@ -119,27 +123,33 @@ class HeaderParser {
 }  // namespace
 
 NpyArray parse_npy(const std::string& path, const std::vector<uint8_t>& bytes) {
-  if (bytes.size() < 10 || std::memcmp(bytes.data(), "\x93NUMPY", 6) != 0) fail(path, "it does not begin with NumPy's magic bytes");
+  if (bytes.size() < 10 || std::memcmp(bytes.data(), "\x93NUMPY", 6) != 0)
+    fail(path, "it does not begin with NumPy's magic bytes");
   const int version = bytes[6];
-  if (version < 1 || version > 3) fail(path, fmt::format("version {} of the format; expected 1 to 3", version));
+  if (version < 1 || version > 3)
+    fail(path, fmt::format("version {} of the format; expected 1 to 3", version));
   const size_t prefix = version == 1 ? 10 : 12;
   if (bytes.size() < prefix) fail(path, "it ends within its header");
   uint64_t header_bytes = bytes[8] | uint64_t{bytes[9]} << 8;
   if (version > 1) header_bytes |= uint64_t{bytes[10]} << 16 | uint64_t{bytes[11]} << 24;
   if (header_bytes > bytes.size() - prefix)
-    fail(path, fmt::format("it promises a header of {} bytes, but only {} follow; the file is truncated", header_bytes,
-                           bytes.size() - prefix));
-  NpyArray array = HeaderParser(path, {reinterpret_cast<const char*>(bytes.data()) + prefix, header_bytes}).parse();
+    fail(path, fmt::format("it promises a header of {} bytes, but only {} follow; the file is truncated",
+                           header_bytes, bytes.size() - prefix));
+  NpyArray array =
+      HeaderParser(path, {reinterpret_cast<const char*>(bytes.data()) + prefix, header_bytes}).parse();
   const auto size = element_bytes().find(array.dtype);
   if (size == element_bytes().end())
-    fail(path, fmt::format("dtype '{}'; expected '<f4' (float32), '|u1' (uint8) or '<i4' (int32): use array.astype()", array.dtype));
+    fail(path, fmt::format(
+                   "dtype '{}'; expected '<f4' (float32), '|u1' (uint8) or '<i4' (int32): use array.astype()",
+                   array.dtype));
   uint64_t expected = size->second;
   for (int64_t extent : array.shape)
-    if (__builtin_mul_overflow(expected, static_cast<uint64_t>(extent), &expected)) fail(path, "its shape is too large");
+    if (__builtin_mul_overflow(expected, static_cast<uint64_t>(extent), &expected))
+      fail(path, "its shape is too large");
   const uint64_t found = bytes.size() - prefix - header_bytes;
   if (found != expected)
-    fail(path, fmt::format("its header promises '{}' of shape ({}), {} bytes, but {} follow", array.dtype, fmt::join(array.shape, ", "),
-                           expected, found));
+    fail(path, fmt::format("its header promises '{}' of shape ({}), {} bytes, but {} follow", array.dtype,
+                           fmt::join(array.shape, ", "), expected, found));
   array.bytes.assign(bytes.end() - static_cast<std::ptrdiff_t>(found), bytes.end());
   return array;
 }
@@ -147,8 +157,8 @@ NpyArray parse_npy(const std::string& path, const std::vector<uint8_t>& bytes) {
 NpyArray read_npy(const std::string& path) { return parse_npy(path, read_file(path, "input file")); }
 
 std::string npy_header(const std::string& dtype, const std::vector<int64_t>& shape) {
-  std::string dictionary = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", dtype, fmt::join(shape, ", "),
-                                       shape.size() == 1 ? "," : "");
+  std::string dictionary = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", dtype,
+                                       fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
   // Padded so that the data begin at a multiple of 64.
   dictionary.resize((10 + dictionary.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');
   dictionary += '\n';

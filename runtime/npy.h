@@ -12,7 +12,8 @@ struct NpyArray {
   std::vector<uint8_t> bytes;  // row-major
 };
 
-// Reads a file strictly: known dtype, row-major, the data exactly as large as the header says. Throws RunError (kExitDataError).
+// Reads a file strictly: known dtype, row-major, the data exactly as large as the header says. Throws
+// RunError (kExitDataError).
 NpyArray read_npy(const std::string& path);
 NpyArray parse_npy(const std::string& path, const std::vector<uint8_t>& bytes);  // `path` is for messages
 

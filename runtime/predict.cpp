@@ -20,7 +20,8 @@ namespace gradc::runtime {
 namespace {
 
 bool ends_with(const std::string& text, const std::string& ending) {
-  return text.size() >= ending.size() && text.compare(text.size() - ending.size(), ending.size(), ending) == 0;
+  return text.size() >= ending.size() &&
+         text.compare(text.size() - ending.size(), ending.size(), ending) == 0;
 }
 
 // A split whose fields come from .npy files, one for each input of the program.
@@ -32,10 +33,11 @@ Split split_from_files(const gradc_program& program, const std::map<std::string,
     if (name.empty() ? names.size() == 1 : std::count(names.begin(), names.end(), name)) continue;
     const std::string nearest = nearest_name(name, names);
     throw RunError(kExitUsage,
-                   name.empty() ? fmt::format("the model has {} inputs ({}); name the one that {} is for", names.size(),
-                                              fmt::join(names, ", "), path)
-                                : fmt::format("the model has no input `{}`; it has {}{}", name, fmt::join(names, ", "),
-                                              nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
+                   name.empty()
+                       ? fmt::format("the model has {} inputs ({}); name the one that {} is for",
+                                     names.size(), fmt::join(names, ", "), path)
+                       : fmt::format("the model has no input `{}`; it has {}{}", name, fmt::join(names, ", "),
+                                     nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
   }
   Table table;
   for (int32_t i = 0; i < entry.input_count; ++i) {
@@ -43,10 +45,12 @@ Split split_from_files(const gradc_program& program, const std::map<std::string,
     auto file = files.find(input.name);
     if (file == files.end() && names.size() == 1) file = files.find("");
     if (file == files.end())
-      throw RunError(kExitUsage, fmt::format("no file for the model's input `{}`; it needs {}", input.name, fmt::join(names, ", ")));
+      throw RunError(kExitUsage, fmt::format("no file for the model's input `{}`; it needs {}", input.name,
+                                             fmt::join(names, ", ")));
     const std::string& path = file->second;
     NpyArray array = read_npy(path);
-    if (array.shape.empty() || array.shape[0] == 0) throw RunError(kExitDataError, fmt::format("{}: it holds no examples", path));
+    if (array.shape.empty() || array.shape[0] == 0)
+      throw RunError(kExitDataError, fmt::format("{}: it holds no examples", path));
     Field field{.name = input.name, .shape = {array.shape.begin() + 1, array.shape.end()}};
     if (array.dtype == "|u1" && input.dtype == GRADC_F32) {
       field.bytes = std::move(array.bytes);
@@ -57,20 +61,24 @@ Split split_from_files(const gradc_program& program, const std::map<std::string,
       field.integers.resize(array.bytes.size() / 4);
       if (!array.bytes.empty()) std::memcpy(field.integers.data(), array.bytes.data(), array.bytes.size());
     } else {
-      throw RunError(kExitDataError, fmt::format("{}: dtype '{}' does not fit the input {} {}; expected {}", path, array.dtype, input.name,
-                                                 type_text(input.dtype, input.rank, input.shape),
-                                                 input.dtype == GRADC_F32 ? "'<f4' or '|u1'" : "'<i4'"));
+      throw RunError(kExitDataError,
+                     fmt::format("{}: dtype '{}' does not fit the input {} {}; expected {}", path,
+                                 array.dtype, input.name, type_text(input.dtype, input.rank, input.shape),
+                                 input.dtype == GRADC_F32 ? "'<f4' or '|u1'" : "'<i4'"));
     }
     // Flat examples are taken too: 784 numbers for f32[1, 28, 28].
     const int64_t elements = element_count(input.rank, input.shape);
-    if (field.shape.size() == 1 && field.shape[0] == elements) field.shape.assign(input.shape, input.shape + input.rank);
+    if (field.shape.size() == 1 && field.shape[0] == elements)
+      field.shape.assign(input.shape, input.shape + input.rank);
     const int64_t examples = array.shape[0];
     if (table.rows != 0 && table.rows != examples)
-      throw RunError(kExitDataError, fmt::format("{}: {} examples, but the other inputs have {}", path, examples, table.rows));
+      throw RunError(kExitDataError, fmt::format("{}: {} examples, but the other inputs have {}", path,
+                                                 examples, table.rows));
     table.rows = examples;
     table.fields.push_back(std::move(field));
     if (table.fields.back().elements() == 0)
-      throw RunError(kExitDataError, fmt::format("{}: shape {} holds no numbers", path, shape_text(array.shape)));
+      throw RunError(kExitDataError,
+                     fmt::format("{}: shape {} holds no numbers", path, shape_text(array.shape)));
   }
   Split split{"input", nullptr, 0, table.rows};
   split.table = std::make_shared<const Table>(std::move(table));
@@ -127,11 +135,14 @@ EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* 
   EvalResult result = session.evaluate(split, [&](int64_t, int64_t) { return !interrupt.interrupted(); });
   if (!result.complete) throw RunError(kExitInterrupted, "interrupted");
   if (json) {
-    nlohmann::ordered_json event = {{"event", "eval"}, {"split", split.name}, {"examples", result.examples}, {"loss", result.loss}};
+    nlohmann::ordered_json event = {
+        {"event", "eval"}, {"split", split.name}, {"examples", result.examples}, {"loss", result.loss}};
     for (const auto& [name, value] : result.metrics) event[name] = value;
     write_event(out, event);
   } else {
-    write_line(out, fmt::format("{}  ({} examples)", results_text(result.loss, result.metrics, split.name + " "), result.examples));
+    write_line(out,
+               fmt::format("{}  ({} examples)", results_text(result.loss, result.metrics, split.name + " "),
+                           result.examples));
   }
   return result;
 }
@@ -140,7 +151,9 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
   const gradc_output& output = session.predict_output();
   const bool npy = ends_with(options.output, ".npy");
   if (!npy && !ends_with(options.output, ".csv"))
-    throw RunError(kExitUsage, fmt::format("{}: predictions are written as .npy or .csv; choose a name that ends so", options.output));
+    throw RunError(kExitUsage,
+                   fmt::format("{}: predictions are written as .npy or .csv; choose a name that ends so",
+                               options.output));
   const gradc_program& program = session.program();
   const Split split = options.inputs.empty() ? *options.split : split_from_files(program, options.inputs);
   BatchReader reader(split, program.predict, std::min(program.batch, split.count));

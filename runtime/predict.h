@@ -12,19 +12,22 @@ namespace gradc::runtime {
 // The split to evaluate when the user names none: test, else val, else train.
 const Split& default_split(const Dataset& data);
 
-// Evaluates and writes the result: {"event":"eval","split":"test","examples":N,"loss":..,METRIC:..} or a line of text.
+// Evaluates and writes the result: {"event":"eval","split":"test","examples":N,"loss":..,METRIC:..} or a line
+// of text.
 EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* out = stdout);
 
 struct PredictOptions {
-  // Inputs from .npy files by input name; the name may be empty where the program has one input. The first axis counts the examples.
-  // uint8 becomes value / 255, as images do in data sets; float32, for integer inputs int32, is taken as it is.
+  // Inputs from .npy files by input name; the name may be empty where the program has one input. The first
+  // axis counts the examples. uint8 becomes value / 255, as images do in data sets; float32, for integer
+  // inputs int32, is taken as it is.
   std::map<std::string, std::string> inputs;
   const Split* split = nullptr;  // used when `inputs` is empty
   std::string output;            // name.npy or name.csv
 };
 
-// Writes predict's output for every example, through a temporary file, and returns the number of examples. .npy: examples x shape;
-// .csv: a header line, then a line an example, numbers such that they read back to the same value. Throws RunError.
+// Writes predict's output for every example, through a temporary file, and returns the number of examples.
+// .npy: examples x shape; .csv: a header line, then a line an example, numbers such that they read back to
+// the same value. Throws RunError.
 int64_t run_predict(Session& session, const PredictOptions& options);
 
 }  // namespace gradc::runtime

@@ -18,8 +18,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   bool off() const { return mode_ == ProgressMode::off; }
-  // True when update() would show something now, so that its text need not be made for nothing: a bar is redrawn at most ten times a
-  // second, a line is written every ten seconds.
+  // True when update() would show something now, so that its text need not be made for nothing: a bar is
+  // redrawn at most ten times a second, a line is written every ten seconds.
   bool due();
   // `label` stands before the bar ("epoch 3/10"), `text` behind it; done of total fill it.
   void update(const std::string& label, int64_t done, int64_t total, const std::string& text);

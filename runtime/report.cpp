@@ -14,7 +14,8 @@ namespace gradc::runtime {
 
 void write_line(std::FILE* out, const std::string& line) {
   errno = 0;
-  if (std::fwrite(line.data(), 1, line.size(), out) != line.size() || std::fputc('\n', out) == EOF || std::fflush(out) != 0)
+  if (std::fwrite(line.data(), 1, line.size(), out) != line.size() || std::fputc('\n', out) == EOF ||
+      std::fflush(out) != 0)
     throw RunError(kExitRunFailed, fmt::format("cannot write the results: {}", error_text(errno)));
 }
 
@@ -26,7 +27,8 @@ std::string results_text(double loss, const Metrics& metrics, const std::string&
   std::string text = fmt::format("{}loss {:.4f}", prefix, loss);
   for (const auto& [name, value] : metrics) {
     const bool percent = name.find("accuracy") != std::string::npos;
-    text += percent ? fmt::format("  {}{} {:.2f}%", prefix, name, 100 * value) : fmt::format("  {}{} {:.4f}", prefix, name, value);
+    text += percent ? fmt::format("  {}{} {:.2f}%", prefix, name, 100 * value)
+                    : fmt::format("  {}{} {:.4f}", prefix, name, value);
   }
   return text;
 }

@@ -1,5 +1,5 @@
-// The safetensors format (https://github.com/huggingface/safetensors): eight bytes of header length, a JSON header, the data.
-// Knows the format and nothing of programs.
+// The safetensors format (https://github.com/huggingface/safetensors): eight bytes of header length, a JSON
+// header, the data. Knows the format and nothing of programs.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -22,8 +22,9 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-// Reads a file strictly: the header must be JSON of the format's form without repeated names, and the arrays must cover the data
-// without gap or overlap. Throws RunError (kExitDataError) with file, expectation, finding.
+// Reads a file strictly: the header must be JSON of the format's form without repeated names, and the arrays
+// must cover the data without gap or overlap. Throws RunError (kExitDataError) with file, expectation,
+// finding.
 TensorFile read_safetensors(const std::string& path);
 TensorFile parse_safetensors(const std::string& path, std::vector<uint8_t> bytes);  // `path` is for messages
 

@@ -20,7 +20,9 @@ namespace {
 class FlushToZero {
  public:
 #if defined(__x86_64__)
-  FlushToZero() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }  // flush results, take subnormal operands as zero
+  FlushToZero() : saved_(_mm_getcsr()) {
+    _mm_setcsr(saved_ | 0x8040u);
+  }  // flush results, take subnormal operands as zero
   ~FlushToZero() { _mm_setcsr(saved_); }
 
  private:
@@ -39,20 +41,26 @@ class FlushToZero {
 
 void check_program(const gradc_program& program) {
   if (program.abi_version != GRADC_ABI_VERSION)
-    throw RunError(kExitRunFailed, fmt::format("the program was compiled for version {} of the runtime's interface, this is {}; "
-                                               "compile it again", program.abi_version, GRADC_ABI_VERSION));
+    throw RunError(
+        kExitRunFailed,
+        fmt::format("the program was compiled for version {} of the runtime's interface, this is {}; "
+                    "compile it again",
+                    program.abi_version, GRADC_ABI_VERSION));
   GRADC_CHECK(program.batch >= 1 && program.parameter_bytes >= 0, "batch {}", program.batch);
-  GRADC_CHECK(program.init.run && program.train_step.run && program.eval.run, "a program without init, train_step or eval");
+  GRADC_CHECK(program.init.run && program.train_step.run && program.eval.run,
+              "a program without init, train_step or eval");
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& symbol = program.symbols[i];
     const int64_t end = symbol.offset + element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype);
-    GRADC_CHECK(symbol.offset >= 0 && end <= program.parameter_bytes, "{} ends at {} of {} bytes", symbol.name, end,
-                program.parameter_bytes);
+    GRADC_CHECK(symbol.offset >= 0 && end <= program.parameter_bytes, "{} ends at {} of {} bytes",
+                symbol.name, end, program.parameter_bytes);
   }
   for (const gradc_entry_info* entry : {&program.train_step, &program.eval}) {
-    GRADC_CHECK(entry->output_count >= 1 && std::string_view(entry->outputs[0].name) == "loss", "the first output is not the loss");
+    GRADC_CHECK(entry->output_count >= 1 && std::string_view(entry->outputs[0].name) == "loss",
+                "the first output is not the loss");
     for (int32_t i = 0; i < entry->output_count; ++i)
-      GRADC_CHECK(!entry->outputs[i].batched && entry->outputs[i].rank == 0, "output {} is no scalar", entry->outputs[i].name);
+      GRADC_CHECK(!entry->outputs[i].batched && entry->outputs[i].rank == 0, "output {} is no scalar",
+                  entry->outputs[i].name);
   }
 }
 
@@ -81,7 +89,8 @@ double metric_of(const Metrics& metrics, const std::string& name) {
 Session::Session(const gradc_program& program, int threads)
     : program_((check_program(program), program)),
       // Never empty, so that compiled code gets a real address.
-      parameters_(static_cast<uint64_t>(std::max<int64_t>(program.parameter_bytes, 64)), "parameters and optimizer state"),
+      parameters_(static_cast<uint64_t>(std::max<int64_t>(program.parameter_bytes, 64)),
+                  "parameters and optimizer state"),
       arena_(std::max<uint64_t>(arena_bytes(program), 64), "activations and gradients"),
       init_(make_outputs(program.init)),
       train_step_(make_outputs(program.train_step)),
@@ -96,7 +105,8 @@ Session::Outputs Session::make_outputs(const gradc_entry_info& entry) const {
     const gradc_output& output = entry.outputs[i];
     const int64_t rows = output.batched ? program_.batch : 1;
     outputs.blocks.emplace_back(
-        static_cast<uint64_t>(rows * element_count(output.rank, output.shape) * dtype_bytes(output.dtype)), "outputs");
+        static_cast<uint64_t>(rows * element_count(output.rank, output.shape) * dtype_bytes(output.dtype)),
+        "outputs");
     outputs.pointers.push_back(outputs.blocks.back().data());
   }
   return outputs;
@@ -123,8 +133,8 @@ double Session::Outputs::value(const gradc_entry_info& entry, size_t index) cons
   }
 }
 
-int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index, const Batch& batch,
-                      const double* scalars, uint64_t seed, uint64_t micro_step) {
+int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index,
+                      const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step) {
   gradc_step_args args{};
   args.arena = arena_.data();
   args.parameters = parameters_.data();
@@ -158,12 +168,14 @@ void Session::initialize(uint64_t seed) {
 }
 
 StepResult Session::step(BatchReader& reader, int64_t index, const StepScalars& scalars, uint64_t seed) {
-  const double values[GRADC_SCALAR_COUNT] = {static_cast<double>(scalars.step), static_cast<double>(scalars.epoch),
+  const double values[GRADC_SCALAR_COUNT] = {static_cast<double>(scalars.step),
+                                             static_cast<double>(scalars.epoch),
                                              static_cast<double>(scalars.total), scalars.lr_factor};
   const Batch batch = reader.batch(index);
   const gradc_entry_info& entry = program_.train_step;
   StepResult result;
-  result.finite = call(entry, train_step_, &reader, index, batch, values, seed, static_cast<uint64_t>(scalars.step)) == 0;
+  result.finite =
+      call(entry, train_step_, &reader, index, batch, values, seed, static_cast<uint64_t>(scalars.step)) == 0;
   result.lr = std::numeric_limits<double>::quiet_NaN();
   const auto rows = static_cast<double>(batch.rows);
   for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) {
@@ -199,14 +211,18 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
   }
   const auto examples = static_cast<double>(std::max<int64_t>(result.examples, 1));
   result.loss = sums[0] / examples;
-  for (size_t i = 1; i < sums.size(); ++i) result.metrics.emplace_back(entry.outputs[i].name, sums[i] / examples);
+  for (size_t i = 1; i < sums.size(); ++i)
+    result.metrics.emplace_back(entry.outputs[i].name, sums[i] / examples);
   return result;
 }
 
 const gradc_output& Session::predict_output() const {
   if (!program_.predict.run || program_.predict.output_count < 1)
-    throw RunError(kExitModelError, fmt::format("{} says nothing to predict; add a line like `predict softmax(logits)` to its train block",
-                                                program_.name ? program_.name : "the model"));
+    throw RunError(
+        kExitModelError,
+        fmt::format(
+            "{} says nothing to predict; add a line like `predict softmax(logits)` to its train block",
+            program_.name ? program_.name : "the model"));
   return program_.predict.outputs[0];
 }
 

@@ -1,4 +1,5 @@
-// A program and the memory it runs in: parameters, arena, outputs and a team of threads. Knows nothing of epochs, files and logs.
+// A program and the memory it runs in: parameters, arena, outputs and a team of threads. Knows nothing of
+// epochs, files and logs.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -41,8 +42,9 @@ struct EvalResult {
 
 class Session {
  public:
-  // `threads` as choose_thread_count() takes it; no more are started than the program can use. Throws RunError when the memory is
-  // short or the program's ABI version is another. The program must outlive the session.
+  // `threads` as choose_thread_count() takes it; no more are started than the program can use. Throws
+  // RunError when the memory is short or the program's ABI version is another. The program must outlive the
+  // session.
   explicit Session(const gradc_program& program, int threads = 0);
 
   const gradc_program& program() const { return program_; }
@@ -52,14 +54,16 @@ class Session {
   // Gives every parameter, state and slot its first value.
   void initialize(uint64_t seed);
 
-  // One update on batch `index` of the reader, which must be made for program().train_step. Random keys: seed and scalars.step.
+  // One update on batch `index` of the reader, which must be made for program().train_step. Random keys: seed
+  // and scalars.step.
   StepResult step(BatchReader& reader, int64_t index, const StepScalars& scalars, uint64_t seed);
 
   // Loss and metrics over all examples of a split. `keep_going` is asked before each batch.
-  EvalResult evaluate(const Split& split, const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
+  EvalResult evaluate(const Split& split,
+                      const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
 
-  // One call of program().predict on at most batch() rows; the result stands in rows x shape of output `predict` until the next
-  // call. Throws RunError (kExitModelError) when the model has no `predict`.
+  // One call of program().predict on at most batch() rows; the result stands in rows x shape of output
+  // `predict` until the next call. Throws RunError (kExitModelError) when the model has no `predict`.
   const void* predict(BatchReader& reader, int64_t index);
   const void* predict(const Batch& batch);
   const gradc_output& predict_output() const;
@@ -78,9 +82,10 @@ class Session {
     double value(const gradc_entry_info& entry, size_t index) const;  // of an unbatched scalar
   };
   Outputs make_outputs(const gradc_entry_info& entry) const;
-  // Assembles the reader's batch (if there is a reader) and runs the entry on the team; returns what the entry returned.
-  int32_t call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index, const Batch& batch,
-               const double* scalars, uint64_t seed, uint64_t micro_step);
+  // Assembles the reader's batch (if there is a reader) and runs the entry on the team; returns what the
+  // entry returned.
+  int32_t call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index,
+               const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step);
 
   const gradc_program& program_;
   AlignedBlock parameters_, arena_;

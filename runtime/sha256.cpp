@@ -16,7 +16,9 @@ struct Sha256::State {
 Sha256::Sha256() : state_(std::make_unique<State>()) { sha256_init(&state_->context); }
 Sha256::~Sha256() = default;
 
-void Sha256::add(const void* data, size_t bytes) { sha256_update(&state_->context, bytes, static_cast<const uint8_t*>(data)); }
+void Sha256::add(const void* data, size_t bytes) {
+  sha256_update(&state_->context, bytes, static_cast<const uint8_t*>(data));
+}
 
 std::string Sha256::hex() {
   std::array<uint8_t, SHA256_DIGEST_SIZE> digest;

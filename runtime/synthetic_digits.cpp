@@ -1,4 +1,5 @@
-// Draws digits as strokes: lines and quadratic curves, shaken, bent by a random affine map, inked with a random pen, with noise.
+// Draws digits as strokes: lines and quadratic curves, shaken, bent by a random affine map, inked with a
+// random pen, with noise.
 #include "runtime/synthetic_digits.h"
 
 #include <algorithm>
@@ -20,8 +21,8 @@ struct Point {
   int64_t x = 0, y = 0;
 };
 
-// One stroke on a board of 100 x 100, y downwards: a start, then pieces, each a quadratic curve by its control point and its end; a
-// straight piece has its control point in the middle.
+// One stroke on a board of 100 x 100, y downwards: a start, then pieces, each a quadratic curve by its
+// control point and its end; a straight piece has its control point in the middle.
 struct Stroke {
   Point start;
   std::vector<std::array<Point, 2>> pieces;
@@ -56,9 +57,30 @@ const std::array<std::vector<Glyph>, 10>& glyphs() {
        {lines({{30, 24}, {52, 0}, {52, 100}}), lines({{24, 100}, {80, 100}})}},
       // 2
       {{curves({{14, 26}, {18, 0}, {50, 0}, {88, 0}, {82, 30}, {76, 55}, {12, 100}, {50, 100}, {90, 100}})},
-       {curves({{16, 20}, {30, -4}, {56, 2}, {86, 8}, {76, 42}, {64, 72}, {30, 96}, {4, 104}, {14, 84}, {30, 66}, {90, 98}})}},
+       {curves({{16, 20},
+                {30, -4},
+                {56, 2},
+                {86, 8},
+                {76, 42},
+                {64, 72},
+                {30, 96},
+                {4, 104},
+                {14, 84},
+                {30, 66},
+                {90, 98}})}},
       // 3
-      {{curves({{18, 12}, {30, 0}, {50, 0}, {85, 0}, {82, 25}, {78, 46}, {45, 48}, {88, 50}, {86, 75}, {82, 100}, {48, 100}, {25, 100},
+      {{curves({{18, 12},
+                {30, 0},
+                {50, 0},
+                {85, 0},
+                {82, 25},
+                {78, 46},
+                {45, 48},
+                {88, 50},
+                {86, 75},
+                {82, 100},
+                {48, 100},
+                {25, 100},
                 {12, 86}})},
        {curves({{16, 2}, {50, 2}, {82, 2}, {60, 24}, {44, 42}, {92, 44}, {86, 76}, {78, 104}, {14, 94}})}},
       // 4
@@ -66,24 +88,93 @@ const std::array<std::vector<Glyph>, 10>& glyphs() {
        {lines({{20, 0}, {14, 52}, {86, 52}}), lines({{76, 0}, {74, 100}})},
        {lines({{72, 100}, {72, 0}, {10, 64}, {94, 64}})}},
       // 5
-      {{curves({{82, 0}, {52, 0}, {25, 0}, {22, 20}, {20, 42}, {50, 30}, {72, 42}, {95, 58}, {80, 82}, {65, 102}, {40, 100}, {22, 98},
+      {{curves({{82, 0},
+                {52, 0},
+                {25, 0},
+                {22, 20},
+                {20, 42},
+                {50, 30},
+                {72, 42},
+                {95, 58},
+                {80, 82},
+                {65, 102},
+                {40, 100},
+                {22, 98},
                 {12, 86}})},
-       {curves({{22, 4}, {20, 24}, {18, 46}, {88, 36}, {84, 74}, {78, 102}, {14, 98}}), lines({{22, 4}, {86, 0}})}},
+       {curves({{22, 4}, {20, 24}, {18, 46}, {88, 36}, {84, 74}, {78, 102}, {14, 98}}),
+        lines({{22, 4}, {86, 0}})}},
       // 6
-      {{curves({{70, 2}, {20, 20}, {15, 65}, {12, 100}, {50, 100}, {86, 100}, {86, 72}, {86, 45}, {52, 45}, {22, 45}, {16, 70}})},
-       {curves({{46, 0}, {16, 40}, {16, 72}, {18, 102}, {52, 100}, {84, 96}, {80, 72}, {74, 52}, {46, 56}, {22, 62}, {18, 82}})}},
+      {{curves({{70, 2},
+                {20, 20},
+                {15, 65},
+                {12, 100},
+                {50, 100},
+                {86, 100},
+                {86, 72},
+                {86, 45},
+                {52, 45},
+                {22, 45},
+                {16, 70}})},
+       {curves({{46, 0},
+                {16, 40},
+                {16, 72},
+                {18, 102},
+                {52, 100},
+                {84, 96},
+                {80, 72},
+                {74, 52},
+                {46, 56},
+                {22, 62},
+                {18, 82}})}},
       // 7
       {{curves({{12, 2}, {50, 2}, {88, 2}, {60, 40}, {42, 100}})},
        {curves({{12, 2}, {50, 2}, {88, 2}, {60, 40}, {42, 100}}), lines({{30, 52}, {78, 52}})},
        {lines({{10, 18}, {12, 2}, {86, 4}, {38, 100}})}},
       // 8
-      {{curves({{50, 48}, {14, 40}, {18, 20}, {22, 0}, {50, 0}, {80, 0}, {82, 20}, {84, 38}, {50, 48}, {10, 58}, {12, 78}, {14, 100},
-                {50, 100}, {88, 100}, {88, 78}, {88, 58}, {50, 48}})},
-       {curves({{80, 10}, {50, -8}, {26, 12}, {14, 32}, {50, 50}, {92, 70}, {78, 90}, {50, 110}, {22, 90}, {8, 70}, {50, 48}, {90, 28},
+      {{curves({{50, 48},
+                {14, 40},
+                {18, 20},
+                {22, 0},
+                {50, 0},
+                {80, 0},
+                {82, 20},
+                {84, 38},
+                {50, 48},
+                {10, 58},
+                {12, 78},
+                {14, 100},
+                {50, 100},
+                {88, 100},
+                {88, 78},
+                {88, 58},
+                {50, 48}})},
+       {curves({{80, 10},
+                {50, -8},
+                {26, 12},
+                {14, 32},
+                {50, 50},
+                {92, 70},
+                {78, 90},
+                {50, 110},
+                {22, 90},
+                {8, 70},
+                {50, 48},
+                {90, 28},
                 {78, 8}})}},
       // 9
-      {{curves({{82, 32}, {80, 55}, {48, 55}, {14, 55}, {14, 28}, {16, 0}, {50, 0}, {84, 0}, {83, 32}, {82, 70}, {62, 100}})},
-       {curves({{80, 26}, {70, 58}, {38, 50}, {10, 40}, {20, 16}, {34, -6}, {66, 2}, {80, 6}, {80, 26}}), lines({{80, 26}, {78, 100}})}},
+      {{curves({{82, 32},
+                {80, 55},
+                {48, 55},
+                {14, 55},
+                {14, 28},
+                {16, 0},
+                {50, 0},
+                {84, 0},
+                {83, 32},
+                {82, 70},
+                {62, 100}})},
+       {curves({{80, 26}, {70, 58}, {38, 50}, {10, 40}, {20, 16}, {34, -6}, {66, 2}, {80, 6}, {80, 26}}),
+        lines({{80, 26}, {78, 100}})}},
   }};
   return table;
 }
@@ -108,7 +199,9 @@ class Draws {
     return low + static_cast<int64_t>(uint64_t{word()} * static_cast<uint64_t>(high - low + 1) >> 32);
   }
   // Around the middle of low..high, the ends rare: the mean of three even draws.
-  int64_t around(int64_t low, int64_t high) { return (even(low, high) + even(low, high) + even(low, high)) / 3; }
+  int64_t around(int64_t low, int64_t high) {
+    return (even(low, high) + even(low, high) + even(low, high)) / 3;
+  }
 
  private:
   PhiloxWords counter_, words_{};
@@ -119,7 +212,9 @@ class Draws {
 // x' = a x + b y + dx, y' = c x + d y + dy: from the board, its middle at 0, to the canvas.
 struct Affine {
   int64_t a, b, c, d, dx, dy;
-  Point operator()(Point p) const { return {(a * p.x + b * p.y) / kOne + dx, (c * p.x + d * p.y) / kOne + dy}; }
+  Point operator()(Point p) const {
+    return {(a * p.x + b * p.y) / kOne + dx, (c * p.x + d * p.y) / kOne + dy};
+  }
 };
 
 Affine random_affine(Draws& draws) {
@@ -208,14 +303,16 @@ DigitImages make_synthetic_digits(uint64_t seed, uint32_t part, int64_t count) {
     const auto label = static_cast<size_t>(draws.even(0, 9));
     const auto& ways = glyphs()[label];
     std::array<uint8_t, kDigitPixels> canvas{};
-    draw_glyph(ways[static_cast<size_t>(draws.even(0, static_cast<int64_t>(ways.size()) - 1))], draws, canvas);
+    draw_glyph(ways[static_cast<size_t>(draws.even(0, static_cast<int64_t>(ways.size()) - 1))], draws,
+               canvas);
     const int64_t ink = draws.even(130, 255), noise = draws.even(0, 70);
     uint8_t* image = result.images.data() + static_cast<size_t>(index) * kDigitPixels;
     for (int pixel = 0; pixel < kDigitPixels; pixel += 4) {
       const uint32_t word = draws.word();
       for (int k = 0; k < 4; ++k) {
         const int64_t grain = (static_cast<int64_t>(word >> (8 * k) & 255) - 128) * noise / 128;
-        image[pixel + k] = static_cast<uint8_t>(std::clamp<int64_t>(canvas[static_cast<size_t>(pixel + k)] * ink / 255 + grain, 0, 255));
+        image[pixel + k] = static_cast<uint8_t>(
+            std::clamp<int64_t>(canvas[static_cast<size_t>(pixel + k)] * ink / 255 + grain, 0, 255));
       }
     }
     result.labels[static_cast<size_t>(index)] = static_cast<int32_t>(label);

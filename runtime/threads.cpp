@@ -23,9 +23,10 @@ namespace {
 
 // About 30 microseconds of pauses, longer than threads that run side by side wait for each other.
 constexpr int kSpins = 1000;
-// Then the processor is offered to others, for about as long: on a busy machine two threads of the team may share one, and a thread that
-// slept at once would be woken beside the other again and again. Measured with 8 other processes on 2 processors: 200 microseconds a
-// barrier without this.
+// Then the processor is offered to others for some 100 microseconds: on a busy machine two threads of the
+// team may share one, and a thread that slept at once would be woken beside the other again and again.
+// Measured on 2 processors under a load of 8: for seconds 200 microseconds a barrier without this, soon back
+// at 0.3 with it.
 constexpr int kYields = 400;
 
 inline void pause() {
@@ -53,7 +54,8 @@ int usable_processors() {
   for (int bits = 1024; bits <= 1 << 20 && processors == 0; bits *= 4) {
     cpu_set_t* mask = CPU_ALLOC(bits);
     if (!mask) break;
-    if (sched_getaffinity(0, CPU_ALLOC_SIZE(bits), mask) == 0) processors = CPU_COUNT_S(CPU_ALLOC_SIZE(bits), mask);
+    if (sched_getaffinity(0, CPU_ALLOC_SIZE(bits), mask) == 0)
+      processors = CPU_COUNT_S(CPU_ALLOC_SIZE(bits), mask);
     CPU_FREE(mask);
   }
   if (processors == 0) processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -64,16 +66,19 @@ int usable_processors() {
 
 int choose_thread_count(int requested) {
   if (requested < 0 || requested > kMaxThreads)
-    throw RunError(kExitUsage, fmt::format("{} threads: expected 1 to {}, or 0 for a count that fits the machine", requested,
-                                           kMaxThreads));
+    throw RunError(kExitUsage,
+                   fmt::format("{} threads: expected 1 to {}, or 0 for a count that fits the machine",
+                               requested, kMaxThreads));
   if (requested > 0) return requested;
   if (const char* text = environment("GRADC_THREADS"); text && *text) {
     const int count = count_of(text);
     if (count < 1 || count > kMaxThreads || std::strchr(text, ','))
-      throw RunError(kExitUsage, fmt::format("GRADC_THREADS is \"{}\": expected a number from 1 to {}", text, kMaxThreads));
+      throw RunError(kExitUsage, fmt::format("GRADC_THREADS is \"{}\": expected a number from 1 to {}", text,
+                                             kMaxThreads));
     return count;
   }
-  // OpenMP's variable may hold a list, one count a nesting level; like OpenMP, a value that is none counts as unset.
+  // OpenMP's variable may hold a list, one count a nesting level; like OpenMP, a value that is none counts as
+  // unset.
   if (const char* text = environment("OMP_NUM_THREADS"))
     if (const int count = count_of(text); count > 0) return std::min(count, kMaxThreads);
   return usable_processors();
@@ -85,15 +90,16 @@ Team::Team(int threads) {
   spins_ = threads <= usable_processors() ? kSpins : 1;
   workers_.reserve(static_cast<size_t>(threads) - 1);
   try {
-    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { worker(thread); });
+    for (int thread = 1; thread < threads; ++thread)
+      workers_.emplace_back([this, thread] { worker(thread); });
   } catch (const std::system_error& error) {
     const size_t started = workers_.size();
     function_ = nullptr;
     start_.fetch_add(1, std::memory_order_release);
     start_.notify_all();
     for (auto& worker : workers_) worker.join();
-    throw RunError(kExitRunFailed, fmt::format("cannot start thread {} of {}: {}; use fewer (--threads {})", started + 2, threads,
-                                               error.code().message(), started + 1));
+    throw RunError(kExitRunFailed, fmt::format("cannot start thread {} of {}: {}; use fewer (--threads {})",
+                                               started + 2, threads, error.code().message(), started + 1));
   }
 }
 
@@ -127,7 +133,8 @@ void Team::run_erased(Erased function, void* context, int threads) {
   start_.fetch_add(1, std::memory_order_release);
   start_.notify_all();
   function(context, 0, threads);
-  for (uint32_t left = busy_.load(std::memory_order_acquire); left != 0; left = busy_.load(std::memory_order_acquire))
+  for (uint32_t left = busy_.load(std::memory_order_acquire); left != 0;
+       left = busy_.load(std::memory_order_acquire))
     wait_while(busy_, left);
 }
 

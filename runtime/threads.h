@@ -1,4 +1,5 @@
-// A team of threads that runs one function on all of them (SPMD) with a barrier; knows nothing of what is run.
+// A team of threads that runs one function on all of them (SPMD) with a barrier; knows nothing of what is
+// run.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -11,14 +12,16 @@ namespace gradc::runtime {
 
 inline constexpr int kMaxThreads = 1024;
 
-// Threads to use: `requested` if positive, else GRADC_THREADS, else OMP_NUM_THREADS, else the processors this process may use
-// (affinity mask and control group quota, rounded up). Throws RunError (kExitUsage) for a value that is no count.
+// Threads to use: `requested` if positive, else GRADC_THREADS, else OMP_NUM_THREADS, else the processors this
+// process may use (affinity mask and control group quota, rounded up). Throws RunError (kExitUsage) for a
+// value that is no count.
 int choose_thread_count(int requested);
 
 // Processors this process may use: the affinity mask, cut by the control group's quota.
 int usable_processors();
 
-// The caller is thread 0; the other threads are started once and wait between runs: first spinning, then yielding, then asleep.
+// The caller is thread 0; the other threads are started once and wait between runs: first spinning, then
+// yielding, then asleep.
 class Team {
  public:
   explicit Team(int threads);
@@ -28,13 +31,15 @@ class Team {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls fn(thread, threads) on the first `threads` threads of the team (all by default) and returns when all are done. fn must
-  // not throw, and either all its threads or none call barrier(). Only one thread may call run(), and not from within fn.
+  // Calls fn(thread, threads) on the first `threads` threads of the team (all by default) and returns when
+  // all are done. fn must not throw, and either all its threads or none call barrier(). Only one thread may
+  // call run(), and not from within fn.
   template <typename F>
   void run(F&& fn, int threads = 0) {
     using Function = std::remove_reference_t<F>;
-    run_erased([](void* context, int thread, int count) { (*static_cast<Function*>(context))(thread, count); },
-               const_cast<void*>(static_cast<const void*>(&fn)), threads);
+    run_erased(
+        [](void* context, int thread, int count) { (*static_cast<Function*>(context))(thread, count); },
+        const_cast<void*>(static_cast<const void*>(&fn)), threads);
   }
 
   // Returns when every thread of this run has called it; what they wrote before is then visible to all.

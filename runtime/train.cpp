@@ -24,17 +24,21 @@ using Clock = std::chrono::steady_clock;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kJsonLogEvery = 100;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 int64_t total_steps(const TrainOptions& options, const Experiment& experiment, int64_t batches) {
   const auto check = [](const char* name, std::optional<int64_t> value) {
-    if (value && *value < 0) throw RunError(kExitUsage, fmt::format("{} {}: expected 0 or more", name, *value));
+    if (value && *value < 0)
+      throw RunError(kExitUsage, fmt::format("{} {}: expected 0 or more", name, *value));
   };
   check("--steps", options.steps);
   check("--epochs", options.epochs);
   if (options.steps && !options.epochs) return *options.steps;
   int64_t total = 0;
-  if (__builtin_mul_overflow(options.epochs.value_or(experiment.train.epochs), batches, &total)) total = INT64_MAX;
+  if (__builtin_mul_overflow(options.epochs.value_or(experiment.train.epochs), batches, &total))
+    total = INT64_MAX;
   return std::min(total, options.steps.value_or(INT64_MAX));
 }
 
@@ -49,7 +53,8 @@ struct Totals {
       for (const auto& [name, value] : step.metrics) metrics.emplace_back(name, 0.0);
     examples += rows;
     loss += step.loss * static_cast<double>(rows);
-    for (size_t i = 0; i < metrics.size(); ++i) metrics[i].second += step.metrics[i].second * static_cast<double>(rows);
+    for (size_t i = 0; i < metrics.size(); ++i)
+      metrics[i].second += step.metrics[i].second * static_cast<double>(rows);
   }
   double mean_loss() const { return examples ? loss / static_cast<double>(examples) : kNan; }
   Metrics mean_metrics() const {
@@ -65,17 +70,24 @@ class Run {
       : session_(session),
         data_(data),
         options_(options),
-        reader_(data.split("train"), session.program().train_step, experiment.data.batch, experiment.data.drop_last),
+        reader_(data.split("train"), session.program().train_step, experiment.data.batch,
+                experiment.data.drop_last),
         seed_(options.seed.value_or(static_cast<uint64_t>(experiment.train.seed))),
-        log_every_(options.log_every > 0 ? options.log_every : options.json ? kJsonLogEvery : 0),
+        log_every_(options.log_every > 0 ? options.log_every
+                   : options.json        ? kJsonLogEvery
+                                         : 0),
         total_(total_steps(options, experiment, reader_.batches())),
         epochs_((total_ / reader_.batches()) + (total_ % reader_.batches() != 0)),
-        progress_(options.log, options.json && options.progress == ProgressMode::automatic ? ProgressMode::off : options.progress) {
-    GRADC_CHECK(experiment.data.batch <= session.batch(), "batches of {} for a program made for {}", experiment.data.batch,
-                session.batch());
-    if (options.log_every < 0) throw RunError(kExitUsage, fmt::format("--log-every {}: expected 1 or more", options.log_every));
+        progress_(options.log, options.json && options.progress == ProgressMode::automatic
+                                   ? ProgressMode::off
+                                   : options.progress) {
+    GRADC_CHECK(experiment.data.batch <= session.batch(), "batches of {} for a program made for {}",
+                experiment.data.batch, session.batch());
+    if (options.log_every < 0)
+      throw RunError(kExitUsage, fmt::format("--log-every {}: expected 1 or more", options.log_every));
     if (!std::isfinite(options.lr_factor) || options.lr_factor < 0)
-      throw RunError(kExitUsage, fmt::format("a learning rate factor of {}: expected a number from 0", options.lr_factor));
+      throw RunError(kExitUsage, fmt::format("a learning rate factor of {}: expected a number from 0",
+                                             options.lr_factor));
     if (!options.save.empty()) check_output_path(options.save, "weights file");
   }
 
@@ -124,10 +136,12 @@ class Run {
 
   void show(int64_t done) {
     const double rate = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
-    const double left = seconds_ / static_cast<double>(std::max<int64_t>(step_, 1)) * static_cast<double>(total_ - step_);
-    progress_.update(fmt::format("epoch {}/{}", epoch_ + 1, epochs_), done, reader_.batches(),
-                     fmt::format("{}  {} examples/s  ETA {}", results_text(totals_.mean_loss(), totals_.mean_metrics()),
-                                 count_text(static_cast<int64_t>(rate)), duration_text(left)));
+    const double left =
+        seconds_ / static_cast<double>(std::max<int64_t>(step_, 1)) * static_cast<double>(total_ - step_);
+    progress_.update(
+        fmt::format("epoch {}/{}", epoch_ + 1, epochs_), done, reader_.batches(),
+        fmt::format("{}  {} examples/s  ETA {}", results_text(totals_.mean_loss(), totals_.mean_metrics()),
+                    count_text(static_cast<int64_t>(rate)), duration_text(left)));
   }
 
   // Loss and metrics of a split, into the result's metrics; empty without the split or when interrupted.
@@ -146,9 +160,11 @@ class Run {
 
   void end_epoch(double seconds) {
     const Metrics metrics = totals_.mean_metrics();
-    Json event = {{"event", "epoch"}, {"epoch", epoch_}, {"step", step_}, {"train_loss", totals_.mean_loss()}};
+    Json event = {
+        {"event", "epoch"}, {"epoch", epoch_}, {"step", step_}, {"train_loss", totals_.mean_loss()}};
     for (const auto& [name, value] : metrics) event["train_" + name] = value;
-    std::string text = fmt::format("epoch {}/{}  {}", epoch_, epochs_, results_text(totals_.mean_loss(), metrics));
+    std::string text =
+        fmt::format("epoch {}/{}  {}", epoch_, epochs_, results_text(totals_.mean_loss(), metrics));
     if (const auto validation = evaluate("val")) {
       event["val_loss"] = validation->loss;
       for (const auto& [name, value] : validation->metrics) event["val_" + name] = value;
@@ -161,10 +177,11 @@ class Run {
   }
 
   [[noreturn]] void fail(const StepScalars& scalars, const Batch& batch) {
-    NonFiniteLoss error(fmt::format("the loss is not finite in step {} (epoch {}): it became NaN or infinite, and the step was not "
-                                    "applied{}; try a smaller learning rate, and look for log, sqrt or division of what can be 0",
-                                    scalars.step + 1, scalars.epoch + 1,
-                                    options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save)));
+    NonFiniteLoss error(fmt::format(
+        "the loss is not finite in step {} (epoch {}): it became NaN or infinite, and the step was not "
+        "applied{}; try a smaller learning rate, and look for log, sqrt or division of what can be 0",
+        scalars.step + 1, scalars.epoch + 1,
+        options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save)));
     error.scalars = scalars;
     error.seed = seed_;
     error.rows = batch.rows;
@@ -172,7 +189,8 @@ class Run {
     for (int32_t i = 0; i < entry.input_count; ++i) {
       const gradc_input& input = entry.inputs[i];
       const auto* bytes = static_cast<const uint8_t*>(batch.inputs[i]);
-      error.inputs.emplace_back(bytes, bytes + batch.rows * element_count(input.rank, input.shape) * dtype_bytes(input.dtype));
+      error.inputs.emplace_back(
+          bytes, bytes + batch.rows * element_count(input.rank, input.shape) * dtype_bytes(input.dtype));
     }
     throw error;
   }
@@ -213,9 +231,10 @@ class Run {
   }
 
   void summarise(const std::optional<EvalResult>& test) {
-    std::string text = fmt::format("{}{} steps in {:.1f} s, {} examples/s", result_.interrupted ? "interrupted after " : "",
-                                   count_text(result_.steps), result_.seconds,
-                                   count_text(static_cast<int64_t>(result_.examples_per_second)));
+    std::string text =
+        fmt::format("{}{} steps in {:.1f} s, {} examples/s", result_.interrupted ? "interrupted after " : "",
+                    count_text(result_.steps), result_.seconds,
+                    count_text(static_cast<int64_t>(result_.examples_per_second)));
     if (test) text += "\n" + results_text(test->loss, test->metrics, "test ");
     if (!options_.save.empty()) text += fmt::format("\nweights saved to {}", options_.save);
     write_line(options_.out, text);
@@ -238,7 +257,8 @@ class Run {
 
 }  // namespace
 
-TrainResult train(Session& session, const Dataset& data, const Experiment& experiment, const TrainOptions& options) {
+TrainResult train(Session& session, const Dataset& data, const Experiment& experiment,
+                  const TrainOptions& options) {
   return Run(session, data, experiment, options)();
 }
 

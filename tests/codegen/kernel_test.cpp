@@ -274,6 +274,7 @@ TEST_P(OnTargets, RandomExpressions) {
     };
     std::vector<float> out(8);
     std::vector<int64_t> out_whole(8);
+    const std::string text = loop::print(k);
     run(GetParam(), std::move(k), 1, {reals.data(), wholes.data()}, {out.data(), out_whole.data()});
     const auto check = [&](const Expr& e, const auto& got) {
       Lanes want;
@@ -285,13 +286,13 @@ TEST_P(OnTargets, RandomExpressions) {
       ++compared;
       for (size_t i = 0; i < 8; ++i) {
         if (!e->type.is_float()) {
-          EXPECT_EQ(static_cast<int64_t>(got[i]), want[i].integer) << "seed " << seed;
+          EXPECT_EQ(static_cast<int64_t>(got[i]), want[i].integer) << "seed " << seed << '\n' << text;
         } else if (std::isnan(want[i].real)) {
-          EXPECT_TRUE(std::isnan(static_cast<double>(got[i]))) << "seed " << seed;
+          EXPECT_TRUE(std::isnan(static_cast<double>(got[i]))) << "seed " << seed << '\n' << text;
         } else if (std::fabs(want[i].real) < 0x1p-126) {
-          EXPECT_LE(std::fabs(static_cast<double>(got[i])), 0x1p-126) << "seed " << seed;
+          EXPECT_LE(std::fabs(static_cast<double>(got[i])), 0x1p-126) << "seed " << seed << '\n' << text;
         } else {
-          EXPECT_EQ(static_cast<double>(got[i]), want[i].real) << "seed " << seed;
+          EXPECT_EQ(static_cast<double>(got[i]), want[i].real) << "seed " << seed << '\n' << text;
         }
       }
     };

@@ -167,7 +167,7 @@ TEST(VectorMath, DoublesAreTheCLibrarys) {
         } else if (std::isinf(want)) {
           EXPECT_EQ(y[i], want) << loop::name(f.op) << '(' << x[i] << ')';
         } else {
-          EXPECT_NEAR(y[i], want, 4e-16 * std::fabs(want) + 1e-307) << loop::name(f.op) << '(' << x[i] << ')';
+          EXPECT_NEAR(y[i], want, 1e-15 * std::fabs(want) + 1e-307) << loop::name(f.op) << '(' << x[i] << ')';
         }
       }
     }

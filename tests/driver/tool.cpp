@@ -15,7 +15,7 @@
 namespace gradc::test {
 
 ToolResult run_tool(const std::vector<std::string>& arguments, const std::string& folder,
-                    const std::string& out_path) {
+                    const std::string& out_path, int seconds) {
   int out[2], err[2];
   if (pipe(out) != 0 || pipe(err) != 0) throw std::runtime_error("pipe");
   const pid_t child = fork();
@@ -34,7 +34,7 @@ ToolResult run_tool(const std::vector<std::string>& arguments, const std::string
   close(out[1]);
   close(err[1]);
   ToolResult result;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
   pollfd fds[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
   std::string* texts[2] = {&result.out, &result.err};
   for (int open_pipes = 2; open_pipes > 0;) {
@@ -42,7 +42,7 @@ ToolResult run_tool(const std::vector<std::string>& arguments, const std::string
         std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
     if (left <= 0 || poll(fds, 2, static_cast<int>(left)) <= 0) {
       kill(child, SIGKILL);
-      result.err += "\n[ended after two minutes]";
+      result.err += "\n[ended after " + std::to_string(seconds) + " s]";
       break;
     }
     for (int i = 0; i < 2; ++i) {

@@ -12,9 +12,9 @@ struct ToolResult {
 };
 
 // GRADC_TOOL with these arguments, in `folder` (empty: here); `out_path` takes stdout instead of catching it.
-// Ends it after two minutes.
+// Ends it after `seconds`.
 ToolResult run_tool(const std::vector<std::string>& arguments, const std::string& folder = {},
-                    const std::string& out_path = {});
+                    const std::string& out_path = {}, int seconds = 120);
 
 // A fresh directory, removed with everything in it at the end.
 class TemporaryFolder {

@@ -1,4 +1,5 @@
-// Every file of tests/errors is wrong in one way; its message stands beside it. GRADC_UPDATE_GOLDENS=1 writes the messages anew.
+// Every file of tests/errors is wrong in one way; its message stands beside it. GRADC_UPDATE_GOLDENS=1 writes
+// the messages anew.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -12,7 +13,8 @@ namespace {
 
 std::vector<std::string> error_files() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(GRADC_SOURCE_DIR) + "/tests/errors"))
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(GRADC_SOURCE_DIR) + "/tests/errors"))
     if (entry.path().extension() == ".nn") names.push_back(entry.path().stem().string());
   std::sort(names.begin(), names.end());
   return names;
@@ -25,7 +27,8 @@ std::map<std::string, std::string> settings_of(const std::string& text) {
   const std::string mark = "# --set ";
   for (std::string line; std::getline(lines, line);) {
     const size_t equals = line.find('=');
-    if (line.compare(0, mark.size(), mark) == 0) result[line.substr(mark.size(), equals - mark.size())] = line.substr(equals + 1);
+    if (line.compare(0, mark.size(), mark) == 0)
+      result[line.substr(mark.size(), equals - mark.size())] = line.substr(equals + 1);
   }
   return result;
 }
@@ -44,16 +47,19 @@ TEST_P(ErrorFile, SaysWhatIsExpected) {
   }
   EXPECT_EQ(got, read_file(path + ".expected")) << "run with GRADC_UPDATE_GOLDENS=1 and read the difference";
 }
-INSTANTIATE_TEST_SUITE_P(Frontend, ErrorFile, testing::ValuesIn(error_files()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Frontend, ErrorFile, testing::ValuesIn(error_files()),
+                         [](const auto& info) { return info.param; });
 
 TEST(ErrorCodes, AreUniqueAndAllPinned) {
   std::set<std::string> codes;
   std::string all;
-  for (const std::string& name : error_files()) all += read_file(std::string(GRADC_SOURCE_DIR) + "/tests/errors/" + name + ".expected");
+  for (const std::string& name : error_files())
+    all += read_file(std::string(GRADC_SOURCE_DIR) + "/tests/errors/" + name + ".expected");
   for (const frontend::ErrorCode& e : frontend::error_codes()) {
     EXPECT_TRUE(codes.insert(e.code).second) << e.code;
     if (std::string(e.code) == "E0109") continue;  // a file of megabytes: see lexer_test.cpp
-    EXPECT_NE(all.find(std::string("error[") + e.code + "]"), std::string::npos) << e.code << " (" << e.meaning << ") has no test";
+    EXPECT_NE(all.find(std::string("error[") + e.code + "]"), std::string::npos)
+        << e.code << " (" << e.meaning << ") has no test";
   }
 }
 

@@ -1,5 +1,5 @@
-// Thousands of damaged files: whatever they are, compiling ends soon, in a module or in messages. The damage is seeded, so that a failure
-// repeats; GRADC_FUZZ_ROUNDS=N tries more.
+// Thousands of damaged files: whatever they are, compiling ends soon, in a module or in messages. The damage
+// is seeded, so that a failure repeats; GRADC_FUZZ_ROUNDS=N tries more.
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -18,7 +18,8 @@ std::vector<std::string> read_folders(std::initializer_list<const char*> folders
       if (entry.path().extension() == ".nn") paths.push_back(entry.path().string());
   std::sort(paths.begin(), paths.end());
   for (const std::string& p : paths)
-    if (p.find("too_many_") == std::string::npos) result.push_back(read_file(p));  // those run into limits, which takes a second each
+    if (p.find("too_many_") == std::string::npos)
+      result.push_back(read_file(p));  // those run into limits, which takes a second each
   return result;
 }
 
@@ -50,11 +51,64 @@ class Mutator {
   }
 
   void damage(std::string& text) {
-    static const std::vector<std::string> kPieces = {
-        "(",  ")",  "[",   "]",  "{",   "}",    "|>",    "=",       "==",     "..",    "as x",  "reuse x", "if ",     "else ", "for i in 0..3 ",
-        "-1", "0",  "1e9", ",",  ";",   "\n",   "return ", "training", "param[", "state ", "~",    "^",       "@",       "*",     "/ 0",
-        "-",  "\"", "#",   "x",  "[0]", ".shape", "99999999999", "9223372036854775807", "0.0", "w", "g", "lr", "image", "dense", "relu",
-        "normal(0, 1)", "weight", "batch_mean(", "select(", "cast(", "(((((((((", "]]]]]", "not ", "and ", "step", "f32[", "on \"*\"", "then "};
+    static const std::vector<std::string> kPieces = {"(",
+                                                     ")",
+                                                     "[",
+                                                     "]",
+                                                     "{",
+                                                     "}",
+                                                     "|>",
+                                                     "=",
+                                                     "==",
+                                                     "..",
+                                                     "as x",
+                                                     "reuse x",
+                                                     "if ",
+                                                     "else ",
+                                                     "for i in 0..3 ",
+                                                     "-1",
+                                                     "0",
+                                                     "1e9",
+                                                     ",",
+                                                     ";",
+                                                     "\n",
+                                                     "return ",
+                                                     "training",
+                                                     "param[",
+                                                     "state ",
+                                                     "~",
+                                                     "^",
+                                                     "@",
+                                                     "*",
+                                                     "/ 0",
+                                                     "-",
+                                                     "\"",
+                                                     "#",
+                                                     "x",
+                                                     "[0]",
+                                                     ".shape",
+                                                     "99999999999",
+                                                     "9223372036854775807",
+                                                     "0.0",
+                                                     "w",
+                                                     "g",
+                                                     "lr",
+                                                     "image",
+                                                     "dense",
+                                                     "relu",
+                                                     "normal(0, 1)",
+                                                     "weight",
+                                                     "batch_mean(",
+                                                     "select(",
+                                                     "cast(",
+                                                     "(((((((((",
+                                                     "]]]]]",
+                                                     "not ",
+                                                     "and ",
+                                                     "step",
+                                                     "f32[",
+                                                     "on \"*\"",
+                                                     "then "};
     const size_t at = pick(text.size() + 1), length = 1 + pick(12);
     switch (pick(7)) {
       case 0: text.erase(std::min(at, text.size()), length); break;
@@ -72,7 +126,9 @@ class Mutator {
       }
       case 4: {  // a name or number becomes another of the file
         const auto word = [&](size_t from, size_t& begin, size_t& end) {
-          const auto part = [&](size_t i) { return std::isalnum(static_cast<unsigned char>(text[i])) || text[i] == '_'; };
+          const auto part = [&](size_t i) {
+            return std::isalnum(static_cast<unsigned char>(text[i])) || text[i] == '_';
+          };
           begin = from;
           while (begin < text.size() && !part(begin)) ++begin;
           end = begin;

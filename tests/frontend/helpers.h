@@ -21,7 +21,8 @@ struct Compiled {
   }
 };
 
-inline std::unique_ptr<Compiled> compile(const std::string& text, const std::map<std::string, std::string>& settings = {},
+inline std::unique_ptr<Compiled> compile(const std::string& text,
+                                         const std::map<std::string, std::string>& settings = {},
                                          const std::string& name = "test.nn") {
   auto c = std::make_unique<Compiled>();
   c->model = frontend::compile(c->sources, c->sources.add(name, text), settings, c->diagnostics);
@@ -30,12 +31,16 @@ inline std::unique_ptr<Compiled> compile(const std::string& text, const std::map
 }
 
 // A whole file around a model `net`, which is given an image of 28 x 28 and must end in 10 scores.
-inline std::string experiment(const std::string& definitions, const std::string& statements = "optimizer sgd(lr=0.1)") {
+inline std::string experiment(const std::string& definitions,
+                              const std::string& statements = "optimizer sgd(lr=0.1)") {
   return "data digits = synthetic_digits(batch=16)\n" + definitions +
-         "\ntrain {\n    logits = net(digits.image)\n    loss cross_entropy(logits, digits.label)\n    " + statements + "\n}\n";
+         "\ntrain {\n    logits = net(digits.image)\n    loss cross_entropy(logits, digits.label)\n    " +
+         statements + "\n}\n";
 }
 
-inline std::string model(const std::string& body) { return experiment("model net(image: f32[1, 28, 28]) {\n" + body + "\n}\n"); }
+inline std::string model(const std::string& body) {
+  return experiment("model net(image: f32[1, 28, 28]) {\n" + body + "\n}\n");
+}
 
 inline std::string read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);

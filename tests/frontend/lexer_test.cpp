@@ -1,6 +1,6 @@
 // Tokens: kinds, places, line starts, and what cannot be read.
-#include "frontend/error_codes.h"
 #include "frontend/lexer.h"
+#include "frontend/error_codes.h"
 #include "tests/frontend/helpers.h"
 
 namespace gradc::frontend_test {
@@ -12,10 +12,16 @@ struct Lexed {
   SourceManager sources;
   Diagnostics diagnostics{sources};
   std::vector<frontend::Token> tokens;
-  explicit Lexed(const std::string& text) { tokens = frontend::tokenize(sources, sources.add("t.nn", text), diagnostics); }
+  explicit Lexed(const std::string& text) {
+    tokens = frontend::tokenize(sources, sources.add("t.nn", text), diagnostics);
+  }
   std::string joined() const {
     std::string out;
-    for (const auto& t : tokens) out += (t.line_start && !out.empty() ? "\n" : out.empty() ? "" : " ") + (t.kind == TokenKind::end ? "END" : t.text);
+    for (const auto& t : tokens)
+      out += (t.line_start && !out.empty() ? "\n"
+              : out.empty()                ? ""
+                                           : " ") +
+             (t.kind == TokenKind::end ? "END" : t.text);
     return out;
   }
 };
@@ -57,9 +63,11 @@ TEST(Lexer, KnowsPlaces) {
 }
 
 TEST(Lexer, KeywordsAreFew) {
-  for (const char* word : {"if", "else", "for", "in", "return", "as", "reuse", "and", "or", "not", "true", "false", "param", "state"})
+  for (const char* word : {"if", "else", "for", "in", "return", "as", "reuse", "and", "or", "not", "true",
+                           "false", "param", "state"})
     EXPECT_EQ(Lexed(word).tokens[0].kind, TokenKind::keyword) << word;
-  for (const char* word : {"data", "train", "model", "layer", "init", "optimizer", "weight", "loss", "then", "on", "of", "set", "require"})
+  for (const char* word : {"data", "train", "model", "layer", "init", "optimizer", "weight", "loss", "then",
+                           "on", "of", "set", "require"})
     EXPECT_EQ(Lexed(word).tokens[0].kind, TokenKind::name) << word;
 }
 

@@ -1,4 +1,5 @@
-// The tree of a text, by its dump: precedence, newlines, every statement; and that the grammar's contextual words stay names.
+// The tree of a text, by its dump: precedence, newlines, every statement; and that the grammar's contextual
+// words stay names.
 #include "frontend/parser.h"
 #include "tests/frontend/helpers.h"
 
@@ -36,7 +37,8 @@ std::string one_line(const frontend::Expr& e) {
     case ExprKind::call: {
       out = e.text + "(";
       for (size_t i = 0; i < e.arguments.size(); ++i)
-        out += (i ? ", " : "") + (e.arguments[i].name.empty() ? "" : e.arguments[i].name + "=") + one_line(*e.arguments[i].value);
+        out += (i ? ", " : "") + (e.arguments[i].name.empty() ? "" : e.arguments[i].name + "=") +
+               one_line(*e.arguments[i].value);
       return out + ")" + (e.instance.kind == frontend::Instance::Kind::none ? "" : "@" + e.instance.name);
     }
   }
@@ -83,32 +85,45 @@ TEST(Parser, NewlinesEndStatementsButNotBrackets) {
   EXPECT_EQ(ast("fn f(x) {\n  y = x\n  -x\n}\n").find("error[E0106]"), 0u);  // `-x` is no continuation
   EXPECT_EQ(ast("fn f(x) {\n  y = (x\n  - x)\n  return y\n}\n"),
             "fn f\n  parameter x\n  y =\n    -\n      x\n      x\n  return\n    y\n");
-  EXPECT_EQ(ast("fn f(x) =\n  x\n  |> relu\n  |> relu\n"), "fn f\n  parameter x\n  return\n    call relu  (piped)\n      call relu  (piped)\n        x\n");
-  EXPECT_EQ(ast("fn f(x) = g(\n  x,\n  2\n)\n"), "fn f\n  parameter x\n  return\n    call g\n      x\n      2\n");
+  EXPECT_EQ(ast("fn f(x) =\n  x\n  |> relu\n  |> relu\n"),
+            "fn f\n  parameter x\n  return\n    call relu  (piped)\n      call relu  (piped)\n        x\n");
+  EXPECT_EQ(ast("fn f(x) = g(\n  x,\n  2\n)\n"),
+            "fn f\n  parameter x\n  return\n    call g\n      x\n      2\n");
   EXPECT_EQ(ast("fn f(x) { y = x; return y }\n"), "fn f\n  parameter x\n  y =\n    x\n  return\n    y\n");
-  EXPECT_EQ(ast("fn f(x) {\n  y = x +\n    1\n  return y\n}\n"), "fn f\n  parameter x\n  y =\n    +\n      x\n      1\n  return\n    y\n");
+  EXPECT_EQ(ast("fn f(x) {\n  y = x +\n    1\n  return y\n}\n"),
+            "fn f\n  parameter x\n  y =\n    +\n      x\n      1\n  return\n    y\n");
 }
 
 TEST(Parser, ContextualWordsAreNames) {
-  EXPECT_EQ(ast("layer dense(data, weight=1, init=loss) {\n  weight = param[data] ~ init\n  train = weight\n  return train\n}\n"),
-            "layer dense\n  parameter data\n  parameter weight\n    default\n      1\n  parameter init\n    default\n      loss\n"
-            "  param weight\n    extent\n      data\n    first\n      init\n  train =\n    weight\n  return\n    train\n");
+  EXPECT_EQ(ast("layer dense(data, weight=1, init=loss) {\n  weight = param[data] ~ init\n  train = weight\n "
+                " return train\n}\n"),
+            "layer dense\n  parameter data\n  parameter weight\n    default\n      1\n  parameter init\n    "
+            "default\n      loss\n"
+            "  param weight\n    extent\n      data\n    first\n      init\n  train =\n    weight\n  "
+            "return\n    train\n");
 }
 
 TEST(Parser, Train) {
-  EXPECT_EQ(ast("train {\n  loss main = f(x) weight 0.3\n  optimizer adam(lr=1) on \"a*\", \"b\" no_decay \"c\"\n"
-                "  schedule warmup(5) then cosine\n  freeze \"d\"\n  epochs 3\n}\n"),
-            "train\n  loss main\n    call f\n      x\n    weight\n      0.3\n  optimizer\n    call adam\n      lr=\n        1\n    on \"a*\"\n"
-            "    on \"b\"\n    no_decay \"c\"\n  schedule\n    phase\n      call warmup\n        5\n    phase\n      cosine\n"
-            "  freeze\n    on \"d\"\n  epochs\n    3\n");
+  EXPECT_EQ(
+      ast("train {\n  loss main = f(x) weight 0.3\n  optimizer adam(lr=1) on \"a*\", \"b\" no_decay \"c\"\n"
+          "  schedule warmup(5) then cosine\n  freeze \"d\"\n  epochs 3\n}\n"),
+      "train\n  loss main\n    call f\n      x\n    weight\n      0.3\n  optimizer\n    call adam\n      "
+      "lr=\n        1\n    on \"a*\"\n"
+      "    on \"b\"\n    no_decay \"c\"\n  schedule\n    phase\n      call warmup\n        5\n    phase\n    "
+      "  cosine\n"
+      "  freeze\n    on \"d\"\n  epochs\n    3\n");
 }
 
 TEST(Parser, LoopsStatesAndData) {
-  EXPECT_EQ(ast("layer f(x) {\n  state[] n = 0\n  state m[3] = 1\n  for i in 0..n as part { x = x + i }\n  require n == 3, \"why\"\n"
+  EXPECT_EQ(ast("layer f(x) {\n  state[] n = 0\n  state m[3] = 1\n  for i in 0..n as part { x = x + i }\n  "
+                "require n == 3, \"why\"\n"
                 "  if a { x = b } else if c { x = d } else { x = e }\n  return x\n}\n"),
-            "layer f\n  parameter x\n  state n\n    first\n      0\n  state m\n    extent\n      3\n    first\n      1\n  for i as part\n    ..\n"
-            "      0\n      n\n    do\n      x =\n        +\n          x\n          i\n  require \"why\"\n    ==\n      n\n      3\n  if\n    a\n  then\n"
-            "    x =\n      b\n  else\n    if\n      c\n    then\n      x =\n        d\n    else\n      x =\n        e\n  return\n    x\n");
+            "layer f\n  parameter x\n  state n\n    first\n      0\n  state m\n    extent\n      3\n    "
+            "first\n      1\n  for i as part\n    ..\n"
+            "      0\n      n\n    do\n      x =\n        +\n          x\n          i\n  require \"why\"\n   "
+            " ==\n      n\n      3\n  if\n    a\n  then\n"
+            "    x =\n      b\n  else\n    if\n      c\n    then\n      x =\n        d\n    else\n      x "
+            "=\n        e\n  return\n    x\n");
   EXPECT_EQ(ast("data d = mnist(\"p\", batch=3) {\n  split val = 5 of train\n}\n"),
             "data d\n  call mnist\n    \"p\"\n    batch=\n      3\n  split val of train\n    5\n");
 }
@@ -116,10 +131,12 @@ TEST(Parser, LoopsStatesAndData) {
 TEST(Parser, OneRunReportsSeveralErrorsInOrder) {
   SourceManager sources;
   Diagnostics diagnostics(sources);
-  const uint32_t file = sources.add("t.nn", "fn f(x) {\n  a = = 1\n  b = (2\n  c = 3 4\n  return )\n}\nfn g(x) = x\nfn h(x) = * x\n");
+  const uint32_t file = sources.add(
+      "t.nn", "fn f(x) {\n  a = = 1\n  b = (2\n  c = 3 4\n  return )\n}\nfn g(x) = x\nfn h(x) = * x\n");
   frontend::parse(sources, file, diagnostics);
   std::vector<uint32_t> lines;
-  for (const Diagnostic& d : diagnostics.all()) lines.push_back(sources.line_column(d.span.file, d.span.begin).line);
+  for (const Diagnostic& d : diagnostics.all())
+    lines.push_back(sources.line_column(d.span.file, d.span.begin).line);
   EXPECT_EQ(lines, (std::vector<uint32_t>{2, 3, 4, 5, 8}));
 }
 

@@ -100,7 +100,8 @@ class RandomExpr {
     static constexpr BinaryOp integer_ops[] = {BinaryOp::add,     BinaryOp::sub,    BinaryOp::mul,     BinaryOp::min,
                                                BinaryOp::bit_and, BinaryOp::bit_or, BinaryOp::bit_xor, BinaryOp::shift_right};
     if (t.lanes > 1 && pick(4) == 0) return ramp(sub(t.with_lanes(1)), static_cast<int64_t>(pick(5)) - 2, t.lanes);
-    return binary(integer_ops[pick(8)], sub(t), sub(t));
+    const BinaryOp op = integer_ops[pick(8)];
+    return binary(op, sub(t), op == BinaryOp::shift_right ? constant_int(t, static_cast<int64_t>(pick(31))) : sub(t));
   }
 
  private:

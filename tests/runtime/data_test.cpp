@@ -92,7 +92,8 @@ TEST(Idx, SaysWhatIsWrongWithTheFile) {
   Bytes packed = gzip(idx_bytes(8, {5000}, noise));
   write_bytes(folder / "cut", Bytes(packed.begin(), packed.end() - 2000));
   expect_error(kExitDataError, {"too early", "truncated"}, [&] { read_idx(folder / "cut"); });
-  write_bytes(folder / "cut", Bytes(packed.begin(), packed.end() - 4));  // the data are whole, their check is not
+  write_bytes(folder / "cut",
+              Bytes(packed.begin(), packed.end() - 4));  // the data are whole, their check is not
   expect_error(kExitDataError, {"truncated"}, [&] { read_idx(folder / "cut"); });
   packed[packed.size() - 6] ^= 1;  // the checksum
   write_bytes(folder / "bad", packed);
@@ -173,7 +174,9 @@ void write_mnist(const TemporaryFolder& folder, uint32_t train, uint32_t test, b
   }
 }
 
-DataRecord mnist_record(const std::string& path) { return {.name = "digits", .source = "mnist", .options = {{"path", path}}, .batch = 8}; }
+DataRecord mnist_record(const std::string& path) {
+  return {.name = "digits", .source = "mnist", .options = {{"path", path}}, .batch = 8};
+}
 
 TEST(Dataset, ReadsMnist) {
   for (const bool packed : {false, true}) {
@@ -196,26 +199,33 @@ TEST(Dataset, ReadsMnist) {
 
 TEST(Dataset, MnistErrors) {
   TemporaryFolder folder;
-  expect_error(kExitDataError, {"nowhere", "no such folder", "synthetic_digits"}, [&] { load_dataset(mnist_record(folder / "nowhere")); });
-  expect_error(kExitDataError, {"neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"}, [&] { load_dataset(mnist_record(folder.path())); });
+  expect_error(kExitDataError, {"nowhere", "no such folder", "synthetic_digits"},
+               [&] { load_dataset(mnist_record(folder / "nowhere")); });
+  expect_error(kExitDataError, {"neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"},
+               [&] { load_dataset(mnist_record(folder.path())); });
   write_mnist(folder, 30, 20);
   const std::string labels = folder / "train-labels-idx1-ubyte";
   expect_error(kExitDataError, {"not a folder"}, [&] { load_dataset(mnist_record(labels)); });
   write_bytes(labels, idx_bytes(8, {29}, Bytes(29)));
-  expect_error(kExitDataError, {"30 images", "29 labels", "equally many"}, [&] { load_dataset(mnist_record(folder.path())); });
+  expect_error(kExitDataError, {"30 images", "29 labels", "equally many"},
+               [&] { load_dataset(mnist_record(folder.path())); });
   Bytes wrong(30);
   wrong[17] = 10;
   write_bytes(labels, idx_bytes(8, {30}, wrong));
-  expect_error(kExitDataError, {labels, "label 10 of example 17", "0 to 9"}, [&] { load_dataset(mnist_record(folder.path())); });
+  expect_error(kExitDataError, {labels, "label 10 of example 17", "0 to 9"},
+               [&] { load_dataset(mnist_record(folder.path())); });
   write_bytes(labels, idx_bytes(8, {30, 1}, Bytes(30)));
-  expect_error(kExitDataError, {labels, "[30, 1]", "rank 1"}, [&] { load_dataset(mnist_record(folder.path())); });
+  expect_error(kExitDataError, {labels, "[30, 1]", "rank 1"},
+               [&] { load_dataset(mnist_record(folder.path())); });
   write_bytes(labels, idx_bytes(8, {30}, Bytes(30)));
   write_bytes(folder / "train-images-idx3-ubyte", idx_bytes(8, {30, 14, 14}, Bytes(30 * 196)));
-  expect_error(kExitDataError, {"[1, 14, 14]", "[1, 28, 28]", "idx"}, [&] { load_dataset(mnist_record(folder.path())); });
+  expect_error(kExitDataError, {"[1, 14, 14]", "[1, 28, 28]", "idx"},
+               [&] { load_dataset(mnist_record(folder.path())); });
   std::filesystem::remove(folder / "t10k-labels-idx1-ubyte");
   write_mnist(folder, 30, 20);
   std::filesystem::remove(folder / "t10k-labels-idx1-ubyte");
-  expect_error(kExitDataError, {"t10k-labels-idx1-ubyte.gz is there"}, [&] { load_dataset(mnist_record(folder.path())); });
+  expect_error(kExitDataError, {"t10k-labels-idx1-ubyte.gz is there"},
+               [&] { load_dataset(mnist_record(folder.path())); });
 }
 
 TEST(Dataset, RealMnist) {
@@ -232,7 +242,10 @@ TEST(Dataset, ReadsGeneralIdx) {
   TemporaryFolder folder;
   write_bytes(folder / "i", idx_bytes(8, {6, 3, 5, 5}, counting(450)));
   write_bytes(folder / "l", idx_bytes(8, {6}, {0, 1, 2, 3, 2, 1}));
-  DataRecord record{.name = "d", .source = "idx", .options = {{"images", folder / "i"}, {"labels", folder / "l"}, {"classes", int64_t{4}}}, .batch = 2};
+  DataRecord record{.name = "d",
+                    .source = "idx",
+                    .options = {{"images", folder / "i"}, {"labels", folder / "l"}, {"classes", int64_t{4}}},
+                    .batch = 2};
   const Dataset data = load_dataset(record);
   EXPECT_EQ(data.split("train").table->fields[0].shape, (std::vector<int64_t>{3, 5, 5}));
   EXPECT_EQ(data.find("test"), nullptr);
@@ -252,16 +265,21 @@ TEST(Dataset, ReadsGeneralIdx) {
 }
 
 TEST(Dataset, CutsSplitsFromTheEnd) {
-  DataRecord record{.name = "d", .source = "synthetic_digits", .options = {{"train", int64_t{50}}, {"test", int64_t{5}}}, .batch = 8};
+  DataRecord record{.name = "d",
+                    .source = "synthetic_digits",
+                    .options = {{"train", int64_t{50}}, {"test", int64_t{5}}},
+                    .batch = 8};
   record.splits = {{"val", 10, "train"}, {"held", 4, "train"}};
   const Dataset data = load_dataset(record);
   EXPECT_EQ(data.split("train").count, 36);
   EXPECT_EQ(data.split("val").first, 40);
   EXPECT_EQ(data.split("val").count, 10);
   EXPECT_EQ(data.split("held").first, 36);
-  expect_error(kExitDataError, {"no split `vall`", "train, test, val, held", "did you mean `val`"}, [&] { data.split("vall"); });
+  expect_error(kExitDataError, {"no split `vall`", "train, test, val, held", "did you mean `val`"},
+               [&] { data.split("vall"); });
   record.splits = {{"val", 50, "train"}};
-  expect_error(kExitDataError, {"val = 50 of train", "50 examples", "1 to 49"}, [&] { load_dataset(record); });
+  expect_error(kExitDataError, {"val = 50 of train", "50 examples", "1 to 49"},
+               [&] { load_dataset(record); });
   record.splits = {{"val", 0, "train"}};
   expect_error(kExitDataError, {"val = 0"}, [&] { load_dataset(record); });
   record.splits = {{"test", 5, "train"}};
@@ -271,14 +289,16 @@ TEST(Dataset, CutsSplitsFromTheEnd) {
 }
 
 TEST(Dataset, OptionErrors) {
-  DataRecord record{.name = "d", .source = "synthetic_digits", .options = {{"trian", int64_t{50}}}, .batch = 8};
+  DataRecord record{
+      .name = "d", .source = "synthetic_digits", .options = {{"trian", int64_t{50}}}, .batch = 8};
   expect_error(kExitDataError, {"no option `trian`", "did you mean `train`"}, [&] { load_dataset(record); });
   record.options = {{"train", std::string("many")}};
   expect_error(kExitDataError, {"`train`", "integer from 1"}, [&] { load_dataset(record); });
   record.options = {{"train", int64_t{0}}};
   expect_error(kExitDataError, {"`train`", "integer from 1"}, [&] { load_dataset(record); });
   record.source = "synthetic_digit";
-  expect_error(kExitDataError, {"unknown source", "did you mean `synthetic_digits`"}, [&] { load_dataset(record); });
+  expect_error(kExitDataError, {"unknown source", "did you mean `synthetic_digits`"},
+               [&] { load_dataset(record); });
   record = {.name = "d", .source = "mnist", .batch = 8};
   expect_error(kExitDataError, {"`path` is missing"}, [&] { load_dataset(record); });
 }
@@ -297,7 +317,8 @@ TEST(Order, IsAPermutationByKey) {
 }
 
 TEST(Order, IsEven) {
-  // Each of 5 things at each of 5 places equally often: chi-squared with 16 degrees of freedom stays below 39.25 (p = 0.001).
+  // Each of 5 things at each of 5 places equally often: chi-squared with 16 degrees of freedom stays
+  // below 39.25 (p = 0.001).
   constexpr int kRounds = 5000;
   int counts[5][5] = {};
   for (uint64_t epoch = 0; epoch < kRounds; ++epoch) {
@@ -317,7 +338,10 @@ TEST(Batches, CoverEveryExampleOnce) {
   for (size_t i = 0; i < 50; ++i) images[i] = static_cast<uint8_t>(5 * i);
   write_bytes(folder / "i", idx_bytes(8, {50, 1, 1}, images));
   write_bytes(folder / "l", idx_bytes(8, {50}, labels));
-  DataRecord record{.name = "d", .source = "idx", .options = {{"images", folder / "i"}, {"labels", folder / "l"}, {"classes", int64_t{50}}}, .batch = 8};
+  DataRecord record{.name = "d",
+                    .source = "idx",
+                    .options = {{"images", folder / "i"}, {"labels", folder / "l"}, {"classes", int64_t{50}}},
+                    .batch = 8};
   record.splits = {{"val", 7, "train"}};
   const Dataset data = load_dataset(record);
   const int64_t shape[] = {1, 1, 1};
@@ -337,7 +361,8 @@ TEST(Batches, CoverEveryExampleOnce) {
           EXPECT_EQ(batch.rows, index == 5 ? 3 : 8);
           for (int64_t row = 0; row < batch.rows; ++row) {
             const int32_t label = static_cast<const int32_t*>(batch.inputs[0])[row];
-            EXPECT_EQ(static_cast<const float*>(batch.inputs[1])[row], static_cast<float>(5 * label) / 255.0f);
+            EXPECT_EQ(static_cast<const float*>(batch.inputs[1])[row],
+                      static_cast<float>(5 * label) / 255.0f);
             seen.push_back(label);
           }
         }
@@ -352,21 +377,28 @@ TEST(Batches, CoverEveryExampleOnce) {
 }
 
 TEST(Batches, RefuseWhatDoesNotFit) {
-  const Dataset data = load_dataset({.name = "d", .source = "synthetic_digits", .options = {{"train", int64_t{20}}}, .batch = 8});
+  const Dataset data = load_dataset(
+      {.name = "d", .source = "synthetic_digits", .options = {{"train", int64_t{20}}}, .batch = 8});
   const int64_t wrong[] = {3, 28, 28}, flat[] = {28, 28};
-  const auto entry_with = [](const gradc_input& input) { return gradc_entry_info{nullptr, 0, 1, &input, 0, nullptr, 1}; };
-  const gradc_input large{"d.image", GRADC_F32, 3, wrong}, typed{"label", GRADC_F32, 0, nullptr}, unknown{"d.weight", GRADC_F32, 0, nullptr},
-      fits{"image", GRADC_F32, 2, flat};
-  const auto read = [&](const gradc_input& input, bool drop = false) { BatchReader(data.split("train"), entry_with(input), 32, drop); };
+  const auto entry_with = [](const gradc_input& input) {
+    return gradc_entry_info{nullptr, 0, 1, &input, 0, nullptr, 1};
+  };
+  const gradc_input large{"d.image", GRADC_F32, 3, wrong}, typed{"label", GRADC_F32, 0, nullptr},
+      unknown{"d.weight", GRADC_F32, 0, nullptr}, fits{"image", GRADC_F32, 2, flat};
+  const auto read = [&](const gradc_input& input, bool drop = false) {
+    BatchReader(data.split("train"), entry_with(input), 32, drop);
+  };
   expect_error(kExitDataError, {"d.image", "f32[3, 28, 28]", "f32[1, 28, 28]"}, [&] { read(large); });
   expect_error(kExitDataError, {"label", "f32", "i32"}, [&] { read(typed); });
   expect_error(kExitDataError, {"d.weight", "image, label"}, [&] { read(unknown); });
   read(fits);
-  expect_error(kExitDataError, {"train has 20 examples", "one batch of 32", "nothing is left"}, [&] { read(fits, true); });
+  expect_error(kExitDataError, {"train has 20 examples", "one batch of 32", "nothing is left"},
+               [&] { read(fits, true); });
 }
 
 TEST(Experiment, Reads) {
-  const Experiment experiment = read_experiment(R"({"data":{"name":"c","source":"mnist","options":{"path":"p","n":3,"x":0.5,"b":true},
+  const Experiment experiment =
+      read_experiment(R"({"data":{"name":"c","source":"mnist","options":{"path":"p","n":3,"x":0.5,"b":true},
       "batch":128,"drop_last":true,"splits":[{"name":"val","count":5000,"from":"train"}]},"train":{"epochs":9,"seed":-4}})");
   EXPECT_EQ(std::get<std::string>(experiment.data.options.at("path")), "p");
   EXPECT_EQ(std::get<int64_t>(experiment.data.options.at("n")), 3);
@@ -377,7 +409,9 @@ TEST(Experiment, Reads) {
   EXPECT_EQ(experiment.data.splits.at(0).count, 5000);
   EXPECT_EQ(experiment.train.epochs, 9);
   EXPECT_EQ(experiment.train.seed, -4);
-  for (const char* wrong : {"", "{}", "[1]", R"({"data":{"name":1}})", R"({"data":{"name":"a","source":"b","options":{"o":[1]},"batch":1},"train":{"epochs":1,"seed":1}})"})
+  for (const char* wrong :
+       {"", "{}", "[1]", R"({"data":{"name":1}})",
+        R"({"data":{"name":"a","source":"b","options":{"o":[1]},"batch":1},"train":{"epochs":1,"seed":1}})"})
     EXPECT_THROW(read_experiment(wrong), InternalError) << wrong;
 }
 

@@ -11,19 +11,25 @@ namespace gradc::runtime::test {
 namespace {
 
 constexpr int64_t kIn = 784, kOut = 10;
-constexpr int64_t kWeight = 0, kBias = kIn * kOut * 4, kSeen = kBias + 64, kWeightV = kSeen + 64, kBiasV = kWeightV + kIn * kOut * 4;
+constexpr int64_t kWeight = 0, kBias = kIn * kOut * 4, kSeen = kBias + 64, kWeightV = kSeen + 64,
+                  kBiasV = kWeightV + kIn * kOut * 4;
 constexpr int64_t kParameterBytes = kBiasV + 64;
 
 Seen record;
 
-float* at(const gradc_step_args* args, int64_t offset) { return reinterpret_cast<float*>(args->parameters + offset); }
+float* at(const gradc_step_args* args, int64_t offset) {
+  return reinterpret_cast<float*>(args->parameters + offset);
+}
 
 struct Part {
   int64_t begin, end;
 };
-Part part_of(int64_t count, int32_t thread, int32_t threads) { return {count * thread / threads, count * (thread + 1) / threads}; }
+Part part_of(int64_t count, int32_t thread, int32_t threads) {
+  return {count * thread / threads, count * (thread + 1) / threads};
+}
 
-// Probabilities, losses and hits of this thread's rows: out[row * 12 + 0..9], [10] loss, [11] hit. label may be null.
+// Probabilities, losses and hits of this thread's rows: out[row * 12 + 0..9], [10] loss, [11] hit. label may
+// be null.
 void forward(const gradc_step_args* args, const int32_t* label, int32_t thread, int32_t threads) {
   const auto* image = static_cast<const float*>(args->inputs[0]);
   const float *weight = at(args, kWeight), *bias = at(args, kBias);
@@ -54,15 +60,17 @@ void wait_for_all(const gradc_step_args* args, int32_t threads) {
 
 float sum_of(const gradc_step_args* args, int column) {
   float sum = 0;
-  for (int64_t row = 0; row < args->rows; ++row) sum += reinterpret_cast<const float*>(args->arena)[row * 12 + column];
+  for (int64_t row = 0; row < args->rows; ++row)
+    sum += reinterpret_cast<const float*>(args->arena)[row * 12 + column];
   return sum;
 }
 
 int32_t run_init(const gradc_step_args* args, int32_t thread, int32_t threads) {
   const Part part = part_of(kIn * kOut, thread, threads);
   for (int64_t i = part.begin; i < part.end; ++i) {
-    at(args, kWeight)[i] =
-        static_cast<float>(0.02 * (uniform_from_word(random_word(args->seed, args->micro_step, 1, static_cast<uint64_t>(i), 0)) - 0.5));
+    at(args, kWeight)[i] = static_cast<float>(
+        0.02 *
+        (uniform_from_word(random_word(args->seed, args->micro_step, 1, static_cast<uint64_t>(i), 0)) - 0.5));
     at(args, kWeightV)[i] = 0;
   }
   if (thread != 0) return 0;
@@ -96,8 +104,9 @@ int32_t run_train(const gradc_step_args* args, int32_t thread, int32_t threads) 
   const float loss = sum_of(args, 10);
   // Every thread sees the same sum and comes to the same decision.
   if (!std::isfinite(loss) || record.calls == record.stop_at) return 1;
-  const double lr = 0.1 * (1 - args->scalars[GRADC_SCALAR_STEP] / std::max(args->scalars[GRADC_SCALAR_TOTAL], 1.0)) *
-                    args->scalars[GRADC_SCALAR_LR_FACTOR];
+  const double lr =
+      0.1 * (1 - args->scalars[GRADC_SCALAR_STEP] / std::max(args->scalars[GRADC_SCALAR_TOTAL], 1.0)) *
+      args->scalars[GRADC_SCALAR_LR_FACTOR];
   const auto* image = static_cast<const float*>(args->inputs[0]);
   const auto* probability = reinterpret_cast<const float*>(args->arena);
   const auto rate = static_cast<float>(lr), rows = static_cast<float>(args->rows);
@@ -112,7 +121,8 @@ int32_t run_train(const gradc_step_args* args, int32_t thread, int32_t threads) 
       v = 0.9f * v + gradient / rows;
       at(args, kWeight)[c * kIn + k] -= rate * v;
     }
-    for (int64_t row = 0; row < args->rows; ++row) bias_gradient += probability[row * 12 + c] - (label[row] == c ? 1.0f : 0.0f);
+    for (int64_t row = 0; row < args->rows; ++row)
+      bias_gradient += probability[row * 12 + c] - (label[row] == c ? 1.0f : 0.0f);
     float& v = at(args, kBiasV)[c];
     v = 0.9f * v + bias_gradient / rows;
     at(args, kBias)[c] -= rate * v;
@@ -140,7 +150,8 @@ int32_t run_predict(const gradc_step_args* args, int32_t thread, int32_t threads
   forward(args, nullptr, thread, threads);
   const Part rows = part_of(args->rows, thread, threads);
   for (int64_t row = rows.begin; row < rows.end; ++row)
-    std::memcpy(static_cast<float*>(args->outputs[0]) + row * kOut, reinterpret_cast<const float*>(args->arena) + row * 12, kOut * 4);
+    std::memcpy(static_cast<float*>(args->outputs[0]) + row * kOut,
+                reinterpret_cast<const float*>(args->arena) + row * 12, kOut * 4);
   return 0;
 }
 
@@ -157,15 +168,26 @@ const gradc_program& fake_program(const FakeOptions& options) {
       {"dense_1.weight.v", GRADC_SLOT, GRADC_F32, 2, weight_shape, kWeightV},
       {"dense_1.bias.v", GRADC_SLOT, GRADC_F32, 1, class_shape, kBiasV},
   };
-  static const gradc_input inputs[] = {{"digits.image", GRADC_F32, 3, image_shape}, {"digits.label", GRADC_I32, 0, nullptr}};
-  static const gradc_output scalars[] = {
-      {"loss", GRADC_F32, 0, 0, nullptr}, {"accuracy", GRADC_F32, 0, 0, nullptr}, {"lr", GRADC_F64, 0, 0, nullptr}};
+  static const gradc_input inputs[] = {{"digits.image", GRADC_F32, 3, image_shape},
+                                       {"digits.label", GRADC_I32, 0, nullptr}};
+  static const gradc_output scalars[] = {{"loss", GRADC_F32, 0, 0, nullptr},
+                                         {"accuracy", GRADC_F32, 0, 0, nullptr},
+                                         {"lr", GRADC_F64, 0, 0, nullptr}};
   static const gradc_output prediction[] = {{"predict", GRADC_F32, 1, 1, class_shape}};
   static gradc_program program;
   static std::string json;
-  json = "{\"data\":" + options.data + ",\"train\":{\"epochs\":" + std::to_string(options.epochs) + ",\"seed\":7}}";
+  json = "{\"data\":" + options.data + ",\"train\":{\"epochs\":" + std::to_string(options.epochs) +
+         ",\"seed\":7}}";
   const int64_t arena = options.batch * 12 * 4;
-  program = {GRADC_ABI_VERSION, "0.1.0", "x86-64-v2", "model softmax", "softmax.nn", options.batch, kParameterBytes, 5, symbols,
+  program = {GRADC_ABI_VERSION,
+             "0.1.0",
+             "x86-64-v2",
+             "model softmax",
+             "softmax.nn",
+             options.batch,
+             kParameterBytes,
+             5,
+             symbols,
              {run_init, 0, 0, nullptr, 0, nullptr, options.max_threads},
              {run_train, arena, 2, inputs, 3, scalars, options.max_threads},
              {run_eval, arena, 2, inputs, 2, scalars, options.max_threads},

@@ -1,5 +1,6 @@
-// A program written by hand behind the runtime's ABI: softmax regression with momentum, so that the runtime is tested without the
-// compiler. Its threads share the work as compiled code does, with barriers, and its sums do not depend on their number.
+// A program written by hand behind the runtime's ABI: softmax regression with momentum, so that the runtime
+// is tested without the compiler. Its threads share the work as compiled code does, with barriers, and its
+// sums do not depend on their number.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -10,15 +11,17 @@ namespace gradc::runtime::test {
 
 struct FakeOptions {
   int64_t batch = 32;
-  std::string data = R"({"name":"digits","source":"synthetic_digits","options":{"train":1000,"test":300},"batch":32})";
+  std::string data =
+      R"({"name":"digits","source":"synthetic_digits","options":{"train":1000,"test":300},"batch":32})";
   int64_t epochs = 3;
   int32_t max_threads = 8;
   bool predict = true;
 };
 
-// Symbols: dense_1.weight f32[10, 784], dense_1.bias f32[10], seen f32 (a state: training examples so far), dense_1.weight.v and
-// dense_1.bias.v (slots). Inputs: digits.image f32[1, 28, 28], digits.label i32. Metrics: accuracy. lr = 0.1 (1 - step / total).
-// One program at a time is described by the returned reference; it stays valid until the next call.
+// Symbols: dense_1.weight f32[10, 784], dense_1.bias f32[10], seen f32 (a state: training examples so far),
+// dense_1.weight.v and dense_1.bias.v (slots). Inputs: digits.image f32[1, 28, 28], digits.label i32.
+// Metrics: accuracy. lr = 0.1 (1 - step / total). One program at a time is described by the returned
+// reference; it stays valid until the next call.
 const gradc_program& fake_program(const FakeOptions& options = {});
 
 // The global rows' count and the last scalars that train_step saw, for tests of what the runtime passes.

@@ -51,7 +51,7 @@ TEST(OutputFile, KeepsRightsAndLinks) {
   file.commit();
   EXPECT_TRUE(std::filesystem::is_symlink(link));
   EXPECT_EQ(read_text(path), "n");
-  struct stat status {};
+  struct stat status{};
   stat(path.c_str(), &status);
   EXPECT_EQ(status.st_mode & 0777, 0640u);
   const mode_t mask = umask(022);
@@ -64,19 +64,23 @@ TEST(OutputFile, KeepsRightsAndLinks) {
 
 TEST(OutputFile, SaysWhatIsWrong) {
   TemporaryFolder folder;
-  expect_error(kExitRunFailed, {"none/out", "cannot create the weights file", "No such file", "make the directory"},
+  expect_error(kExitRunFailed,
+               {"none/out", "cannot create the weights file", "No such file", "make the directory"},
                [&] { OutputFile(folder / "none/out", "weights file"); });
   expect_error(kExitRunFailed, {"Is a directory"}, [&] { OutputFile(folder.path(), "weights file"); });
   expect_error(kExitUsage, {"empty"}, [&] { OutputFile("", "weights file"); });
   test::write_bytes(folder / "file", {1});
-  expect_error(kExitRunFailed, {"Not a directory"}, [&] { check_output_path(folder / "file/out", "weights file"); });
+  expect_error(kExitRunFailed, {"Not a directory"},
+               [&] { check_output_path(folder / "file/out", "weights file"); });
   if (geteuid() != 0) {
     std::filesystem::create_directory(folder / "closed");
     chmod((folder / "closed").c_str(), 0500);
-    expect_error(kExitRunFailed, {"Permission denied", "you may write to"}, [&] { OutputFile(folder / "closed/out", "weights file"); });
+    expect_error(kExitRunFailed, {"Permission denied", "you may write to"},
+                 [&] { OutputFile(folder / "closed/out", "weights file"); });
   }
   // A file system that takes no files, for root too.
-  expect_error(kExitRunFailed, {"/proc/out", "cannot create"}, [&] { OutputFile("/proc/out", "weights file"); });
+  expect_error(kExitRunFailed, {"/proc/out", "cannot create"},
+               [&] { OutputFile("/proc/out", "weights file"); });
   EXPECT_EQ(folder.files()[folder.files().size() - 1], "file");
 }
 
@@ -93,11 +97,12 @@ TEST(OutputFile, FullDiskLeavesTheOldFile) {
   getrlimit(RLIMIT_FSIZE, &old);
   const rlimit small{64 << 10, old.rlim_max};
   setrlimit(RLIMIT_FSIZE, &small);
-  const std::string message = expect_error(kExitRunFailed, {path, "cannot write the weights file", "File too large"}, [&] {
-    OutputFile file(path, "weights file");
-    file.write(std::string(1 << 20, 'x'));
-    file.commit();
-  });
+  const std::string message =
+      expect_error(kExitRunFailed, {path, "cannot write the weights file", "File too large"}, [&] {
+        OutputFile file(path, "weights file");
+        file.write(std::string(1 << 20, 'x'));
+        file.commit();
+      });
   setrlimit(RLIMIT_FSIZE, &old);
   EXPECT_EQ(read_text(path), "old");
   EXPECT_EQ(folder.files(), std::vector<std::string>{"out"});
@@ -112,13 +117,15 @@ TEST(OutputFile, WritesToDevices) {
 
 TEST(ReadFile, SaysWhatIsWrong) {
   TemporaryFolder folder;
-  expect_error(kExitDataError, {"missing", "cannot read the weights file", "No such file"}, [&] { read_file(folder / "missing", "weights file"); });
+  expect_error(kExitDataError, {"missing", "cannot read the weights file", "No such file"},
+               [&] { read_file(folder / "missing", "weights file"); });
   expect_error(kExitDataError, {"directory"}, [&] { read_file(folder.path(), "weights file"); });
   expect_error(kExitDataError, {"not a regular file"}, [&] { read_file("/dev/zero", "weights file"); });
   mkfifo((folder / "pipe").c_str(), 0600);
   expect_error(kExitDataError, {"not a regular file"}, [&] { read_file(folder / "pipe", "weights file"); });
   test::write_bytes(folder / "ten", test::Bytes(10, 1));
-  expect_error(kExitDataError, {"10 bytes", "more than 9"}, [&] { read_file(folder / "ten", "weights file", 9); });
+  expect_error(kExitDataError, {"10 bytes", "more than 9"},
+               [&] { read_file(folder / "ten", "weights file", 9); });
   EXPECT_EQ(read_file(folder / "ten", "weights file").size(), 10u);
 }
 
@@ -136,7 +143,8 @@ TEST(AlignedBlock, IsAlignedAndZero) {
 }
 
 TEST(AlignedBlock, SaysWhatIsMissing) {
-  expect_error(kExitRunFailed, {"not enough memory for the arena", "GiB", "smaller batch"}, [] { AlignedBlock(uint64_t{1} << 45, "arena"); });
+  expect_error(kExitRunFailed, {"not enough memory for the arena", "GiB", "smaller batch"},
+               [] { AlignedBlock(uint64_t{1} << 45, "arena"); });
   expect_error(kExitRunFailed, {"not enough memory"}, [] { AlignedBlock(UINT64_MAX - 5, "arena"); });
 }
 

@@ -27,7 +27,8 @@ TEST(Sha256, KnownAnswers) {
 
 Bytes tensors_file(std::string header, size_t data_bytes) {
   Bytes bytes;
-  for (int shift = 0; shift < 64; shift += 8) bytes.push_back(static_cast<uint8_t>(uint64_t{header.size()} >> shift));
+  for (int shift = 0; shift < 64; shift += 8)
+    bytes.push_back(static_cast<uint8_t>(uint64_t{header.size()} >> shift));
   for (char c : header) bytes.push_back(static_cast<uint8_t>(c));
   for (size_t i = 0; i < data_bytes; ++i) bytes.push_back(static_cast<uint8_t>(i));
   return bytes;
@@ -37,7 +38,10 @@ TEST(Safetensors, WritesAndReads) {
   TemporaryFolder folder;
   const float a[6] = {1, 2, 3, 4, 5, 6}, b[1] = {-0.0f};
   const auto bytes = [](const float* values) { return reinterpret_cast<const uint8_t*>(values); };
-  write_safetensors(folder / "w", {{"b", {"F32", {}, bytes(b), 4}}, {"a", {"F32", {2, 3}, bytes(a), 24}}, {"none", {"F32", {0, 4}, bytes(a), 0}}},
+  write_safetensors(folder / "w",
+                    {{"b", {"F32", {}, bytes(b), 4}},
+                     {"a", {"F32", {2, 3}, bytes(a), 24}},
+                     {"none", {"F32", {0, 4}, bytes(a), 0}}},
                     {{"source", "line 1\nline \"2\" \xc3\xa4"}});
   const TensorFile file = read_safetensors(folder / "w");
   ASSERT_EQ(file.tensors.size(), 3u);
@@ -61,8 +65,12 @@ TEST(Safetensors, RefusesWrongFiles) {
     all.insert(all.end(), pieces.begin(), pieces.end());
     expect_error(kExitDataError, all, [&] { parse_safetensors("the-file", bytes); });
   };
-  const auto one = [](const std::string& entry, size_t data) { return tensors_file("{\"a\":" + entry + "}", data); };
-  EXPECT_EQ(parse_safetensors("f", one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", 8)).tensors.size(), 1u);
+  const auto one = [](const std::string& entry, size_t data) {
+    return tensors_file("{\"a\":" + entry + "}", data);
+  };
+  EXPECT_EQ(
+      parse_safetensors("f", one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", 8)).tensors.size(),
+      1u);
   fails({}, {"0 bytes"});
   fails({1, 2, 3}, {"3 bytes"});
   fails(Bytes(8, 0xFF), {"header of 18446744073709551615"});
@@ -86,17 +94,24 @@ TEST(Safetensors, RefusesWrongFiles) {
   fails(one(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})", 8), {"needs 12 bytes", "8 are set aside"});
   fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[4,12]})", 12), {"begins at byte 4", "expected 0"});
   fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", 12), {"4 bytes follow"});
-  fails(tensors_file(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12),
-        {"`b` begins at byte 4", "overlap"});
-  fails(tensors_file(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8),
-        {"names `a` twice"});
+  fails(
+      tensors_file(
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+          12),
+      {"`b` begins at byte 4", "overlap"});
+  fails(
+      tensors_file(
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+          8),
+      {"names `a` twice"});
   fails(tensors_file(R"({"__metadata__":{"a":1}})", 0), {"__metadata__", "no string"});
   fails(tensors_file(R"({"__metadata__":[]})", 0), {"__metadata__"});
 }
 
 TEST(Safetensors, SurvivesDamage) {
-  const Bytes good =
-      tensors_file(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[],"data_offsets":[8,12]}})", 12);
+  const Bytes good = tensors_file(
+      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[],"data_offsets":[8,12]}})",
+      12);
   test::Noise noise(7);
   int refused = 0;
   for (int round = 0; round < 5000; ++round) {
@@ -111,7 +126,16 @@ TEST(Safetensors, SurvivesDamage) {
 }
 
 Bytes npy_file(const std::string& header, size_t data) {
-  Bytes bytes = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<uint8_t>(header.size()), static_cast<uint8_t>(header.size() >> 8)};
+  Bytes bytes = {0x93,
+                 'N',
+                 'U',
+                 'M',
+                 'P',
+                 'Y',
+                 1,
+                 0,
+                 static_cast<uint8_t>(header.size()),
+                 static_cast<uint8_t>(header.size() >> 8)};
   for (char c : header) bytes.push_back(static_cast<uint8_t>(c));
   bytes.resize(bytes.size() + data, 7);
   return bytes;
@@ -133,7 +157,8 @@ TEST(Npy, ReadsWhatItWrites) {
 }
 
 TEST(Npy, ReadsOtherHeaders) {
-  const NpyArray array = parse_npy("f", npy_file("{\"shape\":(2,),'fortran_order':False , 'descr':'|u1'}   \n", 2));
+  const NpyArray array =
+      parse_npy("f", npy_file("{\"shape\":(2,),'fortran_order':False , 'descr':'|u1'}   \n", 2));
   EXPECT_EQ(array.shape, std::vector<int64_t>{2});
   EXPECT_EQ(array.bytes, (Bytes{7, 7}));
   Bytes two = npy_file("{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }\n", 2);
@@ -156,15 +181,20 @@ TEST(Npy, RefusesWrongFiles) {
   EXPECT_EQ(parse_npy("f", npy_file(good, 24)).bytes.size(), 24u);
   fails(npy_file(good, 23), {"24 bytes", "23 follow"});
   fails(npy_file(good, 25), {"25 follow"});
-  fails(npy_file("{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }", 8), {"Fortran", "ascontiguousarray"});
+  fails(npy_file("{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }", 8),
+        {"Fortran", "ascontiguousarray"});
   fails(npy_file("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", 8), {"'>f4'", "astype"});
   fails(npy_file("{'descr': 'O', 'fortran_order': False, 'shape': (2,), }", 8), {"'O'"});
-  fails(npy_file("{'descr': '<f4', 'fortran_order': False, 'shape': (9000000000000000000, 9), }", 8), {"too large"});
-  for (const char* header : {"", "{}", "{'descr': '<f4'}", "{'descr': '<f4', 'fortran_order': Maybe, 'shape': ()}", "{'descr", "import os",
-                             "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (), }",
-                             "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (1 2), }",
-                             "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }",
-                             "{'descr': '<f4', 'fortran_order': False, 'shape': (), } more", "{'descr': '<f4', 'fortran_order': False, 'shape': (), 'x': 1}"})
+  fails(npy_file("{'descr': '<f4', 'fortran_order': False, 'shape': (9000000000000000000, 9), }", 8),
+        {"too large"});
+  for (const char* header :
+       {"", "{}", "{'descr': '<f4'}", "{'descr': '<f4', 'fortran_order': Maybe, 'shape': ()}", "{'descr",
+        "import os", "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1 2), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (), } more",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (), 'x': 1}"})
     fails(npy_file(header, 4), {"header is not of the form"});
 }
 

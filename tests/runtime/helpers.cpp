@@ -21,7 +21,8 @@ TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
 
 std::vector<std::string> TemporaryFolder::files() const {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(path_))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -65,13 +66,15 @@ Bytes idx_bytes(uint8_t type, const std::vector<uint32_t>& shape, const Bytes& d
   return bytes;
 }
 
-std::string expect_error(int exit_code, const std::vector<std::string>& pieces, const std::function<void()>& run) {
+std::string expect_error(int exit_code, const std::vector<std::string>& pieces,
+                         const std::function<void()>& run) {
   try {
     run();
   } catch (const RunError& error) {
     const std::string message = error.what();
     EXPECT_EQ(error.exit_code, exit_code) << message;
-    for (const std::string& piece : pieces) EXPECT_NE(message.find(piece), std::string::npos) << "no \"" << piece << "\" in: " << message;
+    for (const std::string& piece : pieces)
+      EXPECT_NE(message.find(piece), std::string::npos) << "no \"" << piece << "\" in: " << message;
     return message;
   }
   ADD_FAILURE() << "no error; expected one with \"" << (pieces.empty() ? "" : pieces[0]) << '"';

@@ -30,8 +30,10 @@ Bytes gzip(const Bytes& bytes);
 // An IDX file of unsigned bytes; a header that lies can be given by `shape`.
 Bytes idx_bytes(uint8_t type, const std::vector<uint32_t>& shape, const Bytes& data);
 
-// Runs `run`, which must throw RunError with this exit code and all these pieces in its message. Returns the message.
-std::string expect_error(int exit_code, const std::vector<std::string>& pieces, const std::function<void()>& run);
+// Runs `run`, which must throw RunError with this exit code and all these pieces in its message. Returns the
+// message.
+std::string expect_error(int exit_code, const std::vector<std::string>& pieces,
+                         const std::function<void()>& run);
 
 // A generator for fuzzing, the same numbers in every run.
 class Noise {

@@ -72,7 +72,8 @@ TEST(Team, WakesAfterSleeping) {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));  // far longer than workers spin
     std::atomic<int> calls = 0;
     team.run([&](int thread, int) {
-      if (thread == 1) std::this_thread::sleep_for(std::chrono::milliseconds(20));  // others sleep in the barrier
+      if (thread == 1)
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));  // others sleep in the barrier
       team.barrier();
       ++calls;
     });
@@ -90,7 +91,8 @@ class ThreadCount : public ::testing::Test {
     }
   }
   void TearDown() override {
-    for (const auto& [name, value] : saved_) value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
+    for (const auto& [name, value] : saved_)
+      value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
   }
   std::vector<std::pair<std::string, std::string>> saved_;
 };

@@ -1,4 +1,5 @@
-// The whole runtime on a program written by hand: training, events, weights, interruption, errors, evaluation, prediction.
+// The whole runtime on a program written by hand: training, events, weights, interruption, errors,
+// evaluation, prediction.
 #include "runtime/train.h"
 
 #include <gtest/gtest.h>
@@ -63,7 +64,8 @@ struct Bench {
         experiment(read_experiment(program.experiment_json)),
         data(load_dataset(experiment.data)),
         session(program, threads) {
-    std::signal(SIGINT, SIG_DFL);  // a script's background job starts with it ignored, and the runtime respects that
+    std::signal(SIGINT,
+                SIG_DFL);  // a script's background job starts with it ignored, and the runtime respects that
   }
   TrainResult run(TrainOptions options = {}) {
     options.out = out;
@@ -80,7 +82,8 @@ struct Bench {
 FakeOptions with_data(const std::string& options, const std::string& more = "", int64_t batch = 32) {
   FakeOptions fake;
   fake.batch = batch;
-  fake.data = R"({"name":"digits","source":"synthetic_digits","options":{)" + options + R"(},"batch":)" + std::to_string(batch) + more + "}";
+  fake.data = R"({"name":"digits","source":"synthetic_digits","options":{)" + options + R"(},"batch":)" +
+              std::to_string(batch) + more + "}";
   return fake;
 }
 
@@ -189,7 +192,8 @@ TEST(Train, UsesNoMoreThreadsThanGain) {
 }
 
 TEST(Train, WritesEvents) {
-  Bench bench(with_data(R"("train":130,"test":40)", R"(,"splits":[{"name":"val","count":30,"from":"train"}])"));
+  Bench bench(
+      with_data(R"("train":130,"test":40)", R"(,"splits":[{"name":"val","count":30,"from":"train"}])"));
   const TrainResult result = bench.run({.epochs = 2, .log_every = 3, .json = true});
   const auto events = bench.out.events();
   ASSERT_EQ(events.size(), 2u + 2u + 1u);  // steps 3 and 6 of 8, two epochs, the end
@@ -261,7 +265,8 @@ TEST(Train, NamesTheBatchOfANonFiniteLoss) {
 
 TEST(Train, StopsWhenItDiverges) {
   Bench bench;
-  expect_error(kExitCheckFailed, {"not finite", "smaller learning rate"}, [&] { bench.run({.epochs = 50, .lr_factor = 1e38}); });
+  expect_error(kExitCheckFailed, {"not finite", "smaller learning rate"},
+               [&] { bench.run({.epochs = 50, .lr_factor = 1e38}); });
 }
 
 TEST(Train, InterruptFinishesTheStepAndSaves) {
@@ -284,7 +289,7 @@ TEST(Train, InterruptFinishesTheStepAndSaves) {
   load_checkpoint(again.session, path);
   EXPECT_EQ(weights_sha256(again.session), result.weights_sha256);
   // The program's own handling of the signal is back.
-  struct sigaction current {};
+  struct sigaction current{};
   sigaction(SIGINT, nullptr, &current);
   EXPECT_EQ(current.sa_handler, SIG_DFL);
 }
@@ -307,7 +312,8 @@ TEST(Train, SaveAndInitFromAreTheIdentity) {
   Bench bench(with_data(R"("train":100,"test":10)"));
   const TrainResult trained = bench.run({.epochs = 1, .save = folder / "w"});
   Bench other(with_data(R"("train":100,"test":10)"));
-  const TrainResult loaded = other.run({.steps = 0, .seed = 1234, .init_from = folder / "w", .save = folder / "again", .json = true});
+  const TrainResult loaded = other.run(
+      {.steps = 0, .seed = 1234, .init_from = folder / "w", .save = folder / "again", .json = true});
   EXPECT_EQ(loaded.weights_sha256, trained.weights_sha256);
   EXPECT_EQ(loaded.test_loss, trained.test_loss);
   const json end = other.out.events().back();
@@ -315,7 +321,8 @@ TEST(Train, SaveAndInitFromAreTheIdentity) {
   EXPECT_TRUE(end.at("train_loss").is_null());
   const TensorFile a = read_safetensors(folder / "w"), b = read_safetensors(folder / "again");
   ASSERT_EQ(a.tensors.size(), 3u);  // no slots
-  for (const auto& [name, view] : a.tensors) EXPECT_EQ(std::memcmp(view.data, b.tensors.at(name).data, view.bytes), 0) << name;
+  for (const auto& [name, view] : a.tensors)
+    EXPECT_EQ(std::memcmp(view.data, b.tensors.at(name).data, view.bytes), 0) << name;
   EXPECT_EQ(a.tensors.at("dense_1.weight").shape, (std::vector<int64_t>{10, 784}));
   EXPECT_EQ(a.metadata.at("source"), "model softmax");
   EXPECT_EQ(a.metadata.at("target"), "x86-64-v2");
@@ -335,7 +342,8 @@ TEST(Train, NoticesAFullStandardOutput) {
   Bench bench(with_data(R"("train":100,"test":10)"));
   std::FILE* full = std::fopen("/dev/full", "w");
   expect_error(kExitRunFailed, {"cannot write the results", "No space left"}, [&] {
-    train(bench.session, bench.data, bench.experiment, {.epochs = 1, .json = true, .out = full, .log = bench.log});
+    train(bench.session, bench.data, bench.experiment,
+          {.epochs = 1, .json = true, .out = full, .log = bench.log});
   });
   std::fclose(full);
 }
@@ -351,7 +359,8 @@ TEST(Train, DrawsABarWhenAsked) {
     progress.line("done");
     progress.update("epoch 2/2", 5, 10, std::string(500, 'x'));
   }
-  EXPECT_NE(log.text().find("\repoch 1/2 [============            ] 5/10  loss 0.5"), std::string::npos) << log.text();
+  EXPECT_NE(log.text().find("\repoch 1/2 [============            ] 5/10  loss 0.5"), std::string::npos)
+      << log.text();
   EXPECT_NE(log.text().find("done\n"), std::string::npos);
   EXPECT_EQ(log.text().find(std::string(100, 'x')), std::string::npos);  // cut to the terminal
   EXPECT_EQ(log.text().substr(log.text().size() - 4), "\r\x1b[K");
@@ -422,7 +431,8 @@ TEST(Session, RefusesAnotherInterface) {
 TEST(Session, SaysThatMemoryIsShort) {
   gradc_program program = fake_program();
   program.train_step.arena_bytes = int64_t{1} << 45;
-  expect_error(kExitRunFailed, {"not enough memory for the activations"}, [&] { Session session(program, 1); });
+  expect_error(kExitRunFailed, {"not enough memory for the activations"},
+               [&] { Session session(program, 1); });
 }
 
 TEST(Eval, AgreesForAnyBatchAndThreads) {
@@ -480,7 +490,9 @@ TEST(Predict, WritesNpyAndCsv) {
   std::istringstream csv(test::read_text(folder / "p.csv"));
   std::string line;
   std::getline(csv, line);
-  EXPECT_EQ(line, "predict_0,predict_1,predict_2,predict_3,predict_4,predict_5,predict_6,predict_7,predict_8,predict_9");
+  EXPECT_EQ(
+      line,
+      "predict_0,predict_1,predict_2,predict_3,predict_4,predict_5,predict_6,predict_7,predict_8,predict_9");
   int hits = 0;
   for (size_t row = 0; row < 45; ++row) {
     ASSERT_TRUE(std::getline(csv, line));
@@ -520,7 +532,8 @@ TEST(Predict, ReadsNpy) {
   for (uint8_t pixel : pixels) floats.push_back(static_cast<float>(pixel) / 255.0f);
   write("f32.npy", npy_header("<f4", {45, 28, 28}), floats.data(), floats.size() * 4);
   for (const char* name : {"u8.npy", "flat.npy", "f32.npy"}) {
-    EXPECT_EQ(run_predict(bench.session, {.inputs = {{"", folder / name}}, .output = folder / "found.npy"}), 45);
+    EXPECT_EQ(run_predict(bench.session, {.inputs = {{"", folder / name}}, .output = folder / "found.npy"}),
+              45);
     EXPECT_EQ(test::read_bytes(folder / "found.npy"), test::read_bytes(folder / "expected.npy")) << name;
   }
   const auto predict = [&](const std::string& input, const std::string& name) {
@@ -537,9 +550,12 @@ TEST(Predict, ReadsNpy) {
   expect_error(kExitDataError, {"no numbers"}, [&] { predict("hollow.npy", ""); });
   write("int.npy", npy_header("<i4", {1, 784}), zeros.data(), 784 * 4);
   expect_error(kExitDataError, {"'<i4'", "f32[1, 28, 28]", "'|u1'"}, [&] { predict("int.npy", ""); });
-  expect_error(kExitUsage, {"no input `digits.imag`", "did you mean `digits.image`"}, [&] { predict("u8.npy", "digits.imag"); });
-  expect_error(kExitUsage, {".npy or .csv"}, [&] { run_predict(bench.session, {.split = &split, .output = folder / "p.txt"}); });
-  expect_error(kExitRunFailed, {"No such file"}, [&] { run_predict(bench.session, {.split = &split, .output = folder / "none/p.npy"}); });
+  expect_error(kExitUsage, {"no input `digits.imag`", "did you mean `digits.image`"},
+               [&] { predict("u8.npy", "digits.imag"); });
+  expect_error(kExitUsage, {".npy or .csv"},
+               [&] { run_predict(bench.session, {.split = &split, .output = folder / "p.txt"}); });
+  expect_error(kExitRunFailed, {"No such file"},
+               [&] { run_predict(bench.session, {.split = &split, .output = folder / "none/p.npy"}); });
   EXPECT_FALSE(std::filesystem::exists(folder / "never.npy"));
 }
 
