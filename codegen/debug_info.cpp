@@ -19,8 +19,9 @@ llvm::DIFile* DebugInfo::file(const std::string& name) {
 void DebugInfo::enter_function(llvm::Function& f, const std::string& shown_name, const Location& location) {
   llvm::DIFile* where = location.file ? file(*location.file) : unit_->getFile();
   auto* type = builder_.createSubroutineType(builder_.getOrCreateTypeArray({}));
-  function_ = builder_.createFunction(where, shown_name, f.getName(), where, location.line, type, location.line,
-                                      llvm::DINode::FlagArtificial, llvm::DISubprogram::SPFlagDefinition);
+  function_ =
+      builder_.createFunction(where, shown_name, f.getName(), where, location.line, type, location.line,
+                              llvm::DINode::FlagArtificial, llvm::DISubprogram::SPFlagDefinition);
   f.setSubprogram(function_);
   scopes_.clear();
 }

@@ -12,7 +12,8 @@
 
 namespace gradc::codegen {
 
-// DWARF line tables: the .nn line each statement serves, so that debuggers, profilers and crash reports can name it.
+// DWARF line tables: the .nn line each statement serves, so that debuggers, profilers and crash reports can
+// name it.
 class DebugInfo {
  public:
   DebugInfo(llvm::Module& module, const std::string& main_file);
@@ -38,24 +39,21 @@ struct EmitContext {
 // Attributes every generated function carries: the target, no exceptions, denormals flushed.
 void set_function_attributes(llvm::Function& f, const Target& target);
 
-// A kernel as an internal function void(args, lo, hi, buffers...). `exclusive[i]`: no other buffer of any of its calls overlaps
-// buffer i, or neither is written.
-llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kernel, int64_t panel, const std::vector<bool>& exclusive,
-                            const std::string& name);
+// void(args, lo, hi, buffers...).
+llvm::FunctionType* kernel_type(llvm::LLVMContext& context, const loop::Kernel& kernel);
 
-// The function NAME(args, thread, threads) that makes the program's calls; kernels[i] is the function of calls[i].
-llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program, const std::vector<llvm::Function*>& kernels);
+// A kernel as a function of that type. `exclusive[i]`: no other buffer of any of its calls overlaps buffer i,
+// or neither is written.
+llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kernel, int64_t panel,
+                            const std::vector<bool>& exclusive, const std::string& symbol,
+                            llvm::GlobalValue::LinkageTypes linkage);
+
+// The function NAME(args, thread, threads) that makes the program's calls; kernels[i] is the function of
+// calls[i].
+llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
+                           const std::vector<llvm::Function*>& kernels);
 
 // Two kernels with equal keys generate equal code: everything but names and locations.
 std::string kernel_key(const loop::Kernel& kernel);
-
-// Which of a call's buffers no other one overlaps, reads among themselves aside.
-std::vector<bool> exclusive_buffers(const loop::Program& program, const loop::Call& call);
-
-std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const std::vector<const loop::Program*>& programs,
-                                           const Target& target, llvm::TargetMachine& machine, const CodegenOptions& options);
-
-// The clean-ups that loop IR needs and little more: no vectoriser, no unroller, no inliner.
-void optimize(llvm::Module& module, llvm::TargetMachine& machine);
 
 }  // namespace gradc::codegen

@@ -1,4 +1,5 @@
-// The entry of a program: its kernel calls one after another, each over this thread's part, with barriers and the guard between.
+// The entry of a program: its kernel calls one after another, each over this thread's part, with barriers and
+// the guard between.
 #include <map>
 #include <tuple>
 
@@ -73,15 +74,21 @@ class EntryEmitter {
     const auto offset = static_cast<uint64_t>(a.offset);
     switch (a.space) {
       case loop::Space::arena:
-        return b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, arena)), offset);
+        return b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(),
+                                             field(b_.getPtrTy(), offsetof(gradc_step_args, arena)), offset);
       case loop::Space::parameter:
-        return b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, parameters)), offset);
+        return b_.CreateConstInBoundsGEP1_64(
+            b_.getInt8Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, parameters)), offset);
       case loop::Space::input:
-        return b_.CreateLoad(b_.getPtrTy(), b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(),
-                             field(b_.getPtrTy(), offsetof(gradc_step_args, inputs)), offset));
+        return b_.CreateLoad(
+            b_.getPtrTy(),
+            b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(),
+                                          field(b_.getPtrTy(), offsetof(gradc_step_args, inputs)), offset));
       case loop::Space::output:
-        return b_.CreateLoad(b_.getPtrTy(), b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(),
-                             field(b_.getPtrTy(), offsetof(gradc_step_args, outputs)), offset));
+        return b_.CreateLoad(
+            b_.getPtrTy(),
+            b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(),
+                                          field(b_.getPtrTy(), offsetof(gradc_step_args, outputs)), offset));
       case loop::Space::scalars: return field(b_.getPtrTy(), offsetof(gradc_step_args, scalars));
     }
     GRADC_CHECK(false, "space {}", static_cast<int>(a.space));
@@ -141,11 +148,13 @@ class EntryEmitter {
 
 }  // namespace
 
-llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program, const std::vector<llvm::Function*>& kernels) {
+llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
+                           const std::vector<llvm::Function*>& kernels) {
   llvm::LLVMContext& c = context.module.getContext();
   llvm::Type* i32 = llvm::Type::getInt32Ty(c);
-  auto* f = llvm::Function::Create(llvm::FunctionType::get(i32, {llvm::PointerType::getUnqual(c), i32, i32}, false),
-                                   llvm::GlobalValue::ExternalLinkage, program.name, context.module);
+  auto* f =
+      llvm::Function::Create(llvm::FunctionType::get(i32, {llvm::PointerType::getUnqual(c), i32, i32}, false),
+                             llvm::GlobalValue::ExternalLinkage, program.name, context.module);
   set_function_attributes(*f, context.target);
   f->getArg(0)->setName("args");
   f->addParamAttr(0, llvm::Attribute::NoAlias);

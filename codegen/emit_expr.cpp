@@ -29,8 +29,10 @@ Value* KernelEmitter::compute(const ExprData& e) {
     case ExprKind::ramp: {
       llvm::SmallVector<llvm::Constant*, 32> steps;
       for (int i = 0; i < e.type.lanes; ++i)
-        steps.push_back(llvm::ConstantInt::get(type(e.type.with_lanes(1)), static_cast<uint64_t>(static_cast<int64_t>(e.number) * i), true));
-      return b_.CreateAdd(b_.CreateVectorSplat(e.type.lanes, emit(e.args[0])), llvm::ConstantVector::get(steps));
+        steps.push_back(llvm::ConstantInt::get(
+            type(e.type.with_lanes(1)), static_cast<uint64_t>(static_cast<int64_t>(e.number) * i), true));
+      return b_.CreateAdd(b_.CreateVectorSplat(e.type.lanes, emit(e.args[0])),
+                          llvm::ConstantVector::get(steps));
     }
     case ExprKind::unary: return emit_unary(e);
     case ExprKind::binary: return emit_binary(e);
@@ -131,8 +133,9 @@ Value* KernelEmitter::emit_compare(const ExprData& e) {
     P real, integer, mask;
   };
   static constexpr Row rows[] = {
-      {P::FCMP_OLT, P::ICMP_SLT, P::ICMP_ULT}, {P::FCMP_OLE, P::ICMP_SLE, P::ICMP_ULE}, {P::FCMP_OGT, P::ICMP_SGT, P::ICMP_UGT},
-      {P::FCMP_OGE, P::ICMP_SGE, P::ICMP_UGE}, {P::FCMP_OEQ, P::ICMP_EQ, P::ICMP_EQ},   {P::FCMP_UNE, P::ICMP_NE, P::ICMP_NE},
+      {P::FCMP_OLT, P::ICMP_SLT, P::ICMP_ULT}, {P::FCMP_OLE, P::ICMP_SLE, P::ICMP_ULE},
+      {P::FCMP_OGT, P::ICMP_SGT, P::ICMP_UGT}, {P::FCMP_OGE, P::ICMP_SGE, P::ICMP_UGE},
+      {P::FCMP_OEQ, P::ICMP_EQ, P::ICMP_EQ},   {P::FCMP_UNE, P::ICMP_NE, P::ICMP_NE},
   };
   const Row& row = rows[static_cast<size_t>(e.compare)];
   Value* a = emit(e.args[0]);
@@ -146,7 +149,9 @@ Value* KernelEmitter::emit_cast(const ExprData& e) {
   Value* a = emit(e.args[0]);
   llvm::Type* to = type(e.type);
   if (from.is_float() && e.type.is_float()) return b_.CreateFPCast(a, to);
-  if (from.is_float()) return b_.CreateIntrinsic(intrinsic::fptosi_sat, {to, a->getType()}, {a});  // out of range: the nearest; NaN: 0
+  if (from.is_float())
+    return b_.CreateIntrinsic(intrinsic::fptosi_sat, {to, a->getType()},
+                              {a});  // out of range: the nearest; NaN: 0
   if (from.scalar == Scalar::i1) return e.type.is_float() ? b_.CreateUIToFP(a, to) : b_.CreateZExt(a, to);
   return e.type.is_float() ? b_.CreateSIToFP(a, to) : b_.CreateSExtOrTrunc(a, to);
 }
@@ -156,7 +161,8 @@ Value* KernelEmitter::emit_reduce(const ExprData& e) {
   Value* v = emit(e.args[0]);
   for (int n = e.args[0]->type.lanes / 2; n >= 1; n /= 2) {
     if (n == 1) {
-      return combine(e.binary, e.type.scalar, b_.CreateExtractElement(v, uint64_t{0}), b_.CreateExtractElement(v, uint64_t{1}));
+      return combine(e.binary, e.type.scalar, b_.CreateExtractElement(v, uint64_t{0}),
+                     b_.CreateExtractElement(v, uint64_t{1}));
     }
     llvm::SmallVector<int, 64> low, high;
     for (int i = 0; i < n; ++i) {

@@ -13,7 +13,8 @@ using loop::Stmt;
 using loop::StmtKind;
 
 namespace {
-constexpr int64_t most_unrolled_turns = 1024;  // beyond, `unroll` is not heeded: code would grow without bound
+constexpr int64_t most_unrolled_turns =
+    1024;  // beyond, `unroll` is not heeded: code would grow without bound
 }
 
 KernelEmitter::KernelEmitter(const EmitContext& context, llvm::Function* function)
@@ -27,7 +28,9 @@ void KernelEmitter::run(const loop::Kernel& kernel, int64_t panel) {
   entry_ = BasicBlock::Create(c, "entry", function_);
   BasicBlock* body = BasicBlock::Create(c, "body", function_);
   b_.SetInsertPoint(entry_);
-  if (context_.debug) b_.SetCurrentDebugLocation(context_.debug->at(kernel.locations.empty() ? Location{} : kernel.locations[0]));
+  if (context_.debug)
+    b_.SetCurrentDebugLocation(
+        context_.debug->at(kernel.locations.empty() ? Location{} : kernel.locations[0]));
   bind_predefined(kernel.predefined, panel);
   for (size_t i = 0; i < kernel.buffers.size(); ++i) {
     buffers_[kernel.buffers[i].get()] = function_->getArg(static_cast<unsigned>(3 + i));
@@ -43,7 +46,9 @@ void KernelEmitter::run(const loop::Kernel& kernel, int64_t panel) {
 void KernelEmitter::bind_predefined(const loop::Kernel::Predefined& p, int64_t panel) {
   Value* args = function_->getArg(0);
   const auto field = [&](llvm::Type* type, int64_t offset) {
-    return b_.CreateAlignedLoad(type, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), args, static_cast<uint64_t>(offset)), llvm::Align(4));
+    return b_.CreateAlignedLoad(
+        type, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), args, static_cast<uint64_t>(offset)),
+        llvm::Align(4));
   };
   Value* rows = field(b_.getInt64Ty(), offsetof(gradc_step_args, rows));
   values_[p.lo.get()] = function_->getArg(1);
@@ -87,8 +92,9 @@ void KernelEmitter::emit(const loop::StmtData& s) {
     case StmtKind::store: emit_store(s); break;
     case StmtKind::if_then: emit_if(s); break;
     case StmtKind::prefetch:
-      b_.CreateIntrinsic(llvm::Intrinsic::prefetch, {b_.getPtrTy()},
-                         {address(s.buffer, emit(s.index), false), b_.getInt32(0), b_.getInt32(3), b_.getInt32(1)});
+      b_.CreateIntrinsic(
+          llvm::Intrinsic::prefetch, {b_.getPtrTy()},
+          {address(s.buffer, emit(s.index), false), b_.getInt32(0), b_.getInt32(3), b_.getInt32(1)});
       break;
   }
 }
@@ -112,10 +118,12 @@ void KernelEmitter::emit_loop(const loop::StmtData& s) {
   if (first && last) {
     const int64_t from = first->getSExtValue(), to = last->getSExtValue();
     if (from >= to) return;
-    const auto turns = (static_cast<uint64_t>(to) - static_cast<uint64_t>(from) - 1) / static_cast<uint64_t>(s.step) + 1;
+    const auto turns =
+        (static_cast<uint64_t>(to) - static_cast<uint64_t>(from) - 1) / static_cast<uint64_t>(s.step) + 1;
     if (turns == 1 || (s.unroll && turns <= most_unrolled_turns)) {
       for (uint64_t i = 0; i < turns; ++i) {
-        values_[s.variable.get()] = b_.getInt64(static_cast<uint64_t>(from) + i * static_cast<uint64_t>(s.step));
+        values_[s.variable.get()] =
+            b_.getInt64(static_cast<uint64_t>(from) + i * static_cast<uint64_t>(s.step));
         emit(s.body);
       }
       return;
@@ -165,7 +173,8 @@ void KernelEmitter::emit_if(const loop::StmtData& s) {
   }
 }
 
-BasicBlock* KernelEmitter::when(Value* condition, const std::function<void()>& body, const std::function<void()>& other) {
+BasicBlock* KernelEmitter::when(Value* condition, const std::function<void()>& body,
+                                const std::function<void()>& other) {
   llvm::LLVMContext& c = function_->getContext();
   BasicBlock* then = BasicBlock::Create(c, "then", function_);
   BasicBlock* done = BasicBlock::Create(c, "done", function_);
@@ -187,20 +196,24 @@ BasicBlock* KernelEmitter::when(Value* condition, const std::function<void()>& b
 Value* KernelEmitter::address(const loop::Buffer& buffer, Value* index, bool in_bounds) {
   Value* base = buffers_.at(buffer.get());
   llvm::Type* element = type({buffer->scalar, 1});
-  index = b_.CreateSExt(index, index->getType()->isVectorTy()
-                                   ? llvm::cast<llvm::Type>(llvm::FixedVectorType::get(
-                                         b_.getInt64Ty(), llvm::cast<llvm::FixedVectorType>(index->getType())->getNumElements()))
-                                   : b_.getInt64Ty());
+  index = b_.CreateSExt(
+      index,
+      index->getType()->isVectorTy()
+          ? llvm::cast<llvm::Type>(llvm::FixedVectorType::get(
+                b_.getInt64Ty(), llvm::cast<llvm::FixedVectorType>(index->getType())->getNumElements()))
+          : b_.getInt64Ty());
   return in_bounds ? b_.CreateInBoundsGEP(element, base, index) : b_.CreateGEP(element, base, index);
 }
 
 llvm::Align KernelEmitter::alignment(const loop::Buffer& buffer) {
-  return llvm::Align(static_cast<uint64_t>(std::min<int64_t>(loop::bytes(buffer->scalar), buffer->alignment)));
+  return llvm::Align(
+      static_cast<uint64_t>(std::min<int64_t>(loop::bytes(buffer->scalar), buffer->alignment)));
 }
 
 void KernelEmitter::emit_store(const loop::StmtData& s) {
   Value* value = emit(s.value);
-  if (s.buffer->scalar == loop::Scalar::i8) value = b_.CreateZExt(value, type({loop::Scalar::i8, s.value->type.lanes}));
+  if (s.buffer->scalar == loop::Scalar::i8)
+    value = b_.CreateZExt(value, type({loop::Scalar::i8, s.value->type.lanes}));
   Value* mask = s.mask ? emit(s.mask) : nullptr;
   Value* place = address(s.buffer, emit(s.index), !mask);
   const llvm::Align align = alignment(s.buffer);
@@ -217,30 +230,40 @@ void KernelEmitter::emit_store(const loop::StmtData& s) {
   }
 }
 
-llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kernel, int64_t panel, const std::vector<bool>& exclusive,
-                            const std::string& name) {
-  llvm::LLVMContext& c = context.module.getContext();
+llvm::FunctionType* kernel_type(llvm::LLVMContext& c, const loop::Kernel& kernel) {
   llvm::Type* pointer = llvm::PointerType::getUnqual(c);
-  llvm::SmallVector<llvm::Type*, 16> parameters = {pointer, llvm::Type::getInt64Ty(c), llvm::Type::getInt64Ty(c)};
+  llvm::SmallVector<llvm::Type*, 16> parameters = {pointer, llvm::Type::getInt64Ty(c),
+                                                   llvm::Type::getInt64Ty(c)};
   parameters.append(kernel.buffers.size(), pointer);
-  auto* f = llvm::Function::Create(llvm::FunctionType::get(llvm::Type::getVoidTy(c), parameters, false),
-                                   llvm::GlobalValue::InternalLinkage, name, context.module);
+  return llvm::FunctionType::get(llvm::Type::getVoidTy(c), parameters, false);
+}
+
+llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kernel, int64_t panel,
+                            const std::vector<bool>& exclusive, const std::string& symbol,
+                            llvm::GlobalValue::LinkageTypes linkage) {
+  llvm::LLVMContext& c = context.module.getContext();
+  auto* f = llvm::Function::Create(kernel_type(c, kernel), linkage, symbol, context.module);
   set_function_attributes(*f, context.target);
   f->addFnAttr(llvm::Attribute::NoInline);
   f->getArg(0)->setName("args");
   f->getArg(1)->setName("lo");
   f->getArg(2)->setName("hi");
-  for (const auto attribute : {llvm::Attribute::NoAlias, llvm::Attribute::ReadOnly, llvm::Attribute::NoCapture}) f->addParamAttr(0, attribute);
+  for (const auto attribute :
+       {llvm::Attribute::NoAlias, llvm::Attribute::ReadOnly, llvm::Attribute::NoCapture})
+    f->addParamAttr(0, attribute);
   f->addDereferenceableParamAttr(0, sizeof(gradc_step_args));
   for (unsigned i = 0; i < kernel.buffers.size(); ++i) {
     const loop::BufferData& buffer = *kernel.buffers[i];
     f->getArg(3 + i)->setName(buffer.name);
     f->addParamAttr(3 + i, llvm::Attribute::NoCapture);
-    f->addParamAttr(3 + i, llvm::Attribute::getWithAlignment(c, llvm::Align(static_cast<uint64_t>(buffer.alignment))));
+    f->addParamAttr(
+        3 + i, llvm::Attribute::getWithAlignment(c, llvm::Align(static_cast<uint64_t>(buffer.alignment))));
     if (exclusive[i]) f->addParamAttr(3 + i, llvm::Attribute::NoAlias);
     if (buffer.access == loop::Access::read) f->addParamAttr(3 + i, llvm::Attribute::ReadOnly);
   }
-  if (context.debug) context.debug->enter_function(*f, kernel.name, kernel.locations.empty() ? Location{} : kernel.locations[0]);
+  if (context.debug)
+    context.debug->enter_function(*f, kernel.name,
+                                  kernel.locations.empty() ? Location{} : kernel.locations[0]);
   KernelEmitter(context, f).run(kernel, panel);
   return f;
 }

@@ -3,7 +3,12 @@
 
 #include <fmt/format.h>
 
-#include "codegen/emit.h"
+#include <algorithm>
+#include <exception>
+#include <map>
+#include <thread>
+
+#include "codegen/module.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -30,13 +35,52 @@ auto within_memory(F&& f) {
   }
 }
 
+// Everything in one module, for people to read.
+std::unique_ptr<llvm::Module> whole_module(llvm::LLVMContext& context,
+                                           const std::vector<const loop::Program*>& programs,
+                                           const Target& target, llvm::TargetMachine& machine,
+                                           const CodegenOptions& options) {
+  const Plan plan = make_plan(programs, options);
+  return build_module(context, plan, split(plan, 1)[0], true, target, machine, options);
+}
+
+using Object = std::unique_ptr<llvm::MemoryBuffer>;
+
+// Kernels are independent of each other, so threads share them; each has an LLVM of its own. The first group
+// brings the entries.
+std::vector<Object> compile(const Plan& plan, const Target& target, const CodegenOptions& options) {
+  constexpr size_t worth_a_thread = 4;  // kernels
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const auto groups = split(plan, std::clamp<size_t>(plan.jobs.size() / worth_a_thread, 1, cores));
+  std::vector<Object> objects(groups.size());
+  std::vector<std::exception_ptr> failures(groups.size());
+  const auto work = [&](size_t group) {
+    try {
+      const auto machine = make_machine(target);
+      llvm::LLVMContext context;
+      const auto module = build_module(context, plan, groups[group], group == 0, target, *machine, options);
+      objects[group] = expect(llvm::orc::SimpleCompiler(*machine)(*module), "compiling");
+    } catch (...) {
+      failures[group] = std::current_exception();
+    }
+  };
+  std::vector<std::jthread> threads;  // joins them also when starting one fails
+  for (size_t group = 1; group < groups.size(); ++group) threads.emplace_back(work, group);
+  work(0);
+  for (std::jthread& t : threads) t.join();
+  for (const std::exception_ptr& failure : failures)
+    if (failure) std::rethrow_exception(failure);
+  return objects;
+}
+
 }  // namespace
 
-std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options) {
+std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target,
+                      const CodegenOptions& options) {
   return within_memory([&] {
     const auto machine = make_machine(target);
     llvm::LLVMContext context;
-    const auto module = build_module(context, programs, target, *machine, options);
+    const auto module = whole_module(context, programs, target, *machine, options);
     std::string text;
     llvm::raw_string_ostream out(text);
     module->print(out, nullptr);
@@ -44,11 +88,12 @@ std::string emit_llvm(const std::vector<const loop::Program*>& programs, const T
   });
 }
 
-std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options) {
+std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target,
+                          const CodegenOptions& options) {
   return within_memory([&] {
     const auto machine = make_machine(target);
     llvm::LLVMContext context;
-    const auto module = build_module(context, programs, target, *machine, options);
+    const auto module = whole_module(context, programs, target, *machine, options);
     llvm::SmallString<0> text;
     llvm::raw_svector_ostream out(text);
     llvm::legacy::PassManager passes;
@@ -64,21 +109,25 @@ struct Jit::Impl {
   std::map<std::string, gradc_entry> entries;
 };
 
-Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options)
+Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target,
+         const CodegenOptions& options)
     : impl_(std::make_unique<Impl>()) {
   within_memory([&] {
-    const auto machine = make_machine(target);
-    auto context = std::make_unique<llvm::LLVMContext>();
-    auto module = build_module(*context, programs, target, *machine, options);
-    impl_->jit = expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(), "making a JIT");
+    const Plan plan = make_plan(programs, options);
+    std::vector<Object> objects = compile(plan, target, options);
+    impl_->jit =
+        expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(),
+               "making a JIT");
     llvm::orc::LLJIT& jit = *impl_->jit;
     const char prefix = jit.getDataLayout().getGlobalPrefix();
     jit.getMainJITDylib().addGenerator(
-        expect(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(prefix), "finding the process's symbols"));
-    if (options.debug_info) llvm::consumeError(llvm::orc::enableDebuggerSupport(jit));  // a debugger's comfort, nothing more
-    expect(jit.addIRModule(llvm::orc::ThreadSafeModule(std::move(module), std::move(context))), "adding the module");
+        expect(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(prefix),
+               "finding the process's symbols"));
+    if (options.debug_info)
+      llvm::consumeError(llvm::orc::enableDebuggerSupport(jit));  // a debugger's comfort, nothing more
+    for (Object& object : objects) expect(jit.addObjectFile(std::move(object)), "adding an object");
     for (const loop::Program* p : programs) {
-      const llvm::orc::ExecutorAddr address = expect(jit.lookup(p->name), "compiling");
+      const llvm::orc::ExecutorAddr address = expect(jit.lookup(p->name), "linking");
       impl_->entries[p->name] = address.toPtr<gradc_entry>();
     }
   });

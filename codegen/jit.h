@@ -20,7 +20,8 @@ struct Target {
   int registers = 32;
 };
 
-// Throws RunError (exit 2) with the known names when `name` is unknown, or cannot run on this machine and `must_run`.
+// Throws RunError (exit 2) with the known names when `name` is unknown, or cannot run on this machine and
+// `must_run`.
 Target find_target(const std::string& name, bool must_run = true);
 std::vector<std::string> target_names();
 
@@ -30,13 +31,16 @@ struct CodegenOptions {
 };
 
 // Text of the LLVM module after our pass pipeline, and its assembly, for dumps.
-std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options = {});
-std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options = {});
+std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target,
+                      const CodegenOptions& options = {});
+std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target,
+                          const CodegenOptions& options = {});
 
 // Compiled programs; entry points live as long as the object.
 class Jit {
  public:
-  Jit(const std::vector<const loop::Program*>& programs, const Target& target, const CodegenOptions& options = {});
+  Jit(const std::vector<const loop::Program*>& programs, const Target& target,
+      const CodegenOptions& options = {});
   ~Jit();
   Jit(const Jit&) = delete;
   gradc_entry entry(const std::string& program_name) const;  // null when there is none

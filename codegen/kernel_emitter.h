@@ -21,7 +21,8 @@ class KernelEmitter {
   void emit_store(const loop::StmtData& s);
   llvm::AllocaInst* storage(const loop::Variable& v);
   // Emits `body` under a condition and goes on behind; returns the block in which body ended.
-  llvm::BasicBlock* when(Value* condition, const std::function<void()>& body, const std::function<void()>& other = nullptr);
+  llvm::BasicBlock* when(Value* condition, const std::function<void()>& body,
+                         const std::function<void()>& other = nullptr);
 
   Value* emit(const loop::Expr& e);
   Value* compute(const loop::ExprData& e);
@@ -47,7 +48,8 @@ class KernelEmitter {
   std::unordered_map<const loop::VariableData*, Value*> values_;
   std::unordered_map<const loop::VariableData*, llvm::AllocaInst*> storage_;
   std::unordered_map<const loop::BufferData*, Value*> buffers_;
-  std::unordered_map<const loop::ExprData*, Value*> memo_;  // of the statement at hand: shared subexpressions are computed once
+  std::unordered_map<const loop::ExprData*, Value*>
+      memo_;  // of the statement at hand: shared subexpressions are computed once
 };
 
 }  // namespace gradc::codegen

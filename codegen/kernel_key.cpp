@@ -11,7 +11,8 @@ class KeyWriter {
  public:
   std::string run(const loop::Kernel& k) {
     const loop::Kernel::Predefined& p = k.predefined;
-    for (const loop::Variable* v : {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
+    for (const loop::Variable* v :
+         {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
       number(v->get());
     add(k.buffers.size());
     for (const loop::Buffer& b : k.buffers) {
@@ -44,8 +45,8 @@ class KeyWriter {
   void add(const loop::Expr& e) {
     if (!e) return add(uint64_t{1} << 32);
     if (!number(e.get())) return;
-    add(static_cast<uint64_t>(e->kind) | static_cast<uint64_t>(e->unary) << 8 | static_cast<uint64_t>(e->binary) << 16 |
-        static_cast<uint64_t>(e->compare) << 24);
+    add(static_cast<uint64_t>(e->kind) | static_cast<uint64_t>(e->unary) << 8 |
+        static_cast<uint64_t>(e->binary) << 16 | static_cast<uint64_t>(e->compare) << 24);
     add(e->type);
     add(std::bit_cast<uint64_t>(e->number));
     add(static_cast<uint64_t>(e->integer));

@@ -1,4 +1,5 @@
-// Every LLVM header codegen uses, precompiled once; included by codegen's sources only, never by a header others see.
+// Every LLVM header codegen uses, precompiled once; included by codegen's sources only, never by a header
+// others see.
 #pragma once
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wall"

@@ -1,4 +1,5 @@
-// LLVM's side of a Target: set-up of the library, the machine code is made for, and what it can do. Private to codegen.
+// LLVM's side of a Target: set-up of the library, the machine code is made for, and what it can do. Private
+// to codegen.
 #pragma once
 #include "codegen/jit.h"
 #include "codegen/llvm_headers.h"

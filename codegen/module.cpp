@@ -1,5 +1,10 @@
 // Programs to one LLVM module: equal kernels once, then an entry a program, then the clean-up passes.
+#include "codegen/module.h"
+
 #include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
 
 #include "codegen/emit.h"
 #include "support/check.h"
@@ -36,72 +41,28 @@ std::string main_file(const std::vector<const loop::Program*>& programs) {
 void check(const llvm::Module& module, const char* when) {
   std::string text;
   llvm::raw_string_ostream out(text);
-  if (llvm::verifyModule(module, &out)) throw InternalError(fmt::format("LLVM's verifier, {}: {}", when, out.str()));
+  if (llvm::verifyModule(module, &out))
+    throw InternalError(fmt::format("LLVM's verifier, {}: {}", when, out.str()));
 }
 
-}  // namespace
-
+// Which of a call's buffers no other one overlaps, reads among themselves aside.
 std::vector<bool> exclusive_buffers(const loop::Program& program, const loop::Call& call) {
   const loop::Kernel& kernel = program.kernels[static_cast<size_t>(call.kernel)];
-  const auto allocation = [&](size_t i) -> const loop::Allocation& { return program.allocations[static_cast<size_t>(call.buffers[i])]; };
+  const auto allocation = [&](size_t i) -> const loop::Allocation& {
+    return program.allocations[static_cast<size_t>(call.buffers[i])];
+  };
   std::vector<bool> exclusive(kernel.buffers.size(), true);
   for (size_t i = 0; i < exclusive.size(); ++i)
     for (size_t j = 0; j < i; ++j) {
-      const bool written = kernel.buffers[i]->access != loop::Access::read || kernel.buffers[j]->access != loop::Access::read;
-      if (written && (call.buffers[i] == call.buffers[j] || overlap(allocation(i), allocation(j)))) exclusive[i] = exclusive[j] = false;
+      const bool written =
+          kernel.buffers[i]->access != loop::Access::read || kernel.buffers[j]->access != loop::Access::read;
+      if (written && (call.buffers[i] == call.buffers[j] || overlap(allocation(i), allocation(j))))
+        exclusive[i] = exclusive[j] = false;
     }
   return exclusive;
 }
 
-void set_function_attributes(llvm::Function& f, const Target& target) {
-  f.addFnAttr(llvm::Attribute::NoUnwind);
-  f.addFnAttr("target-cpu", target.cpu);
-  if (!target.features.empty()) f.addFnAttr("target-features", target.features);
-  f.addFnAttr("denormal-fp-math", "preserve-sign,preserve-sign");  // the entry sets FTZ and DAZ
-  if (has_avx512(target)) {  // LLVM prefers 256 bits on many CPUs that have 512
-    f.addFnAttr("prefer-vector-width", "512");
-    f.addFnAttr("min-legal-vector-width", "512");
-  }
-}
-
-std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const std::vector<const loop::Program*>& programs,
-                                           const Target& target, llvm::TargetMachine& machine, const CodegenOptions& options) {
-  auto module = std::make_unique<llvm::Module>("gradc", context);
-  module->setTargetTriple(target.triple);
-  module->setDataLayout(machine.createDataLayout());
-  std::unique_ptr<DebugInfo> debug;
-  if (options.debug_info) debug = std::make_unique<DebugInfo>(*module, main_file(programs));
-  const EmitContext emit{*module, target, debug.get()};
-
-  std::map<std::string, llvm::Function*> shared;  // by structure, panel and aliasing
-  for (const loop::Program* program : programs) {
-    GRADC_CHECK(!module->getFunction(program->name), "two programs are called `{}`", program->name);
-    if (options.verify) {
-      const std::vector<std::string> errors = loop::verify(*program);
-      GRADC_CHECK(errors.empty(), "program `{}`: {}", program->name, errors.front());
-    }
-    std::vector<llvm::Function*> functions;
-    std::vector<std::string> keys(program->kernels.size());
-    for (const loop::Call& call : program->calls) {
-      const loop::Kernel& kernel = program->kernels[static_cast<size_t>(call.kernel)];
-      const std::vector<bool> exclusive = exclusive_buffers(*program, call);
-      std::string& key = keys[static_cast<size_t>(call.kernel)];
-      if (key.empty()) key = kernel_key(kernel);
-      std::string full = fmt::format("{} ", program->panel);
-      for (const bool e : exclusive) full += e ? '1' : '0';
-      llvm::Function*& f = shared[full + key];
-      if (!f) f = emit_kernel(emit, kernel, program->panel, exclusive, program->name + "." + kernel.name);
-      functions.push_back(f);
-    }
-    emit_entry(emit, *program, functions);
-  }
-  if (debug) debug->finish();
-  if (options.verify) check(*module, "before the passes");
-  optimize(*module, machine);
-  if (options.verify) check(*module, "after the passes");
-  return module;
-}
-
+// The clean-ups that loop IR needs and little more: no vectoriser, no unroller, no inliner.
 void optimize(llvm::Module& module, llvm::TargetMachine& machine) {
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
@@ -127,6 +88,106 @@ void optimize(llvm::Module& module, llvm::TargetMachine& machine) {
   llvm::ModulePassManager all;
   all.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(passes)));
   all.run(module, modules);
+}
+
+}  // namespace
+
+void set_function_attributes(llvm::Function& f, const Target& target) {
+  f.addFnAttr(llvm::Attribute::NoUnwind);
+  f.addFnAttr("target-cpu", target.cpu);
+  if (!target.features.empty()) f.addFnAttr("target-features", target.features);
+  f.addFnAttr("denormal-fp-math", "preserve-sign,preserve-sign");  // the entry sets FTZ and DAZ
+  if (has_avx512(target)) {  // LLVM prefers 256 bits on many CPUs that have 512
+    f.addFnAttr("prefer-vector-width", "512");
+    f.addFnAttr("min-legal-vector-width", "512");
+  }
+}
+
+Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenOptions& options) {
+  Plan plan;
+  plan.programs = programs;
+  std::map<std::string, size_t> known;  // job by structure, panel and aliasing
+  std::set<std::string> names;          // of programs and kernels
+  for (const loop::Program* program : programs) {
+    GRADC_CHECK(names.insert(program->name).second, "two programs are called `{}`", program->name);
+    if (!options.verify) continue;
+    const std::vector<std::string> errors = loop::verify(*program);
+    GRADC_CHECK(errors.empty(), "program `{}`: {}", program->name, errors.front());
+  }
+  for (const loop::Program* program : programs) {
+    std::vector<size_t>& calls = plan.calls.emplace_back();
+    std::vector<std::string> keys(program->kernels.size());
+    for (const loop::Call& call : program->calls) {
+      const loop::Kernel& kernel = program->kernels[static_cast<size_t>(call.kernel)];
+      std::string& key = keys[static_cast<size_t>(call.kernel)];
+      if (key.empty()) key = kernel_key(kernel);
+      const std::vector<bool> exclusive = exclusive_buffers(*program, call);
+      std::string full = fmt::format("{} ", program->panel);
+      for (const bool e : exclusive) full += e ? '1' : '0';
+      const auto [it, fresh] = known.emplace(full + key, plan.jobs.size());
+      if (fresh) {
+        const std::string base = program->name + "." + kernel.name;
+        std::string symbol = base;
+        for (int n = 1; !names.insert(symbol).second; ++n) symbol = fmt::format("{}.{}", base, n);
+        plan.jobs.push_back({&kernel, program->panel, exclusive, std::move(symbol), key.size() + 500});
+      }
+      calls.push_back(it->second);
+    }
+  }
+  return plan;
+}
+
+std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups) {
+  std::vector<size_t> order(plan.jobs.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return plan.jobs[a].weight > plan.jobs[b].weight; });
+  std::vector<std::vector<size_t>> parts(groups);
+  std::vector<size_t> loads(groups);
+  for (const size_t job : order) {  // the heaviest first, each to the group with the least to do
+    const auto least = static_cast<size_t>(std::min_element(loads.begin(), loads.end()) - loads.begin());
+    parts[least].push_back(job);
+    loads[least] += plan.jobs[job].weight;
+  }
+  for (auto& part : parts) std::sort(part.begin(), part.end());
+  return parts;
+}
+
+std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Plan& plan,
+                                           const std::vector<size_t>& jobs, bool entries,
+                                           const Target& target, llvm::TargetMachine& machine,
+                                           const CodegenOptions& options) {
+  auto module = std::make_unique<llvm::Module>("gradc", context);
+  module->setTargetTriple(target.triple);
+  module->setDataLayout(machine.createDataLayout());
+  std::unique_ptr<DebugInfo> debug;
+  if (options.debug_info) debug = std::make_unique<DebugInfo>(*module, main_file(plan.programs));
+  const EmitContext emit{*module, target, debug.get()};
+
+  const bool all = entries && jobs.size() == plan.jobs.size();
+  std::vector<llvm::Function*> functions(plan.jobs.size());
+  for (const size_t i : jobs) {
+    const KernelJob& job = plan.jobs[i];
+    functions[i] = emit_kernel(emit, *job.kernel, job.panel, job.exclusive, job.symbol,
+                               all ? llvm::GlobalValue::InternalLinkage : llvm::GlobalValue::ExternalLinkage);
+  }
+  if (entries) {
+    for (size_t i = 0; i < functions.size(); ++i) {
+      if (functions[i]) continue;
+      functions[i] = llvm::Function::Create(kernel_type(context, *plan.jobs[i].kernel),
+                                            llvm::GlobalValue::ExternalLinkage, plan.jobs[i].symbol, *module);
+    }
+    for (size_t p = 0; p < plan.programs.size(); ++p) {
+      std::vector<llvm::Function*> callees;
+      for (const size_t job : plan.calls[p]) callees.push_back(functions[job]);
+      emit_entry(emit, *plan.programs[p], callees);
+    }
+  }
+  if (debug) debug->finish();
+  if (options.verify) check(*module, "before the passes");
+  optimize(*module, machine);
+  if (options.verify) check(*module, "after the passes");
+  return module;
 }
 
 }  // namespace gradc::codegen

@@ -32,13 +32,16 @@ const std::vector<Level>& levels() {
 size_t host_levels(const llvm::StringMap<bool>& features) {
   size_t n = 0;
   for (const Level& level : levels()) {
-    if (!std::all_of(level.features.begin(), level.features.end(), [&](const char* f) { return features.lookup(f); })) break;
+    if (!std::all_of(level.features.begin(), level.features.end(),
+                     [&](const char* f) { return features.lookup(f); }))
+      break;
     ++n;
   }
   return n;
 }
 
-// Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks, and the process is about to end.
+// Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks, and the
+// process is about to end.
 void on_fatal_error(void*, const char* reason, bool) { throw InternalError(fmt::format("LLVM: {}", reason)); }
 void on_out_of_memory(void*, const char*, bool) { throw std::bad_alloc(); }
 
@@ -69,30 +72,39 @@ Target find_target(const std::string& name, bool must_run) {
   const auto names = target_names();
   if (std::find(names.begin(), names.end(), name) == names.end()) {
     const std::string near = nearest_name(name, names);
-    throw RunError(kExitUsage, fmt::format("unknown target `{}`; known are {}{}", name, fmt::join(names, ", "),
-                                           near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+    throw RunError(kExitUsage,
+                   fmt::format("unknown target `{}`; known are {}{}", name, fmt::join(names, ", "),
+                               near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
   }
-  if (!x86) throw RunError(kExitUsage, fmt::format("gradc makes code for x86-64 only, and this machine is {}", triple));
+  if (!x86)
+    throw RunError(kExitUsage,
+                   fmt::format("gradc makes code for x86-64 only, and this machine is {}", triple));
 
   const llvm::StringMap<bool> host = llvm::sys::getHostCPUFeatures();
   const size_t runs = host_levels(host);
   if (name == "native") {
-    if (runs == 0) throw RunError(kExitUsage, "this CPU lacks SSE4.2, which is the least that gradc makes code for");
+    if (runs == 0)
+      throw RunError(kExitUsage, "this CPU lacks SSE4.2, which is the least that gradc makes code for");
     const Level& level = levels()[runs - 1];
     llvm::SubtargetFeatures features;
     for (const auto& f : host) features.AddFeature(f.getKey(), f.getValue());
     std::vector<std::string> sorted = features.getFeatures();
-    std::sort(sorted.begin(), sorted.end());  // StringMap has no order of its own, and dumps must not change from run to run
-    return {name, llvm::sys::getHostCPUName().str(), fmt::format("{}", fmt::join(sorted, ",")), triple, level.vector_width,
+    std::sort(sorted.begin(),
+              sorted.end());  // StringMap has no order of its own, and dumps must not change from run to run
+    return {name,
+            llvm::sys::getHostCPUName().str(),
+            fmt::format("{}", fmt::join(sorted, ",")),
+            triple,
+            level.vector_width,
             level.registers};
   }
   for (size_t i = 0; i < levels().size(); ++i) {
     const Level& level = levels()[i];
     if (name != level.name) continue;
     if (must_run && i >= runs) {
-      throw RunError(kExitUsage,
-                     fmt::format("target `{}` cannot run here: this CPU ({}) reaches {}", name, llvm::sys::getHostCPUName().str(),
-                                 runs == 0 ? "none of the levels" : levels()[runs - 1].name));
+      throw RunError(kExitUsage, fmt::format("target `{}` cannot run here: this CPU ({}) reaches {}", name,
+                                             llvm::sys::getHostCPUName().str(),
+                                             runs == 0 ? "none of the levels" : levels()[runs - 1].name));
     }
     return {name, name, "", triple, level.vector_width, level.registers};
   }
@@ -103,7 +115,12 @@ llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {
   initialize_llvm();
   std::string error;
   const llvm::Triple triple(target.triple);
-  if (!llvm::TargetRegistry::lookupTarget(target.triple, error)) throw RunError(kExitUsage, "LLVM: " + error);
+  const llvm::Target* known = llvm::TargetRegistry::lookupTarget(target.triple, error);
+  if (!known) throw RunError(kExitUsage, "LLVM: " + error);
+  // Asked of a machine without a CPU: one with an unknown CPU would print a warning of its own.
+  const std::unique_ptr<llvm::MCSubtargetInfo> cpus(known->createMCSubtargetInfo(target.triple, "", ""));
+  if (!cpus->isCPUStringValid(target.cpu))
+    throw RunError(kExitUsage, fmt::format("target `{}`: LLVM knows no CPU `{}`", target.name, target.cpu));
   llvm::orc::JITTargetMachineBuilder builder(triple);
   builder.setCPU(target.cpu);
   if (!target.features.empty()) {
@@ -113,16 +130,15 @@ llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {
   }
   builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Default);
   builder.setRelocationModel(llvm::Reloc::PIC_);
-  builder.setCodeModel(llvm::CodeModel::Small);  // a JIT would else get the large one: an address computed for every constant
+  builder.setCodeModel(
+      llvm::CodeModel::Small);  // a JIT would else get the large one: an address computed for every constant
   return builder;
 }
 
 std::unique_ptr<llvm::TargetMachine> make_machine(const Target& target) {
   auto machine = machine_builder(target).createTargetMachine();
-  if (!machine) throw RunError(kExitUsage, fmt::format("target `{}`: {}", target.name, message(machine.takeError())));
-  const auto* info = (*machine)->getMCSubtargetInfo();
-  if (!info->isCPUStringValid(target.cpu))
-    throw RunError(kExitUsage, fmt::format("target `{}`: LLVM knows no CPU `{}`", target.name, target.cpu));
+  if (!machine)
+    throw RunError(kExitUsage, fmt::format("target `{}`: {}", target.name, message(machine.takeError())));
   return std::move(*machine);
 }
 

@@ -1,5 +1,6 @@
-// Elementary functions as LLVM IR: argument reductions and polynomials. Coefficients come from codegen/minimax.py (run it to see
-// them and their errors); the reductions are Cody and Waite's (Software Manual for the Elementary Functions, 1980).
+// Elementary functions as LLVM IR: argument reductions and polynomials. Coefficients come from
+// codegen/minimax.py (run it to see them and their errors); the reductions are Cody and Waite's (Software
+// Manual for the Elementary Functions, 1980).
 #include "codegen/vector_math.h"
 
 #include <cmath>
@@ -10,14 +11,15 @@
 namespace gradc::codegen {
 namespace {
 
-using llvm::Intrinsic::ID;
 using llvm::Value;
+using llvm::Intrinsic::ID;
 namespace intrinsic = llvm::Intrinsic;
 
 constexpr double inf = std::numeric_limits<double>::infinity();
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-// Adding it to a small f32 rounds to an integer that then stands in the low bits (and FTZ or rounding modes do not matter).
+// Adding it to a small f32 rounds to an integer that then stands in the low bits (and FTZ or rounding modes
+// do not matter).
 constexpr double round_f32 = 0x1.8p23;
 constexpr double round_f64 = 0x1.8p52;
 
@@ -54,7 +56,9 @@ Value* VectorMath::as_bits(Value* x) {
 
 Value* VectorMath::as_float(Value* bits, Value* shape) { return b_.CreateBitCast(bits, shape->getType()); }
 
-Value* VectorMath::call(ID id, llvm::ArrayRef<Value*> args) { return b_.CreateIntrinsic(id, {args[0]->getType()}, args); }
+Value* VectorMath::call(ID id, llvm::ArrayRef<Value*> args) {
+  return b_.CreateIntrinsic(id, {args[0]->getType()}, args);
+}
 
 Value* VectorMath::fma(Value* a, Value* b, Value* c) {
   if (has_fma_) return call(intrinsic::fma, {a, b, c});
@@ -96,7 +100,7 @@ VectorMath::Reduced VectorMath::reduce_ln2(Value* x) {
 Value* VectorMath::scalef(Value* p, Value* n) {
   const int count = lanes(p);
   const int part = count % 16 == 0 ? 16 : count % 8 == 0 ? 8 : 4;
-  const ID id = part == 16 ? intrinsic::x86_avx512_mask_scalef_ps_512
+  const ID id = part == 16  ? intrinsic::x86_avx512_mask_scalef_ps_512
                 : part == 8 ? intrinsic::x86_avx512_mask_scalef_ps_256
                             : intrinsic::x86_avx512_mask_scalef_ps_128;
   auto* type = llvm::FixedVectorType::get(b_.getFloatTy(), part);
@@ -108,7 +112,8 @@ Value* VectorMath::scalef(Value* p, Value* n) {
   };
   if (count == 1) {
     Value* zero = llvm::Constant::getNullValue(type);
-    Value* r = one(b_.CreateInsertElement(zero, p, uint64_t{0}), b_.CreateInsertElement(zero, n, uint64_t{0}));
+    Value* r =
+        one(b_.CreateInsertElement(zero, p, uint64_t{0}), b_.CreateInsertElement(zero, n, uint64_t{0}));
     Value* first = b_.CreateExtractElement(r, uint64_t{0});
     return first;
   }
@@ -134,7 +139,9 @@ Value* VectorMath::scale(Value* p, const Reduced& e) {
   // Two factors, each a normal number: one alone cannot reach 2^128 or 2^-150.
   Value* n = b_.CreateSub(e.bits, integer(p, 0x4B400000));
   Value* half = b_.CreateAShr(n, 1);
-  const auto power = [&](Value* k) { return as_float(b_.CreateShl(b_.CreateAdd(k, integer(p, 127)), 23), p); };
+  const auto power = [&](Value* k) {
+    return as_float(b_.CreateShl(b_.CreateAdd(k, integer(p, 127)), 23), p);
+  };
   return b_.CreateFMul(b_.CreateFMul(p, power(half)), power(b_.CreateSub(n, half)));
 }
 
@@ -163,8 +170,8 @@ Value* VectorMath::expm1(Value* x) { return expm1_bounded(clamp_low(clamp_high(x
 
 // log(2^e (1 + f)) for 1 + f in [sqrt(1/2), sqrt(2)]; the small terms are summed first.
 Value* VectorMath::log_poly(Value* f, Value* e) {
-  Value* p = polynomial(f, {0.333333313, -0.250008196, 0.200012267, -0.166233569, 0.142017558, -0.13160184, 0.127615929,
-                            -0.0763451308});
+  Value* p = polynomial(f, {0.333333313, -0.250008196, 0.200012267, -0.166233569, 0.142017558, -0.13160184,
+                            0.127615929, -0.0763451308});
   Value* square = b_.CreateFMul(f, f);
   Value* y = b_.CreateFMul(b_.CreateFMul(p, f), square);
   y = fma(e, real(f, -2.12194440054690583e-4), y);
@@ -177,7 +184,8 @@ Value* VectorMath::log_special(Value* x, Value* result) {
   Value* tiny = b_.CreateFCmpOLT(call(intrinsic::fabs, {x}), real(x, 0x1p-126));
   Value* special = b_.CreateSelect(b_.CreateFCmpOLT(x, real(x, 0)), real(x, nan), x);
   special = b_.CreateSelect(tiny, real(x, -inf), special);
-  Value* ordinary = b_.CreateICmpULT(b_.CreateSub(as_bits(x), integer(x, 0x00800000)), integer(x, 0x7F000000));
+  Value* ordinary =
+      b_.CreateICmpULT(b_.CreateSub(as_bits(x), integer(x, 0x00800000)), integer(x, 0x7F000000));
   return b_.CreateSelect(ordinary, result, special);
 }
 
@@ -188,7 +196,8 @@ constexpr int64_t sqrt_half_bits = 0x3F3504F3;
 Value* VectorMath::log(Value* x) {
   Value* offset = b_.CreateSub(as_bits(x), integer(x, sqrt_half_bits));
   Value* e = b_.CreateSIToFP(b_.CreateAShr(offset, 23), x->getType());
-  Value* m = as_float(b_.CreateAdd(b_.CreateAnd(offset, integer(x, 0x7FFFFF)), integer(x, sqrt_half_bits)), x);
+  Value* m =
+      as_float(b_.CreateAdd(b_.CreateAnd(offset, integer(x, 0x7FFFFF)), integer(x, sqrt_half_bits)), x);
   return log_special(x, log_poly(b_.CreateFSub(m, real(x, 1)), e));
 }
 
@@ -217,8 +226,8 @@ Value* VectorMath::tanh(Value* x) {
   return call(intrinsic::copysign, {b_.CreateFDiv(t, b_.CreateFAdd(t, real(x, 2))), x});
 }
 
-// 1 / (1 + e^-x), with one Newton step for what 1 + e lost in rounding (else up to 2.4 ulp). From -88 on down the result is less than
-// any normal number, so that e need not grow further.
+// 1 / (1 + e^-x), with one Newton step for what 1 + e lost in rounding (else up to 2.4 ulp). From -88 on down
+// the result is less than any normal number, so that e need not grow further.
 Value* VectorMath::sigmoid(Value* x) {
   Value* one = real(x, 1);
   if (is_f64(x)) return b_.CreateFDiv(one, b_.CreateFAdd(library("exp", {b_.CreateFNeg(x)}), one));
@@ -237,14 +246,16 @@ Value* VectorMath::softplus(Value* x) {
   return b_.CreateFAdd(positive, log1p_bounded(e, b_.CreateFAdd(e, real(x, 1))));
 }
 
-// Below 1 an odd polynomial; above, 1 - exp(-q) with a polynomial q for -log(erfc), good enough because erfc <= 0.16 there.
+// Below 1 an odd polynomial; above, 1 - exp(-q) with a polynomial q for -log(erfc), good enough because erfc
+// <= 0.16 there.
 Value* VectorMath::erf(Value* x) {
   Value* a = call(intrinsic::fabs, {x});
-  Value* p = polynomial(b_.CreateFMul(x, x), {0.128379167, -0.3761262, 0.11283531, -0.026852034, 0.00518545089, -0.000798768131,
-                                               7.78577596e-05});
+  Value* p = polynomial(b_.CreateFMul(x, x), {0.128379167, -0.3761262, 0.11283531, -0.026852034,
+                                              0.00518545089, -0.000798768131, 7.78577596e-05});
   Value* small = has_fma_ ? fma(x, p, x) : b_.CreateFMul(x, b_.CreateFAdd(p, real(x, 1)));
   Value* t = b_.CreateFSub(clamp_high(a, 4), real(x, 1));
-  Value* q = polynomial(t, {1.84960556, 2.63896489, 0.843131483, 0.0414627157, -0.00983940437, 0.00179407559, -0.000178222821});
+  Value* q = polynomial(
+      t, {1.84960556, 2.63896489, 0.843131483, 0.0414627157, -0.00983940437, 0.00179407559, -0.000178222821});
   Value* large = b_.CreateFSub(real(x, 1), exp_bounded(b_.CreateFNeg(q)));
   return b_.CreateSelect(b_.CreateFCmpOLT(a, real(x, 1)), small, call(intrinsic::copysign, {large, x}));
 }
@@ -257,7 +268,8 @@ Value* VectorMath::sin(Value* x, int quarter_turns) {
   Value* exact = b_.CreateFSub(wide, b_.CreateFMul(n, real(wide, 0x1.921fb544p+0)));
   exact = b_.CreateFSub(exact, b_.CreateFMul(n, real(wide, 0x1.0b4611a626331p-34)));
   Value* r = b_.CreateFPTrunc(exact, x->getType());
-  r = clamp_low(clamp_high(r, 0.785398185), -0.785398185);  // for |x| so large that n is off: never outside [-1, 1]
+  r = clamp_low(clamp_high(r, 0.785398185),
+                -0.785398185);  // for |x| so large that n is off: never outside [-1, 1]
   Value* quarter = b_.CreateTrunc(as_bits(shifted), like(x, b_.getInt32Ty()));
   if (quarter_turns) quarter = b_.CreateAdd(quarter, integer(x, quarter_turns));
 
@@ -283,8 +295,8 @@ Value* VectorMath::pow(Value* x, Value* y) {
   Value* e = b_.CreateSIToFP(b_.CreateTrunc(exponent, like(x, b_.getInt32Ty())), f64);
   Value* m = as_float(b_.CreateSub(as_bits(wide), b_.CreateShl(exponent, 52)), wide);
   Value* s = b_.CreateFDiv(b_.CreateFSub(m, real(wide, 1)), b_.CreateFAdd(m, real(wide, 1)));
-  Value* p = polynomial(b_.CreateFMul(s, s), {2.8853900817777327, 0.96179669418730007, 0.57707792874518915, 0.41221029092426203,
-                                              0.31987081839724968, 0.28332765796804182});
+  Value* p = polynomial(b_.CreateFMul(s, s), {2.8853900817777327, 0.96179669418730007, 0.57707792874518915,
+                                              0.41221029092426203, 0.31987081839724968, 0.28332765796804182});
   Value* log2 = fma(s, p, e);
   log2 = b_.CreateSelect(b_.CreateFCmpOEQ(wide, real(wide, 0)), real(wide, -inf), log2);
   log2 = b_.CreateSelect(b_.CreateFCmpOLT(wide, real(wide, inf)), log2, wide);  // infinity and NaN stay
@@ -292,9 +304,11 @@ Value* VectorMath::pow(Value* x, Value* y) {
   t = clamp_low(clamp_high(t, 200), -200);
   Value* shifted = b_.CreateFAdd(t, real(t, round_f64));
   Value* f = b_.CreateFSub(t, b_.CreateFSub(shifted, real(t, round_f64)));
-  Value* q = polynomial(f, {0.99999999996167566, 0.69314718072846793, 0.24022651198219014, 0.05550410353400851,
-                            0.0096180272453866358, 0.0013333922580873452, 0.00015469293813799898, 1.5201922403543514e-05});
-  Value* factor = as_float(b_.CreateAdd(b_.CreateShl(as_bits(shifted), 52), integer(t, 0x3FF0000000000000)), t);
+  Value* q = polynomial(
+      f, {0.99999999996167566, 0.69314718072846793, 0.24022651198219014, 0.05550410353400851,
+          0.0096180272453866358, 0.0013333922580873452, 0.00015469293813799898, 1.5201922403543514e-05});
+  Value* factor =
+      as_float(b_.CreateAdd(b_.CreateShl(as_bits(shifted), 52), integer(t, 0x3FF0000000000000)), t);
   Value* r = b_.CreateFPTrunc(b_.CreateFMul(q, factor), x->getType());
 
   Value* one = real(x, 1);
@@ -303,7 +317,8 @@ Value* VectorMath::pow(Value* x, Value* y) {
   Value* odd = b_.CreateAnd(whole, b_.CreateFCmpONE(call(intrinsic::floor, {half}), half));
   Value* finite = b_.CreateAnd(b_.CreateFCmpOLT(x, real(x, 0)), b_.CreateFCmpOGT(x, real(x, -inf)));
   r = b_.CreateSelect(b_.CreateAnd(finite, b_.CreateNot(whole)), real(x, nan), r);
-  Value* sign = b_.CreateSelect(odd, b_.CreateAnd(as_bits(x), integer(x, static_cast<int32_t>(0x80000000))), integer(x, 0));
+  Value* sign = b_.CreateSelect(odd, b_.CreateAnd(as_bits(x), integer(x, static_cast<int32_t>(0x80000000))),
+                                integer(x, 0));
   r = as_float(b_.CreateOr(as_bits(r), sign), x);
   Value* to_one = b_.CreateOr(b_.CreateFCmpOEQ(y, real(x, 0)), b_.CreateFCmpOEQ(x, one));
   Value* infinite = b_.CreateFCmpOEQ(call(intrinsic::fabs, {y}), real(x, inf));
@@ -315,7 +330,8 @@ Value* VectorMath::pow(Value* x, Value* y) {
 Value* VectorMath::library(const char* name, llvm::ArrayRef<Value*> args) {
   llvm::Module* module = b_.GetInsertBlock()->getModule();
   llvm::SmallVector<llvm::Type*, 2> parameters(args.size(), b_.getDoubleTy());
-  auto callee = module->getOrInsertFunction(name, llvm::FunctionType::get(b_.getDoubleTy(), parameters, false));
+  auto callee =
+      module->getOrInsertFunction(name, llvm::FunctionType::get(b_.getDoubleTy(), parameters, false));
   auto* function = llvm::cast<llvm::Function>(callee.getCallee());
   function->setDoesNotThrow();
   function->setDoesNotAccessMemory();  // errno is not read by anyone
@@ -356,8 +372,9 @@ Value* VectorMath::unary(loop::UnaryOp op, Value* x) {
   GRADC_CHECK(false, "`{}` does not take floats", loop::name(op));
 }
 
-// The rounds run in 64-bit lanes whose upper halves are ignored: then a round's product, high half and low half are one multiply of
-// 32-bit halves (vpmuludq) and one shift. What all lanes share stays scalar until it meets a vector, for two rounds in part.
+// The rounds run in 64-bit lanes whose upper halves are ignored: then a round's product, high half and low
+// half are one multiply of 32-bit halves (vpmuludq) and one shift. What all lanes share stays scalar until it
+// meets a vector, for two rounds in part.
 Value* VectorMath::philox(int word, llvm::ArrayRef<Value*> c) {
   llvm::Type* i64 = b_.getInt64Ty();
   llvm::Type* i32 = b_.getInt32Ty();
@@ -365,21 +382,29 @@ Value* VectorMath::philox(int word, llvm::ArrayRef<Value*> c) {
   const auto widen = [&](Value* v) { return b_.CreateZExt(v, like(v, i64)); };
   const auto is_vector = [](Value* v) { return v->getType()->isVectorTy(); };
   const auto times = [&](Value* v, uint32_t k) {
-    return b_.CreateMul(b_.CreateAnd(v, llvm::ConstantInt::get(v->getType(), 0xFFFFFFFF)), llvm::ConstantInt::get(v->getType(), k));
+    return b_.CreateMul(b_.CreateAnd(v, llvm::ConstantInt::get(v->getType(), 0xFFFFFFFF)),
+                        llvm::ConstantInt::get(v->getType(), k));
   };
   const auto mix = [&](Value* high, Value* x, Value* key) {
     high = b_.CreateLShr(high, 32);
-    if (is_vector(high) != is_vector(x)) (is_vector(high) ? x : high) = b_.CreateXor(is_vector(high) ? x : high, key);
-    else if (!is_vector(x)) return b_.CreateXor(b_.CreateXor(high, x), key);
-    else return b_.CreateXor(b_.CreateXor(high, x), b_.CreateVectorSplat(count, key));
-    return b_.CreateXor(is_vector(high) ? high : b_.CreateVectorSplat(count, high), is_vector(x) ? x : b_.CreateVectorSplat(count, x));
+    if (is_vector(high) != is_vector(x))
+      (is_vector(high) ? x : high) = b_.CreateXor(is_vector(high) ? x : high, key);
+    else if (!is_vector(x))
+      return b_.CreateXor(b_.CreateXor(high, x), key);
+    else
+      return b_.CreateXor(b_.CreateXor(high, x), b_.CreateVectorSplat(count, key));
+    return b_.CreateXor(is_vector(high) ? high : b_.CreateVectorSplat(count, high),
+                        is_vector(x) ? x : b_.CreateVectorSplat(count, x));
   };
   Value* x[4] = {widen(c[0]), widen(c[1]), widen(c[2]), widen(c[3])};
   for (int round = 0; round < 10; ++round) {
-    const auto key = [&](Value* k, uint32_t weyl) { return widen(b_.CreateAdd(k, b_.getInt32(weyl * static_cast<uint32_t>(round)))); };
+    const auto key = [&](Value* k, uint32_t weyl) {
+      return widen(b_.CreateAdd(k, b_.getInt32(weyl * static_cast<uint32_t>(round))));
+    };
     if (round == 9 && (word == 1 || word == 3)) {  // only a product's lower half is wanted
       Value* factor = b_.CreateTrunc(x[word == 1 ? 2 : 0], like(x[word == 1 ? 2 : 0], i32));
-      return b_.CreateMul(factor, llvm::ConstantInt::get(factor->getType(), word == 1 ? 0xCD9E8D57 : 0xD2511F53));
+      return b_.CreateMul(factor,
+                          llvm::ConstantInt::get(factor->getType(), word == 1 ? 0xCD9E8D57 : 0xD2511F53));
     }
     Value* p0 = times(x[0], 0xD2511F53);
     Value* p1 = times(x[2], 0xCD9E8D57);

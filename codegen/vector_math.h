@@ -1,4 +1,5 @@
-// Elementary functions as LLVM IR on vectors of any number of lanes; knows nothing of loop IR's statements. Private to codegen.
+// Elementary functions as LLVM IR on vectors of any number of lanes; knows nothing of loop IR's statements.
+// Private to codegen.
 #pragma once
 #include <initializer_list>
 
@@ -7,10 +8,12 @@
 
 namespace gradc::codegen {
 
-// f32: inline polynomials, without branches or tables; results below 2^-125 may be flushed to 0. Bounds of the error against the C
-// library's double over the whole range, in ulp (tests/codegen/vector_math_test.cpp, which can print what it measures):
-//   exp 1, expm1 2, log 1, log1p 1.5, tanh 3, sigmoid 1.6, softplus 2, erf 1.5, pow 1, rsqrt 1.5; sin and cos 1.5 for |x| <= 1e6,
-//   beyond that they lose accuracy but stay within [-1, 1]. Without FMA (x86-64-v2): exp 1.5, sigmoid 2.4, erf 2.5.
+// f32: inline polynomials, without branches or tables; results below 2^-125 may be flushed to 0. Bounds of
+// the error against the C library's double over the whole range, in ulp (tests/codegen/vector_math_test.cpp,
+// which can print what it measures):
+//   exp 1, expm1 2, log 1, log1p 1.5, tanh 3, sigmoid 1.6, softplus 2, erf 1.5, pow 1, rsqrt 1.5; sin and
+//   cos 1.5 for |x| <= 1e6, beyond that they lose accuracy but stay within [-1, 1]. Without FMA (x86-64-v2):
+//   exp 1.5, sigmoid 2.4, erf 2.5.
 // f64: the C library, lane by lane.
 class VectorMath {
  public:
@@ -18,7 +21,8 @@ class VectorMath {
       : b_(builder), has_fma_(has_fma), has_avx512_(has_avx512) {}
   llvm::Value* unary(loop::UnaryOp op, llvm::Value* x);  // floats only
   llvm::Value* pow(llvm::Value* x, llvm::Value* y);
-  llvm::Value* fma(llvm::Value* a, llvm::Value* b, llvm::Value* c);  // without FMA hardware: a product and a sum
+  llvm::Value* fma(llvm::Value* a, llvm::Value* b,
+                   llvm::Value* c);                      // without FMA hardware: a product and a sum
   llvm::Value* minimum(llvm::Value* a, llvm::Value* b);  // NaN if either is NaN; of -0 and +0 either
   llvm::Value* maximum(llvm::Value* a, llvm::Value* b);
   llvm::Value* philox(int word, llvm::ArrayRef<llvm::Value*> counters_and_keys);
@@ -30,7 +34,7 @@ class VectorMath {
   };
   static int lanes(Value* v);
   static llvm::Type* like(Value* shape, llvm::Type* scalar);
-  Value* real(Value* shape, double v);  // splat with the shape's type
+  Value* real(Value* shape, double v);      // splat with the shape's type
   Value* integer(Value* shape, int64_t v);  // splat of i32 (i64 for f64 shapes) with the shape's lanes
   Value* as_bits(Value* x);
   Value* as_float(Value* bits, Value* shape);

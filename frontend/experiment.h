@@ -1,7 +1,6 @@
 // The parts of a compilation after parsing: settings, data, the programs of `train`, and the updates. Shared
 // by their .cpp files.
 #pragma once
-#include <functional>
 
 #include "frontend/evaluator.h"
 #include "frontend/frontend.h"

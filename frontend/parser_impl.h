@@ -1,5 +1,5 @@
-// The parser's class, shared by parser.cpp (declarations, statements) and parse_expression.cpp; included
-// nowhere else.
+// The parser's class, shared by parser.cpp (declarations), parse_statement.cpp and parse_expression.cpp;
+// included nowhere else.
 #pragma once
 #include <fmt/core.h>
 
@@ -10,6 +10,11 @@
 #include "frontend/parser.h"
 
 namespace gradc::frontend {
+
+// `a`, `b`, `c`
+std::string joined(const std::vector<std::string>& words);
+// Whether a word begins a statement of `train`.
+bool is_experiment_word(const std::string& word);
 
 class Parser {
  public:
@@ -69,7 +74,7 @@ class Parser {
   void skip_declaration(size_t started_at);
   bool at_declaration(size_t offset = 0) const;
 
-  // --- declarations and statements (parser.cpp)
+  // --- declarations (parser.cpp) and statements (parse_statement.cpp)
   void declaration(File& out);
   std::unique_ptr<Definition> definition(DefinitionKind kind);
   std::vector<ParameterSyntax> parameters();

@@ -220,7 +220,8 @@ void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
     }
     return x.kind == ProgramKind::predict ? predict(e, x, s) : void();
   }
-  if (x.kind == ProgramKind::predict) return;
+  // Losses and metrics are evaluated for predictions too, which may reuse an instance made there; what is not
+  // needed goes.
   if (s.word == "loss") return loss(e, x, s);
   if (s.word == "metric") return metric(e, x, s);
   if (!train) return;

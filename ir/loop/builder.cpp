@@ -25,7 +25,9 @@ std::string spelled(std::string_view name) {
 bool runs_once(const Expr& begin, const Expr& end, int64_t step) {
   if (begin->kind == ExprKind::constant && end->kind == ExprKind::constant)
     return begin->integer < end->integer && end->integer - begin->integer <= step;
-  if (end->kind != ExprKind::binary || end->binary != BinaryOp::add || end->args[1]->kind != ExprKind::constant) return false;
+  if (end->kind != ExprKind::binary || end->binary != BinaryOp::add ||
+      end->args[1]->kind != ExprKind::constant)
+    return false;
   const Expr& base = end->args[0];
   const bool same = base == begin || (base->kind == ExprKind::variable && begin->kind == ExprKind::variable &&
                                       base->variable == begin->variable && !begin->variable->is_mutable);
@@ -38,9 +40,10 @@ Kernel make_kernel(std::string name) {
   Kernel k;
   k.name = std::move(name);
   const Type i64{Scalar::i64, 1}, i32{Scalar::i32, 1};
-  k.predefined = {make_variable("lo", i64),         make_variable("hi", i64),      make_variable("rows", i64),
-                  make_variable("panels", i64),     make_variable("row_offset", i64), make_variable("seed_lo", i32),
-                  make_variable("seed_hi", i32),    make_variable("step_lo", i32), make_variable("step_hi", i32)};
+  k.predefined = {
+      make_variable("lo", i64),      make_variable("hi", i64),         make_variable("rows", i64),
+      make_variable("panels", i64),  make_variable("row_offset", i64), make_variable("seed_lo", i32),
+      make_variable("seed_hi", i32), make_variable("step_lo", i32),    make_variable("step_hi", i32)};
   return k;
 }
 
@@ -48,7 +51,8 @@ Builder::Builder(Kernel& kernel) : kernel_(kernel) {
   GRADC_CHECK(kernel.predefined.lo, "a kernel is made by make_kernel");
   GRADC_CHECK(kernel.body.empty(), "kernel `{}` already has a body", kernel.name);
   const Kernel::Predefined& p = kernel.predefined;
-  for (const Variable* v : {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
+  for (const Variable* v :
+       {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
     used_.emplace_back((*v)->name, 0);
   for (const Buffer& b : kernel.buffers) used_.emplace_back(b->name, 0);
   open_.push_back(&kernel.body);
@@ -75,7 +79,8 @@ std::string Builder::unique(std::string_view name) {
 
 Buffer Builder::buffer(std::string_view name, Scalar scalar, Access access, int64_t alignment) {
   GRADC_CHECK(scalar != Scalar::i1, "booleans stand in buffers as i8");
-  GRADC_CHECK(alignment > 0 && (alignment & (alignment - 1)) == 0, "alignment {} is no power of two", alignment);
+  GRADC_CHECK(alignment > 0 && (alignment & (alignment - 1)) == 0, "alignment {} is no power of two",
+              alignment);
   auto b = std::make_shared<const BufferData>(BufferData{unique(name), scalar, access, alignment});
   kernel_.buffers.push_back(b);
   return b;
@@ -109,7 +114,8 @@ Variable Builder::declare(std::string_view name, Expr initial) {
 void Builder::assign(const Variable& v, Expr value) {
   GRADC_CHECK(v->is_mutable, "`{}` is not mutable", v->name);
   value = broadcast(std::move(value), v->type.lanes);
-  GRADC_CHECK(v->type == value->type, "`{}` is {}, the value {}", v->name, to_string(v->type), to_string(value->type));
+  GRADC_CHECK(v->type == value->type, "`{}` is {}, the value {}", v->name, to_string(v->type),
+              to_string(value->type));
   Stmt s = std::make_shared<StmtData>(StmtData{.kind = StmtKind::assign});
   s->variable = v;
   s->value = std::move(value);
@@ -123,7 +129,8 @@ void Builder::store(const Buffer& b, Expr index, Expr value, Expr mask) {
     mask = broadcast(std::move(mask), value->type.lanes);
   }
   const Scalar s = b->scalar == Scalar::i8 ? Scalar::i1 : b->scalar;
-  GRADC_CHECK(value->type.scalar == s, "store of {} into `{}` of {}", to_string(value->type), b->name, name(b->scalar));
+  GRADC_CHECK(value->type.scalar == s, "store of {} into `{}` of {}", to_string(value->type), b->name,
+              name(b->scalar));
   GRADC_CHECK(b->access != Access::read, "store into `{}`, which is only read", b->name);
   GRADC_CHECK(index->type.lanes == 1 || index->type.lanes == value->type.lanes, "scatter of {} under {}",
               to_string(value->type), to_string(index->type));
@@ -146,8 +153,8 @@ void Builder::prefetch(const Buffer& b, Expr index) {
 Stmt Builder::open_loop(std::string_view name, Expr begin, Expr end, int64_t step, bool unroll) {
   GRADC_CHECK(step > 0, "step {}", step);
   const Type i64{Scalar::i64, 1};
-  GRADC_CHECK(begin->type == i64 && end->type == i64, "a loop runs over i64, not {} to {}", to_string(begin->type),
-              to_string(end->type));
+  GRADC_CHECK(begin->type == i64 && end->type == i64, "a loop runs over i64, not {} to {}",
+              to_string(begin->type), to_string(end->type));
   const bool once = runs_once(begin, end, step);
   Stmt s = std::make_shared<StmtData>(StmtData{.kind = once ? StmtKind::block : StmtKind::for_loop});
   s->variable = make_variable(unique(name), i64);

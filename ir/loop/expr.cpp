@@ -1,4 +1,5 @@
-// Typed constructors of loop IR expressions, with folding of constants and of index arithmetic; knows nothing of statements.
+// Typed constructors of loop IR expressions, with folding of constants and of index arithmetic; knows nothing
+// of statements.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -27,7 +28,8 @@ void widen(std::initializer_list<Expr*> operands) {
 
 int64_t wrap(uint64_t v) { return static_cast<int64_t>(v); }
 
-// Arithmetic wraps as the generated code does; null where there is nothing sensible to fold (division by zero).
+// Arithmetic wraps as the generated code does; null where there is nothing sensible to fold (division by
+// zero).
 Expr fold_integers(BinaryOp op, Type t, int64_t a, int64_t b) {
   const auto ua = static_cast<uint64_t>(a), ub = static_cast<uint64_t>(b);
   const uint64_t bits = t.scalar == Scalar::i32 ? 32 : 64;
@@ -73,9 +75,12 @@ Expr simplify_integer(BinaryOp op, const Expr& a, const Expr& b) {
       if (c == 0) return a;
       if (a->kind == ExprKind::binary && is_constant(a->args[1]) &&
           (a->binary == BinaryOp::add || a->binary == BinaryOp::sub)) {  // (x + p) + q = x + (p + q)
-        const auto signed_part = [](BinaryOp o, int64_t v) { return static_cast<uint64_t>(o == BinaryOp::add ? v : wrap(-static_cast<uint64_t>(v))); };
-        return binary(BinaryOp::add, a->args[0],
-                      constant_int(t, wrap(signed_part(a->binary, a->args[1]->integer) + signed_part(op, c))));
+        const auto signed_part = [](BinaryOp o, int64_t v) {
+          return static_cast<uint64_t>(o == BinaryOp::add ? v : wrap(-static_cast<uint64_t>(v)));
+        };
+        return binary(
+            BinaryOp::add, a->args[0],
+            constant_int(t, wrap(signed_part(a->binary, a->args[1]->integer) + signed_part(op, c))));
       }
       break;
     case BinaryOp::mul:
@@ -165,13 +170,15 @@ Expr ramp(Expr base, int64_t stride, int lanes) {
   if (stride == 0) return broadcast(std::move(base), lanes);
   GRADC_CHECK(lanes >= 1 && lanes <= max_lanes, "{} lanes", lanes);
   const Type t = base->type.with_lanes(lanes);
-  return finish({.kind = ExprKind::ramp, .type = t, .number = static_cast<double>(stride), .args = {std::move(base)}});
+  return finish(
+      {.kind = ExprKind::ramp, .type = t, .number = static_cast<double>(stride), .args = {std::move(base)}});
 }
 
 Expr unary(UnaryOp op, Expr a) {
   if (is_constant(a)) {
     if (op == UnaryOp::logical_not && a->type.scalar == Scalar::i1) return constant_int(a->type, !a->integer);
-    if (op == UnaryOp::neg && is_integer(a->type)) return constant_int(a->type, wrap(-static_cast<uint64_t>(a->integer)));
+    if (op == UnaryOp::neg && is_integer(a->type))
+      return constant_int(a->type, wrap(-static_cast<uint64_t>(a->integer)));
     if (op == UnaryOp::neg && a->type.is_float()) return constant(a->type, -a->number);
   }
   ExprData e{.kind = ExprKind::unary, .unary = op};
@@ -185,7 +192,8 @@ Expr binary(BinaryOp op, Expr a, Expr b) {
   const Type t = a->type;
   if (t == b->type) {
     if (is_constant(a) && is_constant(b)) {
-      Expr folded = t.is_float() ? fold_floats(op, t, a->number, b->number) : fold_integers(op, t, a->integer, b->integer);
+      Expr folded = t.is_float() ? fold_floats(op, t, a->number, b->number)
+                                 : fold_integers(op, t, a->integer, b->integer);
       if (folded) return folded;
     }
     if (!t.is_float() && commutes(op) && is_constant(a)) std::swap(a, b);
@@ -266,7 +274,8 @@ Expr philox(int word, Expr c0, Expr c1, Expr c2, Expr c3, Expr k0, Expr k1) {
 }
 
 bool is_constant(const Expr& e, int64_t value) {
-  return e->kind == ExprKind::constant && !e->type.is_float() && e->integer == canonical(e->type.scalar, value);
+  return e->kind == ExprKind::constant && !e->type.is_float() &&
+         e->integer == canonical(e->type.scalar, value);
 }
 
 }  // namespace gradc::loop

@@ -54,7 +54,7 @@ enum class ExprKind : uint8_t {
   broadcast,  // a (one lane) to type.lanes
   ramp,       // a, a+number, a+2*number, ... (integer)
   unary, binary, compare, select,  // select(a, b, c): a is i1
-  fma,        // a*b + c, one rounding
+  fma,        // a*b + c, one rounding (two on x86-64-v2, which has no such instruction)
   cast,       // to type; int<->float, i1 -> any (0/1), float -> int truncates, i32 <-> i64
   reduce,     // all lanes of a to one: a fixed binary tree (halves added: lane i with lane i + lanes/2, and so on)
   philox,     // word (0..3, `number`) of Philox4x32-10; args: c0 c1 c2 c3 k0 k1 (i32, c0 may have lanes, others scalar) -> i32

@@ -1,79 +1,18 @@
-// Reads the text of docs/loop_ir.md. Any text gives a program or one error with its place; nothing is folded or simplified.
+// Reads the text of docs/loop_ir.md. Any text gives a program or one error with its place; nothing is folded
+// or simplified.
 #include <fmt/format.h>
 
 #include <charconv>
-#include <cctype>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <unordered_map>
 
+#include "ir/loop/lexer.h"
 #include "ir/loop/type_rules.h"
 
 namespace gradc::loop {
 namespace {
-
-struct Failure {
-  size_t offset;
-  std::string message;
-};
-
-enum class TokenKind : uint8_t { end, name, number, text, symbol };
-struct Token {
-  TokenKind kind = TokenKind::end;
-  std::string_view text;  // strings: with quotes and escapes
-  size_t offset = 0;
-};
-
-class Lexer {
- public:
-  explicit Lexer(std::string_view text) : text_(text) {}
-
-  Token next() {
-    skip_space();
-    if (at_ == text_.size()) return {TokenKind::end, "end of text", at_};
-    const size_t begin = at_;
-    const char c = text_[at_];
-    TokenKind kind = TokenKind::symbol;
-    if (is_letter(c)) {
-      kind = TokenKind::name;
-      while (at_ < text_.size() && (is_letter(text_[at_]) || is_digit(text_[at_]) || text_[at_] == '.')) ++at_;
-    } else if (is_digit(c)) {
-      kind = TokenKind::number;
-      while (at_ < text_.size() && (is_letter(text_[at_]) || is_digit(text_[at_]) || text_[at_] == '.' || exponent_sign())) ++at_;
-    } else if (c == '"') {
-      kind = TokenKind::text;
-      for (++at_; at_ < text_.size() && text_[at_] != '"'; ++at_)
-        if (text_[at_] == '\\') ++at_;
-      if (at_ >= text_.size()) throw Failure{begin, "this string has no end"};
-      ++at_;
-    } else {
-      static constexpr std::string_view pairs[] = {"<<", ">>", "<=", ">=", "==", "!="};
-      ++at_;
-      for (const std::string_view p : pairs)
-        if (text_.substr(begin, 2) == p) at_ = begin + 2;
-    }
-    return {kind, text_.substr(begin, at_ - begin), begin};
-  }
-
- private:
-  static bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) || c == '_'; }
-  static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-  bool exponent_sign() const { return (text_[at_] == '-' || text_[at_] == '+') && text_[at_ - 1] == 'e'; }
-  void skip_space() {
-    for (; at_ < text_.size(); ++at_) {
-      if (text_[at_] == '#') {
-        while (at_ < text_.size() && text_[at_] != '\n') ++at_;
-        if (at_ == text_.size()) return;
-      } else if (!std::isspace(static_cast<unsigned char>(text_[at_]))) {
-        return;
-      }
-    }
-  }
-
-  std::string_view text_;
-  size_t at_ = 0;
-};
 
 class Parser {
  public:
@@ -99,7 +38,9 @@ class Parser {
   [[noreturn]] void fail(const std::string& message) const {
     throw Failure{token_.offset, fmt::format("{}, found `{}`", message, token_.text)};
   }
-  [[noreturn]] static void fail_at(const Token& t, const std::string& message) { throw Failure{t.offset, message}; }
+  [[noreturn]] static void fail_at(const Token& t, const std::string& message) {
+    throw Failure{t.offset, message};
+  }
   bool is(std::string_view s) const { return token_.text == s && token_.kind != TokenKind::text; }
   Token take() {
     Token t = token_;
@@ -136,13 +77,15 @@ class Parser {
     const std::string s = (negative ? "-" : "") + std::string(take().text);
     int64_t v = 0;
     const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), v);
-    if (error != std::errc() || end != s.data() + s.size()) fail_at(at, fmt::format("`{}` is no 64-bit whole number", s));
+    if (error != std::errc() || end != s.data() + s.size())
+      fail_at(at, fmt::format("`{}` is no 64-bit whole number", s));
     return v;
   }
   int small() {
     const Token at = token_;
     const int64_t v = integer();
-    if (v < std::numeric_limits<int>::min() || v > std::numeric_limits<int>::max()) fail_at(at, "this number is too large");
+    if (v < std::numeric_limits<int>::min() || v > std::numeric_limits<int>::max())
+      fail_at(at, "this number is too large");
     return static_cast<int>(v);
   }
   int lanes() {
@@ -201,8 +144,10 @@ class Parser {
     a.name = text();
     a.scalar = scalar();
     a.elements = integer();
-    static const std::map<std::string_view, Space> spaces = {{"arena", Space::arena}, {"parameter", Space::parameter},
-                                                             {"input", Space::input}, {"output", Space::output},
+    static const std::map<std::string_view, Space> spaces = {{"arena", Space::arena},
+                                                             {"parameter", Space::parameter},
+                                                             {"input", Space::input},
+                                                             {"output", Space::output},
                                                              {"scalars", Space::scalars}};
     const auto space = spaces.find(token_.text);
     if (space == spaces.end()) fail("expected arena, parameter, input, output or scalars");
@@ -241,7 +186,8 @@ class Parser {
     variables_.clear();
     scope_.clear();
     const Kernel::Predefined& p = kernel_.predefined;
-    for (const Variable* v : {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
+    for (const Variable* v :
+         {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
       variables_[(*v)->name] = *v;
     expect("(");
     while (!accept(")")) {
@@ -340,7 +286,8 @@ class Parser {
       s->kind = StmtKind::if_then;
       const Token at = token_;
       s->condition = expr();
-      if (s->condition->type != Type{Scalar::i1, 1}) fail_at(at, "a condition is i1, not " + to_string(s->condition->type));
+      if (s->condition->type != Type{Scalar::i1, 1})
+        fail_at(at, "a condition is i1, not " + to_string(s->condition->type));
       place(*s);
       s->body = body();
       if (accept("else")) s->other = body();
@@ -383,7 +330,8 @@ class Parser {
   Expr index(const char* what) {
     const Token at = token_;
     Expr e = expr();
-    if (e->type != Type{Scalar::i64, 1}) fail_at(at, fmt::format("{} is i64, not {}", what, to_string(e->type)));
+    if (e->type != Type{Scalar::i64, 1})
+      fail_at(at, fmt::format("{} is i64, not {}", what, to_string(e->type)));
     return e;
   }
 
@@ -415,12 +363,14 @@ class Parser {
       if (s.value->type.scalar != stored)
         fail_at(at, fmt::format("`{}` takes {}, not {}", n.text, name(stored), to_string(s.value->type)));
       if (s.index->type.lanes != 1 && s.index->type.lanes != s.value->type.lanes)
-        fail_at(at, fmt::format("an index of {} lanes scatters as many, not {}", s.index->type.lanes, s.value->type.lanes));
+        fail_at(at, fmt::format("an index of {} lanes scatters as many, not {}", s.index->type.lanes,
+                                s.value->type.lanes));
       if (accept("if")) {
         const Token mask = token_;
         s.mask = expr();
         if (s.mask->type != s.value->type.with(Scalar::i1))
-          fail_at(mask, fmt::format("the mask of a store of {} is {}", to_string(s.value->type), to_string(s.mask->type)));
+          fail_at(mask, fmt::format("the mask of a store of {} is {}", to_string(s.value->type),
+                                    to_string(s.mask->type)));
       }
     } else {
       s.kind = StmtKind::assign;
@@ -432,15 +382,16 @@ class Parser {
       const Token at = token_;
       s.value = expr();
       if (s.value->type != s.variable->type)
-        fail_at(at, fmt::format("`{}` is {}, not {}", n.text, to_string(s.variable->type), to_string(s.value->type)));
+        fail_at(at, fmt::format("`{}` is {}, not {}", n.text, to_string(s.variable->type),
+                                to_string(s.value->type)));
     }
     place(s);
   }
 
   // --- expressions
   Expr finish(const Token& at, ExprData e) {
-    if (e.kind != ExprKind::constant && e.kind != ExprKind::broadcast && e.kind != ExprKind::ramp && e.kind != ExprKind::cast &&
-        e.kind != ExprKind::load)
+    if (e.kind != ExprKind::constant && e.kind != ExprKind::broadcast && e.kind != ExprKind::ramp &&
+        e.kind != ExprKind::cast && e.kind != ExprKind::load)
       e.type = result_type(e);
     const std::string error = type_error(e);
     if (!error.empty()) fail_at(at, error);
@@ -476,7 +427,8 @@ class Parser {
       expect(")");
       return e;
     }
-    if (token_.kind == TokenKind::number || is("-") || is("inf") || is("nan") || is("true") || is("false")) return constant();
+    if (token_.kind == TokenKind::number || is("-") || is("inf") || is("nan") || is("true") || is("false"))
+      return constant();
     const Token n = identifier("an expression");
     if (is("[")) return load(n);
     if (is("(")) return function(n);
@@ -566,7 +518,9 @@ class Parser {
       e.type = e.args[0]->type.with_lanes(lanes());
     } else if (n.text == "reduce_add" || n.text == "reduce_min" || n.text == "reduce_max") {
       e.kind = ExprKind::reduce;
-      e.binary = n.text == "reduce_add" ? BinaryOp::add : n.text == "reduce_min" ? BinaryOp::min : BinaryOp::max;
+      e.binary = n.text == "reduce_add"   ? BinaryOp::add
+                 : n.text == "reduce_min" ? BinaryOp::min
+                                          : BinaryOp::max;
       arguments(e, 1);
     } else if (n.text == "philox") {
       e.kind = ExprKind::philox;

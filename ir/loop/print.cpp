@@ -1,4 +1,5 @@
-// Loop IR as text, in the grammar of docs/loop_ir.md; parse.cpp reads it back. Prints whatever it is given, sound or not.
+// Loop IR as text, in the grammar of docs/loop_ir.md; parse.cpp reads it back. Prints whatever it is given,
+// sound or not.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -52,11 +53,13 @@ class Printer {
   explicit Printer(bool locations) : locations_(locations) {}
 
   void program(const Program& p) {
-    line(fmt::format("program {} panel {} vector {} arena {} {{", quoted(p.name), p.panel, p.vector_width, p.arena_bytes));
+    line(fmt::format("program {} panel {} vector {} arena {} {{", quoted(p.name), p.panel, p.vector_width,
+                     p.arena_bytes));
     ++depth_;
     for (size_t i = 0; i < p.allocations.size(); ++i) {
       const Allocation& a = p.allocations[i];
-      line(fmt::format("allocation {} {} {} {} {} {}", i, quoted(a.name), name(a.scalar), a.elements, space_name(a.space), a.offset));
+      line(fmt::format("allocation {} {} {} {} {} {}", i, quoted(a.name), name(a.scalar), a.elements,
+                       space_name(a.space), a.offset));
     }
     if (p.guard >= 0) line(fmt::format("guard {}", p.guard));
     for (const Kernel& k : p.kernels) {
@@ -72,8 +75,8 @@ class Printer {
   void kernel(const Kernel& k) {
     std::string buffers;
     for (const Buffer& b : k.buffers) {
-      buffers += fmt::format("{}{} {}: {} align {}", buffers.empty() ? "" : ", ", access_name(b->access), b->name, name(b->scalar),
-                             b->alignment);
+      buffers += fmt::format("{}{} {}: {} align {}", buffers.empty() ? "" : ", ", access_name(b->access),
+                             b->name, name(b->scalar), b->alignment);
     }
     std::string head = fmt::format("kernel {} ({})", quoted(k.name), buffers);
     if (!k.summary.empty()) head += " " + quoted(k.summary);
@@ -95,8 +98,9 @@ class Printer {
 
   void call(const Program& p, const Call& c) {
     const Partition& part = c.partition;
-    std::string s = fmt::format("call {} ({}) over {} unit {}", c.kernel, fmt::join(c.buffers, ", "),
-                                part.kind == Partition::Extent::panels ? "panels" : std::to_string(part.extent), part.unit);
+    std::string s = fmt::format(
+        "call {} ({}) over {} unit {}", c.kernel, fmt::join(c.buffers, ", "),
+        part.kind == Partition::Extent::panels ? "panels" : std::to_string(part.extent), part.unit);
     if (c.barrier_before) s += " barrier";
     if (c.guard_before) s += " guard";
     if (c.kernel >= 0 && static_cast<size_t>(c.kernel) < p.kernels.size()) {
@@ -130,7 +134,8 @@ class Printer {
         line("}");
         break;
       case StmtKind::for_loop:
-        line(fmt::format("for {} = {} to {} step {}{}{} {{", variable, expr(s.begin), expr(s.end), s.step, s.unroll ? " unroll" : "", at));
+        line(fmt::format("for {} = {} to {} step {}{}{} {{", variable, expr(s.begin), expr(s.end), s.step,
+                         s.unroll ? " unroll" : "", at));
         body(s.body);
         line("}");
         break;
@@ -159,16 +164,20 @@ class Printer {
     return s;
   }
 
-  // An operand of an infix operator: infix expressions within it stand in parentheses, so that no precedence is to be known.
+  // An operand of an infix operator: infix expressions within it stand in parentheses, so that no precedence
+  // is to be known.
   std::string operand(const Expr& e) {
-    const bool infix = e && (e->kind == ExprKind::compare || (e->kind == ExprKind::binary && e->binary != BinaryOp::min &&
-                                                              e->binary != BinaryOp::max && e->binary != BinaryOp::pow));
+    const bool infix =
+        e && (e->kind == ExprKind::compare || (e->kind == ExprKind::binary && e->binary != BinaryOp::min &&
+                                               e->binary != BinaryOp::max && e->binary != BinaryOp::pow));
     return infix ? "(" + expr(e) + ")" : expr(e);
   }
 
   std::string constant(const ExprData& e) {
-    if (e.type.is_float()) return fmt::format("{}:{}", number_text(e.type.scalar, e.number), to_string(e.type));
-    if (e.type.scalar == Scalar::i1) return (e.integer ? "true" : "false") + (e.type.lanes == 1 ? "" : ":" + to_string(e.type));
+    if (e.type.is_float())
+      return fmt::format("{}:{}", number_text(e.type.scalar, e.number), to_string(e.type));
+    if (e.type.scalar == Scalar::i1)
+      return (e.integer ? "true" : "false") + (e.type.lanes == 1 ? "" : ":" + to_string(e.type));
     const std::string s = std::to_string(e.integer);
     return e.type == Type{Scalar::i64, 1} ? s : s + ":" + to_string(e.type);
   }
@@ -182,15 +191,18 @@ class Printer {
       case ExprKind::load: {
         if (e.args.empty()) return "?";
         std::string s = fmt::format("{}[{}", e.buffer ? e.buffer->name : "?", expr(e.args[0]));
-        if (e.args[0] && e.args[0]->type.lanes == 1 && e.type.lanes != 1) s += fmt::format("; {}", e.type.lanes);
+        if (e.args[0] && e.args[0]->type.lanes == 1 && e.type.lanes != 1)
+          s += fmt::format("; {}", e.type.lanes);
         if (e.args.size() > 1) s += " if " + expr(e.args[1]);
         return s + "]";
       }
       case ExprKind::broadcast: return fmt::format("broadcast({}, {})", arguments(e), e.type.lanes);
-      case ExprKind::ramp: return fmt::format("ramp({}, {}, {})", arguments(e), static_cast<int64_t>(e.number), e.type.lanes);
+      case ExprKind::ramp:
+        return fmt::format("ramp({}, {}, {})", arguments(e), static_cast<int64_t>(e.number), e.type.lanes);
       case ExprKind::unary: return fmt::format("{}({})", name(e.unary), arguments(e));
       case ExprKind::binary:
-        if (e.args.size() != 2 || e.binary == BinaryOp::min || e.binary == BinaryOp::max || e.binary == BinaryOp::pow)
+        if (e.args.size() != 2 || e.binary == BinaryOp::min || e.binary == BinaryOp::max ||
+            e.binary == BinaryOp::pow)
           return fmt::format("{}({})", name(e.binary), arguments(e));
         return fmt::format("{} {} {}", operand(e.args[0]), name(e.binary), operand(e.args[1]));
       case ExprKind::compare:

@@ -10,17 +10,18 @@ namespace gradc::loop {
 namespace {
 
 constexpr std::array<std::string_view, 6> scalar_names = {"i1", "i8", "i32", "i64", "f32", "f64"};
-constexpr std::array<std::string_view, 18> unary_names = {"neg",  "abs",   "sqrt", "rsqrt",   "floor",    "round",
-                                                          "exp",  "expm1", "log",  "log1p",   "tanh",     "sigmoid",
-                                                          "softplus", "erf", "sin", "cos", "not", "is_finite"};
+constexpr std::array<std::string_view, 18> unary_names = {
+    "neg",   "abs",  "sqrt",    "rsqrt",    "floor", "round", "exp", "expm1", "log",
+    "log1p", "tanh", "sigmoid", "softplus", "erf",   "sin",   "cos", "not",   "is_finite"};
 constexpr std::array<std::string_view, 13> binary_names = {"+",   "-", "*", "/", "%",  "min", "max",
                                                            "pow", "&", "|", "^", "<<", ">>"};
 constexpr std::array<std::string_view, 6> compare_names = {"<", "<=", ">", ">=", "==", "!="};
 constexpr std::array<std::string_view, 33> reserved_names = {
-    "for",  "to",  "step", "unroll", "let",  "var",    "if",   "else",  "block",  "prefetch", "inf",
-    "nan",  "true", "false", "program", "kernel", "call", "read", "write", "read_write", "allocation",
-    "min",  "max", "pow",  "fma",    "ramp", "select", "broadcast", "philox", "at",
-    "reduce_add", "reduce_min", "reduce_max"};
+    "for",     "to",     "step",       "unroll",     "let",       "var",        "if",
+    "else",    "block",  "prefetch",   "inf",        "nan",       "true",       "false",
+    "program", "kernel", "call",       "read",       "write",     "read_write", "allocation",
+    "min",     "max",    "pow",        "fma",        "ramp",      "select",     "broadcast",
+    "philox",  "at",     "reduce_add", "reduce_min", "reduce_max"};
 
 bool is_integer(Scalar s) { return s == Scalar::i32 || s == Scalar::i64; }
 
@@ -35,16 +36,23 @@ std::string unary_error(UnaryOp op, Type a) {
 }
 
 std::string binary_error(BinaryOp op, Type a, Type b) {
-  if (a != b) return fmt::format("`{}` has operands of types {} and {}", name(op), to_string(a), to_string(b));
+  if (a != b)
+    return fmt::format("`{}` has operands of types {} and {}", name(op), to_string(a), to_string(b));
   bool ok = false;
   switch (op) {
-    case BinaryOp::add: case BinaryOp::sub: case BinaryOp::mul: case BinaryOp::div:
-    case BinaryOp::min: case BinaryOp::max: ok = a.is_float() || is_integer(a.scalar); break;
-    case BinaryOp::rem: case BinaryOp::shift_left: case BinaryOp::shift_right: ok = is_integer(a.scalar); break;
+    case BinaryOp::add:
+    case BinaryOp::sub:
+    case BinaryOp::mul:
+    case BinaryOp::div:
+    case BinaryOp::min:
+    case BinaryOp::max: ok = a.is_float() || is_integer(a.scalar); break;
+    case BinaryOp::rem:
+    case BinaryOp::shift_left:
+    case BinaryOp::shift_right: ok = is_integer(a.scalar); break;
     case BinaryOp::pow: ok = a.is_float(); break;
-    case BinaryOp::bit_and: case BinaryOp::bit_or: case BinaryOp::bit_xor:
-      ok = is_integer(a.scalar) || a.scalar == Scalar::i1;
-      break;
+    case BinaryOp::bit_and:
+    case BinaryOp::bit_or:
+    case BinaryOp::bit_xor: ok = is_integer(a.scalar) || a.scalar == Scalar::i1; break;
   }
   return ok ? "" : fmt::format("`{}` does not take {}", name(op), to_string(a));
 }
@@ -52,7 +60,8 @@ std::string binary_error(BinaryOp op, Type a, Type b) {
 std::string load_error(const ExprData& e) {
   if (!e.buffer) return "a load needs a buffer";
   const Type i = e.args[0]->type;
-  if (i.scalar != Scalar::i64 && i.scalar != Scalar::i32) return "an index must be i64 (or i32), not " + to_string(i);
+  if (i.scalar != Scalar::i64 && i.scalar != Scalar::i32)
+    return "an index must be i64 (or i32), not " + to_string(i);
   const Scalar s = e.buffer->scalar == Scalar::i8 ? Scalar::i1 : e.buffer->scalar;
   if (e.type.scalar != s) {
     return fmt::format("a load from `{}` gives {}, not {}", e.buffer->name, name(s), to_string(e.type));
@@ -85,9 +94,12 @@ std::string_view name(CompareOp op) { return compare_names[static_cast<size_t>(o
 
 int bytes(Scalar s) {
   switch (s) {
-    case Scalar::i1: case Scalar::i8: return 1;
-    case Scalar::i32: case Scalar::f32: return 4;
-    case Scalar::i64: case Scalar::f64: return 8;
+    case Scalar::i1:
+    case Scalar::i8: return 1;
+    case Scalar::i32:
+    case Scalar::f32: return 4;
+    case Scalar::i64:
+    case Scalar::f64: return 8;
   }
   return 0;
 }
@@ -125,13 +137,16 @@ int64_t canonical(Scalar s, int64_t value) {
 
 Type result_type(const ExprData& e) {
   switch (e.kind) {
-    case ExprKind::constant: case ExprKind::broadcast: case ExprKind::ramp: case ExprKind::cast: return e.type;
+    case ExprKind::constant:
+    case ExprKind::broadcast:
+    case ExprKind::ramp:
+    case ExprKind::cast: return e.type;
     case ExprKind::variable: return e.variable->type;
-    case ExprKind::load:
-      return e.type.with(e.buffer->scalar == Scalar::i8 ? Scalar::i1 : e.buffer->scalar);
+    case ExprKind::load: return e.type.with(e.buffer->scalar == Scalar::i8 ? Scalar::i1 : e.buffer->scalar);
     case ExprKind::unary:
       return e.unary == UnaryOp::is_finite ? e.args[0]->type.with(Scalar::i1) : e.args[0]->type;
-    case ExprKind::binary: case ExprKind::fma: return e.args[0]->type;
+    case ExprKind::binary:
+    case ExprKind::fma: return e.args[0]->type;
     case ExprKind::compare: return e.args[0]->type.with(Scalar::i1);
     case ExprKind::select: return e.args[1]->type;
     case ExprKind::reduce: return e.args[0]->type.with_lanes(1);
@@ -141,8 +156,19 @@ Type result_type(const ExprData& e) {
 }
 
 std::string type_error(const ExprData& e) {
-  static constexpr std::array<std::pair<size_t, size_t>, 13> arity = {
-      {{0, 0}, {0, 0}, {1, 2}, {1, 1}, {1, 1}, {1, 1}, {2, 2}, {2, 2}, {3, 3}, {3, 3}, {1, 1}, {1, 1}, {6, 6}}};
+  static constexpr std::array<std::pair<size_t, size_t>, 13> arity = {{{0, 0},
+                                                                       {0, 0},
+                                                                       {1, 2},
+                                                                       {1, 1},
+                                                                       {1, 1},
+                                                                       {1, 1},
+                                                                       {2, 2},
+                                                                       {2, 2},
+                                                                       {3, 3},
+                                                                       {3, 3},
+                                                                       {1, 1},
+                                                                       {1, 1},
+                                                                       {6, 6}}};
   const auto [low, high] = arity[static_cast<size_t>(e.kind)];
   if (e.args.size() < low || e.args.size() > high) return fmt::format("{} operands", e.args.size());
   for (const Expr& a : e.args)
@@ -187,7 +213,8 @@ std::string type_error(const ExprData& e) {
       const int lanes = arg(0).lanes;
       if (e.binary != BinaryOp::add && e.binary != BinaryOp::min && e.binary != BinaryOp::max)
         return fmt::format("reduce cannot combine by `{}`", name(e.binary));
-      if ((lanes & (lanes - 1)) != 0) return fmt::format("reduce needs a power of two of lanes, not {}", lanes);
+      if ((lanes & (lanes - 1)) != 0)
+        return fmt::format("reduce needs a power of two of lanes, not {}", lanes);
       error = binary_error(e.binary, arg(0), arg(0));
       break;
     }

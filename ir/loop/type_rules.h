@@ -1,4 +1,5 @@
-// The typing rules of loop IR expressions in one place, for constructors, parser and verifier alike; private to ir/loop.
+// The typing rules of loop IR expressions in one place, for constructors, parser and verifier alike; private
+// to ir/loop.
 #pragma once
 #include <optional>
 
@@ -6,10 +7,12 @@
 
 namespace gradc::loop {
 
-// The type a node of this kind has, given its operands; broadcast, cast, ramp and constants carry theirs. Operands must be present.
+// The type a node of this kind has, given its operands; broadcast, cast, ramp and constants carry theirs.
+// Operands must be present.
 Type result_type(const ExprData& e);
 
-// What is wrong with one node (operand count, operand types, its own type), not looking into the operands; empty when sound.
+// What is wrong with one node (operand count, operand types, its own type), not looking into the operands;
+// empty when sound.
 std::string type_error(const ExprData& e);
 
 std::optional<Scalar> scalar_named(std::string_view name);

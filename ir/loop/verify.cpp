@@ -1,4 +1,5 @@
-// Says what is wrong with a kernel or a program: types, scopes, names, memory, and calls that do not fit their kernels.
+// Says what is wrong with a kernel or a program: types, scopes, names, memory, and calls that do not fit
+// their kernels.
 #include <fmt/format.h>
 
 #include <cctype>
@@ -24,7 +25,8 @@ class KernelVerifier {
 
   std::vector<std::string> run() {
     const Kernel::Predefined& p = kernel_.predefined;
-    for (const Variable* v : {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi}) {
+    for (const Variable* v :
+         {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi}) {
       if (!*v) return {fmt::format("kernel `{}`: a predefined variable is missing", kernel_.name)};
       define(*v);
     }
@@ -36,7 +38,8 @@ class KernelVerifier {
  private:
   void error(const std::string& what) {
     if (errors_.size() >= most_errors) return;
-    const std::string at = statement_ && statement_->location.valid() ? " (" + to_string(statement_->location) + ")" : "";
+    const std::string at =
+        statement_ && statement_->location.valid() ? " (" + to_string(statement_->location) + ")" : "";
     errors_.push_back(fmt::format("kernel `{}`: {}{}", kernel_.name, what, at));
   }
 
@@ -49,7 +52,8 @@ class KernelVerifier {
   void buffer(const Buffer& b) {
     if (!b) return error("a buffer is missing");
     new_name(b->name);
-    if (b->scalar == Scalar::i1) error(fmt::format("buffer `{}` is i1; booleans stand in memory as i8", b->name));
+    if (b->scalar == Scalar::i1)
+      error(fmt::format("buffer `{}` is i1; booleans stand in memory as i8", b->name));
     if (b->alignment < 1 || (b->alignment & (b->alignment - 1)) != 0)
       error(fmt::format("buffer `{}` has alignment {}, which is no power of two", b->name, b->alignment));
     buffers_.insert(b.get());
@@ -88,7 +92,8 @@ class KernelVerifier {
   }
 
   void typed(const Expr& e, Type t, const char* what) {
-    if (sound(e, what) && e->type != t) error(fmt::format("{} is {}, not {}", what, to_string(e->type), to_string(t)));
+    if (sound(e, what) && e->type != t)
+      error(fmt::format("{} is {}, not {}", what, to_string(e->type), to_string(t)));
   }
 
   bool known(const Buffer& b) {
@@ -106,7 +111,8 @@ class KernelVerifier {
         typed(s.end, index_type, "a loop's end");
         if (s.step < 1) error(fmt::format("a loop's step is {}", s.step));
         if (!s.variable) return error("a loop has no counter");
-        if (s.variable->type != index_type || s.variable->is_mutable) error(fmt::format("counter `{}` is not an immutable i64", s.variable->name));
+        if (s.variable->type != index_type || s.variable->is_mutable)
+          error(fmt::format("counter `{}` is not an immutable i64", s.variable->name));
         const size_t outer = scope_.size();
         define(s.variable);
         body(s.body);
@@ -118,13 +124,15 @@ class KernelVerifier {
       case StmtKind::declare:
         if (!s.variable) return error("a definition has no variable");
         if (s.variable->is_mutable != (s.kind == StmtKind::declare))
-          error(fmt::format("`{}` is {} by its definition only", s.variable->name, s.kind == StmtKind::declare ? "mutable" : "immutable"));
+          error(fmt::format("`{}` is {} by its definition only", s.variable->name,
+                            s.kind == StmtKind::declare ? "mutable" : "immutable"));
         typed(s.value, s.variable->type, "a definition's value");
         define(s.variable);
         break;
       case StmtKind::assign:
         if (!s.variable) return error("an assignment has no variable");
-        if (!visible_.contains(s.variable.get())) error(fmt::format("`{}` is not visible here", s.variable->name));
+        if (!visible_.contains(s.variable.get()))
+          error(fmt::format("`{}` is not visible here", s.variable->name));
         if (!s.variable->is_mutable) error(fmt::format("`{}` is not mutable", s.variable->name));
         typed(s.value, s.variable->type, "an assignment's value");
         break;
@@ -147,11 +155,15 @@ class KernelVerifier {
   void store(const StmtData& s) {
     const bool have = known(s.buffer) & sound(s.value, "a store's value") & sound(s.index, "a store's index");
     if (!have) return;
-    if (s.buffer->access == Access::read) error(fmt::format("store into `{}`, which is only read", s.buffer->name));
+    if (s.buffer->access == Access::read)
+      error(fmt::format("store into `{}`, which is only read", s.buffer->name));
     const Scalar stored = s.buffer->scalar == Scalar::i8 ? Scalar::i1 : s.buffer->scalar;
-    if (s.value->type.scalar != stored) error(fmt::format("store of {} into `{}` of {}", to_string(s.value->type), s.buffer->name, name(s.buffer->scalar)));
+    if (s.value->type.scalar != stored)
+      error(fmt::format("store of {} into `{}` of {}", to_string(s.value->type), s.buffer->name,
+                        name(s.buffer->scalar)));
     if (!is_index(s.index->type) || (s.index->type.lanes != 1 && s.index->type.lanes != s.value->type.lanes))
-      error(fmt::format("store of {} under an index of {}", to_string(s.value->type), to_string(s.index->type)));
+      error(fmt::format("store of {} under an index of {}", to_string(s.value->type),
+                        to_string(s.index->type)));
     if (s.mask) typed(s.mask, s.value->type.with(Scalar::i1), "a store's mask");
   }
 
@@ -214,13 +226,17 @@ class ProgramVerifier {
 
   void allocation(size_t i) {
     const Allocation& a = program_.allocations[i];
-    const auto wrong = [&](const std::string& what) { error(fmt::format("allocation {} `{}`: {}", i, a.name, what)); };
+    const auto wrong = [&](const std::string& what) {
+      error(fmt::format("allocation {} `{}`: {}", i, a.name, what));
+    };
     if (a.scalar == Scalar::i1) wrong("i1; booleans stand in memory as i8");
-    if (a.offset < 0 || a.elements < 0) return wrong(fmt::format("offset {}, {} elements", a.offset, a.elements));
+    if (a.offset < 0 || a.elements < 0)
+      return wrong(fmt::format("offset {}, {} elements", a.offset, a.elements));
     const int64_t size = bytes(a.scalar);
     if ((a.space == Space::arena || a.space == Space::parameter) && a.offset % size != 0)
       wrong(fmt::format("offset {} is no multiple of {} bytes", a.offset, size));
-    if (a.space == Space::arena && (a.elements > (INT64_MAX - a.offset) / size || a.offset + a.elements * size > program_.arena_bytes))
+    if (a.space == Space::arena &&
+        (a.elements > (INT64_MAX - a.offset) / size || a.offset + a.elements * size > program_.arena_bytes))
       wrong(fmt::format("ends beyond the arena's {} bytes", program_.arena_bytes));
     if (a.space == Space::scalars && a.scalar != Scalar::f64) wrong("the scalars are f64");
   }
@@ -229,12 +245,15 @@ class ProgramVerifier {
     const Call& c = program_.calls[i];
     const auto wrong = [&](const std::string& what) { error(fmt::format("call {}: {}", i, what)); };
     if (c.partition.unit < 1) wrong(fmt::format("a partition unit of {}", c.partition.unit));
-    if (c.partition.kind == Partition::Extent::fixed && c.partition.extent < 0) wrong(fmt::format("a partition of {}", c.partition.extent));
+    if (c.partition.kind == Partition::Extent::fixed && c.partition.extent < 0)
+      wrong(fmt::format("a partition of {}", c.partition.extent));
     if (c.guard_before && program_.guard < 0) wrong("a guard, and the program names none");
-    if (c.kernel < 0 || static_cast<size_t>(c.kernel) >= program_.kernels.size()) return wrong(fmt::format("kernel {} is none", c.kernel));
+    if (c.kernel < 0 || static_cast<size_t>(c.kernel) >= program_.kernels.size())
+      return wrong(fmt::format("kernel {} is none", c.kernel));
     const Kernel& k = program_.kernels[static_cast<size_t>(c.kernel)];
     if (c.buffers.size() != k.buffers.size())
-      return wrong(fmt::format("kernel `{}` takes {} buffers, not {}", k.name, k.buffers.size(), c.buffers.size()));
+      return wrong(
+          fmt::format("kernel `{}` takes {} buffers, not {}", k.name, k.buffers.size(), c.buffers.size()));
     for (size_t b = 0; b < c.buffers.size(); ++b) {
       const int number = c.buffers[b];
       if (number < 0 || static_cast<size_t>(number) >= program_.allocations.size()) {
@@ -249,9 +268,12 @@ class ProgramVerifier {
   static void fits(const Kernel& k, const BufferData& b, const Allocation& a, const F& wrong) {
     const std::string place = fmt::format("`{}` for `{}` of kernel `{}`", a.name, b.name, k.name);
     if (a.scalar != b.scalar) wrong(fmt::format("{} is {}, not {}", place, name(a.scalar), name(b.scalar)));
-    if (b.access != Access::read && (a.space == Space::input || a.space == Space::scalars)) wrong(place + " is written, but may only be read");
-    const bool ours = a.space == Space::arena || a.space == Space::parameter;  // these begin at multiples of 64
-    if (ours ? b.alignment > 64 || (b.alignment > 0 && a.offset % b.alignment != 0) : b.alignment > bytes(a.scalar))
+    if (b.access != Access::read && (a.space == Space::input || a.space == Space::scalars))
+      wrong(place + " is written, but may only be read");
+    const bool ours =
+        a.space == Space::arena || a.space == Space::parameter;  // these begin at multiples of 64
+    if (ours ? b.alignment > 64 || (b.alignment > 0 && a.offset % b.alignment != 0)
+             : b.alignment > bytes(a.scalar))
       wrong(fmt::format("{} is not known to be aligned to {} bytes", place, b.alignment));
   }
 

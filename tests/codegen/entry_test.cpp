@@ -1,4 +1,5 @@
-// Entries: threads and partitions, barriers, the guard, memory spaces, the floating-point mode, shared and aliasing kernels.
+// Entries: threads and partitions, barriers, the guard, memory spaces, the floating-point mode, shared and
+// aliasing kernels.
 #include <gtest/gtest.h>
 #include <xmmintrin.h>
 
@@ -28,12 +29,14 @@ Kernel increment(Scalar s = Scalar::f32) {
   Kernel k = loop::make_kernel("increment");
   Builder b(k);
   const Buffer y = b.buffer("y", s, Access::read_write, bytes(s));
-  b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) { b.store(y, i, loop::load(y, i) + loop::constant({s, 1}, 1)); });
+  b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1,
+         [&](Expr i) { b.store(y, i, loop::load(y, i) + loop::constant({s, 1}, 1)); });
   return k;
 }
 
 TEST(Entry, EveryElementIsDoneOnceForAnyThreadCount) {
-  for (const auto& [extent, unit] : {std::pair{100, 1}, {100, 7}, {3, 1}, {1, 1}, {0, 1}, {64, 64}, {65, 64}, {1, 5}}) {
+  for (const auto& [extent, unit] :
+       {std::pair{100, 1}, {100, 7}, {3, 1}, {1, 1}, {0, 1}, {64, 64}, {65, 64}, {1, 5}}) {
     const Program p = one_call(increment(), extent, unit);
     const codegen::Jit jit({&p}, native());
     for (const int threads : {1, 2, 3, 5, 16, 200}) {
@@ -46,8 +49,10 @@ TEST(Entry, EveryElementIsDoneOnceForAnyThreadCount) {
         jit.entry("run")(args, t, threads);
         const int64_t units = (extent + unit - 1) / unit;
         for (int64_t i = 0; i < extent; ++i) {
-          const bool mine = extent == 1 ? t == 0 : i >= units * t / threads * unit && i < units * (t + 1) / threads * unit;
-          EXPECT_EQ(y[static_cast<size_t>(i)] - before[static_cast<size_t>(i)], mine ? 1.0f : 0.0f) << extent << '/' << unit << ", thread " << t << " of " << threads;
+          const bool mine =
+              extent == 1 ? t == 0 : i >= units * t / threads * unit && i < units * (t + 1) / threads * unit;
+          EXPECT_EQ(y[static_cast<size_t>(i)] - before[static_cast<size_t>(i)], mine ? 1.0f : 0.0f)
+              << extent << '/' << unit << ", thread " << t << " of " << threads;
         }
       }
       EXPECT_EQ(y[static_cast<size_t>(extent)], 0.0f);
@@ -66,21 +71,30 @@ TEST(Entry, PanelsFollowTheRows) {
     a.outputs = {y.data()};
     a.args.rows = rows;
     for (int t = 0; t < 3; ++t) jit.entry("run")(a.get(), t, 3);
-    for (int64_t i = 0; i < 20; ++i) EXPECT_EQ(y[static_cast<size_t>(i)], i < (rows + 31) / 32 ? 1.0f : 0.0f) << rows;
+    for (int64_t i = 0; i < 20; ++i)
+      EXPECT_EQ(y[static_cast<size_t>(i)], i < (rows + 31) / 32 ? 1.0f : 0.0f) << rows;
   }
 }
 
 TEST(Entry, ReadsEverySpace) {
   Kernel k = loop::make_kernel("sum");
   Builder b(k);
-  const Buffer arena = b.buffer("a", Scalar::f32, Access::read), parameter = b.buffer("p", Scalar::f32, Access::read), input = b.buffer("i", Scalar::f32, Access::read),
-               scalars = b.buffer("s", Scalar::f64, Access::read, 8), output = b.buffer("o", Scalar::f32, Access::write);
-  b.store(output, loop::index(0), loop::load(arena, loop::index(0)) + loop::load(parameter, loop::index(0)) + loop::load(input, loop::index(0)) +
-                                      loop::cast(Scalar::f32, loop::load(scalars, loop::index(GRADC_SCALAR_TOTAL))));
+  const Buffer arena = b.buffer("a", Scalar::f32, Access::read),
+               parameter = b.buffer("p", Scalar::f32, Access::read),
+               input = b.buffer("i", Scalar::f32, Access::read),
+               scalars = b.buffer("s", Scalar::f64, Access::read, 8),
+               output = b.buffer("o", Scalar::f32, Access::write);
+  b.store(output, loop::index(0),
+          loop::load(arena, loop::index(0)) + loop::load(parameter, loop::index(0)) +
+              loop::load(input, loop::index(0)) +
+              loop::cast(Scalar::f32, loop::load(scalars, loop::index(GRADC_SCALAR_TOTAL))));
   Program p = one_call(std::move(k), 1);
   p.arena_bytes = 128;
-  p.allocations = {{"a", Scalar::f32, 1, Space::arena, 64}, {"p", Scalar::f32, 1, Space::parameter, 8}, {"i", Scalar::f32, 1, Space::input, 1},
-                   {"s", Scalar::f64, 4, Space::scalars, 0}, {"o", Scalar::f32, 1, Space::output, 2}};
+  p.allocations = {{"a", Scalar::f32, 1, Space::arena, 64},
+                   {"p", Scalar::f32, 1, Space::parameter, 8},
+                   {"i", Scalar::f32, 1, Space::input, 1},
+                   {"s", Scalar::f64, 4, Space::scalars, 0},
+                   {"o", Scalar::f32, 1, Space::output, 2}};
   const codegen::Jit jit({&p}, native());
   float in = 4, out = 0, unused = 0;
   Arguments a;
@@ -122,18 +136,21 @@ Program two_stages(int64_t n) {
     Kernel k = loop::make_kernel("fill");
     Builder b(k);
     const Buffer x = b.buffer("x", Scalar::f32, Access::write);
-    b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) { b.store(x, i, loop::cast(Scalar::f32, i)); });
+    b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1,
+           [&](Expr i) { b.store(x, i, loop::cast(Scalar::f32, i)); });
     p.kernels.push_back(std::move(k));
   }
   {
     Kernel k = loop::make_kernel("reverse");
     Builder b(k);
     const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write);
-    b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) { b.store(y, i, loop::load(x, loop::index(n - 1) - i)); });
+    b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1,
+           [&](Expr i) { b.store(y, i, loop::load(x, loop::index(n - 1) - i)); });
     p.kernels.push_back(std::move(k));
   }
   p.allocations = {{"x", Scalar::f32, n, Space::arena, 0}, {"y", Scalar::f32, n, Space::output, 0}};
-  p.calls = {{0, {0}, {loop::Partition::Extent::fixed, n, 1}, false, false}, {1, {0, 1}, {loop::Partition::Extent::fixed, n, 1}, true, false}};
+  p.calls = {{0, {0}, {loop::Partition::Extent::fixed, n, 1}, false, false},
+             {1, {0, 1}, {loop::Partition::Extent::fixed, n, 1}, true, false}};
   return p;
 }
 
@@ -152,7 +169,8 @@ TEST(Entry, ThreadsMeetAtBarriers) {
       args->barrier = threads > 1 ? &Team::wait : nullptr;
       args->team = &team;
       std::vector<std::thread> pool;
-      for (int t = 0; t < threads; ++t) pool.emplace_back([&, t] { EXPECT_EQ(jit.entry("run")(args, t, threads), 0); });
+      for (int t = 0; t < threads; ++t)
+        pool.emplace_back([&, t] { EXPECT_EQ(jit.entry("run")(args, t, threads), 0); });
       for (auto& t : pool) t.join();
       for (int64_t i = 0; i < n; ++i) ASSERT_EQ(y[static_cast<size_t>(i)], static_cast<float>(n - 1 - i));
       EXPECT_EQ(team.passed, threads > 1 ? threads : 0);
@@ -196,8 +214,10 @@ TEST(Entry, DenormalsAreZeroInsideOnly) {
   Kernel k = loop::make_kernel("k");
   Builder b(k);
   const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write);
-  b.store(y, loop::index(0), loop::load(x, loop::index(0)) * loop::constant(f32, 0.5));      // the result would be denormal
-  b.store(y, loop::index(1), loop::load(x, loop::index(1)) * loop::constant(f32, 16777216));  // the operand is
+  b.store(y, loop::index(0),
+          loop::load(x, loop::index(0)) * loop::constant(f32, 0.5));  // the result would be denormal
+  b.store(y, loop::index(1),
+          loop::load(x, loop::index(1)) * loop::constant(f32, 16777216));  // the operand is
   const Program p = one_call(std::move(k), 1);
   const codegen::Jit jit({&p}, native());
   const std::vector<float> in = {0x1p-126f, 0x1p-130f};
@@ -218,19 +238,23 @@ TEST(Entry, OneAllocationMayBeTwoBuffers) {
   Kernel k = loop::make_kernel("running");
   Builder b(k);
   const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write);
-  b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) {
-    b.store(y, i + loop::index(1), loop::load(x, i) + loop::load(x, loop::index(0)));
-  });
+  b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1,
+         [&](Expr i) { b.store(y, i + loop::index(1), loop::load(x, i) + loop::load(x, loop::index(0))); });
   Program p;
   p.name = "run";
   p.arena_bytes = 1024;
   p.kernels.push_back(std::move(k));
-  p.allocations = {{"v", Scalar::f32, 9, Space::arena, 0}, {"w", Scalar::f32, 9, Space::arena, 512}, {"shifted", Scalar::f32, 8, Space::arena, 4}};
+  p.allocations = {{"v", Scalar::f32, 9, Space::arena, 0},
+                   {"w", Scalar::f32, 9, Space::arena, 512},
+                   {"shifted", Scalar::f32, 8, Space::arena, 4}};
   const loop::Partition eight{loop::Partition::Extent::fixed, 8, 8};
-  p.calls = {{0, {0, 0}, eight, false, false}, {0, {0, 1}, eight, false, false}, {0, {2, 0}, eight, false, false}};
+  p.calls = {
+      {0, {0, 0}, eight, false, false}, {0, {0, 1}, eight, false, false}, {0, {2, 0}, eight, false, false}};
   const std::string text = codegen::emit_llvm({&p}, native(), {false, true});
   size_t kernels = 0;
-  for (size_t at = text.find("define internal"); at != std::string::npos; at = text.find("define internal", at + 1)) ++kernels;
+  for (size_t at = text.find("define internal"); at != std::string::npos;
+       at = text.find("define internal", at + 1))
+    ++kernels;
   EXPECT_EQ(kernels, 2u) << "one for calls whose buffers overlap, one for the others";
   p.calls.pop_back();
   const codegen::Jit jit({&p}, native());
@@ -250,7 +274,9 @@ TEST(Entry, EqualKernelsOfProgramsAreOneFunction) {
   c.name = "predict";
   const std::string text = codegen::emit_llvm({&a, &b, &c}, native());
   size_t kernels = 0;
-  for (size_t at = text.find("define internal"); at != std::string::npos; at = text.find("define internal", at + 1)) ++kernels;
+  for (size_t at = text.find("define internal"); at != std::string::npos;
+       at = text.find("define internal", at + 1))
+    ++kernels;
   EXPECT_EQ(kernels, 2u);
   const codegen::Jit jit({&a, &b, &c}, native());
   EXPECT_NE(jit.entry("train_step"), nullptr);
@@ -262,6 +288,41 @@ TEST(Entry, EqualKernelsOfProgramsAreOneFunction) {
   jit.entry("eval")(args.get(), 0, 1);
   jit.entry("train_step")(args.get(), 0, 1);
   EXPECT_EQ(y, (std::vector<float>{2, 2, 2, 2, 1, 1, 1, 1}));
+}
+
+// Enough kernels that they are compiled in several groups, whose objects call each other.
+TEST(Entry, ManyKernels) {
+  constexpr int kernels = 40;
+  Program p;
+  p.name = "run";
+  for (int n = 0; n < kernels; ++n) {
+    Kernel k = loop::make_kernel("add");
+    Builder b(k);
+    const Buffer y = b.buffer("y", Scalar::f32, Access::read_write);
+    b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) {
+      b.store(y, i, loop::load(y, i) * loop::constant(f32, 2) + loop::constant(f32, n % 20));
+    });
+    p.kernels.push_back(std::move(k));
+    p.calls.push_back({n, {0}, {loop::Partition::Extent::fixed, 1, 1}, false, false});
+  }
+  p.allocations = {{"y", Scalar::f32, 1, Space::output, 0}};
+  Program q = p;
+  q.name = "again";
+  const codegen::Jit jit({&p, &q}, native());
+  for (const char* name : {"run", "again"}) {
+    float y = 0, want = 0;
+    Arguments a;
+    a.outputs = {&y};
+    EXPECT_EQ(jit.entry(name)(a.get(), 0, 1), 0);
+    for (int n = 0; n < kernels; ++n) want = want * 2 + static_cast<float>(n % 20);
+    EXPECT_EQ(y, want);
+  }
+  const std::string text = codegen::emit_llvm({&p, &q}, native());
+  size_t functions = 0;
+  for (size_t at = text.find("define internal"); at != std::string::npos;
+       at = text.find("define internal", at + 1))
+    ++functions;
+  EXPECT_EQ(functions, 20u);
 }
 
 TEST(Entry, AProgramWithoutCallsReturns) {

@@ -1,4 +1,5 @@
-// Runs one loop IR kernel natively on caller's arrays: inputs and outputs are whole buffers, one call, any thread count.
+// Runs one loop IR kernel natively on caller's arrays: inputs and outputs are whole buffers, one call, any
+// thread count.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -25,7 +26,8 @@ inline std::vector<codegen::Target> runnable_targets() {
   return found;
 }
 
-// A program of one call: the kernel's read buffers are inputs 0, 1, ..., the others outputs 0, 1, ... in the order they were made.
+// A program of one call: the kernel's read buffers are inputs 0, 1, ..., the others outputs 0, 1, ... in the
+// order they were made.
 inline loop::Program one_call(loop::Kernel kernel, int64_t extent, int64_t unit = 1) {
   loop::Program p;
   p.name = "run";
@@ -34,7 +36,8 @@ inline loop::Program one_call(loop::Kernel kernel, int64_t extent, int64_t unit 
   for (const loop::Buffer& b : kernel.buffers) {
     const bool read = b->access == loop::Access::read;
     call.buffers.push_back(static_cast<int>(p.allocations.size()));
-    p.allocations.push_back({b->name, b->scalar, 1, read ? loop::Space::input : loop::Space::output, read ? inputs++ : outputs++});
+    p.allocations.push_back({b->name, b->scalar, 1, read ? loop::Space::input : loop::Space::output,
+                             read ? inputs++ : outputs++});
   }
   call.partition.extent = extent;
   call.partition.unit = unit;
@@ -62,8 +65,8 @@ struct Arguments {
 
 // y[i] = f(x[i]) over all of x, `lanes` at a time; x's size is a multiple of lanes. f builds the expression.
 template <class In, class Out>
-std::vector<Out> map(const codegen::Target& target, loop::Scalar in, loop::Scalar out, int lanes, const std::vector<In>& x,
-                     const std::function<loop::Expr(loop::Expr)>& f) {
+std::vector<Out> map(const codegen::Target& target, loop::Scalar in, loop::Scalar out, int lanes,
+                     const std::vector<In>& x, const std::function<loop::Expr(loop::Expr)>& f) {
   loop::Kernel k = loop::make_kernel("map");
   loop::Builder b(k);
   const loop::Buffer xb = b.buffer("x", in, loop::Access::read, alignof(In));

@@ -1,5 +1,8 @@
-// Kernels run natively: memory, control flow, and expressions against a second evaluation, on every target that runs here.
+// Kernels run natively: memory, control flow, and expressions against a second evaluation, on every target
+// that runs here.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <numeric>
@@ -32,7 +35,8 @@ std::vector<float> counting(size_t n) {
 }
 
 // Runs a kernel that has inputs and outputs only, over [0, extent).
-void run(const codegen::Target& target, Kernel k, int64_t extent, std::vector<const void*> inputs, std::vector<void*> outputs, int64_t rows = 1) {
+void run(const codegen::Target& target, Kernel k, int64_t extent, std::vector<const void*> inputs,
+         std::vector<void*> outputs, int64_t rows = 1) {
   const loop::Program p = one_call(std::move(k), extent);
   ASSERT_EQ(loop::verify(p), std::vector<std::string>{});
   const codegen::Jit jit({&p}, target);
@@ -42,6 +46,21 @@ void run(const codegen::Target& target, Kernel k, int64_t extent, std::vector<co
   a.args.rows = rows;
   ASSERT_EQ(jit.entry("run")(a.get(), 0, 1), 0);
 }
+
+// Floats that end right before a page that may not be touched.
+struct GuardedFloats {
+  GuardedFloats(size_t n, float value) : page(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
+    base = mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(static_cast<char*>(base) + page, page, PROT_NONE);
+    data = reinterpret_cast<float*>(static_cast<char*>(base) + page) - n;
+    std::fill_n(data, n, value);
+  }
+  GuardedFloats(const GuardedFloats&) = delete;
+  ~GuardedFloats() { munmap(base, 2 * page); }
+  size_t page;
+  void* base;
+  float* data;
+};
 
 class OnTargets : public ::testing::TestWithParam<codegen::Target> {};
 INSTANTIATE_TEST_SUITE_P(All, OnTargets, ::testing::ValuesIn(runnable_targets()), [](const auto& info) {
@@ -56,16 +75,22 @@ TEST_P(OnTargets, MaskedAccessesTouchNothingElse) {
     for (int live = 0; live <= lanes; ++live) {
       Kernel k = loop::make_kernel("masked");
       Builder b(k);
-      const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write), z = b.buffer("z", Scalar::f32, Access::write);
-      const Expr mask = loop::compare(CompareOp::lt, loop::ramp(loop::ref(k.predefined.lo), 1, lanes), loop::ref(k.predefined.rows) - loop::index(1));
+      const Buffer x = b.buffer("x", Scalar::f32, Access::read),
+                   y = b.buffer("y", Scalar::f32, Access::write),
+                   z = b.buffer("z", Scalar::f32, Access::write);
+      const Expr mask = loop::compare(CompareOp::lt, loop::ramp(loop::ref(k.predefined.lo), 1, lanes),
+                                      loop::ref(k.predefined.rows) - loop::index(1));
       const Expr v = b.let("v", loop::load(x, loop::index(0), lanes, mask));
       b.store(y, loop::index(0), v + loop::constant(f32, 1), mask);
       b.store(z, loop::index(0), v);
-      // x ends right where the mask does; the sanitizer and the guard values below see any stray access.
-      std::vector<float> in(static_cast<size_t>(live), 5.0f), out(static_cast<size_t>(lanes), -7.0f), all(static_cast<size_t>(lanes), -7.0f);
-      run(GetParam(), std::move(k), 1, {in.data()}, {out.data(), all.data()}, live + 1);
+      // The mask ends where memory does: a stray access would end the test.
+      GuardedFloats in(static_cast<size_t>(live), 5.0f), out(static_cast<size_t>(live), -7.0f);
+      std::vector<float> all(static_cast<size_t>(lanes), -7.0f);
+      run(GetParam(), std::move(k), 1, {in.data}, {out.data, all.data()}, live + 1);
       for (int i = 0; i < lanes; ++i) {
-        EXPECT_EQ(out[static_cast<size_t>(i)], i < live ? 6.0f : -7.0f) << lanes << " lanes, " << live << " live";
+        if (i < live) {
+          EXPECT_EQ(out.data[i], 6.0f) << lanes << " lanes, " << live << " live";
+        }
         EXPECT_EQ(all[static_cast<size_t>(i)], i < live ? 5.0f : 0.0f);
       }
     }
@@ -78,8 +103,11 @@ TEST_P(OnTargets, GathersAndScatters) {
     Builder b(k);
     const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write);
     const Expr up = loop::cast(index_type, loop::ramp(loop::ref(k.predefined.lo), 1, 16));
-    const Expr down = loop::cast(index_type, loop::ramp(loop::index(15) + loop::ref(k.predefined.lo), -1, 16));
-    const Expr even = loop::compare(CompareOp::eq, loop::binary(BinaryOp::bit_and, up, loop::constant_int({index_type, 16}, 1)), loop::constant_int({index_type, 16}, 0));
+    const Expr down =
+        loop::cast(index_type, loop::ramp(loop::index(15) + loop::ref(k.predefined.lo), -1, 16));
+    const Expr even = loop::compare(
+        CompareOp::eq, loop::binary(BinaryOp::bit_and, up, loop::constant_int({index_type, 16}, 1)),
+        loop::constant_int({index_type, 16}, 0));
     b.store(y, up, loop::gather(x, down));
     b.store(y, up + loop::constant_int({index_type, 16}, 16), loop::gather(x, down, even), even);
     const auto in = counting(16);
@@ -96,7 +124,9 @@ TEST_P(OnTargets, BooleansAreBytes) {
   for (const int lanes : {1, 16}) {
     Kernel k = loop::make_kernel("booleans");
     Builder b(k);
-    const Buffer x = b.buffer("x", Scalar::i8, Access::read, 1), y = b.buffer("y", Scalar::i8, Access::write, 1), z = b.buffer("z", Scalar::f32, Access::write);
+    const Buffer x = b.buffer("x", Scalar::i8, Access::read, 1),
+                 y = b.buffer("y", Scalar::i8, Access::write, 1),
+                 z = b.buffer("z", Scalar::f32, Access::write);
     b.loop("i", loop::index(0), loop::index(16 / lanes), 1, [&](Expr i) {
       const Expr at = i * loop::index(lanes);
       const Expr v = b.let("v", loop::load(x, at, lanes));
@@ -127,11 +157,14 @@ TEST_P(OnTargets, LoopsAndBranches) {
   };
   b.loop("none", rows, rows - loop::index(1), 1, count);
   b.loop("also_none", loop::index(4), loop::index(4), 1, count);
-  b.loop("steps", loop::index(1), rows, 3, count);         // 1 4 7 ... < 20: 1 4 7 10 13 16 19
+  b.loop("steps", loop::index(1), rows, 3, count);                 // 1 4 7 ... < 20: 1 4 7 10 13 16 19
   b.loop("flat", loop::index(0), loop::index(7), 2, count, true);  // 0 2 4 6
-  b.loop("outer", loop::index(0), loop::index(3), 1, [&](Expr i) { b.loop("inner", i, i * loop::index(2), 1, count, true); }, true);  // i=1: 1; i=2: 2 3
-  b.if_else(loop::compare(CompareOp::gt, rows, loop::index(10)), [&] { b.assign(sum, loop::ref(sum) + loop::index(1000)); },
-            [&] { b.assign(sum, loop::index(-1)); });
+  b.loop(
+      "outer", loop::index(0), loop::index(3), 1,
+      [&](Expr i) { b.loop("inner", i, i * loop::index(2), 1, count, true); }, true);  // i=1: 1; i=2: 2 3
+  b.if_else(
+      loop::compare(CompareOp::gt, rows, loop::index(10)),
+      [&] { b.assign(sum, loop::ref(sum) + loop::index(1000)); }, [&] { b.assign(sum, loop::index(-1)); });
   b.if_then(loop::compare(CompareOp::lt, rows, loop::index(10)), [&] { b.assign(sum, loop::index(-2)); });
   b.store(y, loop::index(0), loop::ref(sum));
   b.store(y, loop::index(1), loop::ref(turns));
@@ -147,7 +180,8 @@ TEST_P(OnTargets, AVariableDeclaredInALoopStartsAnew) {
   const Buffer y = b.buffer("y", Scalar::f32, Access::write);
   b.loop("i", loop::index(0), loop::index(3), 1, [&](Expr i) {
     const auto acc = b.declare("acc", loop::constant(f32, 0));
-    b.loop("j", loop::index(0), i + loop::index(1), 1, [&](Expr) { b.assign(acc, loop::ref(acc) + loop::constant(f32, 1)); });
+    b.loop("j", loop::index(0), i + loop::index(1), 1,
+           [&](Expr) { b.assign(acc, loop::ref(acc) + loop::constant(f32, 1)); });
     b.store(y, i, loop::ref(acc));
   });
   std::vector<float> out(3);
@@ -162,10 +196,13 @@ TEST_P(OnTargets, MinimumAndMaximumKeepNaN) {
     for (const bool constant : {false, true}) {
       Kernel k = loop::make_kernel("k");
       Builder b(k);
-      const Buffer xb = b.buffer("x", Scalar::f32, Access::read), yb = b.buffer("y", Scalar::f32, Access::read), low = b.buffer("low", Scalar::f32, Access::write),
+      const Buffer xb = b.buffer("x", Scalar::f32, Access::read),
+                   yb = b.buffer("y", Scalar::f32, Access::read),
+                   low = b.buffer("low", Scalar::f32, Access::write),
                    high = b.buffer("high", Scalar::f32, Access::write);
       b.loop("i", loop::index(0), loop::index(8 / lanes), 1, [&](Expr i) {
-        const Expr at = i * loop::index(lanes), u = loop::load(xb, at, lanes), v = constant ? loop::constant(f32, 0.5) : loop::load(yb, at, lanes);
+        const Expr at = i * loop::index(lanes), u = loop::load(xb, at, lanes),
+                   v = constant ? loop::constant(f32, 0.5) : loop::load(yb, at, lanes);
         b.store(low, at, loop::binary(BinaryOp::min, u, v));
         b.store(high, at, loop::binary(BinaryOp::max, v, u));
       });
@@ -187,13 +224,18 @@ TEST_P(OnTargets, MinimumAndMaximumKeepNaN) {
 TEST_P(OnTargets, ReduceIsTheDocumentedTree) {
   for (const int lanes : {2, 4, 8, 16, 32}) {
     std::vector<float> x(static_cast<size_t>(lanes));
-    for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i) * 1.7f) * std::pow(10.0f, static_cast<float>(i % 7));
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] = std::sin(static_cast<float>(i) * 1.7f) * std::pow(10.0f, static_cast<float>(i % 7));
     std::vector<float> tree = x;
     for (size_t n = tree.size() / 2; n >= 1; n /= 2)
       for (size_t i = 0; i < n; ++i) tree[i] = tree[i] + tree[i + n];
-    const auto y = map<float, float>(GetParam(), Scalar::f32, Scalar::f32, lanes, x, [&](Expr e) { return loop::broadcast(loop::reduce(BinaryOp::add, e), lanes); });
+    const auto y = map<float, float>(GetParam(), Scalar::f32, Scalar::f32, lanes, x, [&](Expr e) {
+      return loop::broadcast(loop::reduce(BinaryOp::add, e), lanes);
+    });
     EXPECT_EQ(y[0], tree[0]) << lanes;
-    const auto most = map<float, float>(GetParam(), Scalar::f32, Scalar::f32, lanes, x, [&](Expr e) { return loop::broadcast(loop::reduce(BinaryOp::max, e), lanes); });
+    const auto most = map<float, float>(GetParam(), Scalar::f32, Scalar::f32, lanes, x, [&](Expr e) {
+      return loop::broadcast(loop::reduce(BinaryOp::max, e), lanes);
+    });
     EXPECT_EQ(most[0], *std::max_element(x.begin(), x.end()));
   }
 }
@@ -207,7 +249,9 @@ TEST_P(OnTargets, PhiloxIsSupportsPhilox) {
     for (int word = 0; word < 4; ++word) {
       Kernel k = loop::make_kernel("philox");
       Builder b(k);
-      const Buffer c = b.buffer("c", Scalar::i32, Access::read), key = b.buffer("key", Scalar::i32, Access::read), y = b.buffer("y", Scalar::i32, Access::write);
+      const Buffer c = b.buffer("c", Scalar::i32, Access::read),
+                   key = b.buffer("key", Scalar::i32, Access::read),
+                   y = b.buffer("y", Scalar::i32, Access::write);
       std::vector<Expr> s;
       for (int i = 0; i < 5; ++i) s.push_back(b.let("s", loop::load(key, loop::index(i))));
       b.loop("i", loop::index(0), loop::index(64 / lanes), 1, [&](Expr i) {
@@ -217,7 +261,8 @@ TEST_P(OnTargets, PhiloxIsSupportsPhilox) {
       std::vector<uint32_t> out(64);
       run(GetParam(), std::move(k), 1, {counters.data(), keys.data()}, {out.data()});
       for (size_t i = 0; i < 64; ++i)
-        EXPECT_EQ(out[i], philox4x32_10({counters[i], keys[0], keys[1], keys[2]}, keys[3], keys[4])[static_cast<size_t>(word)]);
+        EXPECT_EQ(out[i], philox4x32_10({counters[i], keys[0], keys[1], keys[2]}, keys[3],
+                                        keys[4])[static_cast<size_t>(word)]);
     }
   }
 }
@@ -225,7 +270,8 @@ TEST_P(OnTargets, PhiloxIsSupportsPhilox) {
 TEST_P(OnTargets, FloatsToIntegersSaturate) {
   const std::vector<float> x = {0.9f, -0.9f, 1e10f, -1e10f, NAN, INFINITY, -INFINITY, 2147483520.0f};
   for (const int lanes : {1, 8}) {
-    const auto y = map<float, int32_t>(GetParam(), Scalar::f32, Scalar::i32, lanes, x, [](Expr e) { return loop::cast(Scalar::i32, e); });
+    const auto y = map<float, int32_t>(GetParam(), Scalar::f32, Scalar::i32, lanes, x,
+                                       [](Expr e) { return loop::cast(Scalar::i32, e); });
     EXPECT_EQ(y, (std::vector<int32_t>{0, 0, INT32_MAX, INT32_MIN, 0, INT32_MAX, INT32_MIN, 2147483520}));
   }
 }
@@ -236,8 +282,10 @@ TEST_P(OnTargets, PredefinedVariables) {
   const Buffer y = b.buffer("y", Scalar::i64, Access::write, 8);
   const auto& p = k.predefined;
   int64_t at = 0;
-  for (const auto& v : {p.lo, p.hi, p.rows, p.panels, p.row_offset}) b.store(y, loop::index(at++), loop::ref(v));
-  for (const auto& v : {p.seed_lo, p.seed_hi, p.step_lo, p.step_hi}) b.store(y, loop::index(at++), loop::cast(Scalar::i64, loop::ref(v)));
+  for (const auto& v : {p.lo, p.hi, p.rows, p.panels, p.row_offset})
+    b.store(y, loop::index(at++), loop::ref(v));
+  for (const auto& v : {p.seed_lo, p.seed_hi, p.step_lo, p.step_hi})
+    b.store(y, loop::index(at++), loop::cast(Scalar::i64, loop::ref(v)));
   loop::Program program = one_call(std::move(k), 9, 4);
   program.panel = 32;
   const codegen::Jit jit({&program}, GetParam());
@@ -254,23 +302,28 @@ TEST_P(OnTargets, PredefinedVariables) {
 
 // Expressions of every exact kind, drawn at random, equal the reference bit by bit.
 TEST_P(OnTargets, RandomExpressions) {
-  const std::vector<float> reals = {1.5f, -2.25f, 3.0f, 0.0f, 1e20f, -7.5f, 0.125f, 100.0f, -3.5f, 2.5f, 8.0f, -0.5f, 1.0f, 9.0f, -11.0f, 0.75f};
+  const std::vector<float> reals = {1.5f,  -2.25f, 3.0f, 0.0f,  1e20f, -7.5f, 0.125f, 100.0f,
+                                    -3.5f, 2.5f,   8.0f, -0.5f, 1.0f,  9.0f,  -11.0f, 0.75f};
   const std::vector<int64_t> wholes = {3, -4, 0, 17, 1LL << 40, -1, 9, 2};
   int compared = 0;
-  for (uint32_t seed = 0; seed < 120; ++seed) {
+  for (uint32_t seed = 0; seed < 80; ++seed) {
     Kernel k = loop::make_kernel("random");
     Builder b(k);
-    const Buffer x = b.buffer("x", Scalar::f32, Access::read), n = b.buffer("n", Scalar::i64, Access::read, 8), y = b.buffer("y", Scalar::f32, Access::write),
+    const Buffer x = b.buffer("x", Scalar::f32, Access::read),
+                 n = b.buffer("n", Scalar::i64, Access::read, 8),
+                 y = b.buffer("y", Scalar::f32, Access::write),
                  m = b.buffer("m", Scalar::i64, Access::write, 8);
-    RandomExpr random(seed, {loop::load(x, loop::index(2)), loop::load(x, loop::index(0), 8), loop::load(x, loop::index(8), 8),
-                             loop::load(n, loop::index(1)), loop::load(n, loop::index(0), 8)});
+    RandomExpr random(seed, {loop::load(x, loop::index(2)), loop::load(x, loop::index(0), 8),
+                             loop::load(x, loop::index(8), 8), loop::load(n, loop::index(1)),
+                             loop::load(n, loop::index(0), 8)});
     const Expr real = random.make({Scalar::f32, 8}, 4), whole = random.make({Scalar::i64, 8}, 4);
     b.store(y, loop::index(0), real);
     b.store(m, loop::index(0), whole);
     Reference reference;
     reference.fused = GetParam().vector_width > 4;
     reference.read = [&](const Buffer& buffer, int64_t i) {
-      return buffer == x ? Lane{static_cast<double>(reals[static_cast<size_t>(i)]), 0} : Lane{0, wholes[static_cast<size_t>(i)]};
+      return buffer == x ? Lane{static_cast<double>(reals[static_cast<size_t>(i)]), 0}
+                         : Lane{0, wholes[static_cast<size_t>(i)]};
     };
     std::vector<float> out(8);
     std::vector<int64_t> out_whole(8);
@@ -299,7 +352,7 @@ TEST_P(OnTargets, RandomExpressions) {
     check(real, out);
     check(whole, out_whole);
   }
-  EXPECT_GT(compared, 100);
+  EXPECT_GT(compared, 60);
 }
 
 }  // namespace

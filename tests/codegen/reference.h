@@ -39,27 +39,36 @@ class Reference {
       case ExprKind::load:
         return each([&](size_t i) {
           if (a.size() > 1 && !a[1][i].integer) return Lane{};
-          return read(e->buffer, a[0].size() == 1 ? a[0][0].integer + static_cast<int64_t>(i) : a[0][i].integer);
+          return read(e->buffer,
+                      a[0].size() == 1 ? a[0][0].integer + static_cast<int64_t>(i) : a[0][i].integer);
         });
       case ExprKind::broadcast: return each([&](size_t) { return a[0][0]; });
-      case ExprKind::ramp: return each([&](size_t i) { return whole(a[0][0].integer + static_cast<int64_t>(e->number) * static_cast<int64_t>(i)); });
+      case ExprKind::ramp:
+        return each([&](size_t i) {
+          return whole(a[0][0].integer + static_cast<int64_t>(e->number) * static_cast<int64_t>(i));
+        });
       case ExprKind::unary: return each([&](size_t i) { return unary_lane(*e, a[0][i]); });
-      case ExprKind::binary: return each([&](size_t i) { return binary_lane(e->binary, e->type.scalar, a[0][i], a[1][i]); });
-      case ExprKind::compare: return each([&](size_t i) { return whole(compare_lane(*e, a[0][i], a[1][i])); });
+      case ExprKind::binary:
+        return each([&](size_t i) { return binary_lane(e->binary, e->type.scalar, a[0][i], a[1][i]); });
+      case ExprKind::compare:
+        return each([&](size_t i) { return whole(compare_lane(*e, a[0][i], a[1][i])); });
       case ExprKind::select: return each([&](size_t i) { return a[0][i].integer ? a[1][i] : a[2][i]; });
       case ExprKind::fma:
         return each([&](size_t i) {
           const double x = a[0][i].real, y = a[1][i].real, z = a[2][i].real;
           if (e->type.scalar == Scalar::f64) return real(fused ? std::fma(x, y, z) : x * y + z);
-          if (fused) return real(std::fma(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z)));
+          if (fused)
+            return real(std::fma(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z)));
           return real(static_cast<float>(x) * static_cast<float>(y) + static_cast<float>(z));
         });
-      case ExprKind::cast: return each([&](size_t i) { return cast_lane(e->args[0]->type.scalar, e->type.scalar, a[0][i]); });
+      case ExprKind::cast:
+        return each([&](size_t i) { return cast_lane(e->args[0]->type.scalar, e->type.scalar, a[0][i]); });
       case ExprKind::reduce: {
         Lanes v = a[0];
         while (v.size() > 1) {
           const size_t half = v.size() / 2;
-          for (size_t i = 0; i < half; ++i) v[i] = rounded(e->type.scalar, binary_lane(e->binary, e->type.scalar, v[i], v[i + half]));
+          for (size_t i = 0; i < half; ++i)
+            v[i] = rounded(e->type.scalar, binary_lane(e->binary, e->type.scalar, v[i], v[i + half]));
           v.resize(half);
         }
         return v;
@@ -145,10 +154,15 @@ class Reference {
 
   static Lane cast_lane(loop::Scalar from, loop::Scalar to, Lane x) {
     if (is_real(from) && is_real(to)) return {x.real, 0};
-    if (is_real(to)) return {to == loop::Scalar::f32 ? static_cast<double>(static_cast<float>(x.integer)) : static_cast<double>(x.integer), 0};
+    if (is_real(to))
+      return {to == loop::Scalar::f32 ? static_cast<double>(static_cast<float>(x.integer))
+                                      : static_cast<double>(x.integer),
+              0};
     if (!is_real(from)) return {0, x.integer};
-    const double low = to == loop::Scalar::i32 ? -0x1p31 : -0x1p63, high = to == loop::Scalar::i32 ? 0x1p31 : 0x1p63;
-    const int64_t least = to == loop::Scalar::i32 ? INT32_MIN : INT64_MIN, most = to == loop::Scalar::i32 ? INT32_MAX : INT64_MAX;
+    const double low = to == loop::Scalar::i32 ? -0x1p31 : -0x1p63,
+                 high = to == loop::Scalar::i32 ? 0x1p31 : 0x1p63;
+    const int64_t least = to == loop::Scalar::i32 ? INT32_MIN : INT64_MIN,
+                  most = to == loop::Scalar::i32 ? INT32_MAX : INT64_MAX;
     if (std::isnan(x.real)) return {0, 0};
     return {0, x.real < low ? least : x.real >= high ? most : static_cast<int64_t>(x.real)};
   }

@@ -21,11 +21,13 @@ loop::Program small() {
   auto file = std::make_shared<const std::string>("mlp.nn");
   auto prelude = std::make_shared<const std::string>("prelude/layers.nn");
   k.locations = {{file, 7, 3, nullptr}};
-  const auto x = b.buffer("x", Scalar::f32, loop::Access::read), y = b.buffer("y", Scalar::f32, loop::Access::write);
+  const auto x = b.buffer("x", Scalar::f32, loop::Access::read),
+             y = b.buffer("y", Scalar::f32, loop::Access::write);
   b.set_location({file, 8, 5, nullptr});
   b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) {
     b.set_location({prelude, 21, 9, nullptr});
-    b.store(y, i * loop::index(16), loop::load(x, i * loop::index(16), 16) * loop::constant({Scalar::f32, 1}, 2));
+    b.store(y, i * loop::index(16),
+            loop::load(x, i * loop::index(16), 16) * loop::constant({Scalar::f32, 1}, 2));
   });
   return one_call(std::move(k), 4);
 }
@@ -55,7 +57,11 @@ TEST(Target, LevelsHaveTheirWidths) {
 }
 
 TEST(Target, UnknownNamesAreTheUsersMistake) {
-  EXPECT_EQ(failure([] { codegen::find_target("x86-64-v5"); }).find("unknown target `x86-64-v5`; known are native, x86-64-v2, x86-64-v3, x86-64-v4; did you mean"), 0u);
+  EXPECT_EQ(
+      failure([] {
+        codegen::find_target("x86-64-v5");
+      }).find("unknown target `x86-64-v5`; known are native, x86-64-v2, x86-64-v3, x86-64-v4; did you mean"),
+      0u);
   EXPECT_NE(failure([] { codegen::find_target("quantum"); }).find("known are native"), std::string::npos);
   codegen::Target t = codegen::find_target("x86-64-v3", false);
   t.cpu = "abacus";
@@ -65,16 +71,19 @@ TEST(Target, UnknownNamesAreTheUsersMistake) {
 
 TEST(Dump, IsTheSameEveryTime) {
   const loop::Program p = small();
-  for (const auto emit : {codegen::emit_llvm, codegen::emit_assembly}) EXPECT_EQ(emit({&p}, native(), {}), emit({&p}, native(), {}));
+  for (const auto emit : {codegen::emit_llvm, codegen::emit_assembly})
+    EXPECT_EQ(emit({&p}, native(), {}), emit({&p}, native(), {}));
 }
 
 TEST(Dump, HasTheTargetsWidth) {
   const loop::Program p = small();
-  EXPECT_NE(codegen::emit_assembly({&p}, codegen::find_target("x86-64-v4", false)).find("%zmm"), std::string::npos);
+  EXPECT_NE(codegen::emit_assembly({&p}, codegen::find_target("x86-64-v4", false)).find("%zmm"),
+            std::string::npos);
   const std::string v3 = codegen::emit_assembly({&p}, codegen::find_target("x86-64-v3", false));
   EXPECT_EQ(v3.find("%zmm"), std::string::npos);
   EXPECT_NE(v3.find("%ymm"), std::string::npos);
-  EXPECT_EQ(codegen::emit_assembly({&p}, codegen::find_target("x86-64-v2", false)).find("%ymm"), std::string::npos);
+  EXPECT_EQ(codegen::emit_assembly({&p}, codegen::find_target("x86-64-v2", false)).find("%ymm"),
+            std::string::npos);
   EXPECT_NE(codegen::emit_llvm({&p}, native()).find("<16 x float>"), std::string::npos);
 }
 

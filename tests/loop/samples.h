@@ -26,26 +26,34 @@ inline loop::Program every_construct() {
   const Expr rate = b.let("rate", cast(Scalar::f32, load(scalars, index(0))));
   b.loop("panel", ref(pre.lo), ref(pre.hi), 1, [&](Expr panel) {
     const Variable acc = b.declare("acc", constant({Scalar::f32, 16}, 0.1));
-    b.loop("k", index(0), index(4), 2, [&](Expr kk) {
-      const Expr at = b.let("at", panel * index(32) + kk);
-      const Expr mask = compare(CompareOp::lt, ramp(at, 1, 16), ref(pre.rows));
-      const Expr v = b.let("v", load(x, at, 16, mask));
-      b.assign(acc, fma(v, broadcast(rate, 16), ref(acc)));
-      b.assign(acc, binary(BinaryOp::max, ref(acc), unary(UnaryOp::tanh, v)) - constant({Scalar::f32, 1}, 1e-20));
-      b.store(y, at, select(compare(CompareOp::ne, v, v), constant({Scalar::f32, 1}, INFINITY), ref(acc)), mask);
-      b.store(flags, at, unary(UnaryOp::logical_not, unary(UnaryOp::is_finite, v)));
-      b.prefetch(x, at + index(64));
-    }, true);
+    b.loop(
+        "k", index(0), index(4), 2,
+        [&](Expr kk) {
+          const Expr at = b.let("at", panel * index(32) + kk);
+          const Expr mask = compare(CompareOp::lt, ramp(at, 1, 16), ref(pre.rows));
+          const Expr v = b.let("v", load(x, at, 16, mask));
+          b.assign(acc, fma(v, broadcast(rate, 16), ref(acc)));
+          b.assign(acc, binary(BinaryOp::max, ref(acc), unary(UnaryOp::tanh, v)) -
+                            constant({Scalar::f32, 1}, 1e-20));
+          b.store(y, at, select(compare(CompareOp::ne, v, v), constant({Scalar::f32, 1}, INFINITY), ref(acc)),
+                  mask);
+          b.store(flags, at, unary(UnaryOp::logical_not, unary(UnaryOp::is_finite, v)));
+          b.prefetch(x, at + index(64));
+        },
+        true);
     b.loop("once", index(7), index(8), 1, [&](Expr i) {
       const Expr idx = b.let("idx", load(labels, ramp(i, 3, 8)->args[0], 8));
       const Expr wide = cast(Scalar::i64, idx);
       b.store(y, wide, gather(x, wide, compare(CompareOp::ge, wide, index(-3))));
-      const Expr word = philox(2, idx, ref(pre.seed_lo), ref(pre.seed_hi), ref(pre.step_hi), ref(pre.step_lo), constant_int({Scalar::i32, 1}, -5));
-      b.store(y, i, cast(Scalar::f32, binary(BinaryOp::shift_right, word, constant_int({Scalar::i32, 1}, 8))));
+      const Expr word = philox(2, idx, ref(pre.seed_lo), ref(pre.seed_hi), ref(pre.step_hi), ref(pre.step_lo),
+                               constant_int({Scalar::i32, 1}, -5));
+      b.store(y, i,
+              cast(Scalar::f32, binary(BinaryOp::shift_right, word, constant_int({Scalar::i32, 1}, 8))));
     });
-    b.if_else(compare(CompareOp::eq, panel, index(0)),
-              [&] { b.store(y, index(0), reduce(BinaryOp::add, ref(acc))); },
-              [&] { b.store(y, panel, reduce(BinaryOp::min, ref(acc)) * constant({Scalar::f32, 1}, -INFINITY)); });
+    b.if_else(
+        compare(CompareOp::eq, panel, index(0)),
+        [&] { b.store(y, index(0), reduce(BinaryOp::add, ref(acc))); },
+        [&] { b.store(y, panel, reduce(BinaryOp::min, ref(acc)) * constant({Scalar::f32, 1}, -INFINITY)); });
     b.if_then(constant_int({Scalar::i1, 1}, 1), [&] {
       b.store(y, index(1), binary(BinaryOp::pow, rate, constant({Scalar::f32, 1}, NAN)) / rate);
       b.store(flags, index(2), constant_int({Scalar::i1, 4}, 1));
@@ -91,17 +99,22 @@ class RandomExpr {
         case 0: return unary(static_cast<UnaryOp>(pick(16)), sub(t));
         case 1: return fma(sub(t), sub(t), sub(t));
         case 2: return cast(t.scalar, sub(t.with(Scalar::i64)));
-        case 3: return t.lanes == 1 ? reduce(BinaryOp::max, sub(t.with_lanes(8))) : broadcast(sub(t.with_lanes(1)), t.lanes);
+        case 3:
+          return t.lanes == 1 ? reduce(BinaryOp::max, sub(t.with_lanes(8)))
+                              : broadcast(sub(t.with_lanes(1)), t.lanes);
         case 4: return select(sub(t.with(Scalar::i1)), sub(t), sub(t));
         case 5: return binary(pick(2) ? BinaryOp::min : BinaryOp::max, sub(t), sub(t));
         default: return binary(static_cast<BinaryOp>(pick(4)), sub(t), sub(t));
       }
     }
-    static constexpr BinaryOp integer_ops[] = {BinaryOp::add,     BinaryOp::sub,    BinaryOp::mul,     BinaryOp::min,
-                                               BinaryOp::bit_and, BinaryOp::bit_or, BinaryOp::bit_xor, BinaryOp::shift_right};
-    if (t.lanes > 1 && pick(4) == 0) return ramp(sub(t.with_lanes(1)), static_cast<int64_t>(pick(5)) - 2, t.lanes);
+    static constexpr BinaryOp integer_ops[] = {BinaryOp::add,     BinaryOp::sub,        BinaryOp::mul,
+                                               BinaryOp::min,     BinaryOp::bit_and,    BinaryOp::bit_or,
+                                               BinaryOp::bit_xor, BinaryOp::shift_right};
+    if (t.lanes > 1 && pick(4) == 0)
+      return ramp(sub(t.with_lanes(1)), static_cast<int64_t>(pick(5)) - 2, t.lanes);
     const BinaryOp op = integer_ops[pick(8)];
-    return binary(op, sub(t), op == BinaryOp::shift_right ? constant_int(t, static_cast<int64_t>(pick(31))) : sub(t));
+    return binary(op, sub(t),
+                  op == BinaryOp::shift_right ? constant_int(t, static_cast<int64_t>(pick(31))) : sub(t));
   }
 
  private:

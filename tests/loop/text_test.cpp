@@ -43,7 +43,8 @@ TEST(LoopText, LooksAsDocumented) {
     b.store(y, at, fma(load(x, at, 16), constant({Scalar::f32, 1}, 0.5), load(y, at, 16)));
   });
   p.kernels.push_back(std::move(k));
-  p.allocations = {{"input x", Scalar::f32, 64, Space::input, 0}, {"output y", Scalar::f32, 64, Space::output, 0}};
+  p.allocations = {{"input x", Scalar::f32, 64, Space::input, 0},
+                   {"output y", Scalar::f32, 64, Space::output, 0}};
   p.calls = {{0, {0, 1}, {Partition::Extent::fixed, 4, 1}, false, false}};
   EXPECT_EQ(print(p), R"(program "axpy" panel 32 vector 16 arena 0 {
   allocation 0 "input x" f32 64 input 0
@@ -69,8 +70,10 @@ TEST(LoopText, RandomExpressionsReadBack) {
     Builder b(k);
     const Buffer x = b.buffer("x", Scalar::f32, Access::read);
     const Buffer y = b.buffer("y", Scalar::f32, Access::write);
-    RandomExpr random(seed, {ref(k.predefined.lo), load(x, index(0)), load(x, index(1), 8), ref(k.predefined.seed_lo)});
-    b.store(y, random.make({Scalar::i64, 1}, 5), random.make({Scalar::f32, 8}, 5), random.make({Scalar::i1, 8}, 3));
+    RandomExpr random(
+        seed, {ref(k.predefined.lo), load(x, index(0)), load(x, index(1), 8), ref(k.predefined.seed_lo)});
+    b.store(y, random.make({Scalar::i64, 1}, 5), random.make({Scalar::f32, 8}, 5),
+            random.make({Scalar::i1, 8}, 3));
     p.kernels.push_back(std::move(k));
     const std::string text = print(p);
     ASSERT_EQ(verify(p), std::vector<std::string>{}) << text;
@@ -124,10 +127,13 @@ TEST(LoopText, ErrorsNameThePlace) {
       {"let for = 1", "line 1, column 5: `for` is reserved"},
       {"let a = \"text", "line 1, column 9: this string has no end"},
       {"let a = (1", "line 1, column 11: expected `)`, found `}`"},
-      {"let a = philox(7, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32)", "line 1, column 9: philox has words 0 to 3"},
+      {"let a = philox(7, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32)",
+       "line 1, column 9: philox has words 0 to 3"},
       {"let a = x[0; 8 if true]", "line 1, column 9: the mask of a load of f32x8 is i1"},
   };
-  const std::string head = "program \"p\" panel 32 vector 16 arena 0 { kernel \"k\" (read x: f32 align 4, write y: f32 align 4) {\n";
+  const std::string head =
+      "program \"p\" panel 32 vector 16 arena 0 { kernel \"k\" (read x: f32 align 4, write y: f32 align 4) "
+      "{\n";
   for (const Wrong& w : cases) {
     std::string expected = w.error;  // lines count from the body
     const ParseResult r = parse(head + w.body + "}}");

@@ -15,7 +15,8 @@ using testing::every_construct;
   const std::vector<std::string> errors = verify(p);
   for (const std::string& e : errors)
     if (e.find(text) != std::string::npos) return ::testing::AssertionSuccess();
-  auto failure = ::testing::AssertionFailure() << "no error says \"" << text << "\"; there are " << errors.size();
+  auto failure = ::testing::AssertionFailure()
+                 << "no error says \"" << text << "\"; there are " << errors.size();
   for (const std::string& e : errors) failure << "\n  " << e;
   return failure;
 }
@@ -69,33 +70,55 @@ StmtData& find(std::vector<Stmt>& body, StmtKind kind) {
 }
 
 TEST(LoopVerify, FindsDamageToKernels) {
-  const auto variable = [](const char* n, Type t, bool m) { return std::make_shared<const VariableData>(VariableData{n, t, m}); };
+  const auto variable = [](const char* n, Type t, bool m) {
+    return std::make_shared<const VariableData>(VariableData{n, t, m});
+  };
   const Type i64{Scalar::i64, 1}, f32{Scalar::f32, 1};
   const auto raw = [](ExprData e) { return std::make_shared<const ExprData>(std::move(e)); };
   const Damage cases[] = {
-      {"is not visible here", [&](Program& p) { find(p.kernels[0].body, StmtKind::store).index = ref(variable("stray", i64, false)); }},
-      {"is not visible here", [&](Program& p) { find(p.kernels[0].body, StmtKind::assign).variable = variable("stray", f32, true); }},
-      {"is not mutable", [&](Program& p) { find(p.kernels[0].body, StmtKind::assign).variable = p.kernels[0].predefined.lo; }},
+      {"is not visible here",
+       [&](Program& p) {
+         find(p.kernels[0].body, StmtKind::store).index = ref(variable("stray", i64, false));
+       }},
+      {"is not visible here",
+       [&](Program& p) {
+         find(p.kernels[0].body, StmtKind::assign).variable = variable("stray", f32, true);
+       }},
+      {"is not mutable",
+       [&](Program& p) { find(p.kernels[0].body, StmtKind::assign).variable = p.kernels[0].predefined.lo; }},
       {"is none of the kernel's", [](Program& p) { p.kernels[0].buffers.pop_back(); }},
       {"names two things", [](Program& p) { p.kernels[0].buffers.push_back(p.kernels[0].buffers[0]); }},
-      {"which is only read", [](Program& p) { find(p.kernels[0].body, StmtKind::store).buffer = p.kernels[0].buffers[0]; }},
+      {"which is only read",
+       [](Program& p) { find(p.kernels[0].body, StmtKind::store).buffer = p.kernels[0].buffers[0]; }},
       {"a loop's step is 0", [](Program& p) { find(p.kernels[0].body, StmtKind::for_loop).step = 0; }},
-      {"a loop's end is f32, not i64", [&](Program& p) { find(p.kernels[0].body, StmtKind::for_loop).end = constant(f32, 1); }},
-      {"a condition is missing", [](Program& p) { find(p.kernels[0].body, StmtKind::if_then).condition = nullptr; }},
-      {"a condition is i64, not i1", [](Program& p) { find(p.kernels[0].body, StmtKind::if_then).condition = index(1); }},
-      {"a store's value is missing", [](Program& p) { find(p.kernels[0].body, StmtKind::store).value = nullptr; }},
+      {"a loop's end is f32, not i64",
+       [&](Program& p) { find(p.kernels[0].body, StmtKind::for_loop).end = constant(f32, 1); }},
+      {"a condition is missing",
+       [](Program& p) { find(p.kernels[0].body, StmtKind::if_then).condition = nullptr; }},
+      {"a condition is i64, not i1",
+       [](Program& p) { find(p.kernels[0].body, StmtKind::if_then).condition = index(1); }},
+      {"a store's value is missing",
+       [](Program& p) { find(p.kernels[0].body, StmtKind::store).value = nullptr; }},
       {"a statement is missing", [](Program& p) { p.kernels[0].body.push_back(nullptr); }},
-      {"operands of types", [&](Program& p) {
-         find(p.kernels[0].body, StmtKind::let).value = raw({.kind = ExprKind::binary, .type = f32, .args = {constant(f32, 1), index(1)}});
+      {"operands of types",
+       [&](Program& p) {
+         find(p.kernels[0].body, StmtKind::let).value =
+             raw({.kind = ExprKind::binary, .type = f32, .args = {constant(f32, 1), index(1)}});
        }},
-      {"2 operands", [&](Program& p) {
-         find(p.kernels[0].body, StmtKind::let).value = raw({.kind = ExprKind::fma, .type = f32, .args = {constant(f32, 1), constant(f32, 1)}});
+      {"2 operands",
+       [&](Program& p) {
+         find(p.kernels[0].body, StmtKind::let).value =
+             raw({.kind = ExprKind::fma, .type = f32, .args = {constant(f32, 1), constant(f32, 1)}});
        }},
-      {"an operand is missing", [&](Program& p) {
-         find(p.kernels[0].body, StmtKind::let).value = raw({.kind = ExprKind::unary, .type = f32, .args = {nullptr}});
+      {"an operand is missing",
+       [&](Program& p) {
+         find(p.kernels[0].body, StmtKind::let).value =
+             raw({.kind = ExprKind::unary, .type = f32, .args = {nullptr}});
        }},
-      {"the type is f64 where f32 was expected", [&](Program& p) {
-         find(p.kernels[0].body, StmtKind::let).value = raw({.kind = ExprKind::unary, .type = {Scalar::f64, 1}, .args = {constant(f32, 1)}});
+      {"the type is f64 where f32 was expected",
+       [&](Program& p) {
+         find(p.kernels[0].body, StmtKind::let).value =
+             raw({.kind = ExprKind::unary, .type = {Scalar::f64, 1}, .args = {constant(f32, 1)}});
        }},
       {"(mlp.nn:12:5)", [](Program& p) { find(p.kernels[0].body, StmtKind::store).value = nullptr; }},
   };
@@ -108,7 +131,8 @@ TEST(LoopVerify, FindsDamageToKernels) {
 
 TEST(LoopVerify, ScopesEndWithTheirBlock) {
   const ParseResult r = parse(
-      "program \"p\" panel 32 vector 16 arena 0 { kernel \"k\" (write y: i64 align 8) { if lo < hi { var a = 1 } y[0] = 1 } }");
+      "program \"p\" panel 32 vector 16 arena 0 { kernel \"k\" (write y: i64 align 8) { if lo < hi { var a = "
+      "1 } y[0] = 1 } }");
   ASSERT_EQ(r.error, "");
   Program p = r.program;
   EXPECT_TRUE(verify(p).empty());

@@ -17,6 +17,7 @@
 #include "runtime/npy.h"
 #include "runtime/predict.h"
 #include "runtime/safetensors.h"
+#include "runtime/sha256.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"
 #include "tests/runtime/helpers.h"
@@ -413,6 +414,23 @@ TEST(Checkpoint, HashCoversNamesShapesAndBytes) {
   Bench bench;
   bench.session.initialize(1);
   const std::string first = weights_sha256(bench.session);
+  // As the header defines it, piece by piece.
+  Sha256 expected;
+  const auto add = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    expected.add(name.c_str(), name.size() + 1);
+    const auto rank = static_cast<int64_t>(shape.size());
+    expected.add(&rank, 8);
+    int64_t bytes = 4;
+    for (int64_t extent : shape) {
+      expected.add(&extent, 8);
+      bytes *= extent;
+    }
+    expected.add(bench.session.data(*bench.session.find(name)), static_cast<size_t>(bytes));
+  };
+  add("dense_1.bias", {10});
+  add("dense_1.weight", {10, 784});
+  add("seen", {});
+  EXPECT_EQ(first, expected.hex());
   uint8_t* byte = bench.session.data(*bench.session.find("seen"));
   byte[0] ^= 1;
   EXPECT_NE(weights_sha256(bench.session), first);

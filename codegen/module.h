@@ -1,0 +1,34 @@
+// Programs to LLVM modules: which functions there are, and which module holds which. Private to codegen.
+#pragma once
+#include "codegen/llvm_target.h"
+
+namespace gradc::codegen {
+
+// Kernels to generate, each once: equal in structure, panel and aliasing means one function for all programs.
+struct KernelJob {
+  const loop::Kernel* kernel;
+  int64_t panel;
+  std::vector<bool> exclusive;  // by buffer, see emit_kernel
+  std::string symbol;           // unique
+  size_t weight;                // roughly proportional to the time it takes to compile
+};
+struct Plan {
+  std::vector<const loop::Program*> programs;
+  std::vector<KernelJob> jobs;
+  std::vector<std::vector<size_t>> calls;  // by program, by call: the job
+};
+
+// Verifies the programs when the options say so; unsound ones are InternalErrors.
+Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenOptions& options);
+
+// The plan's jobs in `groups` parts of about equal weight.
+std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups);
+
+// A module of the given jobs and, with `entries`, of every program's entry, after the clean-up passes.
+// Kernels are internal to a module that holds them all, else visible to the others.
+std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Plan& plan,
+                                           const std::vector<size_t>& jobs, bool entries,
+                                           const Target& target, llvm::TargetMachine& machine,
+                                           const CodegenOptions& options);
+
+}  // namespace gradc::codegen

@@ -1,0 +1,111 @@
+// Calls of built-in functions and of primitives by their own names.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "frontend/error_codes.h"
+#include "frontend/evaluator.h"
+#include "ir/op_def.h"
+
+namespace gradc::frontend {
+
+Value Evaluator::call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
+                              const Expr& site) {
+  const Builtin& b = *callee.builtin;
+  std::vector<std::string> names;
+  std::vector<bool> required;
+  for (const BuiltinParameter& p : b.parameters) {
+    names.emplace_back(p.name);
+    required.push_back(p.required);
+  }
+  std::vector<BoundArgument> bound;
+  if (!bind(callee.name, names, required, arguments, {}, site.span, bound)) return {};
+  CallPlace place{site.span, site.text_span, {}};
+  std::vector<Value> values;
+  for (BoundArgument& a : bound) {
+    place.arguments.push_back(a.span);
+    values.push_back(std::move(a.value));
+  }
+  return b.call(*this, place, values);
+}
+
+// A primitive by its own name: operands first, then its attributes, by position or name.
+Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
+                         const Expr& site) {
+  const OpDef& op = *callee.op;
+  std::vector<std::string> names;
+  std::vector<bool> required;
+  for (const OperandSpec& o : op.operands) {
+    names.push_back(o.name);
+    required.push_back(true);
+  }
+  for (const AttributeSpec& a : op.attributes) {
+    names.push_back(a.name);
+    required.push_back(a.required);
+  }
+  std::vector<BoundArgument> bound;
+  if (!bind(callee.name, names, required, arguments, {}, site.span, bound)) return {};
+  std::vector<Value> operands;
+  for (size_t i = 0; i < op.operands.size(); ++i) operands.push_back(bound[i].value);
+  Attributes attributes;
+  for (size_t i = 0; i < op.attributes.size(); ++i) {
+    const BoundArgument& a = bound[op.operands.size() + i];
+    if (a.value.is(ValueKind::none)) continue;
+    const std::string what = fmt::format("`{}` of `{}`", a.name, callee.name);
+    bool flag = false;
+    int64_t integer = 0;
+    double number = 0;
+    std::vector<int64_t> integers;
+    switch (op.attributes[i].kind) {
+      case AttributeKind::boolean:
+        if (!to_boolean(a.value, a.span, what, flag)) return {};
+        attributes.set(a.name, flag);
+        break;
+      case AttributeKind::integer:
+        if (!to_integer(a.value, a.span, what, integer)) return {};
+        attributes.set(a.name, integer);
+        break;
+      case AttributeKind::number:
+        if (!to_number(a.value, a.span, what, number)) return {};
+        attributes.set(a.name, number);
+        break;
+      case AttributeKind::integers:
+        if (!to_integers(a.value, a.span, what, integers)) return {};
+        attributes.set(a.name, integers);
+        break;
+      case AttributeKind::text:
+        if (!a.value.is(ValueKind::string)) {
+          error(codes::wrong_kind, a.span,
+                fmt::format("{} must be a string, not {}", what, describe(a.value)));
+          return {};
+        }
+        attributes.set(a.name, a.value.text);
+        break;
+    }
+  }
+  const bool all_static =
+      std::all_of(operands.begin(), operands.end(), [](const Value& v) { return v.is_static_number(); });
+  if (all_static && !operands.empty()) {
+    std::vector<double> numbers;
+    for (const Value& v : operands) numbers.push_back(v.as_number());
+    double result = 0;
+    if (fold_static(op.name, numbers, result)) {
+      if (!std::isfinite(result)) {
+        error(codes::arithmetic, site.span,
+              fmt::format("`{}` of {} is not a finite number", callee.name, print(operands[0])));
+        return {};
+      }
+      const bool integers = (op.name == "min" || op.name == "max" || op.name == "abs" || op.name == "neg") &&
+                            std::all_of(operands.begin(), operands.end(),
+                                        [](const Value& v) { return v.is(ValueKind::integer); });
+      if (integers && result >= -9e15 && result <= 9e15) return Value::of(static_cast<int64_t>(result));
+      return Value::of(result);
+    }
+  }
+  std::vector<Op*> tensors;
+  if (!unify(operands, tensors, site.span, "`" + op.name + "`")) return {};
+  return emit(op.name, std::move(tensors), std::move(attributes), site.span, "`" + op.name + "`");
+}
+
+}  // namespace gradc::frontend

@@ -1,0 +1,271 @@
+// Blocks and statements, those of `train` included.
+#include "frontend/error_codes.h"
+#include "frontend/parser_impl.h"
+
+namespace gradc::frontend {
+
+namespace {
+
+const std::vector<std::string> kExperimentWords = {"loss",     "metric", "penalty", "predict", "optimizer",
+                                                   "schedule", "epochs", "seed",    "freeze"};
+const std::vector<std::string> kStatementWords = {"return", "if", "for", "state", "require"};
+
+}  // namespace
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& w : words) text += (text.empty() ? "`" : ", `") + w + "`";
+  return text;
+}
+
+bool is_experiment_word(const std::string& word) {
+  for (const std::string& w : kExperimentWords)
+    if (w == word) return true;
+  return false;
+}
+
+Block Parser::block(bool experiment, Span* span) {
+  Nesting nesting(*this);
+  const Span open = advance().span;
+  Grouping group(*this, false);
+  Block result;
+  while (!at("}")) {
+    if (at_end() || (current().column_one && at_declaration())) {
+      error(codes::unclosed, open, "this `{` is never closed",
+            at_end() ? "the file ends before its `}`"
+                     : fmt::format("a new declaration begins before its `}}`"));
+      throw Recover{};
+    }
+    if (accept(";")) continue;
+    const size_t started_at = at_;
+    const int depth = depth_;
+    try {
+      statement(result, experiment);
+    } catch (const Recover&) {
+      // A missing `}` of an inner block is reported once; the outer ones lack theirs only because of it.
+      if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
+      depth_ = depth;
+      grouped_ = no_as_ = false;
+      skip_statement(started_at);
+    }
+  }
+  const Span close = advance().span;
+  if (span) *span = join(open, close);
+  return result;
+}
+
+void Parser::statement(Block& out, bool experiment) {
+  const Token& first = current();
+  const Span begin = first.span;
+  Statement s;
+  bool needs_end = true;
+  if (first.kind == TokenKind::name && is(ahead(1), "=")) {
+    if (experiment && is_experiment_word(first.text)) {
+      error(codes::syntax, ahead(1).span,
+            fmt::format("`{}` is a statement of `train` and takes no `=`", first.text))
+          .helps.push_back(fmt::format("write `{} ...`", first.text));
+      throw Recover{};
+    }
+    s = assignment();
+  } else if (at("return") && !experiment) {
+    s.kind = StatementKind::return_;
+    advance();
+    if (at_statement_end()) fail("a value to return");
+    s.value = expression();
+  } else if (at("state") && !experiment) {
+    s = state_statement();
+  } else if (at("if")) {
+    s = if_statement(experiment);
+    needs_end = false;
+  } else if (at("for")) {
+    s = for_statement(experiment);
+    needs_end = false;
+  } else if (at_word("require")) {
+    s = require_statement();
+  } else if (experiment && first.kind == TokenKind::name && is_experiment_word(first.text)) {
+    s = experiment_statement();
+  } else {
+    unknown_statement(experiment);
+  }
+  s.span = join(begin, previous().span);
+  // The statement is kept even when rubbish follows it, so that names it binds are known further down.
+  out.push_back(std::move(s));
+  if (!needs_end) {
+    accept(";");
+    if (!at_statement_end() && !is(previous(), ";")) fail("a new line after `}`");
+    return;
+  }
+  end_statement();
+}
+
+void Parser::unknown_statement(bool experiment) {
+  const std::vector<std::string>& words = experiment ? kExperimentWords : kStatementWords;
+  const Token& t = current();
+  if (at("return") || at("state")) {
+    error(codes::unknown_word, t.span, fmt::format("`{}` belongs in a definition, not in `train`", t.text));
+    throw Recover{};
+  }
+  const bool call_like =
+      t.kind == TokenKind::name && !ahead(1).line_start && (is(ahead(1), "(") || is(ahead(1), "|>"));
+  if (call_like) {
+    error(codes::unknown_word, t.span, "the value of this expression goes nowhere")
+        .helps.push_back(experiment ? "give it a name: `NAME = ...`"
+                                    : "give it a name, `NAME = ...`, or write `return ...`");
+    throw Recover{};
+  }
+  const std::string near =
+      t.kind == TokenKind::name || t.kind == TokenKind::keyword ? nearest_name(t.text, words) : "";
+  Diagnostic& d = error(codes::unknown_word, t.span,
+                        experiment ? fmt::format("{} is no statement of `train`", found())
+                                   : fmt::format("{} begins no statement", found()));
+  if (!near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+  d.helps.push_back(
+      fmt::format("{} `NAME = VALUE`, {}", experiment ? "`train` takes" : "a statement is", joined(words)));
+  throw Recover{};
+}
+
+Statement Parser::assignment() {
+  Statement s;
+  s.name_span = current().span;
+  s.name = advance().text;
+  advance();
+  if (!at("param")) {
+    s.value = expression();
+    return s;
+  }
+  s.kind = StatementKind::parameter;
+  advance();
+  if (!at("[")) fail("`[` and the parameter's shape, as in `param[out, in] ~ he_normal`");
+  s.dims = dims();
+  s.has_dims = true;
+  if (!at("~")) fail("`~` and an initialiser, as in `param[out, in] ~ he_normal`");
+  advance();
+  s.value = expression();
+  return s;
+}
+
+Statement Parser::state_statement() {
+  Statement s;
+  s.kind = StatementKind::state;
+  advance();
+  const auto shape = [&] {
+    s.dims = dims();
+    s.has_dims = true;
+  };
+  if (at("[")) shape();
+  const Token& t = expect_name("the state's name");
+  s.name = t.text;
+  s.name_span = t.span;
+  if (at("[") && !s.has_dims) shape();
+  expect("=", "and the state's first value, as in `state mean[c] = 0`");
+  s.value = expression();
+  return s;
+}
+
+Statement Parser::if_statement(bool experiment) {
+  Nesting nesting(*this);
+  Statement s;
+  s.kind = StatementKind::if_;
+  const Span begin = advance().span;
+  s.value = expression();
+  if (!at("{")) fail("`{` after the condition");
+  s.body = block(experiment, &s.body_span);
+  if (at("else")) {
+    advance();
+    if (at("if")) {
+      s.other.push_back(if_statement(experiment));
+    } else {
+      if (!at("{")) fail("`{` after `else`");
+      s.other = block(experiment);
+    }
+  }
+  s.span = join(begin, previous().span);
+  return s;
+}
+
+Statement Parser::for_statement(bool experiment) {
+  Statement s;
+  s.kind = StatementKind::for_;
+  advance();
+  const Token& t = expect_name("the loop variable's name");
+  s.name = t.text;
+  s.name_span = t.span;
+  expect("in", "and a range, as in `for i in 0..3 { ... }`");
+  no_as_ = true;
+  s.value = expression();
+  no_as_ = false;
+  if (at("as")) {
+    advance();
+    const Token& label = expect_name("the loop's name");
+    s.label = label.text;
+    s.label_span = label.span;
+  }
+  if (!at("{")) fail("`{` and the loop's body");
+  s.body = block(experiment, &s.body_span);
+  return s;
+}
+
+Statement Parser::require_statement() {
+  Statement s;
+  s.kind = StatementKind::require;
+  advance();
+  s.value = expression();
+  if (!accept(",") || current().kind != TokenKind::string)
+    fail("`, \"message\"` after the condition of `require`");
+  s.message = advance().text;
+  return s;
+}
+
+std::vector<Pattern> Parser::patterns() {
+  std::vector<Pattern> result;
+  do {
+    if (current().kind != TokenKind::string) fail("a pattern in quotes, as in \"*.bias\"");
+    result.push_back({current().text, current().span});
+    advance();
+  } while (accept(","));
+  return result;
+}
+
+Statement Parser::experiment_statement() {
+  Statement s;
+  s.kind = StatementKind::experiment;
+  s.word_span = current().span;
+  s.word = advance().text;
+  if (at_statement_end()) fail(fmt::format("something behind `{}`", s.word));
+  if (s.word == "freeze") {
+    s.on = patterns();
+    return s;
+  }
+  if ((s.word == "loss" || s.word == "metric") && current().kind == TokenKind::name && is(ahead(1), "=")) {
+    s.name_span = current().span;
+    s.name = advance().text;
+    advance();
+  }
+  s.value = expression();
+  if (s.word == "loss" && at_word("weight")) {
+    advance();
+    s.weight = expression();
+  }
+  if (s.word == "schedule") {
+    s.chain.push_back(std::move(s.value));
+    while (at_word("then")) {
+      advance();
+      s.chain.push_back(expression());
+    }
+  }
+  if (s.word == "optimizer" || s.word == "penalty") {
+    while ((at_word("on") || (at_word("no_decay") && s.word == "optimizer"))) {
+      const Token word = advance();
+      std::vector<Pattern>& list = word.text == "on" ? s.on : s.no_decay;
+      if (!list.empty()) {
+        error(codes::syntax, word.span, fmt::format("`{}` stands twice here", word.text))
+            .helps.push_back("put the patterns into one list, with commas");
+        throw Recover{};
+      }
+      for (Pattern& p : patterns()) list.push_back(std::move(p));
+    }
+  }
+  return s;
+}
+
+}  // namespace gradc::frontend

@@ -1,0 +1,54 @@
+// docs/language.md names everything there is: built-in functions, definitions of the prelude, data sources,
+// error codes, limits.
+#include "frontend/builtins.h"
+#include "frontend/data_sources.h"
+#include "frontend/error_codes.h"
+#include "frontend/evaluator.h"
+#include "frontend/parser.h"
+#include "frontend/prelude.h"
+#include "tests/frontend/helpers.h"
+
+namespace gradc::frontend_test {
+namespace {
+
+TEST(Docs, NameEverything) {
+  const std::string text = read_file(std::string(GRADC_SOURCE_DIR) + "/docs/language.md");
+  const auto names = [&](const std::string& piece) {
+    EXPECT_NE(text.find(piece), std::string::npos) << piece;
+  };
+  for (const frontend::Builtin& b : frontend::builtins())
+    EXPECT_TRUE(text.find("`" + std::string(b.name) + "(") != std::string::npos ||
+                text.find("`" + std::string(b.name) + "`") != std::string::npos)
+        << b.name;
+  for (const frontend::SourceKind& s : frontend::source_kinds()) {
+    names("`" + std::string(s.name) + "(");
+    for (const frontend::SourceOption& o : s.options) names(o.name);
+  }
+  for (const frontend::ErrorCode& e : frontend::error_codes())
+    names("| " + std::string(e.code) + " | " + e.meaning + " |");
+  names(std::to_string(frontend::kMaxRounds) + " rounds");
+  names(std::to_string(frontend::kMaxCallDepth) + " calls");
+  names(std::to_string(frontend::kMaxOps) + " operations");
+  names(std::to_string(frontend::kMaxNesting) + " levels");
+  SourceManager sources;
+  Diagnostics diagnostics(sources);
+  for (const frontend::PreludeFile& f : frontend::prelude_files()) {
+    const frontend::File file = frontend::parse(sources, sources.add(f.name, f.text), diagnostics);
+    EXPECT_FALSE(file.definitions.empty()) << f.name;
+    for (const auto& d : file.definitions) names("`" + d->name + "`");
+  }
+}
+
+// The file on the first screen, which stands indented by four blanks.
+TEST(Docs, TheFirstExampleCompiles) {
+  std::istringstream lines(read_file(std::string(GRADC_SOURCE_DIR) + "/docs/language.md"));
+  std::string text;
+  for (std::string line; std::getline(lines, line) && line.rfind("## ", 0) != 0;)
+    if (line.empty() || line.rfind("    ", 0) == 0) text += (line.empty() ? "" : line.substr(4)) + "\n";
+  EXPECT_NE(text.find("train {"), std::string::npos);
+  const auto c = compile(text);
+  EXPECT_TRUE(c->model) << c->diagnostics.render();
+}
+
+}  // namespace
+}  // namespace gradc::frontend_test
