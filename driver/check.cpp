@@ -20,9 +20,11 @@ using interpreter::Tensor;
 
 namespace {
 
-constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one comparison
-constexpr int64_t kNumericRows =
-    8;  // examples in central differences: formulas do not depend on the number of rows
+constexpr uint64_t kRoundingRuns = 6;     // most Monte Carlo runs for one comparison
+constexpr double kInterpretedFlop = 8e9;  // of a training step, or half of all central differences: seconds
+constexpr int64_t kLeastBatch = 40;       // more than a panel of 32
+// Examples in central differences: formulas do not depend on their number.
+constexpr int64_t kLeastNumericRows = 3, kMostNumericRows = 8;
 constexpr double kNumericStep = 1e-5;  // relative to the direction's size
 
 // Makes one operator's gradient wrong by 1 % while it lives. For testing the check: a check that cannot fail
@@ -123,6 +125,11 @@ class Checker {
   CheckReport run() {
     batch_ = first_batch(compiled_, compiled_.program().batch, report_.notes);
     const int64_t full = rows_of(batch_);
+    if (const int64_t batch = forward_->model.experiment.data.batch;
+        request_.compile.batch == 0 && compiled_.program().batch < batch)
+      report_.notes.push_back(fmt::format(
+          "compiled for batches of {} instead of {} to spare the interpreter work (--batch {} for all)",
+          compiled_.program().batch, batch, batch));
     check_init();
     warm_up(full);
     // The full batch; a part of it that ends within a panel of examples; and the few rows that central
@@ -137,11 +144,35 @@ class Checker {
  private:
   static CompileRequest native_request(const CheckRequest& request) {
     CompileRequest r = request.compile;
+    if (r.batch == 0) r.batch = affordable_batch(r);
     r.passes.keep_all_values = true;
     r.passes.gradient_outputs = true;
     return r;
   }
-  int64_t numeric_rows() const { return std::min(kNumericRows, rows_of(batch_)); }
+  // The interpreter's work on one example, forward.
+  static double forward_flop(const Module& module) {
+    double flop = 0;
+    for (const auto& op : module.function("train")->body)
+      flop += op->def->cost ? op->def->cost(*op).flop : static_cast<double>(op->type.elements());
+    return flop;
+  }
+
+  // The file's batch, or less where the interpreter would take minutes over it; but more than one panel.
+  static int64_t affordable_batch(const CompileRequest& request) {
+    const std::unique_ptr<LoadedModel> loaded = load_model(request);
+    const double rows = kInterpretedFlop / (3 * forward_flop(*loaded->model.module) + 1);
+    return std::min(loaded->model.experiment.data.batch,
+                    std::max(kLeastBatch, static_cast<int64_t>(std::min(rows, 1e9))));
+  }
+
+  // Rows of the central differences: two forward runs a parameter.
+  int64_t numeric_rows() const {
+    const Module& forward = *forward_->model.module;
+    const auto parameters = static_cast<double>(forward.symbols.size());
+    const double rows = 2 * kInterpretedFlop / (2 * parameters * forward_flop(forward) + 1);
+    return std::min({kMostNumericRows, rows_of(batch_),
+                     std::max(kLeastNumericRows, static_cast<int64_t>(std::min(rows, 1e9)))});
+  }
 
   CallRequest call_for(int64_t rows) const {
     CallRequest call;
@@ -167,38 +198,40 @@ class Checker {
     return input;
   }
 
-  // Adds a row. `perturbed(run)` gives the reference value of one Monte Carlo run, asked for only when the
-  // plain tolerance fails.
-  void add(CheckRow row, const Tensor& native, const Tensor& reference,
-           const std::function<Tensor(uint64_t)>& perturbed) {
+  // A comparison beyond its tolerance, which f32 rounding may explain.
+  struct Doubt {
+    size_t row;  // of the report
+    const Op* op;
+    Tensor native;
+    RoundingBound bound;
+  };
+
+  // Adds a row; `op` is the reference's operation in the function that settle() will be called for.
+  void add(CheckRow row, const Tensor& native, const Tensor& reference, const Op* op) {
     const Comparison c = compare(native, reference, row.tolerance);
     row.max_absolute = c.max_absolute;
     row.max_relative = c.max_relative;
     row.pass = c.beyond == 0;
-    if (!row.pass && perturbed) {
-      RoundingBound bound(reference);
-      for (uint64_t run = 1; run <= kRoundingRuns && !row.pass; ++run) {
-        bound.add_run(perturbed(run));
-        row.pass = row.rounding = bound.covers(native, tolerances_.rounding);
-      }
-    }
+    if (!row.pass) doubts_.push_back({report_.rows.size(), op, native, RoundingBound(reference)});
     report_.rows.push_back(std::move(row));
   }
 
-  // Monte Carlo runs of one function on one input, made once each.
-  class Runs {
-   public:
-    Runs(const Function& f, interpreter::RunInput input) : f_(f), input_(std::move(input)) {}
-    const Tensor& value(const Op* op, uint64_t run) {
-      while (runs_.size() < run) runs_.push_back(rounding_run(f_, input_, runs_.size() + 1));
-      return runs_[run - 1].at(op);
+  // Decides the doubts that comparisons with this function's values left, with as few Monte Carlo runs as
+  // that takes.
+  void settle(const Function& f, const interpreter::RunInput& input) {
+    for (uint64_t run = 1; run <= kRoundingRuns && !doubts_.empty(); ++run) {
+      rounding_run(f, input, run, [&](const Op& op, const Tensor& moved) {
+        for (Doubt& d : doubts_)
+          if (d.op == &op) d.bound.add_run(moved);
+      });
+      std::erase_if(doubts_, [&](const Doubt& d) {
+        CheckRow& row = report_.rows[d.row];
+        row.pass = row.rounding = d.bound.covers(d.native, tolerances_.rounding);
+        return row.pass;
+      });
     }
-
-   private:
-    const Function& f_;
-    interpreter::RunInput input_;
-    std::vector<OpValues> runs_;
-  };
+    doubts_.clear();
+  }
 
   void check_init() {
     CallRequest call;
@@ -211,14 +244,13 @@ class Checker {
       input.symbols[s.name] = interpreter::make_tensor(s.type, 1);
     input.context.seed = request_.seed;
     const interpreter::RunResult result = interpreter::run(*init, input);
-    Runs runs(*init, input);
     for (const Update& u : init->updates) {
       if (!has_symbol(u.symbol)) continue;
       add({"init", "init", u.symbol, user_place(u.location), to_string(u.value->type), 1, 0, 0,
            tolerances_.value},
-          caller_.symbol(u.symbol), result.updates.at(u.symbol),
-          [&](uint64_t run) { return runs.value(u.value, run); });
+          caller_.symbol(u.symbol), result.updates.at(u.symbol), u.value);
     }
+    settle(*init, input);
   }
 
   bool has_symbol(const std::string& name) const {
@@ -270,21 +302,23 @@ class Checker {
   // IR.
   void check_values(const std::string& program, const CallRequest& call) {
     const Function& f = *compiled_.module().function(program);
-    interpreter::RunInput input = interpreter_input(f, call);
-    input.keep_all = true;
-    const interpreter::RunResult result = interpreter::run(f, input);
-    Runs runs(f, input);
+    const interpreter::RunInput input = interpreter_input(f, call);
     const passes::LoweredProgram& lowered = compiled_.lowered().programs.at(program);
-    for (const passes::StoredValue& stored : lowered.stored) {
-      const auto it = result.values.find(stored.op);
-      const bool in_arena =
-          lowered.program.allocations[static_cast<size_t>(stored.allocation)].space == loop::Space::arena;
+    std::map<const Op*, const passes::StoredValue*> in_arena;
+    for (const passes::StoredValue& stored : lowered.stored)
+      if (lowered.program.allocations[static_cast<size_t>(stored.allocation)].space == loop::Space::arena)
+        in_arena[stored.op] = &stored;
+    // Compared as they come: all values of a large network at once would need its activations many times
+    // over.
+    evaluate_ops(f, input, [&](const Op& op, const std::vector<const Tensor*>&, Tensor& reference) {
+      const auto it = in_arena.find(&op);
       Tensor native;
-      if (it == result.values.end() || !in_arena || !caller_.stored(lowered, stored, native)) continue;
-      add({"value", program, fmt::format("%{} {}", stored.op->id, stored.op->name()), place_of(*stored.op),
-           to_string(stored.op->type), call.rows, 0, 0, tolerances_.value},
-          native, it->second, [&](uint64_t run) { return runs.value(stored.op, run); });
-    }
+      if (it == in_arena.end() || !caller_.stored(lowered, *it->second, native)) return;
+      add({"value", program, fmt::format("%{} {}", op.id, op.name()), place_of(op), to_string(op.type),
+           call.rows, 0, 0, tolerances_.value},
+          native, reference, &op);
+    });
+    settle(f, input);
   }
 
   static std::string place_of(const Op& op) {
@@ -299,7 +333,6 @@ class Checker {
     const Function& f = *reference_->model.module->function(program);
     const interpreter::RunInput input = interpreter_input(f, call);
     const interpreter::RunResult result = interpreter::run(f, input);
-    Runs runs(f, input);
     for (const Output& o : f.outputs) {
       const auto native = caller_.outputs().find(o.name);
       GRADC_CHECK(native != caller_.outputs().end(), "native @{} has no output '{}'", program, o.name);
@@ -307,13 +340,14 @@ class Checker {
       add({gradient ? "gradient" : "output", program, gradient ? o.name.substr(5) : o.name,
            gradient ? symbol_place(o.name.substr(5)) : "", to_string(o.value->type), call.rows, 0, 0,
            gradient ? tolerances_.gradient : tolerances_.value},
-          native->second, result.outputs.at(o.name), [&](uint64_t run) { return runs.value(o.value, run); });
+          native->second, result.outputs.at(o.name), o.value);
       if (gradient) {
         if (call.rows == numeric_rows()) reference_gradient_[o.name.substr(5)] = result.outputs.at(o.name);
         if (call.rows == numeric_rows()) native_gradient_[o.name.substr(5)] = native->second;
         largest_gradient_ = std::max(largest_gradient_, norm(result.outputs.at(o.name)));
       }
     }
+    settle(f, input);
     if (program != "train_step") return;
     // Updates follow from the native gradient: an optimizer that divides by a tiny gradient's own size would
     // magnify its rounding.
@@ -332,14 +366,13 @@ class Checker {
   void check_updates(const Function& f, const interpreter::RunInput& input, int64_t rows,
                      std::set<std::string>& done, const interpreter::RunResult* known = nullptr) {
     const interpreter::RunResult result = known ? *known : interpreter::run(f, input);
-    Runs runs(f, input);
     for (const Update& u : f.updates) {
       if (!has_symbol(u.symbol) || !done.insert(u.symbol).second) continue;
       add({"update", "train_step", u.symbol, symbol_place(u.symbol), to_string(u.value->type), rows, 0, 0,
            tolerances_.update},
-          caller_.symbol(u.symbol), result.updates.at(u.symbol),
-          [&](uint64_t run) { return runs.value(u.value, run); });
+          caller_.symbol(u.symbol), result.updates.at(u.symbol), u.value);
     }
+    settle(f, input);
   }
 
   std::string symbol_place(const std::string& name) const {
@@ -438,6 +471,7 @@ class Checker {
   CompiledModel compiled_;
   std::unique_ptr<LoadedModel> reference_, forward_;
   NativeCaller caller_;
+  std::vector<Doubt> doubts_;
   Tensors batch_, symbols_, reference_gradient_, native_gradient_;
   double largest_gradient_ = 0;
   CheckReport report_;

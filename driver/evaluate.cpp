@@ -41,57 +41,63 @@ Tensor magnitude(const Op& op, const std::vector<const Tensor*>& operands, inter
 }  // namespace
 
 OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, const AfterOp& after) {
-  OpValues values;
+  OpValues owned;
+  std::map<const Op*, const Tensor*> values;
+  std::map<const Op*, int> uses;  // by operations still to come
+  for (const auto& op : f.body)
+    for (const Op* operand : op->operands) ++uses[operand];
   interpreter::Context context = input.context;
-  for (const auto& op : f.inputs) {
-    const auto it = input.inputs.find(op->symbol());
-    GRADC_CHECK(it != input.inputs.end(), "no input '{}'", op->symbol());
-    values[op.get()] = it->second;
-  }
-  for (const auto& op : f.symbols) {
-    const auto it = input.symbols.find(op->symbol());
-    GRADC_CHECK(it != input.symbols.end(), "no symbol '{}'", op->symbol());
-    values[op.get()] = it->second;
-  }
+  const auto bind = [&](const Op& op, const std::map<std::string, Tensor>& given) {
+    const auto it = given.find(op.symbol());
+    GRADC_CHECK(it != given.end(), "@{} runs without a value for '{}'", f.name, op.symbol());
+    values[&op] = &it->second;
+  };
+  for (const auto& op : f.inputs) bind(*op, input.inputs);
+  for (const auto& op : f.symbols) bind(*op, input.symbols);
   for (const auto& op : f.body) {
     std::vector<const Tensor*> operands;
-    for (const Op* operand : op->operands) operands.push_back(&values.at(operand));
+    for (const Op* operand : op->operands) operands.push_back(values.at(operand));
     GRADC_CHECK(op->def->evaluate, "{} has no reference evaluation", op->name());
     Tensor result = op->def->evaluate(*op, operands, context);
-    const bool go_on = !after || after(*op, operands, result);
-    values[op.get()] = std::move(result);
-    if (!go_on) break;
+    after(*op, operands, result);
+    values[op.get()] = &owned.insert_or_assign(op.get(), std::move(result)).first->second;
+    if (input.keep_all) continue;
+    for (const Op* operand : op->operands)
+      if (--uses[operand] == 0) owned.erase(operand);
+    if (uses[op.get()] == 0) owned.erase(op.get());
   }
-  return values;
+  if (!input.keep_all) owned.clear();
+  return owned;
 }
 
-OpValues rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run) {
+void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run,
+                  const std::function<void(const Op& op, const Tensor& result)>& observe) {
   interpreter::RunInput quiet = input;
   quiet.context.decisions = nullptr;
+  quiet.keep_all = false;
   uint32_t number = 0;
-  return evaluate_ops(f, quiet,
-                      [&](const Op& op, const std::vector<const Tensor*>& operands, Tensor& result) {
-                        ++number;
-                        if (op.type.dtype != DType::f32) return true;
-                        std::vector<Tensor> bounds;
-                        if (!operands.empty() && !op.def->random && op.def->kind != OpKind::view) {
-                          bounds.push_back(magnitude(op, operands, quiet.context, false));
-                          if (operands.size() > 1)
-                            bounds.push_back(magnitude(op, operands, quiet.context, true));
-                        }
-                        double* data = result.data.data();
-                        for (size_t i = 0; i < result.data.size(); ++i) {
-                          double bound = std::fabs(data[i]);
-                          for (const Tensor& b : bounds) {
-                            const double m = std::fabs(b.data.data()[i]);
-                            if (std::isfinite(m) && m > bound) bound = m;
-                          }
-                          // Uniform in [-1, 1], another one for each run, operation and element.
-                          const double u = 2 * uniform_from_word(random_word(run, 0, number, i, 0)) - 1;
-                          data[i] += kRounding * bound * u;
-                        }
-                        return true;
-                      });
+  evaluate_ops(f, quiet, [&](const Op& op, const std::vector<const Tensor*>& operands, Tensor& result) {
+    ++number;
+    if (op.type.dtype == DType::f32) {
+      std::vector<Tensor> bounds;
+      if (!operands.empty() && !op.def->random && op.def->kind != OpKind::view) {
+        bounds.push_back(magnitude(op, operands, quiet.context, false));
+        if (operands.size() > 1) bounds.push_back(magnitude(op, operands, quiet.context, true));
+      }
+      double* data = result.data.data();
+      for (size_t i = 0; i < result.data.size(); ++i) {
+        double bound = std::fabs(data[i]);
+        for (const Tensor& b : bounds) {
+          const double m = std::fabs(b.data.data()[i]);
+          if (std::isfinite(m) && m > bound) bound = m;
+        }
+        // Uniform in [-1, 1], another one for each run, operation and element.
+        const double u = 2 * uniform_from_word(random_word(run, 0, number, i, 0)) - 1;
+        data[i] += kRounding * bound * u;
+      }
+    }
+    observe(op, result);
+  });
 }
 
 }  // namespace gradc::driver

@@ -13,18 +13,19 @@ namespace gradc::driver {
 
 using OpValues = std::map<const Op*, interpreter::Tensor>;
 
-// Called after each operation with its operands' values; may change the result, and ends the walk by
-// returning false.
-using AfterOp = std::function<bool(const Op& op, const std::vector<const interpreter::Tensor*>& operands,
+// Called after each operation with its operands' values; may change the result.
+using AfterOp = std::function<void(const Op& op, const std::vector<const interpreter::Tensor*>& operands,
                                    interpreter::Tensor& result)>;
 
-// The values of every op, inputs and symbols included. `input` as for interpreter::run.
+// Evaluates every op of the body in order. `input` as for interpreter::run. With input.keep_all the values of
+// all ops are returned, else each is freed after its last use.
 OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, const AfterOp& after);
 
 // One Monte Carlo arithmetic run (Parker 1997): every f32 result is moved at random by as much as f32
 // rounding may move it, where the rounding of a sum is relative to the sum of its terms' magnitudes. How far
 // values of several runs stand apart from the exact ones says how far f32 code may rightly stand apart:
-// cancellation and decisions near a tie included.
-OpValues rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run);
+// cancellation and decisions near a tie included. `observe` sees every moved result.
+void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run,
+                  const std::function<void(const Op& op, const interpreter::Tensor& result)>& observe);
 
 }  // namespace gradc::driver

@@ -93,14 +93,16 @@ NotFinite explain_not_finite(const CompileRequest& request, const CallRequest& s
   input.context.seed = step.seed;
   input.context.micro_step = step.micro_step;
 
+  input.keep_all = true;
   // Native code overflows where a float does.
-  const OpValues values =
+  OpValues values =
       evaluate_ops(*train, input, [](const Op& op, const std::vector<const Tensor*>&, Tensor& value) {
-        if (op.type.dtype == DType::f32)
-          for (size_t i = 0; i < value.data.size(); ++i)
-            value.data.data()[i] = static_cast<float>(value.data.data()[i]);
-        return true;
+        if (op.type.dtype != DType::f32) return;
+        for (size_t k = 0; k < value.data.size(); ++k)
+          value.data.data()[k] = static_cast<float>(value.data.data()[k]);
       });
+  for (const auto& op : train->inputs) values[op.get()] = input.inputs.at(op->symbol());
+  for (const auto& op : train->symbols) values[op.get()] = input.symbols.at(op->symbol());
   const Op* op = nullptr;
   for (const Output& o : train->outputs)
     if ((o.name == "loss" || o.name == "penalty") && !finite(values.at(o.value))) op = op ? op : o.value;
