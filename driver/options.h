@@ -40,7 +40,7 @@ struct PredictOptions {
   EvalOptions eval;
   std::vector<std::string> inputs;  // [name=]file.npy; empty: a split of the data
   std::string output;               // name.npy or name.csv; empty: stdout
-  std::optional<int64_t> rows;  // the first so many
+  std::optional<int64_t> rows;      // the first so many
 };
 
 struct DumpOptions {

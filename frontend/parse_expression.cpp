@@ -146,7 +146,8 @@ ExprPtr Parser::pipe_stage(ExprPtr left) {
     for (Argument& a : arguments()) e->arguments.push_back(std::move(a));
   }
   instance(*e);
-  // The stage alone, without what flows into it: places of errors and operations then point at the call that is meant.
+  // The stage alone, without what flows into it: places of errors and operations then point at the call that
+  // is meant.
   const Span span = join(first.span, previous().span);
   return finish(std::move(e), span);
 }

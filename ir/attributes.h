@@ -34,7 +34,8 @@ class Attributes {
   std::map<std::string, Attribute> map_;
 };
 
-// "true", "3", "0.5" (shortest text that reads back to the same double, always with a point or exponent), "\"nk,ok->no\"", "[1,1]".
+// "true", "3", "0.5" (shortest text that reads back to the same double, always with a point or exponent),
+// "\"nk,ok->no\"", "[1,1]".
 std::string to_string(const Attribute& a);
 
 }  // namespace gradc

@@ -1,5 +1,5 @@
-// What a model file says of its data and its training, as plain records: filled by the frontend, carried to the runtime as
-// JSON (runtime/experiment.h reads it), so that the runtime needs no frontend.
+// What a model file says of its data and its training, as plain records: filled by the frontend, carried to
+// the runtime as JSON (runtime/experiment.h reads it), so that the runtime needs no frontend.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -13,15 +13,16 @@ namespace gradc {
 using RecordValue = std::variant<bool, int64_t, double, std::string>;
 
 struct DataSplit {
-  std::string name;  // "val"
+  std::string name;   // "val"
   int64_t count = 0;  // examples taken from the end of `from`
-  std::string from;  // "train"
+  std::string from;   // "train"
 };
 
 struct DataRecord {
-  std::string name;                            // data NAME = ...
-  std::string source;                          // "mnist", "synthetic_digits", "idx"
-  std::map<std::string, RecordValue> options;  // every option with its default filled in; "path" for the directory
+  std::string name;    // data NAME = ...
+  std::string source;  // "mnist", "synthetic_digits", "idx"
+  std::map<std::string, RecordValue>
+      options;  // every option with its default filled in; "path" for the directory
   int64_t batch = 0;
   bool drop_last = false;
   std::vector<DataSplit> splits;

@@ -25,8 +25,8 @@ struct Location {
   bool valid() const { return line != 0; }
 };
 
-// "mlp.nn:12:5", or "?" when invalid. For an operation written in the prelude, user_place gives the innermost place in the user's own
-// file on its trail.
+// "mlp.nn:12:5", or "?" when invalid. For an operation written in the prelude, user_place gives the innermost
+// place in the user's own file on its trail.
 std::string to_string(const Location& l);
 std::string user_place(const Location& l);
 

@@ -1,6 +1,7 @@
-// Tensor IR: modules of functions; a function is a list of operations in dependence order, each with exactly one result (SSA).
-// Pure dataflow: a symbol (parameter, state, optimizer slot) reads as its value when the function starts; the function's updates
-// all happen at its end. So any reordering that respects operands is legal and passes need no effect analysis.
+// Tensor IR: modules of functions; a function is a list of operations in dependence order, each with exactly
+// one result (SSA). Pure dataflow: a symbol (parameter, state, optimizer slot) reads as its value when the
+// function starts; the function's updates all happen at its end. So any reordering that respects operands is
+// legal and passes need no effect analysis.
 #pragma once
 #include <functional>
 #include <list>
@@ -31,14 +32,15 @@ struct Symbol {
   Location location;
 };
 
-// One operation and its result. Inputs and symbol reads are operations too (defs "input" and "symbol"), kept apart from the body.
+// One operation and its result. Inputs and symbol reads are operations too (defs "input" and "symbol"), kept
+// apart from the body.
 struct Op {
   const OpDef* def = nullptr;
   std::vector<Op*> operands;
   Attributes attributes;
   Type type;
   std::vector<Location> locations;  // a fused or rewritten op keeps all its origins
-  int id = 0;       // number in text: %7; renumbered by Function::renumber
+  int id = 0;                       // number in text: %7; renumbered by Function::renumber
   int kernel = -1;  // set by the fusion passes: ops with one number become one kernel; -1: not assigned
   const std::string& name() const;  // of the definition
   bool is(std::string_view op_name) const;
@@ -63,12 +65,13 @@ class Function {
   Function& operator=(const Function&) = delete;
 
   std::string name;
-  std::vector<std::unique_ptr<Op>> inputs;            // def "input", attribute name
-  std::vector<std::unique_ptr<Op>> symbols;           // def "symbol", attribute name; in order of first use
-  std::list<std::unique_ptr<Op>> body;                // in dependence order
+  std::vector<std::unique_ptr<Op>> inputs;   // def "input", attribute name
+  std::vector<std::unique_ptr<Op>> symbols;  // def "symbol", attribute name; in order of first use
+  std::list<std::unique_ptr<Op>> body;       // in dependence order
   std::vector<Output> outputs;
   std::vector<Update> updates;
-  int guard_output = -1;  // index into outputs of a scalar that must be finite before updates are written; -1: none
+  int guard_output =
+      -1;  // index into outputs of a scalar that must be finite before updates are written; -1: none
 
   Op* add_input(const std::string& input_name, Type type, Location location = {});
   Op* input(std::string_view input_name) const;  // null when there is none
@@ -78,7 +81,8 @@ class Function {
   // Rewires every use of `from` (operands, outputs, updates) to `to`.
   void replace_uses(Op* from, Op* to);
   std::map<const Op*, int> use_counts() const;  // operands, outputs and updates
-  // Drops body ops that no output or update needs, and symbol reads that nothing uses; inputs stay. Returns how many ops went.
+  // Drops body ops that no output or update needs, and symbol reads that nothing uses; inputs stay. Returns
+  // how many ops went.
   int remove_dead();
   std::vector<Op*> ops() const;  // body as plain pointers, in order
   // Puts the body in the given order; every body op must be listed once.
@@ -87,7 +91,7 @@ class Function {
 
 class Module {
  public:
-  std::string name;  // the model file as the user named it
+  std::string name;             // the model file as the user named it
   std::vector<Symbol> symbols;  // in order of declaration
   std::vector<std::unique_ptr<Function>> functions;
   Function* function(std::string_view function_name) const;  // null when there is none
@@ -97,8 +101,8 @@ class Module {
   void remove_function(std::string_view function_name);
 };
 
-// Inserts operations, before a given body op or at the end, with a current location. Shapes and attributes must be right
-// (GRADC_CHECK with the inference's message): a frontend asks infer() first.
+// Inserts operations, before a given body op or at the end, with a current location. Shapes and attributes
+// must be right (GRADC_CHECK with the inference's message): a frontend asks infer() first.
 class Builder {
  public:
   explicit Builder(Function& function) : function_(function), at_(function.body.end()) {}
@@ -135,9 +139,10 @@ class Builder {
   std::vector<Location> locations_;
 };
 
-// Copies ops of `from` (inputs mapped by `inputs`, symbol reads to reads of the same symbols) to the builder's place; returns the
-// image of every op. Updates and outputs are not copied.
-std::map<const Op*, Op*> inline_function(const Function& from, const std::map<std::string, Op*>& inputs, Module& module, Builder& b);
+// Copies ops of `from` (inputs mapped by `inputs`, symbol reads to reads of the same symbols) to the
+// builder's place; returns the image of every op. Updates and outputs are not copied.
+std::map<const Op*, Op*> inline_function(const Function& from, const std::map<std::string, Op*>& inputs,
+                                         Module& module, Builder& b);
 
 // Text. print(parse(print(m))) == print(m).
 struct PrintOptions {

@@ -1,8 +1,9 @@
-// What a primitive is: one value holding its name, documentation, operands, attributes, traits, type inference, gradient,
-// lowering, reference evaluation, cost and test samples. Everything that must know operators asks this record; only rewrite
-// patterns name them. To add a primitive, add one OpDef to a file under ir/ops/ and list its file's register function in
-// ir/ops/registry.cpp: calls in .nn files, did-you-mean, the verifier, autodiff, fusion, docs/ops.md and the value, gradient and
-// text tests all come from it; the registry refuses a record with a part missing.
+// What a primitive is: one value holding its name, documentation, operands, attributes, traits, type
+// inference, gradient, lowering, reference evaluation, cost and test samples. Everything that must know
+// operators asks this record; only rewrite patterns name them. To add a primitive, add one OpDef to a file
+// under ir/ops/ and list its file's register function in ir/ops/registry.cpp: calls in .nn files,
+// did-you-mean, the verifier, autodiff, fusion, docs/ops.md and the value, gradient and text tests all come
+// from it; the registry refuses a record with a part missing.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -21,10 +22,13 @@ struct Context;
 }  // namespace interpreter
 
 enum class OpKind : uint8_t {
-  elementwise,  // one result element from the elements at the same place of broadcast operands; `scalar` lowers it
+  elementwise,  // one result element from the elements at the same place of broadcast operands; `scalar`
+                // lowers it
   reduction,    // attributes axes, batch, keep; `combiner`
-  contraction,  // sums of products (einsum, convolutions): lowered by its own loop nest, may carry an elementwise epilogue
-  indexing,     // moves elements: the result at a place is one operand at a computed place, or a constant (transpose, slice, pad, concat)
+  contraction,  // sums of products (einsum, convolutions): lowered by its own loop nest, may carry an
+                // elementwise epilogue
+  indexing,     // moves elements: the result at a place is one operand at a computed place, or a constant
+                // (transpose, slice, pad, concat)
   view,         // the same elements in the same order under another shape (reshape)
   source,       // no tensor operand: constants, iota, random numbers, row counts; `scalar` lowers it
   composite,    // replaced by other ops before fusion (`decompose`): log_softmax, argmax, pick
@@ -56,8 +60,9 @@ struct InferResult {
 struct OpSample {
   std::vector<Type> operands;
   Attributes attributes;
-  double low = -2, high = 2;  // operand values are drawn uniformly from here (integers: 0 .. high-1 when high > 1)
-  int64_t rows = 5;           // batch
+  double low = -2,
+         high = 2;   // operand values are drawn uniformly from here (integers: 0 .. high-1 when high > 1)
+  int64_t rows = 5;  // batch
 };
 
 struct Cost {
@@ -68,13 +73,15 @@ struct Cost {
 // Random ops and row counts need more than their operands.
 struct ScalarContext {
   loop::Builder& b;
-  loop::Type type;         // of the result: scalar and lanes
-  loop::Expr row;          // i64 global row of lane 0 within the batch (row_offset included); lanes are consecutive rows when batched
-  loop::Expr element;      // i64 index of the element within the example in logical order (unbatched: of lane 0 within the value;
-                           // lanes are consecutive elements)
+  loop::Type type;  // of the result: scalar and lanes
+  loop::Expr row;   // i64 global row of lane 0 within the batch (row_offset included); lanes are consecutive
+                    // rows when batched
+  loop::Expr element;  // i64 index of the element within the example in logical order (unbatched: of lane 0
+                       // within the value; lanes are consecutive elements)
   bool batched = false;
   loop::Expr axis_index(int axis) const { return axis_indices[static_cast<size_t>(axis)]; }
-  std::vector<loop::Expr> axis_indices;  // i64 position on each example axis (the last may have lanes when unbatched)
+  std::vector<loop::Expr>
+      axis_indices;  // i64 position on each example axis (the last may have lanes when unbatched)
 };
 
 struct OpDef {
@@ -85,24 +92,27 @@ struct OpDef {
   bool variadic = false;  // the last operand may repeat (concat, einsum)
   std::vector<AttributeSpec> attributes;
   bool commutative = false;
-  bool random = false;    // result depends on (seed, step, stream, row, element); never merged with another stream
-  bool epilogue = true;   // a contraction whose kernel may go on with elementwise operations on its result
-  bool cheap = false;     // recomputed in each kernel that needs it instead of stored
+  bool random =
+      false;  // result depends on (seed, step, stream, row, element); never merged with another stream
+  bool epilogue = true;  // a contraction whose kernel may go on with elementwise operations on its result
+  bool cheap = false;    // recomputed in each kernel that needs it instead of stored
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction
   double identity = 0;                            // of that combiner
 
   InferResult (*infer)(std::span<const Type> operands, const Attributes& a) = nullptr;
-  // Gradients for each operand given the result's gradient g (same type as the op); null: no gradient flows there. May return
-  // gradients of a broadcast type: autodiff sums them down.
+  // Gradients for each operand given the result's gradient g (same type as the op); null: no gradient flows
+  // there. May return gradients of a broadcast type: autodiff sums them down.
   std::vector<Op*> (*gradient)(Builder& b, Op* op, Op* g) = nullptr;
   std::string no_gradient;  // when gradient is null: why ("integers are not differentiable")
-  loop::Expr (*scalar)(const Op& op, std::span<const loop::Expr> args, const ScalarContext& context) = nullptr;
+  loop::Expr (*scalar)(const Op& op, std::span<const loop::Expr> args,
+                       const ScalarContext& context) = nullptr;
   Op* (*decompose)(Builder& b, Op* op) = nullptr;  // composite ops
   interpreter::Tensor (*evaluate)(const Op& op, std::span<const interpreter::Tensor* const> operands,
                                   interpreter::Context& context) = nullptr;
-  // Indexing ops: operand `operand`'s place for the result's place, and (out) a condition under which it applies; lowering reads
-  // operand 0 where its condition holds, else the next operand, else `otherwise`.
-  std::vector<loop::Expr> (*place)(const Op& op, int operand, std::span<const loop::Expr> result_place, loop::Expr& condition) = nullptr;
+  // Indexing ops: operand `operand`'s place for the result's place, and (out) a condition under which it
+  // applies; lowering reads operand 0 where its condition holds, else the next operand, else `otherwise`.
+  std::vector<loop::Expr> (*place)(const Op& op, int operand, std::span<const loop::Expr> result_place,
+                                   loop::Expr& condition) = nullptr;
   double (*otherwise)(const Op& op) = nullptr;
   Cost (*cost)(const Op& op) = nullptr;  // null: elements x 1 FLOP, operands and result once
   std::vector<OpSample> samples;
@@ -113,7 +123,8 @@ const std::vector<OpDef>& op_defs();
 const OpDef* find_op(std::string_view name);  // null when there is none
 std::vector<std::string> op_names();
 
-// Checks operand count and attributes (unknown, missing, wrong kind; fills in defaults), then asks the definition.
+// Checks operand count and attributes (unknown, missing, wrong kind; fills in defaults), then asks the
+// definition.
 InferResult infer(const OpDef& def, std::span<const Type> operands, Attributes& attributes);
 
 }  // namespace gradc

@@ -1,4 +1,5 @@
-// Types of the tensor IR: an element type, whether there is one value per example, and the shape of one example.
+// Types of the tensor IR: an element type, whether there is one value per example, and the shape of one
+// example.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -25,11 +26,12 @@ struct Type {
   friend bool operator==(const Type&, const Type&) = default;
 };
 
-std::string to_string(const Type& t);    // "f32[n,3,32,32]", "f32[512]", "f32", "f32[n]"
-std::string to_string(const Shape& s);   // "[3, 32, 32]"
+std::string to_string(const Type& t);   // "f32[n,3,32,32]", "f32[512]", "f32", "f32[n]"
+std::string to_string(const Shape& s);  // "[3, 32, 32]"
 bool parse_type(std::string_view text, Type& out);
 
-// The shape two operands broadcast to (aligned at the right, extents equal or 1, as NumPy); false when they do not.
+// The shape two operands broadcast to (aligned at the right, extents equal or 1, as NumPy); false when they
+// do not.
 bool broadcast_shapes(const Shape& a, const Shape& b, Shape& out);
 
 // Limits that keep any input from exhausting memory; beyond them the frontend reports an error.

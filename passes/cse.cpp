@@ -1,5 +1,5 @@
-// Merges operations with equal definition, operands, attributes and type. Random operations carry their stream as an attribute, so
-// equal ones draw the same numbers and may merge too.
+// Merges operations with equal definition, operands, attributes and type. Random operations carry their
+// stream as an attribute, so equal ones draw the same numbers and may merge too.
 //
 //   %3 = exp %1                %3 = exp %1
 //   %4 = exp %1          ->    %5 = add %3, %3

@@ -1,12 +1,14 @@
-// Reverse-mode differentiation on tensor IR: walks the forward operations backwards and asks each definition for its gradient.
-// Knows no operator: every formula is in ir/ops/.
+// Reverse-mode differentiation on tensor IR: walks the forward operations backwards and asks each definition
+// for its gradient. Knows no operator: every formula is in ir/ops/.
 //
 //   %4 = einsum %image, @dense_1.weight {spec="nk,ok->no"} : f32[n,10]        (forward)
 //   %9 = ...                                                                   (gradient of %4)
-//   %10 = einsum %9, %image {spec="no,nk->ok"} : f32[10,784]                   (appended: gradient of the weight)
+//   %10 = einsum %9, %image {spec="no,nk->ok"} : f32[10,784]                   (appended: gradient of the
+//   weight)
 //
-// The loss is the mean over the rows that are there, so each example's loss starts with gradient 1 / row_count. Gradients of a value used
-// several times add up in reverse order of its uses. Backward operations carry the location of the forward operation they belong to.
+// The loss is the mean over the rows that are there, so each example's loss starts with gradient 1 /
+// row_count. Gradients of a value used several times add up in reverse order of its uses. Backward operations
+// carry the location of the forward operation they belong to.
 #include <set>
 
 #include "ir/op_def.h"
@@ -35,7 +37,8 @@ class Differentiator {
       if (o.name == "loss") {
         b_.set_locations(o.value->locations);
         Op* seed = b_.div(b_.constant(1), b_.create("row_count", {}));
-        accumulate(o.value, b_.create("broadcast", {seed}, {{"shape", o.value->type.shape}, {"batched", true}}));
+        accumulate(o.value,
+                   b_.create("broadcast", {seed}, {{"shape", o.value->type.shape}, {"batched", true}}));
       } else if (o.name == "penalty") {
         b_.set_locations(o.value->locations);
         accumulate(o.value, b_.constant(1));
@@ -46,12 +49,14 @@ class Differentiator {
       const auto g = gradient_.find(op);
       if (g == gradient_.end() || !active.count(op)) continue;
       b_.set_locations(op->locations);
-      if (!op->def->gradient) continue;  // the definition says why there is none; the frontend has told the user
+      if (!op->def->gradient)
+        continue;  // the definition says why there is none; the frontend has told the user
       const std::vector<Op*> parts = op->def->gradient(b_, op, g->second);
-      GRADC_CHECK(parts.size() == op->operands.size(), "gradient of {} gives {} parts for {} operands", op->name(), parts.size(),
-                  op->operands.size());
+      GRADC_CHECK(parts.size() == op->operands.size(), "gradient of {} gives {} parts for {} operands",
+                  op->name(), parts.size(), op->operands.size());
       for (size_t i = 0; i < parts.size(); ++i)
-        if (parts[i] && active.count(op->operands[i])) accumulate(op->operands[i], b_.sum_to(parts[i], op->operands[i]->type));
+        if (parts[i] && active.count(op->operands[i]))
+          accumulate(op->operands[i], b_.sum_to(parts[i], op->operands[i]->type));
     }
     std::map<std::string, Op*> result;
     for (const auto& s : step_.symbols)
@@ -73,6 +78,8 @@ class Differentiator {
 
 }  // namespace
 
-std::map<std::string, Op*> differentiate(Module& module, Function& step) { return Differentiator(module, step).run(); }
+std::map<std::string, Op*> differentiate(Module& module, Function& step) {
+  return Differentiator(module, step).run();
+}
 
 }  // namespace gradc::passes

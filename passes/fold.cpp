@@ -1,5 +1,5 @@
-// Evaluates elementwise operations whose operands are all constants, by the reference definitions, in double; f32 results are rounded
-// to float once.
+// Evaluates elementwise operations whose operands are all constants, by the reference definitions, in double;
+// f32 results are rounded to float once.
 //
 //   %1 = constant {dtype="f32", value=1.0}
 //   %2 = constant {dtype="f32", value=0.5}      ->   %3 = constant {dtype="f32", value=0.5}

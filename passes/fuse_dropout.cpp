@@ -1,12 +1,12 @@
-// Inverted dropout without a stored mask: the mask is a function of a counter, so forward and backward each make it again, and the
-// division by the keeping probability becomes part of the one operation.
+// Inverted dropout without a stored mask: the mask is a function of a counter, so forward and backward each
+// make it again, and the division by the keeping probability becomes part of the one operation.
 //
 //   %2 = bernoulli {batched=true, keep=0.5, shape=[512], stream=3} : f32[n,512]
-//   %3 = mul %1, %2 : f32[n,512]                                  ->  %4 = dropout %1 {keep=0.5, stream=3} : f32[n,512]
-//   %4 = div %3, %c : f32[n,512]            (%c = 0.5)
+//   %3 = mul %1, %2 : f32[n,512]                                  ->  %4 = dropout %1 {keep=0.5, stream=3} :
+//   f32[n,512] %4 = div %3, %c : f32[n,512]            (%c = 0.5)
 // and in backward
-//   %7 = div %6, %c                                               ->  %8 = dropout %6 {keep=0.5, stream=3} : f32[n,512]
-//   %8 = mul %7, %2
+//   %7 = div %6, %c                                               ->  %8 = dropout %6 {keep=0.5, stream=3} :
+//   f32[n,512] %8 = mul %7, %2
 #include <array>
 
 #include "passes/passes.h"
@@ -18,7 +18,9 @@ namespace {
 
 Op* make_dropout(Builder& b, Op* x, const Op* mask, const Op* like) {
   if (x->type != like->type || mask->type != like->type) return nullptr;
-  return b.create("dropout", {x}, {{"keep", mask->attributes.number("keep")}, {"stream", mask->attributes.integer("stream")}});
+  return b.create(
+      "dropout", {x},
+      {{"keep", mask->attributes.number("keep")}, {"stream", mask->attributes.integer("stream")}});
 }
 
 // The bernoulli operand of a product, and the other one.
@@ -32,7 +34,8 @@ const Op* mask_of(const Op* product, Op*& x) {
 }
 
 bool is_keep(const Op* divisor, const Op* mask) {
-  return is_constant(divisor) && divisor->attributes.number("value") == static_cast<float>(mask->attributes.number("keep"));
+  return is_constant(divisor) &&
+         divisor->attributes.number("value") == static_cast<float>(mask->attributes.number("keep"));
 }
 
 constexpr auto kRules = std::to_array<Rewrite>({
@@ -46,7 +49,9 @@ constexpr auto kRules = std::to_array<Rewrite>({
      [](Builder& b, Op* op) -> Op* {
        Op* x = nullptr;
        const Op* mask = mask_of(op, x);
-       return mask && x->is("div") && is_keep(x->operands[1], mask) ? make_dropout(b, x->operands[0], mask, op) : nullptr;
+       return mask && x->is("div") && is_keep(x->operands[1], mask)
+                  ? make_dropout(b, x->operands[0], mask, op)
+                  : nullptr;
      }},
 });
 

@@ -1,14 +1,17 @@
-// Decides which operations become one kernel: elementwise chains, reductions with what feeds them and what follows from them, and the
-// elementwise epilogues of contractions. The decision is a number on each operation; the IR stays as it is.
+// Decides which operations become one kernel: elementwise chains, reductions with what feeds them and what
+// follows from them, and the elementwise epilogues of contractions. The decision is a number on each
+// operation; the IR stays as it is.
 //
 //   %1 = einsum %x, @w {spec="nk,ok->no"} : f32[n,64]           kernel(0)
 //   %2 = add %1, @b : f32[n,64]                              -> kernel(0)      epilogue of the contraction
 //   %3 = reduce_sum %2 {axes=[], batch=true} : f32[64]          kernel(1)      reductions start a nest
 //   %4 = sub %2, %3 : f32[n,64]                                 kernel(1)      second phase of it
 //
-// Greedy, in order: an operation joins the first group, from the one that makes its operands on, where it belongs (kernel_groups.h) and
-// with which it shares a value; else it opens a group. Groups run in order, so an operation may join any group that is not before its
-// operands. Operations on symbols and inputs alone (momentum times the old velocity) wait for their first user and go where it goes. A value that updates a symbol may not join a group the loss needs: updates are written after the loss is known.
+// Greedy, in order: an operation joins the first group, from the one that makes its operands on, where it
+// belongs (kernel_groups.h) and with which it shares a value; else it opens a group. Groups run in order, so
+// an operation may join any group that is not before its operands. Operations on symbols and inputs alone
+// (momentum times the old velocity) wait for their first user and go where it goes. A value that updates a
+// symbol may not join a group the loss needs: updates are written after the loss is known.
 #include <algorithm>
 
 #include "passes/kernel_groups.h"
@@ -52,7 +55,8 @@ class Fuser {
     }
   }
 
-  // Cheap sources whose value must stand in memory after all: contractions, indexing and views read memory; so do outputs and updates.
+  // Cheap sources whose value must stand in memory after all: contractions, indexing and views read memory;
+  // so do outputs and updates.
   void find_stored_sources() {
     const auto mark = [&](Op* op) {
       if (op->def->kind == OpKind::source) stored_sources_.insert(op);
@@ -85,7 +89,8 @@ class Fuser {
       if (g.contains(operand)) return true;
       if (operand->def->kind == OpKind::source) continue;
       for (const Op* member : g.ops)
-        if (std::find(member->operands.begin(), member->operands.end(), operand) != member->operands.end()) return true;
+        if (std::find(member->operands.begin(), member->operands.end(), operand) != member->operands.end())
+          return true;
     }
     return false;
   }
@@ -96,7 +101,8 @@ class Fuser {
     return false;
   }
 
-  // What backward computes from values that forward stores anyway is computed in backward: in forward it would be one more tensor to store.
+  // What backward computes from values that forward stores anyway is computed in backward: in forward it
+  // would be one more tensor to store.
   static bool uses_inner_value(const KernelGroup& g, const Op* op) {
     if (g.level_for(op) == Level::outer) return true;
     for (const Op* operand : op->operands) {
@@ -113,8 +119,11 @@ class Fuser {
   // What does not depend on the operation's level.
   bool fits_with_waiting(const KernelGroup& g, const Op* op) const {
     if (!shares_value(g, op)) return false;
-    if ((g.domain.dtype == DType::f64) != (op->type.dtype == DType::f64) && g.domain.shape.empty() && !g.domain.batched) return false;
-    if (!essential_.count(op) && has_essential(g) && (update_values_.count(op) || !uses_inner_value(g, op))) return false;
+    if ((g.domain.dtype == DType::f64) != (op->type.dtype == DType::f64) && g.domain.shape.empty() &&
+        !g.domain.batched)
+      return false;
+    if (!essential_.count(op) && has_essential(g) && (update_values_.count(op) || !uses_inner_value(g, op)))
+      return false;
     if (essential_.count(op))
       for (const Op* member : g.ops)
         if (update_values_.count(member)) return false;
@@ -126,11 +135,14 @@ class Fuser {
     if (op->def->kind != OpKind::elementwise || update_values_.count(op) || outputs_.count(op)) return false;
     if (op->type.dtype == DType::f64) return false;
     for (const Op* operand : op->operands)
-      if (storage_of(operand)->kernel >= 0 || (operand->def->kind == OpKind::view && storage_of(operand)->def->kind == OpKind::source)) return false;
+      if (storage_of(operand)->kernel >= 0 ||
+          (operand->def->kind == OpKind::view && storage_of(operand)->def->kind == OpKind::source))
+        return false;
     return true;
   }
 
-  // Adds the operation to a copy of the group, after the operations it waits for; false when one does not fit.
+  // Adds the operation to a copy of the group, after the operations it waits for; false when one does not
+  // fit.
   bool join(KernelGroup& g, Op* op) const {
     for (Op* operand : op->operands)
       if (waiting_.count(operand) && !g.contains(operand) && !join(g, operand)) return false;
@@ -177,7 +189,8 @@ class Fuser {
     // What is read from memory must have been made by then.
     for (Op* operand : op->operands) {
       Op* base = const_cast<Op*>(storage_of(operand));
-      if (waiting_.count(base) && (base != operand || k == OpKind::contraction || k == OpKind::indexing)) open_group(base);
+      if (waiting_.count(base) && (base != operand || k == OpKind::contraction || k == OpKind::indexing))
+        open_group(base);
     }
     if (fuse_ && can_wait(op)) {
       waiting_.insert(op);

@@ -1,11 +1,15 @@
-// What it means for operations to share a kernel: one iteration domain, of which some axes are reduced. Used by the fusion pass, which
-// makes groups, and by lowering, which turns each into a loop nest. Knows kinds of operations, not operators.
+// What it means for operations to share a kernel: one iteration domain, of which some axes are reduced. Used
+// by the fusion pass, which makes groups, and by lowering, which turns each into a loop nest. Knows kinds of
+// operations, not operators.
 //
-// A group's domain is the type its inner operations have: an optional batch and the axes of one example. When the group reduces, the
-// reduced axes R are the same for all its reductions. Operations then live at two levels:
+// A group's domain is the type its inner operations have: an optional batch and the axes of one example. When
+// the group reduces, the reduced axes R are the same for all its reductions. Operations then live at two
+// levels:
 //   inner  one value for every point of the domain
-//   outer  one value for every point of the axes that are not reduced (results of reductions and what is computed from them)
-// Outer values may be used by inner operations of a later phase: mean, then variance, then normalisation are three phases of one group.
+//   outer  one value for every point of the axes that are not reduced (results of reductions and what is
+//   computed from them)
+// Outer values may be used by inner operations of a later phase: mean, then variance, then normalisation are
+// three phases of one group.
 #pragma once
 #include <set>
 
@@ -29,7 +33,8 @@ struct KernelGroup {
   // Whether a value of this type has one element for each point of the outer axes.
   bool is_outer_type(const Type& t) const;
   bool is_inner_type(const Type& t) const { return t.batched == domain.batched && t.shape == domain.shape; }
-  // The level `op` would have in this group, or none when it does not belong: operands at the wrong level, another domain, other axes.
+  // The level `op` would have in this group, or none when it does not belong: operands at the wrong level,
+  // another domain, other axes.
   Level level_for(const Op* op) const;
   void add(Op* op, Level level);
   void note_reduction(const Op* op);  // the first reduction fixes the reduced axes
@@ -38,7 +43,8 @@ struct KernelGroup {
 // Starts a group with its first operation.
 KernelGroup make_group(Op* op, int number);
 
-// An operation that gets no kernel of its own: views, inputs, symbols, and cheap sources (recomputed where they are used).
+// An operation that gets no kernel of its own: views, inputs, symbols, and cheap sources (recomputed where
+// they are used).
 bool needs_kernel(const Op* op);
 // The value whose storage a view shares: follows views to what they look at.
 const Op* storage_of(const Op* op);

@@ -1,4 +1,5 @@
-// The tensor passes, one function each, named as in the pipeline. Every one returns whether it changed the function.
+// The tensor passes, one function each, named as in the pipeline. Every one returns whether it changed the
+// function.
 #pragma once
 #include "ir/module.h"
 
@@ -6,20 +7,21 @@ namespace gradc::passes {
 
 struct PipelineOptions;
 
-// Appends to @train_step the gradient of its "loss" (mean over the rows) and "penalty" outputs for every parameter that has an
+// Appends to @train_step the gradient of its "loss" (mean over the rows) and "penalty" outputs for every
+// parameter that has an
 // @update function; returns them by parameter name. See differentiate.cpp.
 std::map<std::string, Op*> differentiate(Module& module, Function& step);
 
-bool stabilize(Function& f);             // stable forms of formulas, before differentiation
-bool fold(Function& f);                  // constants
-bool simplify(Function& f);              // algebraic identities, stable forms
-bool cse(Function& f);                   // equal operations merged
-bool dce(Function& f);                   // unused operations dropped
-bool fuse_dropout(Function& f);          // x * bernoulli / keep -> dropout
-bool fuse_batchnorm_relu(Function& f);   // relu(batch_norm) -> batch_norm_relu, and its mask in backward
-bool decompose(Function& f);             // composite operations into the ones that lower
-bool order_operations(Function& f);      // step scalars, then the loss, then gradients and updates
-bool fuse_elementwise(Function& f);      // gives operations that become one kernel one number
-bool assign_kernels(Function& f);        // numbers for what fusion left alone
+bool stabilize(Function& f);            // stable forms of formulas, before differentiation
+bool fold(Function& f);                 // constants
+bool simplify(Function& f);             // algebraic identities, stable forms
+bool cse(Function& f);                  // equal operations merged
+bool dce(Function& f);                  // unused operations dropped
+bool fuse_dropout(Function& f);         // x * bernoulli / keep -> dropout
+bool fuse_batchnorm_relu(Function& f);  // relu(batch_norm) -> batch_norm_relu, and its mask in backward
+bool decompose(Function& f);            // composite operations into the ones that lower
+bool order_operations(Function& f);     // step scalars, then the loss, then gradients and updates
+bool fuse_elementwise(Function& f);     // gives operations that become one kernel one number
+bool assign_kernels(Function& f);       // numbers for what fusion left alone
 
 }  // namespace gradc::passes

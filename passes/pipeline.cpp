@@ -20,26 +20,40 @@ struct Pass {
   bool (*run)(Function&) = nullptr;  // null: the manager runs it
 };
 
-// Order is meaning: stable forms come before gradients are taken; dropout and batchnorm are recognised before composite operations are taken
-// apart; operations are put in order before kernels are chosen.
+// Order is meaning: stable forms come before gradients are taken; dropout and batchnorm are recognised before
+// composite operations are taken apart; operations are put in order before kernels are chosen.
 const std::vector<Pass>& passes() {
   static const std::vector<Pass> list = {
-      {{"stabilize", "stable forms of formulas (sigmoid, softplus, log1p, expm1)", true}, Stage::before_gradient, stabilize},
-      {{"differentiate", "backward graph and optimizer updates: makes @train_step", false}, Stage::gradient, nullptr},
+      {{"stabilize", "stable forms of formulas (sigmoid, softplus, log1p, expm1)", true},
+       Stage::before_gradient,
+       stabilize},
+      {{"differentiate", "backward graph and optimizer updates: makes @train_step", false},
+       Stage::gradient,
+       nullptr},
       {{"fold", "constant folding", true}, Stage::after_gradient, fold},
       {{"simplify", "algebraic identities", true}, Stage::after_gradient, simplify},
       {{"cse", "common subexpressions", true}, Stage::after_gradient, cse},
-      {{"fuse_dropout", "inverted dropout: mask made again in backward, scale folded", true}, Stage::after_gradient, fuse_dropout},
-      {{"fuse_batchnorm_relu", "batchnorm and ReLU in one operation, forward and backward", true}, Stage::after_gradient, fuse_batchnorm_relu},
+      {{"fuse_dropout", "inverted dropout: mask made again in backward, scale folded", true},
+       Stage::after_gradient,
+       fuse_dropout},
+      {{"fuse_batchnorm_relu", "batchnorm and ReLU in one operation, forward and backward", true},
+       Stage::after_gradient,
+       fuse_batchnorm_relu},
       {{"decompose", "composite operations into those that lower", false}, Stage::after_gradient, decompose},
       {{"fold_late", "constant folding after decomposition", true}, Stage::after_gradient, fold},
       {{"simplify_late", "algebraic identities after decomposition", true}, Stage::after_gradient, simplify},
       {{"cse_late", "common subexpressions after decomposition", true}, Stage::after_gradient, cse},
       {{"dce", "unused operations", true}, Stage::after_gradient, dce},
-      {{"order_operations", "step scalars, then the loss, then gradients and updates", false}, Stage::after_gradient, order_operations},
-      {{"fuse_elementwise", "operations into kernels: elementwise chains, reductions, epilogues, optimizer updates", true}, Stage::after_gradient,
+      {{"order_operations", "step scalars, then the loss, then gradients and updates", false},
+       Stage::after_gradient,
+       order_operations},
+      {{"fuse_elementwise",
+        "operations into kernels: elementwise chains, reductions, epilogues, optimizer updates", true},
+       Stage::after_gradient,
        fuse_elementwise},
-      {{"assign_kernels", "a kernel for whatever is not fused", false}, Stage::after_gradient, assign_kernels},
+      {{"assign_kernels", "a kernel for whatever is not fused", false},
+       Stage::after_gradient,
+       assign_kernels},
       {{"lower", "tensor IR to loop IR, with barriers and memory plan", false}, Stage::lowering, nullptr},
   };
   return list;
@@ -56,7 +70,9 @@ void check_name(const std::string& name, const char* flag, bool allow_all) {
     known.push_back(p.info.name);
     if (p.info.name != name) continue;
     if (std::string(flag) == "--disable-pass" && !p.info.optional)
-      throw RunError(kExitUsage, fmt::format("--disable-pass={}: this pass cannot be disabled, later ones depend on it", name));
+      throw RunError(
+          kExitUsage,
+          fmt::format("--disable-pass={}: this pass cannot be disabled, later ones depend on it", name));
     return;
   }
   const std::string near = nearest_name(name, known);
@@ -94,9 +110,12 @@ class Manager {
     }
     if (options_.print && (listed(options_.print_after, name) || listed(options_.print_after, "all"))) {
       std::string text = fmt::format("# after {}", name);
-      if (!enabled) text += " (disabled)\n";
-      else if (!changed) text += " (unchanged)\n";
-      else text += "\n" + print(module_, {options_.print_locations});
+      if (!enabled)
+        text += " (disabled)\n";
+      else if (!changed)
+        text += " (unchanged)\n";
+      else
+        text += "\n" + print(module_, {options_.print_locations});
       options_.print(text);
     }
     return options_.stop_after != name;
@@ -130,7 +149,8 @@ bool run_pass(Module& module, const std::string& name) {
       make_train_step(module);
       return true;
     }
-    if (!pass.run) throw RunError(kExitUsage, fmt::format("{} makes loop IR; it is no pass on tensor IR", name));
+    if (!pass.run)
+      throw RunError(kExitUsage, fmt::format("{} makes loop IR; it is no pass on tensor IR", name));
     bool changed = false;
     for (const auto& f : module.functions) {
       if (!pass.run(*f)) continue;
@@ -158,12 +178,14 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
     const int64_t bytes = s.type.elements() * loop::bytes(lowering::memory_scalar_of(s.type.dtype));
     lowered.parameter_bytes += (bytes + kAlign - 1) / kAlign * kAlign;
   }
-  const bool wants_print = options.print && (listed(options.print_after, "lower") || listed(options.print_after, "all"));
+  const bool wants_print =
+      options.print && (listed(options.print_after, "lower") || listed(options.print_after, "all"));
   for (const auto& f : module.functions) {
     LoweredProgram p = lowering::Lowering(module, *f, options, lowered.symbol_offsets).run();
     if (options.verify) {
       const std::vector<std::string> wrong = loop::verify(p.program);
-      GRADC_CHECK(wrong.empty(), "lowering of @{} made wrong loop IR: {}", f->name, wrong.empty() ? "" : wrong.front());
+      GRADC_CHECK(wrong.empty(), "lowering of @{} made wrong loop IR: {}", f->name,
+                  wrong.empty() ? "" : wrong.front());
     }
     if (wants_print) options.print("# after lower\n" + loop::print(p.program, options.print_locations));
     lowered.programs.emplace(f->name, std::move(p));

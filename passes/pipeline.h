@@ -12,26 +12,28 @@
 namespace gradc::passes {
 
 struct PassInfo {
-  std::string name;  // "fuse_dropout", as --print-after and --disable-pass take it
-  std::string doc;   // one line
+  std::string name;      // "fuse_dropout", as --print-after and --disable-pass take it
+  std::string doc;       // one line
   bool optional = true;  // may be disabled
 };
 // Every pass in order, tensor passes first, then loop passes.
 const std::vector<PassInfo>& pass_list();
 
 struct PipelineOptions {
-  std::vector<std::string> print_after;  // pass names, or "all"; unknown names: RunError (usage) with did-you-mean
-  std::vector<std::string> disable;      // optional passes only
-  std::string stop_after;                // empty: run all
+  std::vector<std::string>
+      print_after;  // pass names, or "all"; unknown names: RunError (usage) with did-you-mean
+  std::vector<std::string> disable;  // optional passes only
+  std::string stop_after;            // empty: run all
   bool print_locations = false;
   bool verify = true;
   // Receives the text of --print-after: a heading line, then the IR, or "(unchanged)".
   std::function<void(const std::string&)> print;
-  int64_t batch = 1;       // B
-  int vector_width = 16;   // f32 lanes
+  int64_t batch = 1;      // B
+  int vector_width = 16;  // f32 lanes
   int registers = 32;
   bool gradient_outputs = false;  // outputs "grad.P" on @train_step (gradc check)
-  bool keep_all_values = false;  // no memory is reused, so that every stored value can be read after a call (gradc check)
+  bool keep_all_values =
+      false;  // no memory is reused, so that every stored value can be read after a call (gradc check)
 };
 
 // Where a value that a kernel stores stands, for `check` and NaN reports.
@@ -55,15 +57,16 @@ struct Lowered {
   bool stopped = false;  // stop_after ended the pipeline before lowering
 };
 
-// Runs the tensor passes on the module in place: makes @train_step from @train and @update.*, adds the batch sums of losses and metrics,
-// optimises every function. Returns false when stop_after ended it.
+// Runs the tensor passes on the module in place: makes @train_step from @train and @update.*, adds the batch
+// sums of losses and metrics, optimises every function. Returns false when stop_after ended it.
 bool run_tensor_passes(Module& module, const PipelineOptions& options);
 
-// Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws RunError for an unknown name.
+// Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws
+// RunError for an unknown name.
 bool run_pass(Module& module, const std::string& name);
 
-// Differentiation alone (makes @train_step, unoptimised): `dump --stage grad`, and the reference side of `check`.
-// With gradient_outputs, @train_step has an output "grad.P" for each trained parameter P.
+// Differentiation alone (makes @train_step, unoptimised): `dump --stage grad`, and the reference side of
+// `check`. With gradient_outputs, @train_step has an output "grad.P" for each trained parameter P.
 void make_train_step(Module& module, bool gradient_outputs = false);
 
 // Lowers every function to a loop IR program with its memory plan and partition.

@@ -23,8 +23,8 @@ bool apply_rewrites(Function& f, std::span<const Rewrite> rules) {
         b.set_locations(op->locations);
         Op* replacement = rule.apply(b, op);
         if (!replacement || replacement == op) continue;
-        GRADC_CHECK(replacement->type == op->type, "rewrite '{}' turns {} into {}", rule.text, to_string(op->type),
-                    to_string(replacement->type));
+        GRADC_CHECK(replacement->type == op->type, "rewrite '{}' turns {} into {}", rule.text,
+                    to_string(op->type), to_string(replacement->type));
         f.replace_uses(op, replacement);
         again = true;
         break;

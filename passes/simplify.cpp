@@ -1,4 +1,5 @@
-// Algebraic identities that are exact in floating point (no reassociation), and stable forms of formulas as users write them.
+// Algebraic identities that are exact in floating point (no reassociation), and stable forms of formulas as
+// users write them.
 //
 //   %1 = neg %x                                   %1 = sigmoid %x
 //   %2 = exp %1
@@ -15,7 +16,9 @@ namespace gradc::passes {
 
 namespace {
 
-Op* same_type(Op* replacement, const Op* op) { return replacement && replacement->type == op->type ? replacement : nullptr; }
+Op* same_type(Op* replacement, const Op* op) {
+  return replacement && replacement->type == op->type ? replacement : nullptr;
+}
 
 // An elementwise operand that only repeats a smaller value can be that value: broadcasting is implicit.
 Op* drop_broadcast(Builder& b, Op* op) {
@@ -33,7 +36,8 @@ Op* drop_broadcast(Builder& b, Op* op) {
   return nullptr;
 }
 
-// sum over the last axis of one_hot(label) * s, where s does not vary along it: s itself (labels are inside the range).
+// sum over the last axis of one_hot(label) * s, where s does not vary along it: s itself (labels are inside
+// the range).
 Op* sum_of_one_hot(Builder& b, Op* op) {
   Op* product = op->operands[0];
   if (!product->is("mul") || op->attributes.boolean("batch")) return nullptr;
@@ -81,8 +85,10 @@ constexpr auto kStableForms = std::to_array<Rewrite>({
        for (int i = 0; i < 2; ++i) {
          Op *s = op->operands[i], *factor = op->operands[1 - i];
          if (!s->is("select") || s->type != op->type) continue;
-         if (is_constant(s->operands[1], 0)) return b.select(s->operands[0], s->operands[1], b.mul(s->operands[2], factor));
-         if (is_constant(s->operands[2], 0)) return b.select(s->operands[0], b.mul(s->operands[1], factor), s->operands[2]);
+         if (is_constant(s->operands[1], 0))
+           return b.select(s->operands[0], s->operands[1], b.mul(s->operands[2], factor));
+         if (is_constant(s->operands[2], 0))
+           return b.select(s->operands[0], b.mul(s->operands[1], factor), s->operands[2]);
        }
        return nullptr;
      }},
@@ -91,36 +97,51 @@ constexpr auto kStableForms = std::to_array<Rewrite>({
 constexpr auto kIdentities = std::to_array<Rewrite>({
     {"x + 0 -> x", "add", [](Builder&, Op* op) { return same_type(other_than_constant(op, 0), op); }},
     {"x - 0 -> x", "sub",
-     [](Builder&, Op* op) { return is_constant(op->operands[1], 0) ? same_type(op->operands[0], op) : nullptr; }},
+     [](Builder&, Op* op) {
+       return is_constant(op->operands[1], 0) ? same_type(op->operands[0], op) : nullptr;
+     }},
     {"x * 1 -> x", "mul", [](Builder&, Op* op) { return same_type(other_than_constant(op, 1), op); }},
     {"x / 1 -> x", "div",
-     [](Builder&, Op* op) { return is_constant(op->operands[1], 1) ? same_type(op->operands[0], op) : nullptr; }},
-    {"-(-x) -> x", "neg", [](Builder&, Op* op) { return op->operands[0]->is("neg") ? op->operands[0]->operands[0] : nullptr; }},
+     [](Builder&, Op* op) {
+       return is_constant(op->operands[1], 1) ? same_type(op->operands[0], op) : nullptr;
+     }},
+    {"-(-x) -> x", "neg",
+     [](Builder&, Op* op) { return op->operands[0]->is("neg") ? op->operands[0]->operands[0] : nullptr; }},
     {"x * -1 -> -x", "mul",
      [](Builder& b, Op* op) {
        Op* x = other_than_constant(op, -1);
        return x && x->type == op->type ? b.neg(x) : nullptr;
      }},
     {"x + (-y) -> x - y", "add",
-     [](Builder& b, Op* op) { return op->operands[1]->is("neg") ? b.sub(op->operands[0], op->operands[1]->operands[0]) : nullptr; }},
+     [](Builder& b, Op* op) {
+       return op->operands[1]->is("neg") ? b.sub(op->operands[0], op->operands[1]->operands[0]) : nullptr;
+     }},
     {"x - (-y) -> x + y", "sub",
-     [](Builder& b, Op* op) { return op->operands[1]->is("neg") ? b.add(op->operands[0], op->operands[1]->operands[0]) : nullptr; }},
+     [](Builder& b, Op* op) {
+       return op->operands[1]->is("neg") ? b.add(op->operands[0], op->operands[1]->operands[0]) : nullptr;
+     }},
     {"pow(x, 2) -> x * x", "pow",
      [](Builder& b, Op* op) {
-       return is_constant(op->operands[1], 2) ? same_type(b.mul(op->operands[0], op->operands[0]), op) : nullptr;
+       return is_constant(op->operands[1], 2) ? same_type(b.mul(op->operands[0], op->operands[0]), op)
+                                              : nullptr;
      }},
     {"reshape(reshape(x)) -> reshape(x)", "reshape",
      [](Builder& b, Op* op) -> Op* {
        if (op->operands[0]->type == op->type) return op->operands[0];
-       return op->operands[0]->is("reshape") ? b.reshape(op->operands[0]->operands[0], op->type.shape) : nullptr;
+       return op->operands[0]->is("reshape") ? b.reshape(op->operands[0]->operands[0], op->type.shape)
+                                             : nullptr;
      }},
     {"cast to its own type -> x", "cast", [](Builder&, Op* op) { return same_type(op->operands[0], op); }},
-    {"broadcast to its own type -> x", "broadcast", [](Builder&, Op* op) { return same_type(op->operands[0], op); }},
-    {"stop_gradient(x) -> x, after differentiation", "stop_gradient", [](Builder&, Op* op) { return op->operands[0]; }},
+    {"broadcast to its own type -> x", "broadcast",
+     [](Builder&, Op* op) { return same_type(op->operands[0], op); }},
+    {"stop_gradient(x) -> x, after differentiation", "stop_gradient",
+     [](Builder&, Op* op) { return op->operands[0]; }},
     {"elementwise(broadcast(x), y) -> elementwise(x, y)", nullptr, drop_broadcast},
     {"unary(broadcast(x)) -> broadcast(unary(x))", nullptr,
      [](Builder& b, Op* op) -> Op* {
-       if (op->def->kind != OpKind::elementwise || op->def->random || op->operands.size() != 1 || op->is("broadcast")) return nullptr;
+       if (op->def->kind != OpKind::elementwise || op->def->random || op->operands.size() != 1 ||
+           op->is("broadcast"))
+         return nullptr;
        if (!op->operands[0]->is("broadcast")) return nullptr;
        Op* small = b.create(op->name(), {op->operands[0]->operands[0]}, op->attributes);
        return b.create("broadcast", {small}, {{"shape", op->type.shape}, {"batched", op->type.batched}});

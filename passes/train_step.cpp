@@ -1,5 +1,5 @@
-// Joins the frontend's functions into the programs that run: @train and its gradients and every @update.P become @train_step; the
-// per-example losses and metrics of @train_step and @eval become sums over the rows.
+// Joins the frontend's functions into the programs that run: @train and its gradients and every @update.P
+// become @train_step; the per-example losses and metrics of @train_step and @eval become sums over the rows.
 #include "ir/op_def.h"
 #include "passes/passes.h"
 #include "passes/pipeline.h"
@@ -9,7 +9,8 @@ namespace gradc::passes {
 
 namespace {
 
-// Replaces a per-example output by its sum over the rows; what an output adds that is not per example (a penalty) counts once a row.
+// Replaces a per-example output by its sum over the rows; what an output adds that is not per example (a
+// penalty) counts once a row.
 void sum_outputs(Function& f) {
   Builder b(f);
   Op* penalty = nullptr;
@@ -34,7 +35,8 @@ void make_train_step(Module& module, bool gradient_outputs) {
   GRADC_CHECK(train, "the module has no @train");
   Function& step = module.add_function("train_step");
   std::map<std::string, Op*> inputs;
-  for (const auto& input : train->inputs) inputs[input->symbol()] = step.add_input(input->symbol(), input->type);
+  for (const auto& input : train->inputs)
+    inputs[input->symbol()] = step.add_input(input->symbol(), input->type);
   {
     Builder b(step);
     const auto image = inline_function(*train, inputs, module, b);
@@ -61,7 +63,8 @@ void make_train_step(Module& module, bool gradient_outputs) {
     b.set_location(symbol.location);
     // A parameter the loss does not depend on still decays: its gradient is zero.
     arguments["g"] = g != gradients.end() ? g->second
-                                          : b.create("broadcast", {b.constant(0)}, {{"shape", symbol.type.shape}, {"batched", false}});
+                                          : b.create("broadcast", {b.constant(0)},
+                                                     {{"shape", symbol.type.shape}, {"batched", false}});
     const auto image = inline_function(*update, arguments, module, b);
     const auto at = [&](Op* v) {
       const auto it = image.find(v);

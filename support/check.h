@@ -1,4 +1,5 @@
-// Compiler mistakes: an internal error that names the broken invariant and ends in exit code 70, in every build type.
+// Compiler mistakes: an internal error that names the broken invariant and ends in exit code 70, in every
+// build type.
 #pragma once
 #include <fmt/core.h>
 
@@ -22,7 +23,8 @@ struct RunError : std::runtime_error {
 
 }  // namespace gradc
 
-#define GRADC_CHECK(condition, ...)                                                          \
-  do {                                                                                       \
-    if (!(condition)) ::gradc::internal_error(__FILE__, __LINE__, #condition ": " + fmt::format(__VA_ARGS__)); \
+#define GRADC_CHECK(condition, ...)                                                            \
+  do {                                                                                         \
+    if (!(condition))                                                                          \
+      ::gradc::internal_error(__FILE__, __LINE__, #condition ": " + fmt::format(__VA_ARGS__)); \
   } while (0)

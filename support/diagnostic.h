@@ -1,5 +1,5 @@
-// What the user did wrong, as data: a code, places with labels, the trail that led there, advice. Rendered as text or JSON.
-// Compiler mistakes are asserts (support/check.h), never diagnostics.
+// What the user did wrong, as data: a code, places with labels, the trail that led there, advice. Rendered as
+// text or JSON. Compiler mistakes are asserts (support/check.h), never diagnostics.
 #pragma once
 #include <string>
 #include <vector>
@@ -27,9 +27,9 @@ struct Diagnostic {
   };
   std::string code;  // "E0203"; stable
   std::string message;
-  Span span;                  // the primary place
-  std::string label;          // printed behind the primary carets
-  std::vector<Label> related;  // further places
+  Span span;                       // the primary place
+  std::string label;               // printed behind the primary carets
+  std::vector<Label> related;      // further places
   std::vector<std::string> notes;  // "in `residual`, called at line 26 with channels=32"
   std::vector<std::string> helps;  // what to try
 };
@@ -46,7 +46,8 @@ class Diagnostics {
   const std::vector<Diagnostic>& all() const { return diagnostics_; }
   // Text as Clang and Rust print it: place, source lines, carets, notes, help. `color` adds ANSI escapes.
   std::string render(bool color = false) const;
-  // One JSON object a line: code, message, file, line, column, end_line, end_column, label, related, notes, helps.
+  // One JSON object a line: code, message, file, line, column, end_line, end_column, label, related, notes,
+  // helps.
   std::string render_json() const;
   const SourceManager& sources() const { return sources_; }
 

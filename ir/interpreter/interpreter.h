@@ -1,5 +1,6 @@
-// The reference interpreter: evaluates tensor IR in double precision, operator by operator, straight from the definitions. It shares
-// no code with lowering or code generation (but for the random generator's definition), so that they can be checked against it.
+// The reference interpreter: evaluates tensor IR in double precision, operator by operator, straight from the
+// definitions. It shares no code with lowering or code generation (but for the random generator's
+// definition), so that they can be checked against it.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -11,15 +12,16 @@
 
 namespace gradc::interpreter {
 
-// A value: shape is the example's shape, with the rows first when batched. Booleans are 0 and 1, integers exact.
+// A value: shape is the example's shape, with the rows first when batched. Booleans are 0 and 1, integers
+// exact.
 struct Tensor {
   Type type;
   int64_t rows = 1;  // when batched
   xt::xarray<double> data;
 };
 
-// Which way kinked operations went (relu, select's comparisons, max, argmax): recorded in one run and replayed in others, so that
-// central differences do not step over a kink.
+// Which way kinked operations went (relu, select's comparisons, max, argmax): recorded in one run and
+// replayed in others, so that central differences do not step over a kink.
 struct Decisions {
   enum class Mode { off, record, replay } mode = Mode::off;
   std::map<int, std::vector<int64_t>> by_op;  // op id -> a choice per element
@@ -42,8 +44,8 @@ struct RunInput {
 
 struct RunResult {
   std::map<std::string, Tensor> outputs;
-  std::map<std::string, Tensor> updates;     // new values of symbols
-  std::map<const Op*, Tensor> values;        // with keep_all
+  std::map<std::string, Tensor> updates;  // new values of symbols
+  std::map<const Op*, Tensor> values;     // with keep_all
 };
 
 RunResult run(const Function& f, const RunInput& input);

@@ -1,6 +1,7 @@
-// Loop IR: explicit loops, buffers, vector registers and scalar expression trees. What every tensor operation becomes
-// before LLVM; it knows no tensor operator. One Kernel is one native function; a Program is the static list of kernel calls
-// that makes one entry (a training step), with its memory and its split over threads.
+// Loop IR: explicit loops, buffers, vector registers and scalar expression trees. What every tensor operation
+// becomes before LLVM; it knows no tensor operator. One Kernel is one native function; a Program is the
+// static list of kernel calls that makes one entry (a training step), with its memory and its split over
+// threads.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -12,8 +13,8 @@
 
 namespace gradc::loop {
 
-// i1 is a comparison's result (a mask when it has lanes); i32 also carries random words (unsigned arithmetic wraps);
-// i64 is for indices and extents; i8 is only for buffers of booleans (loads give i1, stores take i1).
+// i1 is a comparison's result (a mask when it has lanes); i32 also carries random words (unsigned arithmetic
+// wraps); i64 is for indices and extents; i8 is only for buffers of booleans (loads give i1, stores take i1).
 enum class Scalar : uint8_t { i1, i8, i32, i64, f32, f64 };
 std::string_view name(Scalar s);  // "f32"
 int bytes(Scalar s);              // in memory
@@ -36,7 +37,8 @@ struct VariableData {
 };
 using Variable = std::shared_ptr<const VariableData>;
 
-// A pointer parameter of a kernel. Distinct buffers of one call never overlap unless they are the same allocation.
+// A pointer parameter of a kernel. Distinct buffers of one call never overlap unless they are the same
+// allocation.
 enum class Access : uint8_t { read, write, read_write };
 struct BufferData {
   std::string name;  // unique within its kernel
@@ -47,28 +49,57 @@ struct BufferData {
 using Buffer = std::shared_ptr<const BufferData>;
 
 enum class ExprKind : uint8_t {
-  constant,   // number, splat over the lanes
-  variable,   // var
-  load,       // buffer[a]; lanes > 1 and scalar index: consecutive elements; vector index: a gather. Optional mask b (i1 with
-              // the same lanes): masked-off lanes read nothing and give 0
+  constant,  // number, splat over the lanes
+  variable,  // var
+  load,  // buffer[a]; lanes > 1 and scalar index: consecutive elements; vector index: a gather. Optional mask
+         // b (i1 with the same lanes): masked-off lanes read nothing and give 0
   broadcast,  // a (one lane) to type.lanes
   ramp,       // a, a+number, a+2*number, ... (integer)
-  unary, binary, compare, select,  // select(a, b, c): a is i1
-  fma,        // a*b + c, one rounding (two on x86-64-v2, which has no such instruction)
-  cast,       // to type; int<->float, i1 -> any (0/1), float -> int truncates, i32 <-> i64
-  reduce,     // all lanes of a to one: a fixed binary tree (halves added: lane i with lane i + lanes/2, and so on)
-  philox,     // word (0..3, `number`) of Philox4x32-10; args: c0 c1 c2 c3 k0 k1 (i32, c0 may have lanes, others scalar) -> i32
+  unary,
+  binary,
+  compare,
+  select,  // select(a, b, c): a is i1
+  fma,     // a*b + c, one rounding (two on x86-64-v2, which has no such instruction)
+  cast,    // to type; int<->float, i1 -> any (0/1), float -> int truncates, i32 <-> i64
+  reduce,  // all lanes of a to one: a fixed binary tree (halves added: lane i with lane i + lanes/2, and so
+           // on)
+  philox,  // word (0..3, `number`) of Philox4x32-10; args: c0 c1 c2 c3 k0 k1 (i32, c0 may have lanes, others
+           // scalar) -> i32
 };
 enum class UnaryOp : uint8_t {
-  neg, abs, sqrt, rsqrt, floor, round,  // round: to nearest, ties to even; rsqrt = 1/sqrt(x), correctly computed
-  exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sin, cos,
-  logical_not, is_finite,  // is_finite gives i1
+  neg,
+  abs,
+  sqrt,
+  rsqrt,
+  floor,
+  round,  // round: to nearest, ties to even; rsqrt = 1/sqrt(x), correctly computed
+  exp,
+  expm1,
+  log,
+  log1p,
+  tanh,
+  sigmoid,
+  softplus,
+  erf,
+  sin,
+  cos,
+  logical_not,
+  is_finite,  // is_finite gives i1
 };
 enum class BinaryOp : uint8_t {
-  add, sub, mul, div, rem,     // integer div and rem: operands are not negative
-  min, max,                    // float: NaN if either is NaN
-  pow,                         // float
-  bit_and, bit_or, bit_xor, shift_left, shift_right,  // integers (and/or/xor on i1 too); shift_right is logical
+  add,
+  sub,
+  mul,
+  div,
+  rem,  // integer div and rem: operands are not negative
+  min,
+  max,  // float: NaN if either is NaN
+  pow,  // float
+  bit_and,
+  bit_or,
+  bit_xor,
+  shift_left,
+  shift_right,  // integers (and/or/xor on i1 too); shift_right is logical
 };
 enum class CompareOp : uint8_t { lt, le, gt, ge, eq, ne };  // float: false on NaN, but ne is true
 std::string_view name(UnaryOp op);
@@ -90,12 +121,15 @@ struct ExprData {
   std::vector<Expr> args;
 };
 
-// Typed constructors. They check types (GRADC_CHECK) and fold constants and identities of index arithmetic (x*1, x+0).
+// Typed constructors. They check types (GRADC_CHECK) and fold constants and identities of index arithmetic
+// (x*1, x+0).
 Expr constant(Type type, double value);
 Expr constant_int(Type type, int64_t value);
 Expr index(int64_t value);  // i64 constant
 Expr ref(const Variable& v);
-inline Expr ref(Variable& v) { return ref(static_cast<const Variable&>(v)); }  // else std::ref, found by argument, is the better match
+inline Expr ref(Variable& v) {
+  return ref(static_cast<const Variable&>(v));
+}  // else std::ref, found by argument, is the better match
 inline Expr ref(Variable&& v) { return ref(static_cast<const Variable&>(v)); }
 Expr load(const Buffer& b, Expr index, int lanes = 1, Expr mask = nullptr);
 Expr gather(const Buffer& b, Expr vector_index, Expr mask = nullptr);
@@ -117,7 +151,8 @@ bool is_constant(const Expr& e, int64_t value);  // an integer constant with thi
 
 enum class StmtKind : uint8_t {
   block,     // body
-  for_loop,  // for variable = begin to end step: body (end exclusive; step is a positive constant); `unroll` asks for full unrolling
+  for_loop,  // for variable = begin to end step: body (end exclusive; step is a positive constant); `unroll`
+             // asks for full unrolling
   let,       // variable = value, immutable, visible to the end of the enclosing block
   declare,   // mutable variable = value
   assign,    // mutable variable = value
@@ -140,8 +175,9 @@ struct StmtData {
 };
 
 // One native function: void(const gradc_step_args*, int64 lo, int64 hi, pointers of buffers...).
-// Predefined variables, all immutable one-lane: lo, hi (i64: this thread's part of the partition), rows (i64: n),
-// panels (i64: ceil(n / panel width)), row_offset (i64), seed_lo, seed_hi, step_lo, step_hi (i32: the random key's words).
+// Predefined variables, all immutable one-lane: lo, hi (i64: this thread's part of the partition), rows (i64:
+// n), panels (i64: ceil(n / panel width)), row_offset (i64), seed_lo, seed_hi, step_lo, step_hi (i32: the
+// random key's words).
 struct Kernel {
   std::string name;
   std::vector<Buffer> buffers;
@@ -168,8 +204,9 @@ struct Allocation {
   int64_t offset = 0;
 };
 
-// How a call is split over threads: thread t of T gets, of U = ceil(extent/unit) units, [U*t/T, U*(t+1)/T), in elements and
-// capped at extent. Results never depend on the split: every point of the partitioned axis is computed on its own.
+// How a call is split over threads: thread t of T gets, of U = ceil(extent/unit) units, [U*t/T, U*(t+1)/T),
+// in elements and capped at extent. Results never depend on the split: every point of the partitioned axis is
+// computed on its own.
 struct Partition {
   enum class Extent : uint8_t { fixed, panels } kind = Extent::fixed;
   int64_t extent = 1;  // fixed only; 1: thread 0 alone runs it
@@ -178,11 +215,12 @@ struct Partition {
 };
 
 struct Call {
-  int kernel = 0;             // index into Program.kernels
-  std::vector<int> buffers;   // an index into Program.allocations for each of the kernel's buffers
+  int kernel = 0;            // index into Program.kernels
+  std::vector<int> buffers;  // an index into Program.allocations for each of the kernel's buffers
   Partition partition;
   bool barrier_before = false;  // all threads meet before it
-  bool guard_before = false;    // return 1 on every thread here if the guard value is not finite (a barrier stands before it)
+  bool guard_before =
+      false;  // return 1 on every thread here if the guard value is not finite (a barrier stands before it)
 };
 
 struct Program {
@@ -201,12 +239,14 @@ class Builder {
  public:
   explicit Builder(Kernel& kernel);
   Buffer buffer(std::string_view name, Scalar scalar, Access access, int64_t alignment = 4);
-  Expr let(std::string_view name, Expr value);  // names a value; constants and variables come back as they are
+  Expr let(std::string_view name,
+           Expr value);  // names a value; constants and variables come back as they are
   Variable declare(std::string_view name, Expr initial);
   void assign(const Variable& v, Expr value);
   void store(const Buffer& b, Expr index, Expr value, Expr mask = nullptr);
   void prefetch(const Buffer& b, Expr index);
-  // Runs body with the counter as an expression. A loop known to run exactly once becomes a plain block of statements.
+  // Runs body with the counter as an expression. A loop known to run exactly once becomes a plain block of
+  // statements.
   template <class F>
   void loop(std::string_view name, Expr begin, Expr end, int64_t step, F&& body, bool unroll = false) {
     Stmt s = open_loop(name, std::move(begin), std::move(end), step, unroll);
@@ -256,7 +296,8 @@ struct ParseResult {
 };
 ParseResult parse(std::string_view text);
 
-// What is wrong with it: types, scopes, unique names, buffers that exist, calls that fit kernels. Empty when sound.
+// What is wrong with it: types, scopes, unique names, buffers that exist, calls that fit kernels. Empty when
+// sound.
 std::vector<std::string> verify(const Program& p);
 std::vector<std::string> verify(const Kernel& k);
 

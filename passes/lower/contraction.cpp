@@ -6,12 +6,14 @@
 //     epilogue on every acc; store
 // so weights are read as they stand, one scalar a multiply-add pair, and no operand is transposed.
 //
-// Sum over the batch (weight gradient "no,nk->ok"), lanes along the last letter of the result, whose operand is read by rows:
+// Sum over the batch (weight gradient "no,nk->ok"), lanes along the last letter of the result, whose operand
+// is read by rows:
 //   for k block of 2 vectors, for o tile of 8:  acc[8][2] = 0
 //     for row:  b[j] = load X[row][k + j];  acc[i][j] += broadcast(dY[o + i][row]) * b[j]
 //
-// Every element of the result is summed in one order (reduced letters as the operands name them, the batch by rows), by one chain of
-// fused multiply-adds: it does not depend on tiles, threads or how many rows there are. Other forms run as scalar loops.
+// Every element of the result is summed in one order (reduced letters as the operands name them, the batch by
+// rows), by one chain of fused multiply-adds: it does not depend on tiles, threads or how many rows there
+// are. Other forms run as scalar loops.
 #include <algorithm>
 #include <functional>
 
@@ -28,7 +30,7 @@ using loop::Expr;
 struct Spec {
   std::string in[2], out;  // letters without n
   bool batched[2] = {false, false}, out_batched = false;
-  std::string reduced;     // letters summed over, without n
+  std::string reduced;  // letters summed over, without n
   std::map<char, int64_t> extent;
   bool reduces_batch() const { return (batched[0] || batched[1]) && !out_batched; }
 };
@@ -38,7 +40,8 @@ Spec parse(const Op* op) {
   const std::string& text = op->attributes.text("spec");
   const size_t comma = text.find(','), arrow = text.find("->");
   GRADC_CHECK(comma != std::string::npos && arrow != std::string::npos, "einsum spec {}", text);
-  std::string parts[3] = {text.substr(0, comma), text.substr(comma + 1, arrow - comma - 1), text.substr(arrow + 2)};
+  std::string parts[3] = {text.substr(0, comma), text.substr(comma + 1, arrow - comma - 1),
+                          text.substr(arrow + 2)};
   for (int i = 0; i < 3; ++i) {
     std::string letters;
     for (char c : parts[i])
@@ -50,7 +53,8 @@ Spec parse(const Op* op) {
     } else {
       s.in[i] = letters;
       s.batched[i] = has_n;
-      for (size_t a = 0; a < letters.size(); ++a) s.extent[letters[a]] = op->operands[static_cast<size_t>(i)]->type.shape[a];
+      for (size_t a = 0; a < letters.size(); ++a)
+        s.extent[letters[a]] = op->operands[static_cast<size_t>(i)]->type.shape[a];
     }
   }
   for (int i = 0; i < 2; ++i)
@@ -71,12 +75,16 @@ int by_rows(const Spec& s) {
 
 class Einsum {
  public:
-  Einsum(Lowering& l, const KernelGroup& g) : l_(l), tile_(l, g), op_(g.ops.front()), s_(parse(op_)), b_(tile_.kb.b) {}
+  Einsum(Lowering& l, const KernelGroup& g)
+      : l_(l), tile_(l, g), op_(g.ops.front()), s_(parse(op_)), b_(tile_.kb.b) {}
 
   void run() {
-    if (s_.out_batched) lanes_on_batch();
-    else if (by_rows(s_) >= 0) lanes_on_last_letter(by_rows(s_));
-    else scalar_loops();
+    if (s_.out_batched)
+      lanes_on_batch();
+    else if (by_rows(s_) >= 0)
+      lanes_on_last_letter(by_rows(s_));
+    else
+      scalar_loops();
     tile_.finish();
   }
 
@@ -89,7 +97,8 @@ class Einsum {
     return e;
   }
   // Opens loops over letters in order; `body` sees their positions.
-  void loops(const std::string& letters, std::map<char, Expr>& at, const std::function<void()>& body, size_t index = 0) {
+  void loops(const std::string& letters, std::map<char, Expr>& at, const std::function<void()>& body,
+             size_t index = 0) {
     if (index == letters.size()) return body();
     const char c = letters[index];
     b_.loop(std::string(1, c), loop::index(0), loop::index(extent(c)), 1, [&](Expr i) {
@@ -98,12 +107,14 @@ class Einsum {
     });
   }
 
-  // The letter whose elements make the rows of the register tile: in the result and in one operand only, best one without a batch.
+  // The letter whose elements make the rows of the register tile: in the result and in one operand only, best
+  // one without a batch.
   char tile_letter(const std::string& candidates, int& operand) const {
     for (const bool want_batched : {false, true})
       for (char c : candidates)
         for (int i = 0; i < 2; ++i)
-          if (s_.batched[i] == want_batched && s_.in[i].find(c) != std::string::npos && s_.in[1 - i].find(c) == std::string::npos) {
+          if (s_.batched[i] == want_batched && s_.in[i].find(c) != std::string::npos &&
+              s_.in[1 - i].find(c) == std::string::npos) {
             operand = i;
             return c;
           }
@@ -128,18 +139,23 @@ class Einsum {
       if (operand == tiled && t) there[t] = at.at(t) + loop::index(offset);
       const Expr index = linear(operand, there);
       const Storage st = l_.storage(op_->operands[static_cast<size_t>(operand)]);
-      const loop::Buffer buffer = tile_.kb.buffer(st.allocation, false, tile_.own() == Reach::own_panels && s_.batched[operand]
-                                                                            ? Reach::own_panels : Reach::anything);
+      const loop::Buffer buffer = tile_.kb.buffer(
+          st.allocation, false,
+          tile_.own() == Reach::own_panels && s_.batched[operand] ? Reach::own_panels : Reach::anything);
       if (!s_.batched[operand]) return loop::load(buffer, index);
       const int64_t elements = op_->operands[static_cast<size_t>(operand)]->type.elements();
-      return loop::load(buffer, (point.panel * loop::index(elements) + index) * loop::index(kPanel) + loop::index(sub * l_.width), l_.width);
+      return loop::load(
+          buffer,
+          (point.panel * loop::index(elements) + index) * loop::index(kPanel) + loop::index(sub * l_.width),
+          l_.width);
     };
     const auto tile_at = [&](int count) {
       tile_.declare(count, subs, l_.width);
       loops(s_.reduced, at, [&] {
         std::vector<Expr> shared;
         for (int j = 0; j < subs; ++j)
-          shared.push_back(loop::broadcast(s_.batched[1 - tiled] || j == 0 ? b_.let("b", element(1 - tiled, 0, j)) : shared[0], l_.width));
+          shared.push_back(loop::broadcast(
+              s_.batched[1 - tiled] || j == 0 ? b_.let("b", element(1 - tiled, 0, j)) : shared[0], l_.width));
         for (int i = 0; i < count; ++i) {
           Expr a;
           for (int j = 0; j < subs; ++j) {
@@ -157,10 +173,11 @@ class Einsum {
     };
     const auto over_panels = [&](const std::function<void()>& body) {
       const bool split = tile_.own() == Reach::own_panels;
-      b_.loop("q", split ? tile_.lo() : loop::index(0), split ? tile_.hi() : loop::ref(b_.predefined().panels), 1, [&](Expr q) {
-        point.panel = q;
-        body();
-      });
+      b_.loop("q", split ? tile_.lo() : loop::index(0),
+              split ? tile_.hi() : loop::ref(b_.predefined().panels), 1, [&](Expr q) {
+                point.panel = q;
+                body();
+              });
     };
     const auto over_tile = [&](const std::function<void(int)>& body) {
       if (!t) return body(1);
@@ -171,8 +188,10 @@ class Einsum {
       });
     };
     const auto inside = [&] {
-      if (tile_.own() == Reach::own_panels) over_panels([&] { loops(others, at, [&] { over_tile(tile_at); }); });
-      else loops(others, at, [&] { over_tile([&](int count) { over_panels([&] { tile_at(count); }); }); });
+      if (tile_.own() == Reach::own_panels)
+        over_panels([&] { loops(others, at, [&] { over_tile(tile_at); }); });
+      else
+        loops(others, at, [&] { over_tile([&](int count) { over_panels([&] { tile_at(count); }); }); });
     };
     if (tile_.splits_axis0() && t != s_.out[0]) {
       b_.loop("f", tile_.lo(), tile_.hi(), 1, [&](Expr f) {
@@ -190,13 +209,16 @@ class Einsum {
     int tiled = other;
     std::string candidates;
     for (char c : s_.out)
-      if (s_.in[other].find(c) != std::string::npos && s_.in[rows_of].find(c) == std::string::npos) candidates += c;
+      if (s_.in[other].find(c) != std::string::npos && s_.in[rows_of].find(c) == std::string::npos)
+        candidates += c;
     const char t = tile_letter(candidates, tiled);
     // Split the tile's letter when it is the first and long enough, else the lanes' letter.
     const bool by_axis0 = t && t == s_.out[0] && extent(t) >= 4 * kSplitUnit;
     const int64_t block = 2 * l_.width;
-    if (by_axis0) tile_.partition_axis0(extent(t));
-    else if (extent(v) >= 2 * block) tile_.partition_free(extent(v), block);
+    if (by_axis0)
+      tile_.partition_axis0(extent(t));
+    else if (extent(v) >= 2 * block)
+      tile_.partition_free(extent(v), block);
     std::string others;
     for (char c : s_.out)
       if (c != t && c != v) others += c;
@@ -214,23 +236,28 @@ class Einsum {
           by_axis0 && s_.in[other].size() > 0 && s_.in[other][0] == t ? Reach::own_axis0 : Reach::anything);
       const auto mask = [&](int j) -> Expr {
         if (j + 1 < vectors || last_lanes == l_.width) return nullptr;
-        return loop::compare(loop::CompareOp::lt, loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
-                             loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, last_lanes));
+        return loop::compare(
+            loop::CompareOp::lt, loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+            loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, last_lanes));
       };
       loops(s_.reduced, at, [&] {
         const Expr rows = loop::ref(b_.predefined().rows);
         b_.loop("q", loop::index(0), loop::ref(b_.predefined().panels), 1, [&](Expr q) {
-          const Expr count_rows = b_.let("m_end", loop::binary(loop::BinaryOp::min, rows - q * loop::index(kPanel), loop::index(kPanel)));
+          const Expr count_rows =
+              b_.let("m_end",
+                     loop::binary(loop::BinaryOp::min, rows - q * loop::index(kPanel), loop::index(kPanel)));
           b_.loop("m", loop::index(0), count_rows, 1, [&](Expr m) {
             std::vector<Expr> shared;
             for (int j = 0; j < vectors; ++j) {
-              const Expr index = (q * loop::index(kPanel) + m) * loop::index(row_elements) + linear(rows_of, at) + loop::index(j * l_.width);
+              const Expr index = (q * loop::index(kPanel) + m) * loop::index(row_elements) +
+                                 linear(rows_of, at) + loop::index(j * l_.width);
               shared.push_back(b_.let("b", loop::load(rows_buffer, index, l_.width, mask(j))));
             }
             for (int i = 0; i < count; ++i) {
               std::map<char, Expr> there = at;
               if (t) there[t] = at.at(t) + loop::index(i);
-              const Expr index = (q * loop::index(panel_elements) + linear(other, there)) * loop::index(kPanel) + m;
+              const Expr index =
+                  (q * loop::index(panel_elements) + linear(other, there)) * loop::index(kPanel) + m;
               const Expr a = b_.let("a", loop::broadcast(loop::load(panel_buffer, index), l_.width));
               for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
             }
@@ -263,7 +290,8 @@ class Einsum {
     const auto blocks = [&] {
       const bool split = tile_.splits_free();
       const Expr begin = split ? tile_.lo() : loop::index(0);
-      const Expr end = split ? loop::binary(loop::BinaryOp::min, tile_.hi(), loop::index(full)) : loop::index(full);
+      const Expr end =
+          split ? loop::binary(loop::BinaryOp::min, tile_.hi(), loop::index(full)) : loop::index(full);
       if (full)
         b_.loop("v", begin, end, block, [&](Expr i) {
           at[v] = i;
@@ -275,13 +303,17 @@ class Einsum {
           const int vectors = static_cast<int>((rest + l_.width - 1) / l_.width);
           rows_of_tile(vectors, static_cast<int>(rest - (vectors - 1) * l_.width));
         };
-        if (split) b_.if_then(loop::compare(loop::CompareOp::eq, tile_.hi(), loop::index(extent(v))), tail);
-        else tail();
+        if (split)
+          b_.if_then(loop::compare(loop::CompareOp::eq, tile_.hi(), loop::index(extent(v))), tail);
+        else
+          tail();
       }
     };
     const auto all = [&] { loops(others, at, blocks); };
-    if (tile_.serial()) b_.if_then(loop::compare(loop::CompareOp::lt, tile_.lo(), tile_.hi()), all);
-    else all();
+    if (tile_.serial())
+      b_.if_then(loop::compare(loop::CompareOp::lt, tile_.lo(), tile_.hi()), all);
+    else
+      all();
   }
 
   void scalar_loops() {
@@ -292,8 +324,9 @@ class Einsum {
       const Storage st = l_.storage(x);
       const loop::Buffer buffer = tile_.kb.buffer(st.allocation, false, Reach::anything);
       const Expr index = linear(operand, at);
-      return s_.batched[operand] ? loop::load(buffer, (q * loop::index(x->type.elements()) + index) * loop::index(kPanel) + m)
-                                 : loop::load(buffer, index);
+      return s_.batched[operand]
+                 ? loop::load(buffer, (q * loop::index(x->type.elements()) + index) * loop::index(kPanel) + m)
+                 : loop::load(buffer, index);
     };
     const auto point = [&] {
       tile_.declare(1, 1, 1);
@@ -319,7 +352,8 @@ class Einsum {
         loops(inner, at, point);
       });
     } else {
-      b_.if_then(loop::compare(loop::CompareOp::lt, tile_.lo(), tile_.hi()), [&] { loops(inner, at, point); });
+      b_.if_then(loop::compare(loop::CompareOp::lt, tile_.lo(), tile_.hi()),
+                 [&] { loops(inner, at, point); });
     }
   }
 
@@ -332,7 +366,9 @@ class Einsum {
 
 }  // namespace
 
-int rows_operand(const Op* contraction) { return contraction->is("einsum") ? by_rows(parse(contraction)) : -1; }
+int rows_operand(const Op* contraction) {
+  return contraction->is("einsum") ? by_rows(parse(contraction)) : -1;
+}
 
 void lower_contraction(Lowering& lowering, const KernelGroup& group) {
   const Op* op = group.ops.front();

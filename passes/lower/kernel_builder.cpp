@@ -56,11 +56,13 @@ void PointEmitter::begin_inner(const Point& point) {
   inner_point_ = point;
 }
 
-// The part of a value that the thread's share of the partition covers, when it covers one: a value that spans the partitioned axis.
+// The part of a value that the thread's share of the partition covers, when it covers one: a value that spans
+// the partitioned axis.
 Reach PointEmitter::reach_of(const Type& t, Layout layout) const {
   if (own_ == Reach::own_panels) return layout == Layout::panels ? Reach::own_panels : Reach::anything;
   if (own_ == Reach::own_axis0) {
-    const bool full = t.rank() == group_.domain.rank() && t.rank() > 0 && t.shape[0] == group_.domain.shape[0];
+    const bool full =
+        t.rank() == group_.domain.rank() && t.rank() > 0 && t.shape[0] == group_.domain.shape[0];
     return full && layout != Layout::rows ? Reach::own_axis0 : Reach::anything;
   }
   return Reach::anything;
@@ -78,14 +80,16 @@ loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loo
   return linear;
 }
 
-// The element index of a value's lanes at a point; `vector` says whether there is one element a lane (else one for all lanes).
+// The element index of a value's lanes at a point; `vector` says whether there is one element a lane (else
+// one for all lanes).
 loop::Expr PointEmitter::address(const Op* value, const Storage& s, const Point& p, bool& vector) {
   const Type& t = value->type;
   const loop::Expr linear = index_of(t, p);
   if (s.layout == Layout::panels) {
     GRADC_CHECK(p.batched, "a batched value %{} where the point has no rows", value->id);
     vector = true;
-    return (p.panel * loop::index(t.elements()) + linear) * loop::index(kPanel) + p.sub * loop::index(kb_.lowering.width);
+    return (p.panel * loop::index(t.elements()) + linear) * loop::index(kPanel) +
+           p.sub * loop::index(kb_.lowering.width);
   }
   GRADC_CHECK(s.layout == Layout::plain, "%{} is read by rows", value->id);
   vector = !p.batched && p.lanes > 1 && (p.flat ? t.elements() > 1 : !t.shape.empty() && t.shape.back() > 1);
@@ -109,7 +113,8 @@ loop::Expr PointEmitter::value(const Op* op, Level at) {
     const auto inner = inner_.find(op);
     if (inner != inner_.end()) return inner->second;
     const Level level = group_.level.at(op);
-    GRADC_CHECK(level == Level::inner ? at == Level::inner : true, "an outer value of kernel {} needs an inner one", group_.number);
+    GRADC_CHECK(level == Level::inner ? at == Level::inner : true,
+                "an outer value of kernel {} needs an inner one", group_.number);
     GRADC_CHECK(op->def->kind != OpKind::reduction, "%{} is used before its phase ends", op->id);
     loop::Expr v = reload.count(op) ? load(op, inner_point_) : compute(op, level);
     define(op, level, v);
@@ -134,8 +139,9 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
     GRADC_CHECK(!p.flat && (p.batched || p.lanes == 1), "{} needs a nest without flattening", op->name());
     const loop::Type type{scalar_of(op->type.dtype), static_cast<uint16_t>(p.lanes)};
     const double otherwise = op->def->otherwise ? op->def->otherwise(*op) : 0;
-    const loop::Variable result = b.declare(
-        "moved", type.is_float() ? loop::constant(type, otherwise) : loop::constant_int(type, static_cast<int64_t>(otherwise)));
+    const loop::Variable result =
+        b.declare("moved", type.is_float() ? loop::constant(type, otherwise)
+                                           : loop::constant_int(type, static_cast<int64_t>(otherwise)));
     // The first operand whose condition holds.
     const auto choose = [&](auto&& self, size_t i) -> void {
       if (i == op->operands.size()) return;
@@ -152,15 +158,20 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
   std::vector<loop::Expr> args;
   for (const Op* operand : op->operands) args.push_back(value(operand, at));
   if (!op->locations.empty()) b.set_location(op->locations.front());
-  ScalarContext context{b, {scalar_of(op->type.dtype), 1}, loop::index(0), loop::index(0), op->type.batched, {}};
+  ScalarContext context{b, {scalar_of(op->type.dtype), 1}, loop::index(0), loop::index(0), op->type.batched,
+                        {}};
   if (op->def->kind == OpKind::source || op->def->random) {
-    const bool vector = op->type.batched || (!p.batched && p.lanes > 1 && !op->type.shape.empty() && op->type.elements() > 1);
+    const bool vector =
+        op->type.batched || (!p.batched && p.lanes > 1 && !op->type.shape.empty() && op->type.elements() > 1);
     context.type.lanes = static_cast<uint16_t>(vector ? p.lanes : 1);
-    if (op->type.shape.empty() || !p.flat) context.element = index_of(op->type, p, &context.axis_indices);
-    else context.element = p.flat;
+    if (op->type.shape.empty() || !p.flat)
+      context.element = index_of(op->type, p, &context.axis_indices);
+    else
+      context.element = p.flat;
     if (op->type.batched)
       context.row = b.predefined().row_offset
-                        ? loop::ref(b.predefined().row_offset) + p.panel * loop::index(kPanel) + p.sub * loop::index(kb_.lowering.width)
+                        ? loop::ref(b.predefined().row_offset) + p.panel * loop::index(kPanel) +
+                              p.sub * loop::index(kb_.lowering.width)
                         : loop::index(0);
     if (vector && !op->type.batched && !context.axis_indices.empty())
       context.axis_indices.back() = loop::ramp(context.axis_indices.back(), 1, p.lanes);
@@ -195,7 +206,8 @@ void PointEmitter::store(const Op* op, Level at, Which which) {
     bool vector = false;
     const loop::Expr index = address(op, s, stored_at(op, p), vector);
     const loop::Buffer buffer = kb_.buffer(allocation, true, reach_of(op->type, s.layout));
-    kb_.b.store(buffer, index, vector ? loop::broadcast(v, p.lanes) : v, vector && !p.batched ? p.mask : nullptr);
+    kb_.b.store(buffer, index, vector ? loop::broadcast(v, p.lanes) : v,
+                vector && !p.batched ? p.mask : nullptr);
   }
 }
 

@@ -1,4 +1,5 @@
-// One function of tensor IR to one loop IR program: gives every value a place, lowers group after group, copies at the edges.
+// One function of tensor IR to one loop IR program: gives every value a place, lowers group after group,
+// copies at the edges.
 #include "passes/lower/lowering.h"
 
 #include <algorithm>
@@ -22,7 +23,8 @@ bool is_scalar_input(const Op* input) { return input->type.dtype == DType::f64 &
 
 }  // namespace
 
-int Lowering::new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space, int64_t offset) {
+int Lowering::new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space,
+                             int64_t offset) {
   result.program.allocations.push_back({std::move(name), scalar, elements, space, offset});
   return static_cast<int>(result.program.allocations.size()) - 1;
 }
@@ -66,12 +68,14 @@ int Lowering::symbol_allocation(const std::string& name) {
   if (it != symbol_allocations_.end()) return it->second;
   const Symbol* s = module.symbol(name);
   GRADC_CHECK(s, "no symbol @{}", name);
-  return symbol_allocations_[name] = new_allocation("@" + name, memory_scalar_of(s->type.dtype), elements_of(s->type, Layout::plain),
-                                                    loop::Space::parameter, symbol_offsets.at(name));
+  return symbol_allocations_[name] =
+             new_allocation("@" + name, memory_scalar_of(s->type.dtype), elements_of(s->type, Layout::plain),
+                            loop::Space::parameter, symbol_offsets.at(name));
 }
 
 int Lowering::scalars_allocation() {
-  if (scalars_ < 0) scalars_ = new_allocation("scalars", loop::Scalar::f64, GRADC_SCALAR_COUNT, loop::Space::scalars, 0);
+  if (scalars_ < 0)
+    scalars_ = new_allocation("scalars", loop::Scalar::f64, GRADC_SCALAR_COUNT, loop::Space::scalars, 0);
   return scalars_;
 }
 
@@ -80,7 +84,8 @@ void Lowering::find_users(std::map<const Op*, std::vector<const Op*>>& users) co
     for (const Op* operand : op->operands) users[operand].push_back(op.get());
 }
 
-// In place: nothing that runs after the writing kernel reads the old value, and the kernel itself reads it only at the point it writes.
+// In place: nothing that runs after the writing kernel reads the old value, and the kernel itself reads it
+// only at the point it writes.
 bool Lowering::can_update_in_place(const Update& u, const std::map<const Op*, int>& group_index,
                                    const std::map<const Op*, std::vector<const Op*>>& users) const {
   const auto writer = group_index.find(u.value);
@@ -120,14 +125,15 @@ void Lowering::place_inputs() {
   for (const auto& input : function.inputs) {
     const Type& t = input->type;
     if (is_scalar_input(input.get())) {
-      panels_or_plain[input.get()] = {scalars_allocation(), Layout::plain, scalar_input_index(input->symbol())};
+      panels_or_plain[input.get()] = {scalars_allocation(), Layout::plain,
+                                      scalar_input_index(input->symbol())};
       continue;
     }
     GRADC_CHECK(t.batched, "input {} has no rows", input->symbol());
     result.inputs.push_back(input->symbol());
-    rows[input.get()] = {
-        new_allocation("input " + input->symbol(), memory_scalar_of(t.dtype), elements_of(t, Layout::rows), loop::Space::input, index++),
-        Layout::rows};
+    rows[input.get()] = {new_allocation("input " + input->symbol(), memory_scalar_of(t.dtype),
+                                        elements_of(t, Layout::rows), loop::Space::input, index++),
+                         Layout::rows};
   }
 }
 
@@ -137,15 +143,20 @@ void Lowering::place_outputs(const std::map<const Op*, int>& group_index) {
     const Type& t = o.value->type;
     result.outputs.push_back(o.name);
     const int allocation = new_allocation("output " + o.name, memory_scalar_of(t.dtype),
-                                          t.batched ? elements_of(t, Layout::rows) : t.elements(), loop::Space::output, static_cast<int64_t>(i));
-    if (t.batched) batched_outputs_.emplace_back(o.value, allocation);
-    else if (t.elements() == 1 && group_index.count(o.value)) targets[o.value].push_back(allocation);
-    else plain_outputs_.emplace_back(o.value, allocation);
+                                          t.batched ? elements_of(t, Layout::rows) : t.elements(),
+                                          loop::Space::output, static_cast<int64_t>(i));
+    if (t.batched)
+      batched_outputs_.emplace_back(o.value, allocation);
+    else if (t.elements() == 1 && group_index.count(o.value))
+      targets[o.value].push_back(allocation);
+    else
+      plain_outputs_.emplace_back(o.value, allocation);
     if (static_cast<int>(i) == function.guard_output) result.program.guard = allocation;
   }
 }
 
-void Lowering::place_updates(const std::map<const Op*, int>& group_index, const std::map<const Op*, std::vector<const Op*>>& users) {
+void Lowering::place_updates(const std::map<const Op*, int>& group_index,
+                             const std::map<const Op*, std::vector<const Op*>>& users) {
   for (const Update& u : function.updates) {
     const int allocation = symbol_allocation(u.symbol);
     if (can_update_in_place(u, group_index, users)) {
@@ -169,7 +180,8 @@ LoweredProgram Lowering::run() {
   find_users(users);
 
   place_inputs();
-  for (const auto& s : function.symbols) panels_or_plain[s.get()] = {symbol_allocation(s->symbol()), Layout::plain};
+  for (const auto& s : function.symbols)
+    panels_or_plain[s.get()] = {symbol_allocation(s->symbol()), Layout::plain};
   place_outputs(group_index);
   place_updates(group_index, users);
 
@@ -179,8 +191,10 @@ LoweredProgram Lowering::run() {
     const int r = op->def->kind == OpKind::contraction ? rows_operand(op.get()) : -1;
     for (size_t i = 0; i < op->operands.size(); ++i) {
       const Op* base = storage_of(op->operands[i]);
-      if (static_cast<int>(i) == r) by_rows.insert(base);
-      else if (op->def->kind != OpKind::view && (base != op->operands[i] || !group_index.count(base) || group_index.at(base) != group_index[op.get()]))
+      if (static_cast<int>(i) == r)
+        by_rows.insert(base);
+      else if (op->def->kind != OpKind::view && (base != op->operands[i] || !group_index.count(base) ||
+                                                 group_index.at(base) != group_index[op.get()]))
         stored.insert(base);
     }
   }
@@ -190,33 +204,42 @@ LoweredProgram Lowering::run() {
     if (!rows.count(value)) stored.insert(value);
   const auto arena = [&](const Op* op, Layout layout, const char* suffix) {
     const std::string name = op->def->kind == OpKind::external ? op->symbol() : fmt::format("%{}", op->id);
-    return Storage{new_allocation(name + suffix, memory_scalar_of(op->type.dtype), elements_of(op->type, layout), loop::Space::arena, 0), layout};
+    return Storage{new_allocation(name + suffix, memory_scalar_of(op->type.dtype),
+                                  elements_of(op->type, layout), loop::Space::arena, 0),
+                   layout};
   };
   for (const auto& input : function.inputs)
     if (stored.count(input.get()) && !is_scalar_input(input.get())) {
       const Storage to = panels_or_plain[input.get()] = arena(input.get(), Layout::panels, "");
-      copy_rows_to_panels(*this, input->symbol(), input->type, rows.at(input.get()).allocation, to.allocation);
+      copy_rows_to_panels(*this, input->symbol(), input->type, rows.at(input.get()).allocation,
+                          to.allocation);
     }
   for (const KernelGroup& g : groups)
     for (const Op* op : g.ops) {
       if (!stored.count(op)) continue;
-      const Storage s = panels_or_plain[op] = arena(op, op->type.batched ? Layout::panels : Layout::plain, "");
+      const Storage s = panels_or_plain[op] =
+          arena(op, op->type.batched ? Layout::panels : Layout::plain, "");
       targets[op].push_back(s.allocation);
       result.stored.push_back({op, s.allocation});
     }
   for (const KernelGroup& g : groups) {
-    if (g.contraction) lower_contraction(*this, g);
-    else lower_nest(*this, g);
+    if (g.contraction)
+      lower_contraction(*this, g);
+    else
+      lower_nest(*this, g);
     for (const Op* op : g.ops)
       if (by_rows.count(op)) {
         const Storage to = rows[op] = arena(op, Layout::rows, " by rows");
-        copy_panels_to_rows(*this, fmt::format("v{}", op->id), op->type, storage(op).allocation, to.allocation);
+        copy_panels_to_rows(*this, fmt::format("v{}", op->id), op->type, storage(op).allocation,
+                            to.allocation);
       }
   }
   for (const auto& [value, allocation] : batched_outputs_)
     copy_panels_to_rows(*this, "output", value->type, storage(value).allocation, allocation);
-  for (const auto& [value, allocation] : plain_outputs_) copy_plain(*this, "output", value->type, storage(value).allocation, allocation);
-  for (const auto& [value, allocation] : late_updates_) copy_plain(*this, "update", value->type, storage(value).allocation, allocation);
+  for (const auto& [value, allocation] : plain_outputs_)
+    copy_plain(*this, "output", value->type, storage(value).allocation, allocation);
+  for (const auto& [value, allocation] : late_updates_)
+    copy_plain(*this, "update", value->type, storage(value).allocation, allocation);
 
   place_barriers(*this);
   plan_memory(*this);

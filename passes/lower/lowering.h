@@ -1,12 +1,14 @@
-// Shared state of lowering one function: where values stand, which calls were made, how each call touches memory. Lowering knows kinds of
-// operations and their attributes through definitions; only contractions' own files know operator names.
+// Shared state of lowering one function: where values stand, which calls were made, how each call touches
+// memory. Lowering knows kinds of operations and their attributes through definitions; only contractions' own
+// files know operator names.
 //
 // Physical layout. A batched value stands in panels of kPanel examples, the batch in the vector lanes:
 //   [panel][element of the example, logical row-major order][kPanel]
-// so every vector operation works on consecutive examples, extents that do not divide need no care, and the one dynamic extent, the
-// number of rows, only sets how many panels run. Lanes at and past `rows` hold finite garbage; only reductions over the batch mask them.
-// Contractions whose sum is over the batch read one operand by rows instead, [row][element] (Layout::rows): the caller's inputs stand so,
-// and other values get a copy. Unbatched values are row-major.
+// so every vector operation works on consecutive examples, extents that do not divide need no care, and the
+// one dynamic extent, the number of rows, only sets how many panels run. Lanes at and past `rows` hold finite
+// garbage; only reductions over the batch mask them. Contractions whose sum is over the batch read one
+// operand by rows instead, [row][element] (Layout::rows): the caller's inputs stand so, and other values get
+// a copy. Unbatched values are row-major.
 #pragma once
 #include <set>
 
@@ -25,8 +27,9 @@ struct Storage {
   int64_t first = 0;  // element of the allocation where the value starts
 };
 
-// How one call reaches into one allocation: the part that belongs to the calling thread's share of the partition, or anything. Two calls
-// with equal partitions that touch an allocation only through their own parts need no barrier between them.
+// How one call reaches into one allocation: the part that belongs to the calling thread's share of the
+// partition, or anything. Two calls with equal partitions that touch an allocation only through their own
+// parts need no barrier between them.
 enum class Reach : uint8_t { anything, own_axis0, own_panels };
 
 struct Touch {
@@ -47,11 +50,17 @@ class KernelBuilder;
 
 class Lowering {
  public:
-  Lowering(const Module& module, const Function& f, const PipelineOptions& options, const std::map<std::string, int64_t>& symbol_offsets)
-      : module(module), function(f), options(options), symbol_offsets(symbol_offsets), width(options.vector_width) {}
+  Lowering(const Module& module, const Function& f, const PipelineOptions& options,
+           const std::map<std::string, int64_t>& symbol_offsets)
+      : module(module),
+        function(f),
+        options(options),
+        symbol_offsets(symbol_offsets),
+        width(options.vector_width) {}
   LoweredProgram run();
 
-  int new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space, int64_t offset);
+  int new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space,
+                     int64_t offset);
   // Elements a value takes in a layout at the full batch.
   int64_t elements_of(const Type& t, Layout layout) const;
   int64_t batch_panels() const { return (options.batch + kPanel - 1) / kPanel; }
@@ -69,7 +78,8 @@ class Lowering {
   LoweredProgram result;
   std::vector<PendingCall> calls;
   std::map<const Op*, Storage> panels_or_plain, rows;
-  // Where the value must be stored: its arena place, an output, a symbol in place. Filled before kernels are built.
+  // Where the value must be stored: its arena place, an output, a symbol in place. Filled before kernels are
+  // built.
   std::map<const Op*, std::vector<int>> targets;
   std::set<int> symbol_targets;  // allocations of symbols that some kernel writes in place
 
@@ -77,7 +87,8 @@ class Lowering {
   void place_values(const std::vector<KernelGroup>& groups);
   void place_inputs();
   void place_outputs(const std::map<const Op*, int>& group_index);
-  void place_updates(const std::map<const Op*, int>& group_index, const std::map<const Op*, std::vector<const Op*>>& users);
+  void place_updates(const std::map<const Op*, int>& group_index,
+                     const std::map<const Op*, std::vector<const Op*>>& users);
   void find_users(std::map<const Op*, std::vector<const Op*>>& users) const;
   bool can_update_in_place(const Update& u, const std::map<const Op*, int>& group_index,
                            const std::map<const Op*, std::vector<const Op*>>& users) const;
@@ -110,13 +121,14 @@ class KernelBuilder {
 
 // A place in a group's domain for which values are computed, one vector at a time.
 struct Point {
-  bool batched = false;           // lanes are consecutive examples
-  loop::Expr panel, sub;          // batched: lane l is row panel * kPanel + sub * width + l
-  std::vector<loop::Expr> axes;   // position on each example axis of the domain (i64)
-  bool vector_last = false;       // not batched: lanes run along the last axis, from axes.back()
-  loop::Expr flat;                // not batched, all operands of the domain's shape or scalar: position in the flattened value instead of axes
+  bool batched = false;          // lanes are consecutive examples
+  loop::Expr panel, sub;         // batched: lane l is row panel * kPanel + sub * width + l
+  std::vector<loop::Expr> axes;  // position on each example axis of the domain (i64)
+  bool vector_last = false;      // not batched: lanes run along the last axis, from axes.back()
+  loop::Expr flat;  // not batched, all operands of the domain's shape or scalar: position in the flattened
+                    // value instead of axes
   int lanes = 1;
-  loop::Expr mask;                // lanes that exist; null: all
+  loop::Expr mask;  // lanes that exist; null: all
 };
 
 // Computes the operations of one group at points of its domain.
@@ -127,8 +139,11 @@ class PointEmitter {
   void begin_inner(const Point& point);  // forgets inner values
   // The value of an operation of the group (or an operand from outside) at the current inner or outer point.
   loop::Expr value(const Op* op, Level at);
-  void define(const Op* op, Level at, loop::Expr value) { (at == Level::inner ? inner_ : outer_)[op] = std::move(value); }
-  // Stores into every target of the operation; only_symbols / not_symbols select among in-place symbol updates and the rest.
+  void define(const Op* op, Level at, loop::Expr value) {
+    (at == Level::inner ? inner_ : outer_)[op] = std::move(value);
+  }
+  // Stores into every target of the operation; only_symbols / not_symbols select among in-place symbol
+  // updates and the rest.
   enum class Which { all, symbols, others };
   void store(const Op* op, Level at, Which which = Which::all);
   // A value computed in an earlier phase that stands in memory is loaded instead of computed again.

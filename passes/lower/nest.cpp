@@ -7,11 +7,12 @@
 //     for panel, for lanes:  sum2 += (x - mean)^2       phase 1
 //     for panel, for lanes:  y = relu((x - mean) ...)   phase 2: stores
 //   store what belongs to the outer point; symbols last
-// Values of an earlier phase are loaded where they stand in memory, else computed again. Updates of symbols in place are stored when
-// everything that reads the symbol in this group has been computed.
+// Values of an earlier phase are loaded where they stand in memory, else computed again. Updates of symbols
+// in place are stored when everything that reads the symbol in this group has been computed.
 //
-// Order of summation: each lane adds its examples (or elements) in order, the two sub-vectors of a panel are added, then the lanes by the
-// fixed tree of loop::reduce. It depends on the vector width and the batch, never on threads.
+// Order of summation: each lane adds its examples (or elements) in order, the two sub-vectors of a panel are
+// added, then the lanes by the fixed tree of loop::reduce. It depends on the vector width and the batch,
+// never on threads.
 #include <algorithm>
 #include <optional>
 
@@ -37,13 +38,18 @@ class Nest {
       if (t == l_.targets.end()) continue;
       for (int allocation : t->second) kb_.declare_written(allocation);
     }
-    if (flat_) flat_loop();
-    else outer_loops();
-    for (const Op* op : g_.ops) kb_.kernel.locations.insert(kb_.kernel.locations.end(), op->locations.begin(), op->locations.end());
+    if (flat_)
+      flat_loop();
+    else
+      outer_loops();
+    for (const Op* op : g_.ops)
+      kb_.kernel.locations.insert(kb_.kernel.locations.end(), op->locations.begin(), op->locations.end());
     l_.finish(kb_, partition_);
   }
 
-  static std::string kernel_name(const KernelGroup& g) { return fmt::format("k{}_{}", g.number, g.ops.front()->name()); }
+  static std::string kernel_name(const KernelGroup& g) {
+    return fmt::format("k{}_{}", g.number, g.ops.front()->name());
+  }
   static std::string summary(const KernelGroup& g) {
     std::string text;
     for (const Op* op : g.ops) text += (text.empty() ? "" : " + ") + op->name();
@@ -65,7 +71,8 @@ class Nest {
       if (op->def->kind == OpKind::indexing) return false;
       for (const Op* operand : op->operands) {
         if (operand->type.elements() != 1 && operand->type.shape != g_.domain.shape) return false;
-        if (operand->def->kind == OpKind::source && !operand->type.shape.empty() && !operand->def->random) return false;
+        if (operand->def->kind == OpKind::source && !operand->type.shape.empty() && !operand->def->random)
+          return false;
       }
       if (op->def->kind == OpKind::source && !op->type.shape.empty() && !op->def->random) return false;
     }
@@ -88,15 +95,21 @@ class Nest {
     row_elements_ = 1;
     for (size_t a = 1; a < shape.size(); ++a) row_elements_ *= shape[a];
     if (g_.domain.batched) {
-      if (axis0 && shape[0] >= 4 * kSplitUnit) partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
-      else if (batch_outer()) partition_ = by_panel, own_ = Reach::own_panels;
-      else if (axis0) partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
+      if (axis0 && shape[0] >= 4 * kSplitUnit)
+        partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
+      else if (batch_outer())
+        partition_ = by_panel, own_ = Reach::own_panels;
+      else if (axis0)
+        partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
     } else if (axis0) {
       const loop::Partition by_row = axis_partition(shape[0]);
-      if (flat_ && (by_row.unit * row_elements_) % l_.width == 0) partition_ = by_row, own_ = Reach::own_axis0;
+      if (flat_ && (by_row.unit * row_elements_) % l_.width == 0)
+        partition_ = by_row, own_ = Reach::own_axis0;
       else if (flat_ && g_.domain.elements() >= 1024)
-        partition_ = {loop::Partition::Extent::fixed, g_.domain.elements(), 4 * kSplitUnit}, flat_partition_ = true;
-      else if (!flat_ && shape.size() > 1) partition_ = by_row, own_ = Reach::own_axis0;
+        partition_ = {loop::Partition::Extent::fixed, g_.domain.elements(), 4 * kSplitUnit},
+        flat_partition_ = true;
+      else if (!flat_ && shape.size() > 1)
+        partition_ = by_row, own_ = Reach::own_axis0;
     }
     serial_ = partition_ == serial;
   }
@@ -129,7 +142,8 @@ class Nest {
       if (!reduced(a) && extent(a) > 1) axes.push_back(a);
     const bool split_axis0 = own_ == Reach::own_axis0;
     const size_t last = g_.domain.shape.empty() ? 0 : g_.domain.shape.size() - 1;
-    const bool vector = !g_.domain.batched && !g_.domain.shape.empty() && extent(last) > 1 && !moves_elements();
+    const bool vector =
+        !g_.domain.batched && !g_.domain.shape.empty() && extent(last) > 1 && !moves_elements();
     vector_axis_ = vector ? static_cast<int>(last) : -1;
 
     const auto vector_loop = [&](auto&& body, const Expr& begin, const Expr& end, size_t a) {
@@ -153,10 +167,12 @@ class Nest {
         return;
       }
       const size_t a = axes[index];
-      if (a == 0 && split_axis0 && !(vector_axis_ == 0)) return self(self, index + 1);  // the outermost loop already
+      if (a == 0 && split_axis0 && !(vector_axis_ == 0))
+        return self(self, index + 1);  // the outermost loop already
       if (static_cast<int>(a) == vector_axis_) {
         const bool split = a == 0 && split_axis0;
-        return vector_loop([&] { self(self, index + 1); }, split ? lo() : loop::index(0), split ? hi() : loop::index(extent(a)), a);
+        return vector_loop([&] { self(self, index + 1); }, split ? lo() : loop::index(0),
+                           split ? hi() : loop::index(extent(a)), a);
       }
       b_.loop("d", loop::index(0), loop::index(extent(a)), 1, [&](Expr d) {
         p.axes[a] = d;
@@ -184,7 +200,8 @@ class Nest {
   }
 
   Expr lane_mask(const Expr& begin, const Expr& end) {
-    return b_.let("lanes", loop::compare(loop::CompareOp::lt, loop::ramp(loop::cast(loop::Scalar::i32, begin), 1, l_.width),
+    return b_.let("lanes", loop::compare(loop::CompareOp::lt,
+                                         loop::ramp(loop::cast(loop::Scalar::i32, begin), 1, l_.width),
                                          loop::broadcast(loop::cast(loop::Scalar::i32, end), l_.width)));
   }
 
@@ -208,14 +225,17 @@ class Nest {
   // Outer values are computed outside the inner loops, as soon as their phase has come.
   void ready_outer(int phase) {
     for (const Op* op : g_.ops)
-      if (g_.level.at(op) == Level::outer && op->def->kind != OpKind::reduction && phase_.at(op) <= phase) emitter_->value(op, Level::outer);
+      if (g_.level.at(op) == Level::outer && op->def->kind != OpKind::reduction && phase_.at(op) <= phase)
+        emitter_->value(op, Level::outer);
   }
 
-  // All inner values to store in a phase: first compute every one, then store, so that in-place updates come after all reads.
+  // All inner values to store in a phase: first compute every one, then store, so that in-place updates come
+  // after all reads.
   void inner_values(int phase, bool last) {
     using Which = PointEmitter::Which;
     const auto due = [&](const Op* op, bool symbols) {
-      return g_.level.at(op) == Level::inner && l_.targets.count(op) && (symbols ? last : phase_.at(op) == phase);
+      return g_.level.at(op) == Level::inner && l_.targets.count(op) &&
+             (symbols ? last : phase_.at(op) == phase);
     };
     for (const Op* op : g_.ops)
       if (due(op, false) || (due(op, true) && updates_symbol(op))) emitter_->value(op, Level::inner);
@@ -234,9 +254,11 @@ class Nest {
   void run_phase(const Point& outer, int phase) {
     const bool last_phase = phase + 1 == phases_;
     for (const Op* op : g_.ops)
-      if (g_.level.at(op) == Level::inner && phase_.at(op) < phase && l_.panels_or_plain.count(op)) emitter_->reload.insert(op);
+      if (g_.level.at(op) == Level::inner && phase_.at(op) < phase && l_.panels_or_plain.count(op))
+        emitter_->reload.insert(op);
 
-    const bool lanes_reduced = g_.reduces_batch || (vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)));
+    const bool lanes_reduced =
+        g_.reduces_batch || (vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)));
     const int subs = g_.reduces_batch ? static_cast<int>(kPanel / l_.width) : 1;
     const int lanes = lanes_reduced ? l_.width : outer.lanes;
     struct Sum {
@@ -249,8 +271,9 @@ class Nest {
       Sum sum{op, {}};
       const loop::Type type{scalar_of(op->type.dtype), static_cast<uint16_t>(lanes)};
       for (int s = 0; s < subs; ++s)
-        sum.parts.push_back(b_.declare("acc", type.is_float() ? loop::constant(type, op->def->identity)
-                                                              : loop::constant_int(type, integer_identity(op))));
+        sum.parts.push_back(b_.declare("acc", type.is_float()
+                                                  ? loop::constant(type, op->def->identity)
+                                                  : loop::constant_int(type, integer_identity(op))));
       sums.push_back(std::move(sum));
     }
 
@@ -267,7 +290,9 @@ class Nest {
       inner_values(phase, last_phase);
     };
     const auto innermost = [&] {
-      if (!g_.reduces_batch) return at_point(0, vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)) ? p.mask : nullptr);
+      if (!g_.reduces_batch)
+        return at_point(0,
+                        vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)) ? p.mask : nullptr);
       for (int s = 0; s < subs; ++s) {
         p.sub = loop::index(s);
         at_point(s, lane_mask(p.panel * loop::index(kPanel) + loop::index(s * l_.width), rows()));
@@ -302,7 +327,8 @@ class Nest {
     }
     for (const Sum& sum : sums) {
       Expr total = loop::ref(sum.parts[0]);
-      for (size_t s = 1; s < sum.parts.size(); ++s) total = loop::binary(sum.op->def->combiner, total, loop::ref(sum.parts[s]));
+      for (size_t s = 1; s < sum.parts.size(); ++s)
+        total = loop::binary(sum.op->def->combiner, total, loop::ref(sum.parts[s]));
       if (lanes_reduced) total = loop::reduce(sum.op->def->combiner, total);
       emitter_->define(sum.op, Level::outer, b_.let(fmt::format("v{}", sum.op->id), total));
     }
@@ -328,9 +354,13 @@ class Nest {
         inner_values(0, true);
       });
     };
-    if (serial_) b_.if_then(loop::compare(loop::CompareOp::lt, lo(), hi()), [&] { body(loop::index(0), loop::index(g_.domain.elements())); });
-    else if (flat_partition_) body(lo(), hi());
-    else body(lo() * loop::index(row_elements_), hi() * loop::index(row_elements_));
+    if (serial_)
+      b_.if_then(loop::compare(loop::CompareOp::lt, lo(), hi()),
+                 [&] { body(loop::index(0), loop::index(g_.domain.elements())); });
+    else if (flat_partition_)
+      body(lo(), hi());
+    else
+      body(lo() * loop::index(row_elements_), hi() * loop::index(row_elements_));
   }
 
   Lowering& l_;

@@ -1,5 +1,6 @@
-// Puts barriers where one thread's part of a call meets another's: a call waits if it touches memory that a call since the last barrier
-// wrote, or writes what one read, unless both reach only their own, equal parts of it. Then the guard before the first write to a symbol.
+// Puts barriers where one thread's part of a call meets another's: a call waits if it touches memory that a
+// call since the last barrier wrote, or writes what one read, unless both reach only their own, equal parts
+// of it. Then the guard before the first write to a symbol.
 #include "passes/lower/lowering.h"
 
 namespace gradc::passes::lowering {
@@ -26,12 +27,15 @@ void place_barriers(Lowering& l) {
     PendingCall& call = l.calls[c];
     bool writes_symbol = false;
     for (const Touch& t : call.touches)
-      writes_symbol = writes_symbol || (t.writes && allocations[static_cast<size_t>(t.allocation)].space == loop::Space::parameter);
+      writes_symbol = writes_symbol || (t.writes && allocations[static_cast<size_t>(t.allocation)].space ==
+                                                        loop::Space::parameter);
     const bool guards = writes_symbol && !guarded;
-    bool wait = guards;  // every thread must see the guard's value, and none may write before all have seen it
+    bool wait =
+        guards;  // every thread must see the guard's value, and none may write before all have seen it
     for (size_t p = window; p < c && !wait; ++p)
       for (const Touch& a : call.touches)
-        for (const Touch& b : l.calls[p].touches) wait = wait || conflict(call.call.partition, a, l.calls[p].call.partition, b);
+        for (const Touch& b : l.calls[p].touches)
+          wait = wait || conflict(call.call.partition, a, l.calls[p].call.partition, b);
     call.call.guard_before = guards;
     guarded = guarded || guards;
     call.call.barrier_before = wait && c > 0;

@@ -1,8 +1,9 @@
-// Gives every arena value an offset so that values which live at different times share memory. Time is counted in barriers: values that
-// are alive between the same two barriers never share, so sharing adds no dependence between threads.
+// Gives every arena value an offset so that values which live at different times share memory. Time is
+// counted in barriers: values that are alive between the same two barriers never share, so sharing adds no
+// dependence between threads.
 //
-// Largest first, each at the lowest offset that is free during its life (the greedy-by-size strategy of Pisarchyk and Lee 2020,
-// "Efficient memory management for deep neural net inference").
+// Largest first, each at the lowest offset that is free during its life (the greedy-by-size strategy of
+// Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference").
 #include <algorithm>
 
 #include "passes/lower/lowering.h"
@@ -38,7 +39,8 @@ void plan_memory(Lowering& l) {
   }
   std::vector<Value*> order;
   for (Value& v : values) order.push_back(&v);
-  std::stable_sort(order.begin(), order.end(), [](const Value* a, const Value* b) { return a->bytes > b->bytes; });
+  std::stable_sort(order.begin(), order.end(),
+                   [](const Value* a, const Value* b) { return a->bytes > b->bytes; });
   std::vector<const Value*> placed;  // by offset
   int64_t total = 0;
   for (Value* v : order) {
@@ -51,7 +53,9 @@ void plan_memory(Lowering& l) {
     }
     v->offset = at;
     total = std::max(total, at + v->bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), v, [](const Value* a, const Value* b) { return a->offset < b->offset; }), v);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), v,
+                                   [](const Value* a, const Value* b) { return a->offset < b->offset; }),
+                  v);
   }
   for (const Value& v : values) allocations[static_cast<size_t>(v.allocation)].offset = v.offset;
   l.result.program.arena_bytes = total;

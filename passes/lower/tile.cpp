@@ -17,7 +17,9 @@ std::string summary(const KernelGroup& g) {
 }  // namespace
 
 Tile::Tile(Lowering& lowering, const KernelGroup& group)
-    : kb(lowering, fmt::format("k{}_{}", group.number, group.ops.front()->name()), summary(group)), l_(lowering), g_(group) {
+    : kb(lowering, fmt::format("k{}_{}", group.number, group.ops.front()->name()), summary(group)),
+      l_(lowering),
+      g_(group) {
   for (const Op* op : g_.ops) {
     const auto t = l_.targets.find(op);
     if (t == l_.targets.end()) continue;
@@ -49,16 +51,19 @@ void Tile::partition_free(int64_t extent, int64_t unit) {
   free_ = true;
 }
 
-void Tile::over_rows(const char* name, int64_t extent, bool split, const std::function<void(loop::Expr, int)>& body) {
+void Tile::over_rows(const char* name, int64_t extent, bool split,
+                     const std::function<void(loop::Expr, int)>& body) {
   const int64_t rows = extent <= kShortAxis && !split ? extent : kTileRows;
   const int64_t full = extent / rows * rows;
   const int rest = static_cast<int>(extent - full);
   const loop::Expr begin = split ? lo() : loop::index(0);
-  const loop::Expr end = split ? loop::binary(loop::BinaryOp::min, hi(), loop::index(full)) : loop::index(full);
+  const loop::Expr end =
+      split ? loop::binary(loop::BinaryOp::min, hi(), loop::index(full)) : loop::index(full);
   kb.b.loop(name, begin, end, rows, [&](loop::Expr i) { body(i, static_cast<int>(rows)); });
   if (!rest) return;
   if (!split) return body(loop::index(full), rest);
-  kb.b.if_then(loop::compare(loop::CompareOp::eq, hi(), loop::index(extent)), [&] { body(loop::index(full), rest); });
+  kb.b.if_then(loop::compare(loop::CompareOp::eq, hi(), loop::index(extent)),
+               [&] { body(loop::index(full), rest); });
 }
 
 void Tile::declare(int rows, int vectors, int lanes, double initial) {
@@ -73,7 +78,8 @@ void Tile::accumulate(int row, int vector, const loop::Expr& a, const loop::Expr
   kb.b.assign(v, loop::fma(a, b, loop::ref(v)));
 }
 
-void Tile::epilogue(const std::function<Point(int, int)>& point_of, const std::function<loop::Expr(loop::Expr)>& result) {
+void Tile::epilogue(const std::function<Point(int, int)>& point_of,
+                    const std::function<loop::Expr(loop::Expr)>& result) {
   PointEmitter emitter(kb, g_, own_);
   const Op* contraction = g_.ops.front();
   for (size_t i = 0; i < acc_.size(); ++i)
@@ -82,7 +88,8 @@ void Tile::epilogue(const std::function<Point(int, int)>& point_of, const std::f
       emitter.begin_outer(p);
       emitter.begin_inner(p);
       const loop::Expr sum = loop::ref(acc_[i][j]);
-      emitter.define(contraction, Level::inner, result ? kb.b.let(fmt::format("v{}", contraction->id), result(sum)) : sum);
+      emitter.define(contraction, Level::inner,
+                     result ? kb.b.let(fmt::format("v{}", contraction->id), result(sum)) : sum);
       for (const Op* op : g_.ops)
         if (l_.targets.count(op)) emitter.value(op, Level::inner);
       for (const auto which : {PointEmitter::Which::others, PointEmitter::Which::symbols})
@@ -92,7 +99,8 @@ void Tile::epilogue(const std::function<Point(int, int)>& point_of, const std::f
 }
 
 void Tile::finish() {
-  for (const Op* op : g_.ops) kb.kernel.locations.insert(kb.kernel.locations.end(), op->locations.begin(), op->locations.end());
+  for (const Op* op : g_.ops)
+    kb.kernel.locations.insert(kb.kernel.locations.end(), op->locations.begin(), op->locations.end());
   l_.finish(kb, partition_);
 }
 

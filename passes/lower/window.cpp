@@ -1,12 +1,15 @@
-// Lowers convolutions and pooling: sums (or maxima) over windows, the batch in the lanes, so that every channel count, stride, padding,
-// dilation and group count runs on whole vectors and padding costs nothing (loops run over the window positions inside the image).
+// Lowers convolutions and pooling: sums (or maxima) over windows, the batch in the lanes, so that every
+// channel count, stride, padding, dilation and group count runs on whole vectors and padding costs nothing
+// (loops run over the window positions inside the image).
 //
-//   conv2d           for o tile of 8, for y, x, panel:  acc[8][2] += broadcast(w[o + i][c][kh][kw]) * X[c][iy][ix][lanes]
-//   conv2d_input_grad  the same, gathering: tile over input channels, window positions whose output exists
-//   conv2d_weight_grad for o tile of 4, for c tile of 4, for kh, kw:  acc[4][4] += dY[o + i][y][x][lanes] * X[c + j][iy][ix][lanes];
+//   conv2d           for o tile of 8, for y, x, panel:  acc[8][2] += broadcast(w[o + i][c][kh][kw]) *
+//   X[c][iy][ix][lanes] conv2d_input_grad  the same, gathering: tile over input channels, window positions
+//   whose output exists conv2d_weight_grad for o tile of 4, for c tile of 4, for kh, kw:  acc[4][4] += dY[o +
+//   i][y][x][lanes] * X[c + j][iy][ix][lanes];
 //                      then the lanes are added; lanes past the last row are masked
 //   max_pool2d, avg_pool2d, avg_pool2d_grad  one accumulator a point
-//   max_pool2d_grad  the gradient goes to the first maximum of each window: zero, then add under a mask, window by window
+//   max_pool2d_grad  the gradient goes to the first maximum of each window: zero, then add under a mask,
+//   window by window
 #include <limits>
 
 #include "passes/lower/lowering.h"
@@ -25,7 +28,8 @@ Expr minimum(const Expr& a, const Expr& b) { return loop::binary(BinaryOp::min, 
 Expr maximum(const Expr& a, const Expr& b) { return loop::binary(BinaryOp::max, a, b); }
 Expr at_least_0(const Expr& a) { return maximum(a, loop::index(0)); }
 
-// One spatial axis of a window operation: in(put) i, out(put) o and window k positions with i = o * stride + k * dilation - padding.
+// One spatial axis of a window operation: in(put) i, out(put) o and window k positions with i = o * stride +
+// k * dilation - padding.
 struct Axis {
   int64_t in, out, window, stride, padding, dilation;
 
@@ -34,7 +38,9 @@ struct Axis {
     return at_least_0(loop::index(padding + dilation - 1) - o * loop::index(stride)) / loop::index(dilation);
   }
   Expr end(const Expr& o) const {
-    return minimum(loop::index(window), at_least_0(loop::index(in - 1 + padding + dilation) - o * loop::index(stride)) / loop::index(dilation));
+    return minimum(loop::index(window),
+                   at_least_0(loop::index(in - 1 + padding + dilation) - o * loop::index(stride)) /
+                       loop::index(dilation));
   }
   Expr input(const Expr& o, const Expr& k) const {
     return o * loop::index(stride) + k * loop::index(dilation) - loop::index(padding);
@@ -44,23 +50,39 @@ struct Axis {
     return at_least_0(loop::index(padding + stride - 1) - k * loop::index(dilation)) / loop::index(stride);
   }
   Expr out_end(const Expr& k) const {
-    return minimum(loop::index(out), at_least_0(loop::index(in - 1 + padding + stride) - k * loop::index(dilation)) / loop::index(stride));
+    return minimum(
+        loop::index(out),
+        at_least_0(loop::index(in - 1 + padding + stride) - k * loop::index(dilation)) / loop::index(stride));
   }
 };
 
 class Window {
  public:
-  Window(Lowering& l, const KernelGroup& g) : l_(l), g_(g), op_(g.ops.front()), tile_(l, g), b_(tile_.kb.b), batched_(op_->operands[0]->type.batched) {}
+  Window(Lowering& l, const KernelGroup& g)
+      : l_(l),
+        g_(g),
+        op_(g.ops.front()),
+        tile_(l, g),
+        b_(tile_.kb.b),
+        batched_(op_->operands[0]->type.batched) {}
 
   void run() {
-    if (op_->is("conv2d")) convolve();
-    else if (op_->is("conv2d_input_grad")) input_gradient();
-    else if (op_->is("conv2d_weight_grad")) weight_gradient();
-    else if (op_->is("max_pool2d")) pool(true);
-    else if (op_->is("avg_pool2d")) pool(false);
-    else if (op_->is("avg_pool2d_grad")) average_gradient();
-    else if (op_->is("max_pool2d_grad")) maximum_gradient();
-    else internal_error(__FILE__, __LINE__, "no lowering for " + op_->name());
+    if (op_->is("conv2d"))
+      convolve();
+    else if (op_->is("conv2d_input_grad"))
+      input_gradient();
+    else if (op_->is("conv2d_weight_grad"))
+      weight_gradient();
+    else if (op_->is("max_pool2d"))
+      pool(true);
+    else if (op_->is("avg_pool2d"))
+      pool(false);
+    else if (op_->is("avg_pool2d_grad"))
+      average_gradient();
+    else if (op_->is("max_pool2d_grad"))
+      maximum_gradient();
+    else
+      internal_error(__FILE__, __LINE__, "no lowering for " + op_->name());
     tile_.finish();
   }
 
@@ -70,8 +92,8 @@ class Window {
   }
   // in, out, window: shapes of rank >= 2 whose last two extents are spatial.
   Axis spatial(size_t axis, const Shape& in, const Shape& out, int64_t window) const {
-    return {in[in.size() - 2 + axis], out[out.size() - 2 + axis], window, attribute("stride", axis, 1), attribute("padding", axis, 0),
-            attribute("dilation", axis, 1)};
+    return {in[in.size() - 2 + axis],     out[out.size() - 2 + axis],    window,
+            attribute("stride", axis, 1), attribute("padding", axis, 0), attribute("dilation", axis, 1)};
   }
   int64_t groups() const { return op_->attributes.has("groups") ? op_->attributes.integer("groups") : 1; }
   loop::Scalar float_type() const { return scalar_of(op_->type.dtype); }
@@ -79,14 +101,18 @@ class Window {
 
   // Two vectors of a panel at an element of a batched operand.
   Expr vector(size_t operand, const Expr& panel, const Expr& element, const Expr& sub) {
-    const loop::Buffer buffer = tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
-                                                tile_.own() == Reach::own_panels ? Reach::own_panels : Reach::anything);
+    const loop::Buffer buffer =
+        tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
+                        tile_.own() == Reach::own_panels ? Reach::own_panels : Reach::anything);
     if (!batched_) return loop::load(buffer, element);
-    return loop::load(buffer, (panel * loop::index(type(operand).elements()) + element) * loop::index(kPanel) + sub * loop::index(l_.width),
+    return loop::load(buffer,
+                      (panel * loop::index(type(operand).elements()) + element) * loop::index(kPanel) +
+                          sub * loop::index(l_.width),
                       l_.width);
   }
   Expr scalar(size_t operand, const Expr& element) {
-    return loop::load(tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false, Reach::anything), element);
+    return loop::load(tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false, Reach::anything),
+                      element);
   }
   static Expr linear(const Shape& s, const Expr& c, const Expr& y, const Expr& x) {
     return (c * loop::index(s[1]) + y) * loop::index(s[2]) + x;
@@ -98,9 +124,11 @@ class Window {
   // Once, by the first thread, when there is no batch.
   template <class F>
   void over_panels(F&& body) {
-    if (!batched_) return b_.if_then(loop::compare(CompareOp::lt, tile_.lo(), tile_.hi()), [&] { body(loop::index(0)); });
+    if (!batched_)
+      return b_.if_then(loop::compare(CompareOp::lt, tile_.lo(), tile_.hi()), [&] { body(loop::index(0)); });
     const bool split = tile_.own() == Reach::own_panels;
-    b_.loop("q", split ? tile_.lo() : loop::index(0), split ? tile_.hi() : loop::ref(b_.predefined().panels), 1, body);
+    b_.loop("q", split ? tile_.lo() : loop::index(0), split ? tile_.hi() : loop::ref(b_.predefined().panels),
+            1, body);
   }
   Point result_point(const Expr& q, const Expr& sub, std::vector<Expr> axes) const {
     Point p;
@@ -112,14 +140,18 @@ class Window {
     return p;
   }
 
-  // Runs tile(q, group, first channel within the group, channels, y, x) over a batched result of shape [channels, height, width].
+  // Runs tile(q, group, first channel within the group, channels, y, x) over a batched result of shape
+  // [channels, height, width].
   template <class F>
   void over_result(const Shape& out, F&& tile) {
     const int64_t per_group = out[0] / groups();
-    if (batched_ && groups() == 1) tile_.partition_batched();
-    else if (batched_) tile_.partition_panels();
+    if (batched_ && groups() == 1)
+      tile_.partition_batched();
+    else if (batched_)
+      tile_.partition_panels();
     const auto inside = [&](const Expr& q, const Expr& group, const Expr& first, int count) {
-      over("y", out[1], [&](Expr y) { over("x", out[2], [&](Expr x) { tile(q, group, first, count, y, x); }); });
+      over("y", out[1],
+           [&](Expr y) { over("x", out[2], [&](Expr x) { tile(q, group, first, count, y, x); }); });
     };
     if (tile_.splits_axis0()) {
       tile_.over_rows("o", out[0], true, [&](Expr first, int count) {
@@ -129,7 +161,8 @@ class Window {
     }
     over_panels([&](Expr q) {
       over("g", groups(), [&](Expr group) {
-        tile_.over_rows("o", per_group, false, [&](Expr first, int count) { inside(q, group, first, count); });
+        tile_.over_rows("o", per_group, false,
+                        [&](Expr first, int count) { inside(q, group, first, count); });
       });
     });
   }
@@ -140,14 +173,16 @@ class Window {
   void convolve() {
     const Shape &x = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
     const Axis rows = spatial(0, x, out, w[2]), columns = spatial(1, x, out, w[3]);
-    over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& oy, const Expr& ox) {
+    over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& oy,
+                         const Expr& ox) {
       const Expr o = group * loop::index(out[0] / groups()) + first;
       tile_.declare(count, subs(), lanes());
       over("c", w[1], [&](Expr c) {
         b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
           b_.loop("kw", columns.begin(ox), columns.end(ox), 1, [&](Expr kw) {
-            const Expr from = linear(x, group * loop::index(w[1]) + c, rows.input(oy, kh), columns.input(ox, kw));
-            const Expr weight = (linear(w, o, c, kh)) * loop::index(w[3]) + kw;
+            const Expr from =
+                linear(x, group * loop::index(w[1]) + c, rows.input(oy, kh), columns.input(ox, kw));
+            const Expr weight = (linear(w, o, c, kh))*loop::index(w[3]) + kw;
             multiply(q, 0, from, 1, weight, w[1] * w[2] * w[3], count);
           });
         });
@@ -157,38 +192,50 @@ class Window {
   }
 
   // acc[i][j] += broadcast(w[weight + i * stride]) * x[element][j]
-  void multiply(const Expr& q, size_t lanes_operand, const Expr& element, size_t scalar_operand, const Expr& weight, int64_t stride, int count) {
+  void multiply(const Expr& q, size_t lanes_operand, const Expr& element, size_t scalar_operand,
+                const Expr& weight, int64_t stride, int count) {
     std::vector<Expr> shared;
-    for (int j = 0; j < subs(); ++j) shared.push_back(b_.let("b", vector(lanes_operand, q, element, loop::index(j))));
+    for (int j = 0; j < subs(); ++j)
+      shared.push_back(b_.let("b", vector(lanes_operand, q, element, loop::index(j))));
     for (int i = 0; i < count; ++i) {
-      const Expr a = b_.let("a", loop::broadcast(scalar(scalar_operand, weight + loop::index(i * stride)), lanes()));
+      const Expr a =
+          b_.let("a", loop::broadcast(scalar(scalar_operand, weight + loop::index(i * stride)), lanes()));
       for (int j = 0; j < subs(); ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
     }
   }
 
   void finish_tile(const Expr& q, const Expr& channel, int, const Expr& y, const Expr& x) {
-    tile_.epilogue([&](int i, int j) { return result_point(q, loop::index(j), {channel + loop::index(i), y, x}); });
+    tile_.epilogue(
+        [&](int i, int j) { return result_point(q, loop::index(j), {channel + loop::index(i), y, x}); });
   }
 
-  // Window positions k and output positions o with o * stride + k * dilation - padding = i, for an input position i.
+  // Window positions k and output positions o with o * stride + k * dilation - padding = i, for an input
+  // position i.
   template <class F>
   void over_outputs(const char* name, const Axis& a, const Expr& i, F&& body) {
     const Expr shifted = i + loop::index(a.padding);
     if (a.dilation == 1) {
-      // k = shifted - o * stride: k in [0, window) and o in [0, out) give both bounds, k in steps of the stride.
+      // k = shifted - o * stride: k in [0, window) and o in [0, out) give both bounds, k in steps of the
+      // stride.
       const Expr first = loop::binary(BinaryOp::rem, shifted, loop::index(a.stride));
-      const Expr low = at_least_0(shifted - loop::index(a.stride * (a.out - 1)) - first + loop::index(a.stride - 1)) / loop::index(a.stride);
-      b_.loop(name, first + low * loop::index(a.stride), minimum(loop::index(a.window), shifted + loop::index(1)), a.stride,
+      const Expr low =
+          at_least_0(shifted - loop::index(a.stride * (a.out - 1)) - first + loop::index(a.stride - 1)) /
+          loop::index(a.stride);
+      b_.loop(name, first + low * loop::index(a.stride),
+              minimum(loop::index(a.window), shifted + loop::index(1)), a.stride,
               [&](Expr k) { body(k, (shifted - k) / loop::index(a.stride)); });
       return;
     }
     over(name, a.window, [&](Expr k) {
       const Expr scaled = b_.let("scaled", shifted - k * loop::index(a.dilation));
       const Expr whole = at_least_0(scaled);
-      const Expr inside = loop::binary(BinaryOp::bit_and, loop::compare(CompareOp::ge, scaled, loop::index(0)),
-                                       loop::compare(CompareOp::lt, whole, loop::index(a.stride * a.out)));
-      const Expr fits = loop::compare(CompareOp::eq, loop::binary(BinaryOp::rem, whole, loop::index(a.stride)), loop::index(0));
-      b_.if_then(loop::binary(BinaryOp::bit_and, inside, fits), [&] { body(k, whole / loop::index(a.stride)); });
+      const Expr inside =
+          loop::binary(BinaryOp::bit_and, loop::compare(CompareOp::ge, scaled, loop::index(0)),
+                       loop::compare(CompareOp::lt, whole, loop::index(a.stride * a.out)));
+      const Expr fits = loop::compare(
+          CompareOp::eq, loop::binary(BinaryOp::rem, whole, loop::index(a.stride)), loop::index(0));
+      b_.if_then(loop::binary(BinaryOp::bit_and, inside, fits),
+                 [&] { body(k, whole / loop::index(a.stride)); });
     });
   }
 
@@ -196,13 +243,15 @@ class Window {
     const Shape &g = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
     const Axis rows = spatial(0, out, g, w[2]), columns = spatial(1, out, g, w[3]);
     const int64_t outputs = g[0] / groups();
-    over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& iy, const Expr& ix) {
+    over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& iy,
+                         const Expr& ix) {
       tile_.declare(count, subs(), lanes());
       over("o", outputs, [&](Expr within) {
         const Expr o = group * loop::index(outputs) + within;
         over_outputs("kh", rows, iy, [&](const Expr& kh, const Expr& oy) {
           over_outputs("kw", columns, ix, [&](const Expr& kw, const Expr& ox) {
-            multiply(q, 0, linear(g, o, oy, ox), 1, linear(w, o, first, kh) * loop::index(w[3]) + kw, w[2] * w[3], count);
+            multiply(q, 0, linear(g, o, oy, ox), 1, linear(w, o, first, kh) * loop::index(w[3]) + kw,
+                     w[2] * w[3], count);
           });
         });
       });
@@ -222,25 +271,31 @@ class Window {
       over("kh", out[2], [&](Expr kh) {
         over("kw", out[3], [&](Expr kw) {
           tile_.declare(count, wide, lanes());
-          b_.loop("q", loop::index(0), batched_ ? loop::ref(b_.predefined().panels) : loop::index(1), 1, [&](Expr q) {
-            for (int sub = 0; sub < subs(); ++sub) {
-              const Expr exists = batched_ ? existing_lanes(q, sub) : nullptr;
-              const Expr zero = loop::constant({float_type(), static_cast<uint16_t>(lanes())}, 0);
-              b_.loop("y", rows.out_begin(kh), rows.out_end(kh), 1, [&](Expr oy) {
-                b_.loop("x", columns.out_begin(kw), columns.out_end(kw), 1, [&](Expr ox) {
-                  std::vector<Expr> image;
-                  for (int j = 0; j < wide; ++j)
-                    image.push_back(b_.let("b", vector(1, q, linear(x, group * loop::index(out[1]) + c + loop::index(j), rows.input(oy, kh), columns.input(ox, kw)),
-                                                       loop::index(sub))));
-                  for (int i = 0; i < count; ++i) {
-                    const Expr dy = vector(0, q, linear(g, o + loop::index(i), oy, ox), loop::index(sub));
-                    const Expr a = b_.let("a", exists ? loop::select(exists, dy, zero) : dy);
-                    for (int j = 0; j < wide; ++j) tile_.accumulate(i, j, a, image[static_cast<size_t>(j)]);
-                  }
-                });
-              });
-            }
-          });
+          b_.loop("q", loop::index(0), batched_ ? loop::ref(b_.predefined().panels) : loop::index(1), 1,
+                  [&](Expr q) {
+                    for (int sub = 0; sub < subs(); ++sub) {
+                      const Expr exists = batched_ ? existing_lanes(q, sub) : nullptr;
+                      const Expr zero = loop::constant({float_type(), static_cast<uint16_t>(lanes())}, 0);
+                      b_.loop("y", rows.out_begin(kh), rows.out_end(kh), 1, [&](Expr oy) {
+                        b_.loop("x", columns.out_begin(kw), columns.out_end(kw), 1, [&](Expr ox) {
+                          std::vector<Expr> image;
+                          for (int j = 0; j < wide; ++j)
+                            image.push_back(
+                                b_.let("b", vector(1, q,
+                                                   linear(x, group * loop::index(out[1]) + c + loop::index(j),
+                                                          rows.input(oy, kh), columns.input(ox, kw)),
+                                                   loop::index(sub))));
+                          for (int i = 0; i < count; ++i) {
+                            const Expr dy =
+                                vector(0, q, linear(g, o + loop::index(i), oy, ox), loop::index(sub));
+                            const Expr a = b_.let("a", exists ? loop::select(exists, dy, zero) : dy);
+                            for (int j = 0; j < wide; ++j)
+                              tile_.accumulate(i, j, a, image[static_cast<size_t>(j)]);
+                          }
+                        });
+                      });
+                    }
+                  });
           tile_.epilogue(
               [&](int i, int j) {
                 Point p;
@@ -261,17 +316,20 @@ class Window {
       return;
     }
     const int64_t full = out[0] / kRows * kRows;
-    b_.loop("o", tile_.lo(), minimum(tile_.hi(), loop::index(full)), kRows, [&](Expr o) { over_channels(o, kRows); });
+    b_.loop("o", tile_.lo(), minimum(tile_.hi(), loop::index(full)), kRows,
+            [&](Expr o) { over_channels(o, kRows); });
     if (full != out[0])
-      b_.if_then(loop::binary(BinaryOp::bit_and, loop::compare(CompareOp::eq, tile_.hi(), loop::index(out[0])),
-                              loop::compare(CompareOp::lt, tile_.lo(), tile_.hi())),
-                 [&] { over_channels(loop::index(full), static_cast<int>(out[0] - full)); });
+      b_.if_then(
+          loop::binary(BinaryOp::bit_and, loop::compare(CompareOp::eq, tile_.hi(), loop::index(out[0])),
+                       loop::compare(CompareOp::lt, tile_.lo(), tile_.hi())),
+          [&] { over_channels(loop::index(full), static_cast<int>(out[0] - full)); });
   }
 
   Expr existing_lanes(const Expr& q, int sub) {
     const Expr row = loop::cast(loop::Scalar::i32, q * loop::index(kPanel) + loop::index(sub * l_.width));
     const Expr rows = loop::cast(loop::Scalar::i32, loop::ref(b_.predefined().rows));
-    return b_.let("lanes", loop::compare(CompareOp::lt, loop::ramp(row, 1, l_.width), loop::broadcast(rows, l_.width)));
+    return b_.let(
+        "lanes", loop::compare(CompareOp::lt, loop::ramp(row, 1, l_.width), loop::broadcast(rows, l_.width)));
   }
 
   // Channel, row, column, panel, sub-vector: every point of a batched result, one accumulator.
@@ -283,8 +341,10 @@ class Window {
         over("x", out[2], [&](Expr x) { over("s", subs(), [&](Expr sub) { body(c, y, x, q, sub); }); });
       });
     };
-    if (tile_.splits_axis0()) b_.loop("c", tile_.lo(), tile_.hi(), 1, [&](Expr c) { over_panels([&](Expr q) { inside(c, q); }); });
-    else over_panels([&](Expr q) { over("c", out[0], [&](Expr c) { inside(c, q); }); });
+    if (tile_.splits_axis0())
+      b_.loop("c", tile_.lo(), tile_.hi(), 1, [&](Expr c) { over_panels([&](Expr q) { inside(c, q); }); });
+    else
+      over_panels([&](Expr q) { over("c", out[0], [&](Expr c) { inside(c, q); }); });
   }
 
   void pool(bool maximal) {
@@ -296,7 +356,8 @@ class Window {
       const loop::Variable& acc = tile_.accumulator(0, 0);
       b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
         b_.loop("kw", columns.begin(ox), columns.end(ox), 1, [&](Expr kw) {
-          const Expr v = b_.let("v", vector(0, q, linear(in, c, rows.input(oy, kh), columns.input(ox, kw)), sub));
+          const Expr v =
+              b_.let("v", vector(0, q, linear(in, c, rows.input(oy, kh), columns.input(ox, kw)), sub));
           b_.assign(acc, loop::binary(maximal ? BinaryOp::max : BinaryOp::add, loop::ref(acc), v));
         });
       });
@@ -337,12 +398,15 @@ class Window {
     const loop::Type lane_type{float_type(), static_cast<uint16_t>(lanes())};
     const auto place = [&](const Expr& q, const Expr& element, const Expr& sub) {
       if (!batched_) return element;
-      return (q * loop::index(op_->type.elements()) + element) * loop::index(kPanel) + sub * loop::index(l_.width);
+      return (q * loop::index(op_->type.elements()) + element) * loop::index(kPanel) +
+             sub * loop::index(l_.width);
     };
     const auto channel = [&](const Expr& c, const Expr& q) {
       over("y", in[1], [&](Expr y) {
         over("x", in[2], [&](Expr x) {
-          over("s", subs(), [&](Expr sub) { b_.store(result, place(q, linear(in, c, y, x), sub), loop::constant(lane_type, 0)); });
+          over("s", subs(), [&](Expr sub) {
+            b_.store(result, place(q, linear(in, c, y, x), sub), loop::constant(lane_type, 0));
+          });
         });
       });
       over("y", g[1], [&](Expr oy) {
@@ -356,26 +420,34 @@ class Window {
                 });
               });
             };
-            const loop::Variable best = b_.declare("best", loop::constant(lane_type, -std::numeric_limits<double>::infinity()));
-            each([&](const Expr&, const Expr& v) { b_.assign(best, loop::binary(BinaryOp::max, loop::ref(best), v)); });
-            // What is left of the gradient: it goes to the first position that equals the maximum, then nothing is left.
+            const loop::Variable best =
+                b_.declare("best", loop::constant(lane_type, -std::numeric_limits<double>::infinity()));
+            each([&](const Expr&, const Expr& v) {
+              b_.assign(best, loop::binary(BinaryOp::max, loop::ref(best), v));
+            });
+            // What is left of the gradient: it goes to the first position that equals the maximum, then
+            // nothing is left.
             const loop::Variable left = b_.declare("left", vector(0, q, linear(g, c, oy, ox), sub));
             each([&](const Expr& element, const Expr& v) {
               // A NaN maximum equals nothing; its gradient goes to the first NaN, as PyTorch's does.
-              const Expr same = loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, v, loop::ref(best)),
-                                             loop::compare(CompareOp::ne, v, v));
+              const Expr same =
+                  loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, v, loop::ref(best)),
+                               loop::compare(CompareOp::ne, v, v));
               const Expr here = b_.let("here", same);
               const Expr zero = loop::constant(lane_type, 0);
               const Expr at = b_.let("at", place(q, element, sub));
-              b_.store(result, at, loop::load(result, at, lanes()) + loop::select(here, loop::ref(left), zero));
+              b_.store(result, at,
+                       loop::load(result, at, lanes()) + loop::select(here, loop::ref(left), zero));
               b_.assign(left, loop::select(here, zero, loop::ref(left)));
             });
           });
         });
       });
     };
-    if (tile_.splits_axis0()) b_.loop("c", tile_.lo(), tile_.hi(), 1, [&](Expr c) { over_panels([&](Expr q) { channel(c, q); }); });
-    else over_panels([&](Expr q) { over("c", in[0], [&](Expr c) { channel(c, q); }); });
+    if (tile_.splits_axis0())
+      b_.loop("c", tile_.lo(), tile_.hi(), 1, [&](Expr c) { over_panels([&](Expr q) { channel(c, q); }); });
+    else
+      over_panels([&](Expr q) { over("c", in[0], [&](Expr c) { channel(c, q); }); });
   }
 
   Lowering& l_;

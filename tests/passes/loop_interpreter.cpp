@@ -26,7 +26,9 @@ struct Memory {
   Scalar scalar = Scalar::f32;
 };
 
-double rounded(Scalar s, double v) { return s == Scalar::f32 ? static_cast<double>(static_cast<float>(v)) : v; }
+double rounded(Scalar s, double v) {
+  return s == Scalar::f32 ? static_cast<double>(static_cast<float>(v)) : v;
+}
 int64_t wrapped(Scalar s, int64_t v) {
   if (s == Scalar::i32) return static_cast<int32_t>(static_cast<uint32_t>(v));
   return s == Scalar::i1 ? v & 1 : v;
@@ -34,7 +36,8 @@ int64_t wrapped(Scalar s, int64_t v) {
 
 class Machine {
  public:
-  Machine(const Kernel& k, const gradc_step_args& args, std::map<const BufferData*, Memory> memory, int64_t lo, int64_t hi, int64_t panel)
+  Machine(const Kernel& k, const gradc_step_args& args, std::map<const BufferData*, Memory> memory,
+          int64_t lo, int64_t hi, int64_t panel)
       : kernel_(k), memory_(std::move(memory)) {
     const auto& p = k.predefined;
     const auto set = [&](const Variable& v, int64_t i) { variables_[v.get()] = {Lane{0, i}}; };
@@ -83,7 +86,8 @@ class Machine {
   uint8_t* place(const BufferData& b, int64_t at) {
     const Memory& m = memory_.at(&b);
     if (at < 0 || at >= m.elements)
-      throw std::runtime_error(fmt::format("kernel {}: {}[{}] of {} elements", kernel_.name, b.name, at, m.elements));
+      throw std::runtime_error(
+          fmt::format("kernel {}: {}[{}] of {} elements", kernel_.name, b.name, at, m.elements));
     return m.base + at * bytes(m.scalar);
   }
   Lane read(const BufferData& b, int64_t at) {
@@ -127,7 +131,8 @@ class Machine {
         return r;
       case ExprKind::variable: return variables_.at(e->variable.get());
       case ExprKind::load: {
-        const Value at = eval(e->args[0]), mask = e->args.size() > 1 && e->args[1] ? eval(e->args[1]) : Value{};
+        const Value at = eval(e->args[0]),
+                    mask = e->args.size() > 1 && e->args[1] ? eval(e->args[1]) : Value{};
         for (size_t l = 0; l < lanes; ++l) {
           if (!mask.empty() && !mask[l].i) continue;
           r[l] = read(*e->buffer, at.size() > 1 ? at[l].i : at[0].i + static_cast<int64_t>(l));
@@ -138,7 +143,8 @@ class Machine {
         for (Lane& l : r) l = a[0][0];
         return r;
       case ExprKind::ramp:
-        for (size_t l = 0; l < lanes; ++l) r[l].i = wrapped(s, a[0][0].i + static_cast<int64_t>(e->number) * static_cast<int64_t>(l));
+        for (size_t l = 0; l < lanes; ++l)
+          r[l].i = wrapped(s, a[0][0].i + static_cast<int64_t>(e->number) * static_cast<int64_t>(l));
         return r;
       case ExprKind::unary:
         for (size_t l = 0; l < lanes; ++l) r[l] = unary(*e, arg(0, l));
@@ -148,22 +154,28 @@ class Machine {
         return r;
       case ExprKind::compare:
         for (size_t l = 0; l < lanes; ++l)
-          r[l].i = e->args[0]->type.is_float() ? compared(e->compare, arg(0, l).f, arg(1, l).f) : compared(e->compare, arg(0, l).i, arg(1, l).i);
+          r[l].i = e->args[0]->type.is_float() ? compared(e->compare, arg(0, l).f, arg(1, l).f)
+                                               : compared(e->compare, arg(0, l).i, arg(1, l).i);
         return r;
       case ExprKind::select:
         for (size_t l = 0; l < lanes; ++l) r[l] = arg(0, l).i ? arg(1, l) : arg(2, l);
         return r;
       case ExprKind::fma:
         for (size_t l = 0; l < lanes; ++l)
-          r[l].f = s == Scalar::f32 ? std::fmaf(static_cast<float>(arg(0, l).f), static_cast<float>(arg(1, l).f), static_cast<float>(arg(2, l).f))
-                                    : std::fma(arg(0, l).f, arg(1, l).f, arg(2, l).f);
+          r[l].f = s == Scalar::f32
+                       ? std::fmaf(static_cast<float>(arg(0, l).f), static_cast<float>(arg(1, l).f),
+                                   static_cast<float>(arg(2, l).f))
+                       : std::fma(arg(0, l).f, arg(1, l).f, arg(2, l).f);
         return r;
       case ExprKind::cast:
         for (size_t l = 0; l < lanes; ++l) {
           const bool from_float = e->args[0]->type.is_float();
-          // Random words are unsigned where they become floats after a shift, so signed conversion is right for them too.
-          if (e->type.is_float()) r[l].f = rounded(s, from_float ? arg(0, l).f : static_cast<double>(arg(0, l).i));
-          else r[l].i = from_float ? wrapped(s, static_cast<int64_t>(arg(0, l).f)) : wrapped(s, arg(0, l).i);
+          // Random words are unsigned where they become floats after a shift, so signed conversion is right
+          // for them too.
+          if (e->type.is_float())
+            r[l].f = rounded(s, from_float ? arg(0, l).f : static_cast<double>(arg(0, l).i));
+          else
+            r[l].i = from_float ? wrapped(s, static_cast<int64_t>(arg(0, l).f)) : wrapped(s, arg(0, l).i);
         }
         return r;
       case ExprKind::reduce: {
@@ -175,8 +187,8 @@ class Machine {
       case ExprKind::philox:
         for (size_t l = 0; l < lanes; ++l) {
           const auto word = [&](size_t k) { return static_cast<uint32_t>(arg(k, l).i); };
-          r[l].i = static_cast<int32_t>(
-              philox4x32_10({word(0), word(1), word(2), word(3)}, word(4), word(5))[static_cast<size_t>(e->number)]);
+          r[l].i = static_cast<int32_t>(philox4x32_10({word(0), word(1), word(2), word(3)}, word(4),
+                                                      word(5))[static_cast<size_t>(e->number)]);
         }
         return r;
     }
@@ -242,7 +254,8 @@ class Machine {
     switch (e.binary) {
       case BinaryOp::add: return i(a.i + b.i);
       case BinaryOp::sub: return i(a.i - b.i);
-      case BinaryOp::mul: return i(static_cast<int64_t>(static_cast<uint64_t>(a.i) * static_cast<uint64_t>(b.i)));
+      case BinaryOp::mul:
+        return i(static_cast<int64_t>(static_cast<uint64_t>(a.i) * static_cast<uint64_t>(b.i)));
       case BinaryOp::div: return i(a.i / b.i);
       case BinaryOp::rem: return i(a.i % b.i);
       case BinaryOp::min: return i(std::min(a.i, b.i));
@@ -270,16 +283,15 @@ int run_program(const Program& p, const gradc_step_args& args, int threads, bool
     switch (a.space) {
       case Space::arena: m.base = args.arena + a.offset; break;
       case Space::parameter: m.base = args.parameters + a.offset; break;
-      case Space::input:
-        m.base = static_cast<uint8_t*>(const_cast<void*>(args.inputs[a.offset]));
-        break;
+      case Space::input: m.base = static_cast<uint8_t*>(const_cast<void*>(args.inputs[a.offset])); break;
       case Space::output: m.base = static_cast<uint8_t*>(args.outputs[a.offset]); break;
       case Space::scalars: m.base = reinterpret_cast<uint8_t*>(const_cast<double*>(args.scalars)); break;
     }
     return m;
   };
   const auto run_call = [&](const Call& c, int thread) {
-    const int64_t extent = c.partition.kind == Partition::Extent::panels ? (args.rows + p.panel - 1) / p.panel : c.partition.extent;
+    const int64_t extent = c.partition.kind == Partition::Extent::panels ? (args.rows + p.panel - 1) / p.panel
+                                                                         : c.partition.extent;
     const int64_t units = (extent + c.partition.unit - 1) / c.partition.unit;
     const int64_t lo = std::min(extent, units * thread / threads * c.partition.unit);
     const int64_t hi = std::min(extent, units * (thread + 1) / threads * c.partition.unit);

@@ -1,9 +1,9 @@
-// Every primitive, value and gradient, through lowering: on the loop interpreter with one and with three threads in both orders, and as
-// native code, against the reference interpreter in double precision. One test an operator and sample; a new operator is covered by its
-// samples alone.
+// Every primitive, value and gradient, through lowering: on the loop interpreter with one and with three
+// threads in both orders, and as native code, against the reference interpreter in double precision. One test
+// an operator and sample; a new operator is covered by its samples alone.
 //
-// Tolerance: |native - reference| <= 2e-5 * (1 + largest |reference|): single precision over sums of at most a few hundred terms, and
-// vector math within 4 ulp. Integers and booleans must be equal.
+// Tolerance: |native - reference| <= 2e-5 * (1 + largest |reference|): single precision over sums of at most
+// a few hundred terms, and vector math within 4 ulp. Integers and booleans must be equal.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -38,10 +38,13 @@ std::vector<Case> cases() {
   return list;
 }
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.def->name << " sample " << c.sample << (c.gradient ? " gradient" : ""); }
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.def->name << " sample " << c.sample << (c.gradient ? " gradient" : "");
+}
 
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  return fmt::format("{}_{}{}", info.param.def->name, info.param.sample, info.param.gradient ? "_gradient" : "");
+  return fmt::format("{}_{}{}", info.param.def->name, info.param.sample,
+                     info.param.gradient ? "_gradient" : "");
 }
 
 Tensor random_tensor(const Type& type, int64_t rows, double low, double high, std::mt19937_64& random) {
@@ -50,7 +53,9 @@ Tensor random_tensor(const Type& type, int64_t rows, double low, double high, st
   for (size_t i = 0; i < t.data.size(); ++i) {
     double v = uniform(random);
     switch (type.dtype) {
-      case DType::i32: v = high > 1 ? std::floor(std::uniform_real_distribution<double>(0, high)(random)) : 0; break;
+      case DType::i32:
+        v = high > 1 ? std::floor(std::uniform_real_distribution<double>(0, high)(random)) : 0;
+        break;
       case DType::boolean: v = v > (low + high) / 2; break;
       case DType::f32: v = static_cast<float>(v); break;
       case DType::f64: break;

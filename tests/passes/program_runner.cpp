@@ -56,7 +56,8 @@ Tensor read_panels(const uint8_t* from, const Type& type, int64_t rows, int64_t 
   const int64_t elements = type.elements();
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t e = 0; e < elements; ++e)
-      t.data.data()[r * elements + e] = element(from, type.dtype, ((r / panel) * elements + e) * panel + r % panel);
+      t.data.data()[r * elements + e] =
+          element(from, type.dtype, ((r / panel) * elements + e) * panel + r % panel);
   return t;
 }
 
@@ -79,7 +80,8 @@ struct Block {
 
 }  // namespace
 
-RunnerResult run_lowered(const Module& module, const std::string& name, const interpreter::RunInput& input, const RunnerOptions& o) {
+RunnerResult run_lowered(const Module& module, const std::string& name, const interpreter::RunInput& input,
+                         const RunnerOptions& o) {
   const int64_t rows = input.context.rows;
   passes::PipelineOptions options;
   options.batch = o.batch ? o.batch : rows;
@@ -102,7 +104,9 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
     input_pointers.push_back(inputs.back().base);
   }
   for (const Output& out : f->outputs) {
-    const int width = out.value->type.dtype == DType::f64 ? 8 : out.value->type.dtype == DType::boolean ? 1 : 4;
+    const int width = out.value->type.dtype == DType::f64       ? 8
+                      : out.value->type.dtype == DType::boolean ? 1
+                                                                : 4;
     outputs.emplace_back(count(out.value->type, rows) * width);
     output_pointers.push_back(outputs.back().base);
   }
@@ -131,19 +135,25 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
     args.barrier = [](void* t) { static_cast<runtime::Team*>(t)->barrier(); };
     args.team = &team;
     std::vector<int32_t> status(static_cast<size_t>(o.threads), 0);
-    team.run([&](int thread, int threads) { status[static_cast<size_t>(thread)] = entry(&args, thread, threads); });
+    team.run([&](int thread, int threads) {
+      status[static_cast<size_t>(thread)] = entry(&args, thread, threads);
+    });
     result.status = status[0];
   }
-  if (!arena.intact() || !parameters.intact()) throw std::runtime_error("memory past the arena or the parameters was written");
+  if (!arena.intact() || !parameters.intact())
+    throw std::runtime_error("memory past the arena or the parameters was written");
   for (const Block& b : outputs)
     if (!b.intact()) throw std::runtime_error("memory past an output was written");
-  for (size_t i = 0; i < f->outputs.size(); ++i) result.outputs[f->outputs[i].name] = read(outputs[i].base, f->outputs[i].value->type, rows);
-  for (const Symbol& s : module.symbols) result.symbols[s.name] = read(parameters.base + lowered.symbol_offsets.at(s.name), s.type, 1);
+  for (size_t i = 0; i < f->outputs.size(); ++i)
+    result.outputs[f->outputs[i].name] = read(outputs[i].base, f->outputs[i].value->type, rows);
+  for (const Symbol& s : module.symbols)
+    result.symbols[s.name] = read(parameters.base + lowered.symbol_offsets.at(s.name), s.type, 1);
   if (o.keep_all)
     for (const passes::StoredValue& v : program.stored) {
       const loop::Allocation& a = program.program.allocations[static_cast<size_t>(v.allocation)];
       const uint8_t* from = arena.base + a.offset;
-      result.stored[v.op] = v.op->type.batched ? read_panels(from, v.op->type, rows, program.program.panel) : read(from, v.op->type, 1);
+      result.stored[v.op] = v.op->type.batched ? read_panels(from, v.op->type, rows, program.program.panel)
+                                               : read(from, v.op->type, 1);
     }
   return result;
 }

@@ -1,5 +1,5 @@
-// Runs one function through lowering, on the loop interpreter or as native code, with values given and returned as the reference
-// interpreter's tensors.
+// Runs one function through lowering, on the loop interpreter or as native code, with values given and
+// returned as the reference interpreter's tensors.
 #pragma once
 #include <map>
 #include <string>
@@ -30,6 +30,7 @@ struct RunnerResult {
 };
 
 // Runs `function` of the module, whose tensor passes have been run.
-RunnerResult run_lowered(const Module& module, const std::string& function, const interpreter::RunInput& input, const RunnerOptions& options);
+RunnerResult run_lowered(const Module& module, const std::string& function,
+                         const interpreter::RunInput& input, const RunnerOptions& options);
 
 }  // namespace gradc::testing

@@ -1,5 +1,6 @@
-// Text tests of passes: every tests/passes/ir/NAME.ir names a pass in its first line and holds a module; NAME.expected holds the module
-// after that pass, or "(unchanged)". GRADC_UPDATE_GOLDENS=1 rewrites the expectations; read the difference before committing it.
+// Text tests of passes: every tests/passes/ir/NAME.ir names a pass in its first line and holds a module;
+// NAME.expected holds the module after that pass, or "(unchanged)". GRADC_UPDATE_GOLDENS=1 rewrites the
+// expectations; read the difference before committing it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -51,7 +52,8 @@ TEST_P(PassText, MakesWhatIsExpected) {
   EXPECT_EQ(print(*again.module), print(*parsed.module));
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, PassText, ::testing::ValuesIn(files()), [](const auto& info) { return info.param.stem().string(); });
+INSTANTIATE_TEST_SUITE_P(Files, PassText, ::testing::ValuesIn(files()),
+                         [](const auto& info) { return info.param.stem().string(); });
 
 TEST(PassNames, UnknownOnesAreUsageErrors) {
   Module module;
