@@ -2,6 +2,7 @@
 #include "passes/pipeline.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "passes/lower/lowering.h"
 #include "passes/passes.h"
@@ -17,7 +18,8 @@ enum class Stage { before_gradient, gradient, after_gradient, lowering };
 struct Pass {
   PassInfo info;
   Stage stage;
-  bool (*run)(Function&) = nullptr;  // null: the manager runs it
+  bool (*run)(Function&) = nullptr;                     // null: the manager runs it
+  void (*run_on_loops)(lowering::Lowering&) = nullptr;  // the loop passes
 };
 
 // Order is meaning: stable forms come before gradients are taken; dropout and batchnorm are recognised before
@@ -54,7 +56,18 @@ const std::vector<Pass>& passes() {
       {{"assign_kernels", "a kernel for whatever is not fused", false},
        Stage::after_gradient,
        assign_kernels},
-      {{"lower", "tensor IR to loop IR, with barriers and memory plan", false}, Stage::lowering, nullptr},
+      {{"lower", "tensor IR to loop IR: layouts, loop nests, register tiles", false},
+       Stage::lowering,
+       nullptr,
+       [](lowering::Lowering& l) { l.run(); }},
+      {{"partition", "the split over threads: barriers where parts meet, the guard before updates", false},
+       Stage::lowering,
+       nullptr,
+       lowering::place_barriers},
+      {{"plan_memory", "one arena: values that live at different times share memory", false},
+       Stage::lowering,
+       nullptr,
+       lowering::plan_memory},
   };
   return list;
 }
@@ -150,7 +163,7 @@ bool run_pass(Module& module, const std::string& name) {
       return true;
     }
     if (!pass.run)
-      throw RunError(kExitUsage, fmt::format("{} makes loop IR; it is no pass on tensor IR", name));
+      throw RunError(kExitUsage, fmt::format("{} works on loop IR; it is no pass on tensor IR", name));
     bool changed = false;
     for (const auto& f : module.functions) {
       if (!pass.run(*f)) continue;
@@ -178,19 +191,35 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
     const int64_t bytes = s.type.elements() * loop::bytes(lowering::memory_scalar_of(s.type.dtype));
     lowered.parameter_bytes += (bytes + kAlign - 1) / kAlign * kAlign;
   }
-  const bool wants_print =
-      options.print && (listed(options.print_after, "lower") || listed(options.print_after, "all"));
-  for (const auto& f : module.functions) {
-    LoweredProgram p = lowering::Lowering(module, *f, options, lowered.symbol_offsets).run();
-    if (options.verify) {
-      const std::vector<std::string> wrong = loop::verify(p.program);
-      GRADC_CHECK(wrong.empty(), "lowering of @{} made wrong loop IR: {}", f->name,
-                  wrong.empty() ? "" : wrong.front());
+  std::vector<std::unique_ptr<lowering::Lowering>> functions;
+  for (const auto& f : module.functions)
+    functions.push_back(std::make_unique<lowering::Lowering>(module, *f, options, lowered.symbol_offsets));
+  std::map<const lowering::Lowering*, std::string> before;  // text, where it is printed
+  for (const Pass& pass : passes()) {
+    if (pass.stage != Stage::lowering) continue;
+    const bool wants_print =
+        options.print && (listed(options.print_after, pass.info.name) || listed(options.print_after, "all"));
+    for (const auto& l : functions) {
+      pass.run_on_loops(*l);
+      l->publish_calls();
+      if (options.verify) {
+        const std::vector<std::string> wrong = loop::verify(l->result.program);
+        GRADC_CHECK(wrong.empty(), "pass {} made wrong loop IR of @{}: {}", pass.info.name, l->function.name,
+                    wrong.empty() ? "" : wrong.front());
+      }
+      if (!wants_print) continue;
+      std::string text = loop::print(l->result.program, options.print_locations);
+      const bool same = before[l.get()] == text;
+      options.print(fmt::format("# after {} of @{}{}\n{}", pass.info.name, l->function.name,
+                                same ? " (unchanged)" : "", same ? "" : text));
+      before[l.get()] = std::move(text);
     }
-    if (wants_print) options.print("# after lower\n" + loop::print(p.program, options.print_locations));
-    lowered.programs.emplace(f->name, std::move(p));
+    if (options.stop_after == pass.info.name) {
+      lowered.stopped = true;
+      break;
+    }
   }
-  lowered.stopped = options.stop_after == "lower";
+  for (const auto& l : functions) lowered.programs.emplace(l->function.name, std::move(l->result));
   return lowered;
 }
 

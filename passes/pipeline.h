@@ -25,7 +25,7 @@ struct PipelineOptions {
   std::vector<std::string> disable;  // optional passes only
   std::string stop_after;            // empty: run all
   bool print_locations = false;
-  bool verify = true;
+  bool verify = true;  // the IR verifier after every pass
   // Receives the text of --print-after: a heading line, then the IR, or "(unchanged)".
   std::function<void(const std::string&)> print;
   int64_t batch = 1;      // B

@@ -123,9 +123,9 @@ void Builder::assign(const Variable& v, Expr value) {
 }
 
 void Builder::store(const Buffer& b, Expr index, Expr value, Expr mask) {
-  value = broadcast(std::move(value), std::max(value->type.lanes, index->type.lanes));
+  value = broadcast(value, std::max(value->type.lanes, index->type.lanes));
   if (mask) {
-    value = broadcast(std::move(value), std::max(value->type.lanes, mask->type.lanes));
+    value = broadcast(value, std::max(value->type.lanes, mask->type.lanes));
     mask = broadcast(std::move(mask), value->type.lanes);
   }
   const Scalar s = b->scalar == Scalar::i8 ? Scalar::i1 : b->scalar;

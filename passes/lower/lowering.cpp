@@ -168,7 +168,7 @@ void Lowering::place_updates(const std::map<const Op*, int>& group_index,
   }
 }
 
-LoweredProgram Lowering::run() {
+void Lowering::run() {
   result.program.name = function.name;
   result.program.panel = kPanel;
   result.program.vector_width = width;
@@ -241,10 +241,18 @@ LoweredProgram Lowering::run() {
   for (const auto& [value, allocation] : late_updates_)
     copy_plain(*this, "update", value->type, storage(value).allocation, allocation);
 
-  place_barriers(*this);
-  plan_memory(*this);
+  // Every value in a place of its own, until the memory plan.
+  for (loop::Allocation& a : result.program.allocations) {
+    if (a.space != loop::Space::arena) continue;
+    a.offset = result.program.arena_bytes;
+    const int64_t bytes = a.elements * loop::bytes(a.scalar);
+    result.program.arena_bytes += (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  }
+}
+
+void Lowering::publish_calls() {
+  result.program.calls.clear();
   for (const PendingCall& c : calls) result.program.calls.push_back(c.call);
-  return std::move(result);
 }
 
 }  // namespace gradc::passes::lowering

@@ -18,6 +18,7 @@
 namespace gradc::passes::lowering {
 
 inline constexpr int64_t kPanel = 32;
+inline constexpr int64_t kArenaAlignment = 64;  // bytes
 
 enum class Layout : uint8_t { plain, panels, rows };
 
@@ -57,7 +58,8 @@ class Lowering {
         options(options),
         symbol_offsets(symbol_offsets),
         width(options.vector_width) {}
-  LoweredProgram run();
+  void run();            // makes kernels and calls; barriers and offsets are still missing
+  void publish_calls();  // copies the calls as they are now into result.program
 
   int new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space,
                      int64_t offset);

@@ -11,7 +11,6 @@
 namespace gradc::passes::lowering {
 
 void plan_memory(Lowering& l) {
-  constexpr int64_t kAlign = 64;
   struct Value {
     int allocation;
     int64_t bytes, offset = -1;
@@ -24,7 +23,8 @@ void plan_memory(Lowering& l) {
     if (allocations[a].space != loop::Space::arena) continue;
     index[static_cast<int>(a)] = values.size();
     const int64_t bytes = allocations[a].elements * loop::bytes(allocations[a].scalar);
-    values.push_back({static_cast<int>(a), (bytes + kAlign - 1) / kAlign * kAlign});
+    values.push_back(
+        {static_cast<int>(a), (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment});
   }
   int phase = 0;
   for (const PendingCall& c : l.calls) {
