@@ -311,8 +311,9 @@ DigitImages make_synthetic_digits(uint64_t seed, uint32_t part, int64_t count) {
       const uint32_t word = draws.word();
       for (int k = 0; k < 4; ++k) {
         const int64_t grain = (static_cast<int64_t>(word >> (8 * k) & 255) - 128) * noise / 128;
-        image[pixel + k] = static_cast<uint8_t>(
-            std::clamp<int64_t>(canvas[static_cast<size_t>(pixel + k)] * ink / 255 + grain, 0, 255));
+        const int at = pixel + k;
+        image[at] = static_cast<uint8_t>(
+            std::clamp<int64_t>(canvas[static_cast<size_t>(at)] * ink / 255 + grain, 0, 255));
       }
     }
     result.labels[static_cast<size_t>(index)] = static_cast<int32_t>(label);

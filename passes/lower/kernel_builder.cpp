@@ -23,6 +23,27 @@ KernelBuilder::KernelBuilder(Lowering& lowering, std::string name, std::string s
   kernel.summary = std::move(summary);
 }
 
+namespace {
+
+std::string summary_of(const KernelGroup& group) {
+  std::string text;
+  for (const Op* op : group.ops) text += (text.empty() ? "" : " + ") + op->name();
+  return text;
+}
+
+}  // namespace
+
+KernelBuilder::KernelBuilder(Lowering& lowering, const KernelGroup& group)
+    : KernelBuilder(lowering, fmt::format("k{}_{}", group.number, group.ops.front()->name()),
+                    summary_of(group)) {
+  for (const Op* op : group.ops) {
+    kernel.locations.insert(kernel.locations.end(), op->locations.begin(), op->locations.end());
+    const auto t = lowering.targets.find(op);
+    if (t == lowering.targets.end()) continue;
+    for (int allocation : t->second) declare_written(allocation);
+  }
+}
+
 loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach) {
   GRADC_CHECK(!writes || written_.count(allocation), "allocation {} is written without notice", allocation);
   const auto it = buffers_.find(allocation);

@@ -106,6 +106,8 @@ class Lowering {
 class KernelBuilder {
  public:
   KernelBuilder(Lowering& lowering, std::string name, std::string summary);
+  // A group's kernel: named after its first operation, writing every target of its operations.
+  KernelBuilder(Lowering& lowering, const KernelGroup& group);
   // The buffer for an allocation; `writes` and `reach` add up over all uses.
   loop::Buffer buffer(int allocation, bool writes, Reach reach);
   // Must be called before any load when the kernel will write this allocation.

@@ -27,33 +27,17 @@ using loop::Expr;
 
 class Nest {
  public:
-  Nest(Lowering& l, const KernelGroup& g) : l_(l), g_(g), kb_(l, kernel_name(g), summary(g)), b_(kb_.b) {}
+  Nest(Lowering& l, const KernelGroup& g) : l_(l), g_(g), kb_(l, g), b_(kb_.b) {}
 
   void run() {
     choose_partition();
     emitter_.emplace(kb_, g_, own_);
     find_phases();
-    for (const Op* op : g_.ops) {
-      const auto t = l_.targets.find(op);
-      if (t == l_.targets.end()) continue;
-      for (int allocation : t->second) kb_.declare_written(allocation);
-    }
     if (flat_)
       flat_loop();
     else
       outer_loops();
-    for (const Op* op : g_.ops)
-      kb_.kernel.locations.insert(kb_.kernel.locations.end(), op->locations.begin(), op->locations.end());
     l_.finish(kb_, partition_);
-  }
-
-  static std::string kernel_name(const KernelGroup& g) {
-    return fmt::format("k{}_{}", g.number, g.ops.front()->name());
-  }
-  static std::string summary(const KernelGroup& g) {
-    std::string text;
-    for (const Op* op : g.ops) text += (text.empty() ? "" : " + ") + op->name();
-    return text;
   }
 
  private:

@@ -6,25 +6,7 @@
 
 namespace gradc::passes::lowering {
 
-namespace {
-
-std::string summary(const KernelGroup& g) {
-  std::string text;
-  for (const Op* op : g.ops) text += (text.empty() ? "" : " + ") + op->name();
-  return text;
-}
-
-}  // namespace
-
-Tile::Tile(Lowering& lowering, const KernelGroup& group)
-    : kb(lowering, fmt::format("k{}_{}", group.number, group.ops.front()->name()), summary(group)),
-      l_(lowering),
-      g_(group) {
-  for (const Op* op : g_.ops) {
-    const auto t = l_.targets.find(op);
-    if (t == l_.targets.end()) continue;
-    for (int allocation : t->second) kb.declare_written(allocation);
-  }
+Tile::Tile(Lowering& lowering, const KernelGroup& group) : kb(lowering, group), l_(lowering), g_(group) {
   const Op* op = g_.ops.front();
   if (!op->locations.empty()) kb.b.set_location(op->locations.front());
 }
@@ -98,10 +80,6 @@ void Tile::epilogue(const std::function<Point(int, int)>& point_of,
     }
 }
 
-void Tile::finish() {
-  for (const Op* op : g_.ops)
-    kb.kernel.locations.insert(kb.kernel.locations.end(), op->locations.begin(), op->locations.end());
-  l_.finish(kb, partition_);
-}
+void Tile::finish() { l_.finish(kb, partition_); }
 
 }  // namespace gradc::passes::lowering
