@@ -49,9 +49,9 @@ llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kern
                             llvm::GlobalValue::LinkageTypes linkage);
 
 // The function NAME(args, thread, threads) that makes the program's calls; kernels[i] is the function of
-// calls[i].
+// calls[i]. With `profile` it notes the time of each, see gradc_step_args.profile.
 llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
-                           const std::vector<llvm::Function*>& kernels);
+                           const std::vector<llvm::Function*>& kernels, bool profile);
 
 // Two kernels with equal keys generate equal code: everything but names and locations.
 std::string kernel_key(const loop::Kernel& kernel);

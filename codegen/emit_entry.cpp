@@ -16,8 +16,8 @@ constexpr uint32_t flush_and_zero = 0x8040;  // MXCSR: FTZ and DAZ
 
 class EntryEmitter {
  public:
-  EntryEmitter(llvm::Function* f, const loop::Program& program)
-      : f_(f), program_(program), b_(BasicBlock::Create(f->getContext(), "entry", f)) {}
+  EntryEmitter(llvm::Function* f, const loop::Program& program, bool profile)
+      : f_(f), program_(program), profile_(profile), b_(BasicBlock::Create(f->getContext(), "entry", f)) {}
 
   void run(const std::vector<llvm::Function*>& kernels, llvm::DebugLoc location) {
     b_.SetCurrentDebugLocation(location);
@@ -30,7 +30,12 @@ class EntryEmitter {
     threads_ = b_.CreateSExt(f_->getArg(2), b_.getInt64Ty(), "threads");
     several_ = b_.CreateICmpSGT(threads_, b_.getInt64(1), "several");
     for (const loop::Call& call : program_.calls) part(call.partition);
-    for (size_t i = 0; i < program_.calls.size(); ++i) emit(program_.calls[i], kernels[i]);
+    if (profile_) {
+      Value* first = b_.CreateMul(thread_, b_.getInt64(2 * program_.calls.size()));
+      times_ = b_.CreateInBoundsGEP(b_.getInt64Ty(),
+                                    field(b_.getPtrTy(), offsetof(gradc_step_args, profile)), first, "times");
+    }
+    for (size_t i = 0; i < program_.calls.size(); ++i) emit(i, kernels[i]);
     finish(0);
   }
 
@@ -96,7 +101,14 @@ class EntryEmitter {
 
   BasicBlock* block(const char* name) { return BasicBlock::Create(f_->getContext(), name, f_); }
 
-  void emit(const loop::Call& call, llvm::Function* kernel) {
+  void note_time(size_t index) {
+    if (!profile_) return;
+    b_.CreateStore(b_.CreateIntrinsic(llvm::Intrinsic::readcyclecounter, {}, {}),
+                   b_.CreateConstInBoundsGEP1_64(b_.getInt64Ty(), times_, index));
+  }
+
+  void emit(size_t index, llvm::Function* kernel) {
+    const loop::Call& call = program_.calls[index];
     if (call.barrier_before || call.guard_before) barrier();
     if (call.guard_before) guard();
     const Part p = part(call.partition);
@@ -106,7 +118,9 @@ class EntryEmitter {
     b_.SetInsertPoint(work);
     llvm::SmallVector<Value*, 16> arguments = {f_->getArg(0), p.lo, p.hi};
     for (int buffer : call.buffers) arguments.push_back(pointer(buffer));
+    note_time(2 * index);
     b_.CreateCall(kernel, arguments);
+    note_time(2 * index + 1);
     b_.CreateBr(next);
     b_.SetInsertPoint(next);
   }
@@ -141,15 +155,16 @@ class EntryEmitter {
 
   llvm::Function* f_;
   const loop::Program& program_;
+  const bool profile_;
   llvm::IRBuilder<> b_;
-  Value *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr;
+  Value *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr, *times_ = nullptr;
   std::map<std::tuple<loop::Partition::Extent, int64_t, int64_t>, Part> parts_;
 };
 
 }  // namespace
 
 llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
-                           const std::vector<llvm::Function*>& kernels) {
+                           const std::vector<llvm::Function*>& kernels, bool profile) {
   llvm::LLVMContext& c = context.module.getContext();
   llvm::Type* i32 = llvm::Type::getInt32Ty(c);
   auto* f =
@@ -165,7 +180,7 @@ llvm::Function* emit_entry(const EmitContext& context, const loop::Program& prog
     context.debug->enter_function(*f, program.name, {});
     location = context.debug->at({});
   }
-  EntryEmitter(f, program).run(kernels, location);
+  EntryEmitter(f, program, profile).run(kernels, location);
   return f;
 }
 

@@ -27,7 +27,8 @@ std::vector<std::string> target_names();
 
 struct CodegenOptions {
   bool debug_info = true;
-  bool verify = true;  // LLVM's verifier on the module
+  bool verify = true;   // LLVM's verifier on the module
+  bool profile = false;  // entries write gradc_step_args.profile
 };
 
 // Text of the LLVM module after our pass pipeline, and its assembly, for dumps.

@@ -180,7 +180,7 @@ std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Pla
     for (size_t p = 0; p < plan.programs.size(); ++p) {
       std::vector<llvm::Function*> callees;
       for (const size_t job : plan.calls[p]) callees.push_back(functions[job]);
-      emit_entry(emit, *plan.programs[p], callees);
+      emit_entry(emit, *plan.programs[p], callees, options.profile);
     }
   }
   if (debug) debug->finish();

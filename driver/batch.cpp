@@ -32,7 +32,9 @@ int64_t integer_bound(const Module& module, const std::string& input) {
   return bound == INT_MAX ? 2 : bound;
 }
 
-Tensors made_up(const CompiledModel& compiled, int64_t rows) {
+}  // namespace
+
+Tensors made_up_batch(const CompiledModel& compiled, int64_t rows) {
   Tensors batch;
   uint32_t stream = 0;
   for (const auto& f : compiled.module().functions)
@@ -52,8 +54,6 @@ Tensors made_up(const CompiledModel& compiled, int64_t rows) {
     }
   return batch;
 }
-
-}  // namespace
 
 int64_t rows_of(const Tensors& batch) { return batch.empty() ? 0 : batch.begin()->second.rows; }
 
@@ -90,7 +90,7 @@ Tensors first_batch(const CompiledModel& compiled, int64_t rows, std::vector<std
     if (error.exit_code != kExitDataError) throw;
     notes.push_back(
         fmt::format("checked on {} made-up examples, since the data cannot be read: {}", rows, error.what()));
-    return made_up(compiled, rows);
+    return made_up_batch(compiled, rows);
   }
 }
 

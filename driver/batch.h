@@ -13,6 +13,9 @@ namespace gradc::driver {
 // every use); `notes` says which it was.
 Tensors first_batch(const CompiledModel& compiled, int64_t rows, std::vector<std::string>& notes);
 
+// Made-up examples alone, as native code reads them: floats uniform in -1..1.
+Tensors made_up_batch(const CompiledModel& compiled, int64_t rows);
+
 // Examples in a batch of tensors.
 int64_t rows_of(const Tensors& batch);
 

@@ -208,6 +208,24 @@ int run_command_line(int argc, char** argv) {
       ->type_name("OP");
   add_code_options(check_command, check.model);
 
+  BenchOptions bench;
+  CLI::App* bench_command = app.add_subcommand(
+      "bench", "time a training step on one made-up batch, kernel by kernel, against what the machine can do");
+  add_model_options(bench_command, bench.model);
+  bench_command->add_option("--seconds", bench.seconds, "how long to measure")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str()
+      ->type_name("S");
+  bench_command->add_option("--steps", bench.steps, "measure so many steps instead")
+      ->check(from_to(1, kMany))
+      ->type_name("N");
+  bench_command->add_option("--trace", bench.trace, "write ten steps as a Chrome trace")
+      ->type_name("OUT.json");
+  bench_command->add_flag("--ablate", bench.ablate, "then leave each optional pass out and compare");
+  bench_command->add_flag("--all", bench.all, "show every kernel with all it computes");
+  add_thread_option(bench_command, bench.model);
+  add_code_options(bench_command, bench.model);
+
   bool passes_json = false;
   CLI::App* passes_command = app.add_subcommand("passes", "list the compiler's passes in their order");
   passes_command->add_flag("--json", passes_json, "as JSON, one object a line");
@@ -247,13 +265,14 @@ int run_command_line(int argc, char** argv) {
   train.shuffle = !no_shuffle;
   const bool json = (*train_command && train.model.json) || (*eval_command && eval.model.json) ||
                     (*dump_command && dump.model.json) || (*predict_command && predict.eval.model.json) ||
-                    (*check_command && check.model.json);
+                    (*check_command && check.model.json) || (*bench_command && bench.model.json);
   try {
     if (*train_command) return run_train(train);
     if (*eval_command) return run_eval(eval);
     if (*predict_command) return run_predict(predict);
     if (*dump_command) return run_dump(dump);
     if (*check_command) return run_check(check);
+    if (*bench_command) return run_bench(bench);
     return run_passes(passes_json);
   } catch (const ModelError& error) {
     if (!json) throw;

@@ -120,7 +120,9 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   if (!passes::run_tensor_passes(*loaded_->model.module, options)) return;
   lowered_ = passes::lower(*loaded_->model.module, options);
   if (lowered_.stopped) return;
-  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_);
+  codegen::CodegenOptions code;
+  code.profile = request.profile;
+  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code);
 
   program_.abi_version = GRADC_ABI_VERSION;
   program_.gradc_version = GRADC_VERSION;

@@ -28,6 +28,7 @@ struct CompileRequest {
   int64_t batch = 0;               // B; 0: as the file says
   passes::PipelineOptions passes;  // batch, vector width and registers are filled in from the two above
   bool color = false;              // of diagnostics
+  bool profile = false;            // code that notes the time of each kernel call
 };
 
 // A model file after the frontend. Sources stay here because diagnostics and locations refer to them.
@@ -55,6 +56,7 @@ class CompiledModel {
   const Module& module() const { return *loaded_->model.module; }
   const ExperimentRecord& experiment() const { return loaded_->model.experiment; }
   const passes::Lowered& lowered() const { return lowered_; }
+  const codegen::Target& target() const { return target_; }
   // False when --stop-after ended the pipeline: there is no native code then.
   bool complete() const { return jit_ != nullptr; }
 

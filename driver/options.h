@@ -55,6 +55,15 @@ struct CheckOptions {
   std::string break_gradient;
 };
 
+struct BenchOptions {
+  ModelOptions model;
+  double seconds = 2;  // of measuring, and as long again for the kernels
+  int64_t steps = 0;   // measured; 0: as many as the seconds allow
+  std::string trace;   // Chrome trace of some steps
+  bool ablate = false;
+  bool all = false;    // every kernel, in full
+};
+
 // The compiler's request for these options. Throws RunError (exit 2) for a --set without '='.
 CompileRequest compile_request(const ModelOptions& options);
 
@@ -64,6 +73,7 @@ int run_eval(const EvalOptions& options);
 int run_predict(const PredictOptions& options);
 int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
+int run_bench(const BenchOptions& options);
 int run_passes(bool json);
 
 }  // namespace gradc::driver

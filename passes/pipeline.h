@@ -42,8 +42,15 @@ struct StoredValue {
   int allocation = -1;  // index into the program's allocations
 };
 
+// What a call at the full batch computes and, reading and writing each buffer once, moves. An estimate for
+// people and for cost models, never for results.
+struct CallCost {
+  double flop = 0, bytes = 0;
+};
+
 struct LoweredProgram {
   loop::Program program;
+  std::vector<CallCost> costs;       // of program.calls
   std::vector<std::string> inputs;   // names in order of Space::input offsets
   std::vector<std::string> outputs;  // names in order of Space::output offsets
   std::vector<StoredValue> stored;

@@ -147,6 +147,7 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
   args.micro_step = micro_step;
   args.barrier = Team::barrier_of;
   args.team = &team_;
+  args.profile = profile_;
   int32_t result = 0;
   team_.run(
       [&](int thread, int threads) {
@@ -168,14 +169,23 @@ void Session::initialize(uint64_t seed) {
 }
 
 StepResult Session::step(BatchReader& reader, int64_t index, const StepScalars& scalars, uint64_t seed) {
+  return step(&reader, index, reader.batch(index), scalars, seed);
+}
+
+StepResult Session::step(const Batch& batch, const StepScalars& scalars, uint64_t seed) {
+  GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
+  return step(nullptr, 0, batch, scalars, seed);
+}
+
+StepResult Session::step(BatchReader* reader, int64_t index, const Batch& batch, const StepScalars& scalars,
+                         uint64_t seed) {
   const double values[GRADC_SCALAR_COUNT] = {static_cast<double>(scalars.step),
                                              static_cast<double>(scalars.epoch),
                                              static_cast<double>(scalars.total), scalars.lr_factor};
-  const Batch batch = reader.batch(index);
   const gradc_entry_info& entry = program_.train_step;
   StepResult result;
   result.finite =
-      call(entry, train_step_, &reader, index, batch, values, seed, static_cast<uint64_t>(scalars.step)) == 0;
+      call(entry, train_step_, reader, index, batch, values, seed, static_cast<uint64_t>(scalars.step)) == 0;
   result.lr = std::numeric_limits<double>::quiet_NaN();
   const auto rows = static_cast<double>(batch.rows);
   for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) {

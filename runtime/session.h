@@ -58,6 +58,13 @@ class Session {
   // and scalars.step.
   StepResult step(BatchReader& reader, int64_t index, const StepScalars& scalars, uint64_t seed);
 
+  // The same on rows that stand in memory already.
+  StepResult step(const Batch& batch, const StepScalars& scalars, uint64_t seed);
+
+  // Where code that was compiled for profiling writes its times (gradc_step_args.profile); the caller's, large
+  // enough for every entry that is called.
+  void set_profile(uint64_t* times) { profile_ = times; }
+
   // Loss and metrics over all examples of a split. `keep_going` is asked before each batch.
   EvalResult evaluate(const Split& split,
                       const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
@@ -87,7 +94,11 @@ class Session {
   int32_t call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index,
                const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step);
 
+  StepResult step(BatchReader* reader, int64_t index, const Batch& batch, const StepScalars& scalars,
+                  uint64_t seed);
+
   const gradc_program& program_;
+  uint64_t* profile_ = nullptr;
   AlignedBlock parameters_, arena_;
   Outputs init_, train_step_, eval_, predict_;
   Team team_;

@@ -1,4 +1,5 @@
 // Kernels under construction, and the values they compute at a point of their domain.
+#include <algorithm>
 #include <cctype>
 
 #include "passes/lower/lowering.h"
@@ -31,12 +32,20 @@ std::string summary_of(const KernelGroup& group) {
   return text;
 }
 
+double flop_of(const Op& op, double batch) {
+  const bool batched = op.type.batched || std::any_of(op.operands.begin(), op.operands.end(),
+                                                      [](const Op* o) { return o->type.batched; });
+  const double one = op.def->cost ? op.def->cost(op).flop : static_cast<double>(op.type.elements());
+  return one * (batched ? batch : 1);
+}
+
 }  // namespace
 
 KernelBuilder::KernelBuilder(Lowering& lowering, const KernelGroup& group)
     : KernelBuilder(lowering, fmt::format("k{}_{}", group.number, group.ops.front()->name()),
                     summary_of(group)) {
   for (const Op* op : group.ops) {
+    flop += flop_of(*op, static_cast<double>(lowering.options.batch));
     kernel.locations.insert(kernel.locations.end(), op->locations.begin(), op->locations.end());
     const auto t = lowering.targets.find(op);
     if (t == lowering.targets.end()) continue;

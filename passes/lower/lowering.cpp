@@ -59,6 +59,13 @@ void Lowering::finish(KernelBuilder& kb, loop::Partition partition) {
   pending.touches = kb.touches;
   for (int a : result.program.allocations.empty() ? std::vector<int>{} : pending.call.buffers)
     GRADC_CHECK(a >= 0, "a kernel without memory");
+  pending.cost.flop = kb.flop;
+  for (size_t i = 0; i < kb.touches.size(); ++i) {
+    const loop::Allocation& a = result.program.allocations[static_cast<size_t>(kb.touches[i].allocation)];
+    const bool both = kb.touches[i].writes && kb.kernel.buffers[i]->access == loop::Access::read_write &&
+                      a.space == loop::Space::parameter;  // an update reads what it writes
+    pending.cost.bytes += static_cast<double>(a.elements * loop::bytes(a.scalar)) * (both ? 2 : 1);
+  }
   result.program.kernels.push_back(std::move(kb.kernel));
   calls.push_back(std::move(pending));
 }
@@ -252,7 +259,11 @@ void Lowering::run() {
 
 void Lowering::publish_calls() {
   result.program.calls.clear();
-  for (const PendingCall& c : calls) result.program.calls.push_back(c.call);
+  result.costs.clear();
+  for (const PendingCall& c : calls) {
+    result.program.calls.push_back(c.call);
+    result.costs.push_back(c.cost);
+  }
 }
 
 }  // namespace gradc::passes::lowering

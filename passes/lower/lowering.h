@@ -42,6 +42,7 @@ struct Touch {
 struct PendingCall {
   loop::Call call;
   std::vector<Touch> touches;  // one a buffer of the kernel
+  CallCost cost;
 };
 
 loop::Scalar scalar_of(DType t);         // booleans are i1 in registers
@@ -117,6 +118,7 @@ class KernelBuilder {
   loop::Kernel kernel;
   loop::Builder b;
   std::vector<Touch> touches;
+  double flop = 0;  // at the full batch
 
  private:
   std::map<int, loop::Buffer> buffers_;
