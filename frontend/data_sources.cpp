@@ -1,6 +1,8 @@
 // The table of data sources.
 #include "frontend/data_sources.h"
 
+#include "support/data_limits.h"
+
 namespace gradc::frontend {
 
 const std::vector<SourceKind>& source_kinds() {
@@ -23,10 +25,20 @@ const std::vector<SourceKind>& source_kinds() {
         {"labels", Kind::text, true, {}, 0, "the file of labels to train on"},
         {"test_images", Kind::text, false, std::string(), 0, "the file of images to test on"},
         {"test_labels", Kind::text, false, std::string(), 0, "the file of labels to test on"},
-        {"classes", Kind::integer, false, int64_t{10}, 1, "labels run from 0 to classes - 1"},
+        {"classes", Kind::integer, false, int64_t{10}, 1, "labels run from 0 to classes - 1", INT32_MAX},
         {"channels", Kind::integer, false, int64_t{1}, 1, "of an image"},
         {"height", Kind::integer, false, int64_t{28}, 1, "of an image"},
         {"width", Kind::integer, false, int64_t{28}, 1, "of an image"}}},
+      {"random",
+       "Random numbers of any shape, for benchmarks and experiments: image f32[shape], standard normal, "
+       "label "
+       "i32, uniform; parts train and test.",
+       {{"shape", Kind::integers, false, std::vector<int64_t>{1, 28, 28}, 1, "of an image", INT64_MAX,
+         kMaxRandomRank},
+        {"classes", Kind::integer, false, int64_t{10}, 1, "labels run from 0 to classes - 1", INT32_MAX},
+        {"train", Kind::integer, false, int64_t{1024}, 1, "examples to train on"},
+        {"test", Kind::integer, false, int64_t{256}, 1, "examples to test on"},
+        {"seed", Kind::integer, false, int64_t{1}, INT64_MIN, "of the numbers"}}},
   };
   return table;
 }
@@ -38,9 +50,10 @@ std::map<std::string, Type> fields_of(const DataRecord& record) {
                ? std::get<int64_t>(it->second)
                : otherwise;
   };
-  return {
-      {"image", Type{DType::f32, true, {extent("channels", 1), extent("height", 28), extent("width", 28)}}},
-      {"label", Type{DType::i32, true, {}}}};
+  Shape image = {extent("channels", 1), extent("height", 28), extent("width", 28)};
+  if (const auto shape = record.options.find("shape"); shape != record.options.end())
+    image = std::get<std::vector<int64_t>>(shape->second);
+  return {{"image", Type{DType::f32, true, std::move(image)}}, {"label", Type{DType::i32, true, {}}}};
 }
 
 }  // namespace gradc::frontend

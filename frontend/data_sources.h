@@ -13,11 +13,13 @@ namespace gradc::frontend {
 
 struct SourceOption {
   const char* name;
-  enum class Kind : uint8_t { integer, text } kind;
+  enum class Kind : uint8_t { integer, integers, text } kind;
   bool required = false;
   RecordValue default_value{};
-  int64_t low = 0;  // least value of an integer
+  int64_t low = 0;  // least value of an integer, or of each in a list
   const char* doc = "";
+  int64_t high = INT64_MAX;  // greatest value, likewise
+  int64_t most = 0;          // integers in a list, of which there is at least one
 };
 
 struct SourceKind {

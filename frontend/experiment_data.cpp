@@ -2,10 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
 
 #include "frontend/error_codes.h"
 #include "frontend/experiment.h"
 #include "frontend/parser.h"
+#include "support/data_limits.h"
 
 namespace gradc::frontend {
 
@@ -96,12 +99,44 @@ void common_option(Evaluator& e, const std::string& name, const Value& v, Span s
         .helps.push_back("`last=drop` leaves the last, partial batch of an epoch out");
 }
 
+// Whether an integer of an option, which the message calls `what`, is within its bounds; if not, says so.
+bool in_bounds(Evaluator& e, const SourceOption& o, const std::string& what, int64_t i, Span span) {
+  if (i >= o.low && i <= o.high) return true;
+  const bool less = i < o.low;
+  e.error(
+      codes::bad_value, span,
+      fmt::format("{} must be at {} {}, not {}", what, less ? "least" : "most", less ? o.low : o.high, i));
+  return false;
+}
+
+void integers_option(Evaluator& e, const SourceOption& o, const Value& v, Span span, DataRecord& record) {
+  const std::string what = fmt::format("`{}`", o.name);
+  if (v.is(ValueKind::integer)) {
+    e.error(codes::wrong_kind, span, fmt::format("{} must be a list of integers, not {}", what, describe(v)))
+        .helps.push_back(fmt::format("a list of one is written `{}=[{}]`", o.name, v.integer));
+    return;
+  }
+  std::vector<int64_t> list;
+  if (!e.to_integers(v, span, what, list)) return;
+  if (list.empty() || list.size() > static_cast<size_t>(o.most)) {
+    e.error(codes::bad_value, span,
+            fmt::format("{} must hold 1 to {} integers, not {}", what, o.most, list.size()));
+    return;
+  }
+  for (const int64_t i : list)
+    if (!in_bounds(e, o, "each entry of " + what, i, span)) return;
+  record.options[o.name] = std::move(list);
+}
+
 void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span span, DataRecord& record) {
+  if (o.kind == SourceOption::Kind::integers) {
+    integers_option(e, o, v, span, record);
+    return;
+  }
   if (o.kind == SourceOption::Kind::integer) {
     int64_t i = 0;
-    if (!e.to_integer(v, span, fmt::format("`{}`", o.name), i)) return;
-    if (i < o.low)
-      e.error(codes::bad_value, span, fmt::format("`{}` must be at least {}, not {}", o.name, o.low, i));
+    const std::string what = fmt::format("`{}`", o.name);
+    if (!e.to_integer(v, span, what, i) || !in_bounds(e, o, what, i, span)) return;
     record.options[o.name] = i;
     return;
   }
@@ -113,6 +148,35 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
   record.options[o.name] = v.text;
 }
 
+// Parts of `random` that are too large to keep in memory; `places` has the options that are written.
+void check_random_size(Evaluator& e, const DataRecord& record, const std::map<std::string, Span>& places,
+                       Span source) {
+  const auto place = [&](const char* option) {
+    const auto it = places.find(option);
+    return it == places.end() ? source : it->second;
+  };
+  constexpr int64_t kGib = kMaxRandomBytes >> 30;
+  const auto& shape = std::get<std::vector<int64_t>>(record.options.at("shape"));
+  const std::optional<int64_t> each = random_example_bytes(shape);
+  if (!each) {
+    e.error(
+         codes::limit, place("shape"),
+         fmt::format("one example of shape {} takes more than {} GiB, the limit of a whole part of `random`",
+                     to_string(shape), kGib))
+        .helps.push_back("choose a smaller `shape`");
+    return;
+  }
+  for (const char* part : {"train", "test"}) {
+    const int64_t count = std::get<int64_t>(record.options.at(part));
+    if (count <= kMaxRandomBytes / *each) continue;
+    e.error(codes::limit, place(part),
+            fmt::format("{} examples of {} bytes are beyond the limit of {} GiB for a part of `random`",
+                        count, *each, kGib))
+        .helps.push_back(fmt::format("at most {} of shape {} fit: `{}={}`", kMaxRandomBytes / *each,
+                                     to_string(shape), part, kMaxRandomBytes / *each));
+  }
+}
+
 // A name behind last= is a word; everything else is an expression.
 Value option_value(Evaluator& e, const Argument& a) {
   if (a.name == "last" && a.value->kind == ExprKind::name) return Value::of(a.value->text);
@@ -120,6 +184,10 @@ Value option_value(Evaluator& e, const Argument& a) {
 }
 
 void splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
+  std::map<std::string, int64_t> known;  // examples left in the parts whose size is an option
+  for (const char* part : {"train", "test"})
+    if (const auto it = record.options.find(part); it != record.options.end())
+      known[part] = std::get<int64_t>(it->second);
   std::vector<std::string> parts = {"train"};
   const auto test = record.options.find("test_images");
   if (record.source != "idx" ||
@@ -140,12 +208,14 @@ void splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
     }
     if (std::find(parts.begin(), parts.end(), s.name) != parts.end())
       e.error(codes::duplicate, s.name_span, fmt::format("there is a part `{}` already", s.name));
-    if (const auto known = record.options.find(s.from); record.source == "synthetic_digits" &&
-                                                        known != record.options.end() &&
-                                                        split.count >= std::get<int64_t>(known->second))
-      e.error(codes::bad_value, s.count->span,
-              fmt::format("{} examples of `{}` leave none: it has {}", split.count, s.from,
-                          std::get<int64_t>(known->second)));
+    if (const auto from = known.find(s.from); from != known.end() && split.count >= 1) {
+      if (split.count >= from->second)
+        e.error(codes::bad_value, s.count->span,
+                fmt::format("{} examples of `{}` leave none: it has {}", split.count, s.from, from->second));
+      else
+        from->second -= split.count;
+      known.emplace(s.name, split.count);
+    }
     parts.push_back(s.name);
     record.splits.push_back(std::move(split));
   }
@@ -184,7 +254,7 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   record.name = d.name;
   record.source = kind->name;
   record.batch = 64;
-  std::set<std::string> set;
+  std::map<std::string, Span> places;  // of the options that are written
   size_t next = 0;
   for (const Argument& a : source.arguments) {
     const bool positional = a.name.empty();
@@ -195,7 +265,7 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
     }
     const std::string name = positional ? kind->options[next++].name : a.name;
     const Value v = option_value(e, a);
-    if (!set.insert(name).second) {
+    if (!places.emplace(name, span).second) {
       e.error(codes::extra_argument, positional ? span : a.name_span,
               fmt::format("`{}` is given `{}` twice", kind->name, name));
       continue;
@@ -220,13 +290,15 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
     error.helps.push_back(fmt::format("its options are {}", fmt::join(known, ", ")));
   }
   for (const SourceOption& o : kind->options) {
-    if (set.count(o.name)) continue;
+    if (places.count(o.name)) continue;
     if (o.required)
       e.error(codes::missing_argument, source.span,
               fmt::format("`{}` needs its option `{}`: {}", kind->name, o.name, o.doc));
     else
       record.options[o.name] = o.default_value;
   }
+  if (e.diagnostics().count() != errors) return false;
+  if (record.source == "random") check_random_size(e, record, places, source.span);
   if (e.diagnostics().count() != errors) return false;
   DataSource result{d.name, record, fields_of(record)};
   for (const auto& [name, type] : result.fields) {

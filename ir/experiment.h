@@ -10,7 +10,7 @@
 namespace gradc {
 
 // One argument of a data source, as written: mnist("dir", batch=128) has {"", "dir"} and {"batch", 128}.
-using RecordValue = std::variant<bool, int64_t, double, std::string>;
+using RecordValue = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>>;
 
 struct DataSplit {
   std::string name;   // "val"
@@ -20,7 +20,7 @@ struct DataSplit {
 
 struct DataRecord {
   std::string name;    // data NAME = ...
-  std::string source;  // "mnist", "synthetic_digits", "idx"
+  std::string source;  // "mnist", "synthetic_digits", "idx", "random"
   std::map<std::string, RecordValue>
       options;  // every option with its default filled in; "path" for the directory
   int64_t batch = 0;

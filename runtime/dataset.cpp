@@ -4,13 +4,18 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 #include <set>
 
 #include "runtime/idx.h"
+#include "runtime/memory.h"
+#include "runtime/random_data.h"
 #include "runtime/synthetic_digits.h"
 #include "support/check.h"
+#include "support/data_limits.h"
 #include "support/diagnostic.h"
 #include "support/philox.h"
 
@@ -51,6 +56,16 @@ class Options {
     if (!number || *number < low || *number > high)
       wrong(name, fmt::format("an integer from {} to {}", low, high));
     return *number;
+  }
+  // A list of 1 to `most` integers, each at least 1.
+  std::vector<int64_t> extents(const std::string& name, std::vector<int64_t> otherwise, int64_t most) {
+    const OptionValue* value = find(name);
+    if (!value) return otherwise;
+    const auto* list = std::get_if<std::vector<int64_t>>(value);
+    if (!list || list->empty() || list->size() > static_cast<size_t>(most) ||
+        std::any_of(list->begin(), list->end(), [](int64_t extent) { return extent < 1; }))
+      wrong(name, fmt::format("a list of 1 to {} integers of at least 1", most));
+    return *list;
   }
   void refuse_others() const {
     for (const auto& [name, value] : record_.options)
@@ -209,12 +224,58 @@ std::vector<Split> draw_digits(const DataRecord& record) {
   return splits;
 }
 
+double gib(uint64_t bytes) { return static_cast<double>(bytes) / (uint64_t{1} << 30); }
+
+std::vector<Split> make_random(const DataRecord& record) {
+  constexpr std::array<const char*, 2> kParts = {"train", "test"};
+  Options options(record);
+  const std::vector<int64_t> shape = options.extents("shape", {1, 28, 28}, kMaxRandomRank);
+  const int64_t classes = options.integer("classes", 10, 1, INT32_MAX);
+  const std::array<int64_t, 2> counts = {options.integer("train", 1'024, 1, INT64_MAX),
+                                         options.integer("test", 256, 1, INT64_MAX)};
+  const auto seed = static_cast<uint64_t>(options.integer("seed", 1, INT64_MIN, INT64_MAX));
+  options.refuse_others();
+  const std::optional<int64_t> each = random_example_bytes(shape);
+  if (!each)
+    fail(
+        fmt::format("data {} = random(...): one example of shape {} takes more than the {} GiB that a part "
+                    "may have; choose a smaller shape",
+                    record.name, shape_text(shape), kMaxRandomBytes >> 30));
+  uint64_t bytes = 0;
+  for (size_t part = 0; part < kParts.size(); ++part) {
+    if (counts[part] > kMaxRandomBytes / *each)
+      fail(fmt::format(
+          "data {} = random(...): {} examples of {} bytes in `{}` are more than the {} GiB that "
+          "a part may have; at most {} fit",
+          record.name, counts[part], *each, kParts[part], kMaxRandomBytes >> 30, kMaxRandomBytes / *each));
+    bytes += static_cast<uint64_t>(counts[part] * *each);
+  }
+  if (const uint64_t available = available_memory(); bytes > available)
+    fail(
+        fmt::format("data {} = random(...): its examples take {:.2f} GiB, and {:.2f} GiB of memory are "
+                    "available; ask for fewer, or for a smaller shape",
+                    record.name, gib(bytes), gib(available)));
+  std::vector<Split> splits;
+  for (size_t part = 0; part < kParts.size(); ++part) {
+    RandomExamples examples =
+        make_random_examples(seed, static_cast<uint32_t>(part), counts[part], *each / 4 - 1, classes);
+    Table table;
+    table.rows = counts[part];
+    table.fields.push_back({.name = "image", .shape = shape, .floats = std::move(examples.images)});
+    table.fields.push_back({.name = "label", .integers = std::move(examples.labels)});
+    splits.push_back(whole(kParts[part], std::move(table)));
+  }
+  return splits;
+}
+
 struct SourceEntry {
   const char* name;
   std::vector<Split> (*read)(const DataRecord&);
 };
-constexpr SourceEntry kSources[] = {
-    {"mnist", read_mnist}, {"synthetic_digits", draw_digits}, {"idx", read_idx_files}};
+constexpr SourceEntry kSources[] = {{"mnist", read_mnist},
+                                    {"synthetic_digits", draw_digits},
+                                    {"idx", read_idx_files},
+                                    {"random", make_random}};
 
 }  // namespace
 

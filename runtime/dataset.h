@@ -11,6 +11,9 @@
 //   test_images, test_labels: two more
 //                    (split test); classes=10. Images of unsigned bytes become value / 255, of floats stay as
 //                    they are; an array of N x H x W becomes f32[1, H, W], others keep their shape.
+//   random           shape=[1, 28, 28], classes=10, train=1024, test=256, seed=1: random numbers
+//                    (runtime/random_data.h). Splits train and test; image f32[shape] standard normal, label
+//                    i32 uniform in 0..classes - 1.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -14,6 +14,15 @@ OptionValue option_value(const Json& value) {
   if (value.is_boolean()) return value.get<bool>();
   if (value.is_number_integer()) return value.get<int64_t>();
   if (value.is_number()) return value.get<double>();
+  if (value.is_array()) {
+    std::vector<int64_t> list;
+    for (const Json& entry : value) {
+      // get<int64_t> alone would take a fraction or a truth value.
+      GRADC_CHECK(entry.is_number_integer(), "an option's list holds {}", entry.dump());
+      list.push_back(entry.get<int64_t>());
+    }
+    return list;
+  }
   return value.get<std::string>();
 }
 

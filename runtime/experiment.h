@@ -3,10 +3,9 @@
 // The JSON, all keys required unless a default is given:
 //   {"data":  {"name": "digits",            the data set's name in the model file
 //              "source": "mnist",           see runtime/dataset.h
-//              "options": {"path": "dir"},  the source's options: bool, integer, double or string
-//              "batch": 128,                at most gradc_program.batch
-//              "drop_last": false,          default false
-//              "splits": [{"name": "val", "count": 5000, "from": "train"}]},   default []
+//              "options": {"path": "dir"},  the source's options: bool, integer, double, string or list of
+//              integers "batch": 128,                at most gradc_program.batch "drop_last": false, default
+//              false "splits": [{"name": "val", "count": 5000, "from": "train"}]},   default []
 //    "train": {"epochs": 10, "seed": 1}}
 #pragma once
 #include <cstdint>
@@ -17,7 +16,7 @@
 
 namespace gradc::runtime {
 
-using OptionValue = std::variant<bool, int64_t, double, std::string>;
+using OptionValue = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>>;
 
 // `count` examples taken from the end of `from`, which then lacks them.
 struct SplitRecord {

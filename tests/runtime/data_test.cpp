@@ -397,21 +397,26 @@ TEST(Batches, RefuseWhatDoesNotFit) {
 }
 
 TEST(Experiment, Reads) {
-  const Experiment experiment =
-      read_experiment(R"({"data":{"name":"c","source":"mnist","options":{"path":"p","n":3,"x":0.5,"b":true},
+  const Experiment experiment = read_experiment(
+      R"({"data":{"name":"c","source":"mnist","options":{"path":"p","n":3,"x":0.5,"b":true,"shape":[3,32,32]},
       "batch":128,"drop_last":true,"splits":[{"name":"val","count":5000,"from":"train"}]},"train":{"epochs":9,"seed":-4}})");
   EXPECT_EQ(std::get<std::string>(experiment.data.options.at("path")), "p");
   EXPECT_EQ(std::get<int64_t>(experiment.data.options.at("n")), 3);
   EXPECT_EQ(std::get<double>(experiment.data.options.at("x")), 0.5);
   EXPECT_EQ(std::get<bool>(experiment.data.options.at("b")), true);
+  EXPECT_EQ(std::get<std::vector<int64_t>>(experiment.data.options.at("shape")),
+            (std::vector<int64_t>{3, 32, 32}));
   EXPECT_EQ(experiment.data.batch, 128);
   EXPECT_TRUE(experiment.data.drop_last);
   EXPECT_EQ(experiment.data.splits.at(0).count, 5000);
   EXPECT_EQ(experiment.train.epochs, 9);
   EXPECT_EQ(experiment.train.seed, -4);
-  for (const char* wrong :
-       {"", "{}", "[1]", R"({"data":{"name":1}})",
-        R"({"data":{"name":"a","source":"b","options":{"o":[1]},"batch":1},"train":{"epochs":1,"seed":1}})"})
+  for (
+      const char* wrong :
+      {"", "{}", "[1]", R"({"data":{"name":1}})",
+       R"({"data":{"name":"a","source":"b","options":{"o":{"p":1}},"batch":1},"train":{"epochs":1,"seed":1}})",
+       R"({"data":{"name":"a","source":"b","options":{"o":[1.5]},"batch":1},"train":{"epochs":1,"seed":1}})",
+       R"({"data":{"name":"a","source":"b","options":{"o":[1,true]},"batch":1},"train":{"epochs":1,"seed":1}})"})
     EXPECT_THROW(read_experiment(wrong), InternalError) << wrong;
 }
 

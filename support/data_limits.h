@@ -1,0 +1,24 @@
+// Limits of made-up data that the frontend reports with a place and the runtime holds records to.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace gradc {
+
+inline constexpr int64_t kMaxRandomRank = 4;                  // axes of one example of the source `random`
+inline constexpr int64_t kMaxRandomBytes = int64_t{8} << 30;  // of one of its parts: images and labels
+
+// Bytes of one example of `random`: an f32 for each element and an i32 label. Empty where they are beyond
+// kMaxRandomBytes; extents are at least 1.
+inline std::optional<int64_t> random_example_bytes(const std::vector<int64_t>& shape) {
+  int64_t bytes = 4;
+  for (const int64_t extent : shape) {
+    if (extent > kMaxRandomBytes / bytes) return {};
+    bytes *= extent;
+  }
+  if (bytes > kMaxRandomBytes - 4) return {};
+  return bytes + 4;
+}
+
+}  // namespace gradc
