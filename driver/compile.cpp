@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "driver/experiment.h"
+#include "driver/object_cache.h"
 #include "ir/op_def.h"
 #include "support/check.h"
 
@@ -120,7 +121,14 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   if (!passes::run_tensor_passes(*loaded_->model.module, options)) return;
   lowered_ = passes::lower(*loaded_->model.module, options);
   if (lowered_.stopped) return;
-  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_);
+  std::optional<DiskObjectCache> cache;
+  if (!request.object_cache.empty()) cache.emplace(request.object_cache);
+  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, codegen::CodegenOptions{},
+                                        cache ? &*cache : nullptr);
+  if (cache) {
+    cache_hits_ = cache->hits();
+    cache_misses_ = cache->misses();
+  }
 
   program_.abi_version = GRADC_ABI_VERSION;
   program_.gradc_version = GRADC_VERSION;

@@ -55,6 +55,11 @@ struct CheckOptions {
   std::string break_gradient;
 };
 
+struct CacheOptions {
+  bool clear = false;
+  bool json = false;
+};
+
 // The compiler's request for these options. Throws RunError (exit 2) for a --set without '='.
 CompileRequest compile_request(const ModelOptions& options);
 
@@ -65,5 +70,6 @@ int run_predict(const PredictOptions& options);
 int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_passes(bool json);
+int run_cache(const CacheOptions& options);
 
 }  // namespace gradc::driver
