@@ -53,7 +53,8 @@ llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kern
 llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
                            const std::vector<llvm::Function*>& kernels, bool profile);
 
-// Two kernels with equal keys generate equal code: everything but names and locations.
-std::string kernel_key(const loop::Kernel& kernel);
+// Two kernels with equal keys generate equal code: everything but names and, unless `locations`, the places
+// that debug info shows.
+std::string kernel_key(const loop::Kernel& kernel, bool locations = false);
 
 }  // namespace gradc::codegen

@@ -2,7 +2,9 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ir/loop/loop_ir.h"
@@ -37,11 +39,22 @@ std::string emit_llvm(const std::vector<const loop::Program*>& programs, const T
 std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target,
                           const CodegenOptions& options = {});
 
+// Object files of earlier compilations. A key holds all that decides an object's bytes, in an unspecified
+// form and of any length. Several threads call it at once; neither function throws, since code can always be
+// generated anew.
+class ObjectCache {
+ public:
+  virtual ~ObjectCache() = default;
+  virtual std::optional<std::string> load(const std::string& key) noexcept = 0;
+  virtual void store(const std::string& key, std::string_view object) noexcept = 0;
+};
+
 // Compiled programs; entry points live as long as the object.
 class Jit {
  public:
+  // `cache` (null: none) is used while constructing only.
   Jit(const std::vector<const loop::Program*>& programs, const Target& target,
-      const CodegenOptions& options = {});
+      const CodegenOptions& options = {}, ObjectCache* cache = nullptr);
   ~Jit();
   Jit(const Jit&) = delete;
   gradc_entry entry(const std::string& program_name) const;  // null when there is none

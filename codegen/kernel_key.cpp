@@ -1,4 +1,5 @@
-// What makes two kernels the same code: a serialisation of a kernel without names, summary and locations.
+// What makes two kernels the same code: a serialisation of a kernel without names and summary, with or
+// without locations.
 #include <bit>
 
 #include "codegen/emit.h"
@@ -9,7 +10,12 @@ namespace {
 
 class KeyWriter {
  public:
+  explicit KeyWriter(bool locations) : locations_(locations) {}
   std::string run(const loop::Kernel& k) {
+    if (locations_) {
+      add(k.locations.size());
+      for (const Location& l : k.locations) add(l);
+    }
     const loop::Kernel::Predefined& p = k.predefined;
     for (const loop::Variable* v :
          {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
@@ -35,6 +41,16 @@ class KeyWriter {
     add(fresh ? 0 : it->second);
     return fresh;
   }
+  void add(const Location& l) {
+    if (!l.valid() || !l.file) return add(uint64_t{0});
+    add(uint64_t{l.line});
+    add(uint64_t{l.column});
+    const auto [it, fresh] = files_.emplace(*l.file, files_.size() + 1);
+    add(fresh ? 0 : it->second);
+    if (!fresh) return;
+    add(l.file->size());
+    out_ += *l.file;
+  }
   void add(loop::Type t) { add(static_cast<uint64_t>(t.scalar) | static_cast<uint64_t>(t.lanes) << 4); }
   void add(const loop::Variable& v) {
     if (number(v.get())) {
@@ -59,6 +75,7 @@ class KeyWriter {
     add(statements.size());
     for (const loop::Stmt& s : statements) {
       add(static_cast<uint64_t>(s->kind) | static_cast<uint64_t>(s->unroll) << 8);
+      if (locations_) add(s->location);
       if (s->variable) add(s->variable);
       if (s->buffer) number(s->buffer.get());
       add(static_cast<uint64_t>(s->step));
@@ -68,12 +85,16 @@ class KeyWriter {
     }
   }
 
+  bool locations_;
   std::string out_;
   std::unordered_map<const void*, uint64_t> numbers_;
+  std::map<std::string, uint64_t> files_;
 };
 
 }  // namespace
 
-std::string kernel_key(const loop::Kernel& kernel) { return KeyWriter().run(kernel); }
+std::string kernel_key(const loop::Kernel& kernel, bool locations) {
+  return KeyWriter(locations).run(kernel);
+}
 
 }  // namespace gradc::codegen

@@ -30,14 +30,6 @@ bool overlap(const loop::Allocation& a, const loop::Allocation& b) {
   return x.space == y.space && x.begin < y.end && y.begin < x.end;
 }
 
-std::string main_file(const std::vector<const loop::Program*>& programs) {
-  for (const loop::Program* p : programs)
-    for (const loop::Kernel& k : p->kernels)
-      for (const Location& l : k.locations)
-        if (l.file && !l.file->starts_with("prelude/")) return *l.file;
-  return "model.nn";
-}
-
 void check(const llvm::Module& module, const char* when) {
   std::string text;
   llvm::raw_string_ostream out(text);
@@ -101,6 +93,14 @@ void set_function_attributes(llvm::Function& f, const Target& target) {
     f.addFnAttr("prefer-vector-width", "512");
     f.addFnAttr("min-legal-vector-width", "512");
   }
+}
+
+std::string main_file(const std::vector<const loop::Program*>& programs) {
+  for (const loop::Program* p : programs)
+    for (const loop::Kernel& k : p->kernels)
+      for (const Location& l : k.locations)
+        if (l.file && !l.file->starts_with("prelude/")) return *l.file;
+  return "model.nn";
 }
 
 Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenOptions& options) {

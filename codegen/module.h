@@ -24,6 +24,14 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
 // The plan's jobs in `groups` parts of about equal weight.
 std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups);
 
+// The user's file that debug info names as the one compiled.
+std::string main_file(const std::vector<const loop::Program*>& programs);
+
+// All that decides the bytes of the object made from build_module's result with these arguments: gradc's code
+// generator, LLVM's version, target, options, the jobs' kernels with their places, and the entries.
+std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool entries, const Target& target,
+                       const CodegenOptions& options);
+
 // A module of the given jobs and, with `entries`, of every program's entry, after the clean-up passes.
 // Kernels are internal to a module that holds them all, else visible to the others.
 std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Plan& plan,

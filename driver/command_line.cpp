@@ -230,6 +230,12 @@ int run_command_line(int argc, char** argv) {
   CLI::App* passes_command = app.add_subcommand("passes", "list the compiler's passes in their order");
   passes_command->add_flag("--json", passes_json, "as JSON, one object a line");
 
+  CacheOptions cache;
+  CLI::App* cache_command =
+      app.add_subcommand("cache", "say where compiled objects are kept, how many and how large");
+  cache_command->add_flag("--clear", cache.clear, "remove them");
+  cache_command->add_flag("--json", cache.json, "as JSON, one object a line");
+
   app.footer(footer());  // after the commands were made, which would inherit it
 
   // CLI11 reports an unknown command only as an argument it did not expect.
@@ -273,7 +279,8 @@ int run_command_line(int argc, char** argv) {
     if (*dump_command) return run_dump(dump);
     if (*check_command) return run_check(check);
     if (*bench_command) return run_bench(bench);
-    return run_passes(passes_json);
+    if (*passes_command) return run_passes(passes_json);
+    return run_cache(cache);
   } catch (const ModelError& error) {
     if (!json) throw;
     fmt::print("{}", error.json);

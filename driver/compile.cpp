@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "driver/experiment.h"
+#include "driver/object_cache.h"
 #include "ir/op_def.h"
 #include "support/check.h"
 
@@ -122,7 +123,14 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   if (lowered_.stopped) return;
   codegen::CodegenOptions code;
   code.profile = request.profile;
-  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code);
+  std::optional<DiskObjectCache> cache;
+  if (!request.object_cache.empty()) cache.emplace(request.object_cache);
+  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code,
+                                        cache ? &*cache : nullptr);
+  if (cache) {
+    cache_hits_ = cache->hits();
+    cache_misses_ = cache->misses();
+  }
 
   program_.abi_version = GRADC_ABI_VERSION;
   program_.gradc_version = GRADC_VERSION;

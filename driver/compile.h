@@ -27,6 +27,7 @@ struct CompileRequest {
   std::string target = "native";
   int64_t batch = 0;               // B; 0: as the file says
   passes::PipelineOptions passes;  // batch, vector width and registers are filled in from the two above
+  std::string object_cache;        // folder of objects compiled earlier; empty: none
   bool color = false;              // of diagnostics
   bool profile = false;            // code that notes the time of each kernel call
 };
@@ -57,6 +58,9 @@ class CompiledModel {
   const ExperimentRecord& experiment() const { return loaded_->model.experiment; }
   const passes::Lowered& lowered() const { return lowered_; }
   const codegen::Target& target() const { return target_; }
+  // Objects of the native code that the cache had and had not.
+  size_t cache_hits() const { return cache_hits_; }
+  size_t cache_misses() const { return cache_misses_; }
   // False when --stop-after ended the pipeline: there is no native code then.
   bool complete() const { return jit_ != nullptr; }
 
@@ -69,6 +73,7 @@ class CompiledModel {
   std::unique_ptr<LoadedModel> loaded_;
   passes::Lowered lowered_;
   std::unique_ptr<codegen::Jit> jit_;
+  size_t cache_hits_ = 0, cache_misses_ = 0;
   gradc_program program_{};
   std::deque<std::string> texts_;
   std::deque<Shape> shapes_;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "driver/command_line.h"
+#include "driver/object_cache.h"
 #include "driver/options.h"
 #include "support/check.h"
 
@@ -81,6 +82,7 @@ CompileRequest compile_request(const ModelOptions& options) {
   request.file = options.file;
   request.target = options.target;
   request.color = use_color();
+  if (cache_is_on()) request.object_cache = default_cache_folder();
   for (const std::string& setting : options.settings) {
     const size_t equals = setting.find('=');
     if (equals == 0 || equals == std::string::npos)

@@ -64,6 +64,11 @@ struct BenchOptions {
   bool all = false;    // every kernel, in full
 };
 
+struct CacheOptions {
+  bool clear = false;
+  bool json = false;
+};
+
 // The compiler's request for these options. Throws RunError (exit 2) for a --set without '='.
 CompileRequest compile_request(const ModelOptions& options);
 
@@ -75,5 +80,6 @@ int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_passes(bool json);
+int run_cache(const CacheOptions& options);
 
 }  // namespace gradc::driver

@@ -41,14 +41,13 @@ std::string resolved(const std::string& path) {
   return result;
 }
 
-// Past a file size limit a write shall fail with EFBIG, which we report, instead of killing the process.
+}  // namespace
+
 void ignore_file_size_signal() {
   struct sigaction current{};
   if (sigaction(SIGXFSZ, nullptr, &current) == 0 && current.sa_handler == SIG_DFL)
     std::signal(SIGXFSZ, SIG_IGN);
 }
-
-}  // namespace
 
 std::string error_text(int error) { return std::generic_category().message(error); }
 

@@ -44,6 +44,9 @@ class OutputFile {
 // run.
 void check_output_path(const std::string& path, std::string_view what);
 
+// Past a file size limit a write shall fail with EFBIG, which can be reported, instead of ending the process.
+void ignore_file_size_signal();
+
 // "No space left on device" and the like for an errno value.
 std::string error_text(int error);
 

@@ -12,6 +12,10 @@ const std::vector<EnvironmentVariable>& environment_variables() {
   static const std::vector<EnvironmentVariable> table = {
       {"GRADC_THREADS", "number of threads, where --threads says nothing"},
       {"OMP_NUM_THREADS", "the same, where GRADC_THREADS says nothing either"},
+      {"GRADC_CACHE", "off: no compiled objects are kept or used (default: on)"},
+      {"GRADC_CACHE_DIR", "the folder that they are kept in"},
+      {"XDG_CACHE_HOME", "if that is not set: gradc/ in this folder"},
+      {"HOME", "if neither is set: .cache/gradc/ in this folder"},
       {"NO_COLOR", "if set and not empty, no colour on the terminal"},
       {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},
   };

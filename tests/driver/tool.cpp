@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -15,7 +16,8 @@
 namespace gradc::test {
 
 ToolResult run_tool(const std::vector<std::string>& arguments, const std::string& folder,
-                    const std::string& out_path, int seconds) {
+                    const std::string& out_path, int seconds,
+                    const std::map<std::string, std::string>& variables) {
   int out[2], err[2];
   if (pipe(out) != 0 || pipe(err) != 0) throw std::runtime_error("pipe");
   const pid_t child = fork();
@@ -25,6 +27,8 @@ ToolResult run_tool(const std::vector<std::string>& arguments, const std::string
     dup2(to, STDOUT_FILENO);
     dup2(err[1], STDERR_FILENO);
     for (const int fd : {out[0], out[1], err[0], err[1]}) close(fd);
+    setenv("GRADC_CACHE", "off", 1);
+    for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
     std::vector<char*> argv = {const_cast<char*>(GRADC_TOOL)};
     for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
     argv.push_back(nullptr);

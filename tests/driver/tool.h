@@ -1,6 +1,7 @@
 // Runs the real gradc as a user would and catches what it says. Knows nothing of what is tested.
 #pragma once
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,9 +13,11 @@ struct ToolResult {
 };
 
 // GRADC_TOOL with these arguments, in `folder` (empty: here); `out_path` takes stdout instead of catching it.
-// Ends it after `seconds`.
+// Ends it after `seconds`. Without the cache of compiled objects unless `variables` (of the environment) say
+// otherwise.
 ToolResult run_tool(const std::vector<std::string>& arguments, const std::string& folder = {},
-                    const std::string& out_path = {}, int seconds = 120);
+                    const std::string& out_path = {}, int seconds = 120,
+                    const std::map<std::string, std::string>& variables = {});
 
 // A fresh directory, removed with everything in it at the end.
 class TemporaryFolder {

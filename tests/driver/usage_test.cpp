@@ -33,7 +33,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Usage{"nothing", {}, "Usage"},
         Usage{"unknown_command", {"trian", "small.nn"}, "did you mean 'train'?"},
-        Usage{"far_command", {"frobnicate"}, "The commands are: train, eval, predict, dump, check, passes"},
+        Usage{"far_command",
+              {"frobnicate"},
+              "The commands are: train, eval, predict, dump, check, passes, cache"},
         Usage{"file_without_command", {"small.nn"}, "did you mean 'gradc train small.nn'?"},
         Usage{"unknown_option",
               {"train", "small.nn", "--epoch=3"},
@@ -64,7 +66,7 @@ TEST(Usage, HelpAndVersionGoToStdout) {
   const ToolResult help = run_tool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   for (const char* part :
-       {"train", "eval", "predict", "dump", "check", "passes", "GRADC_THREADS", "Exit codes"})
+       {"train", "eval", "predict", "dump", "check", "passes", "cache", "GRADC_THREADS", "Exit codes"})
     EXPECT_NE(help.out.find(part), std::string::npos) << part;
   EXPECT_EQ(help.err, "");
   const ToolResult version = run_tool({"--version"});

@@ -1,0 +1,73 @@
+// What makes two object files the same bytes: a serialisation of everything that code generation reads. Knows
+// nothing of where objects are kept.
+#include "codegen/emit.h"
+#include "codegen/module.h"
+#include "codegen/source_hash.h"
+
+namespace gradc::codegen {
+namespace {
+
+// Every part with its length before it, so that no two lists of parts give one text.
+class PartWriter {
+ public:
+  void add(std::string_view part) {
+    add(part.size());
+    out_ += part;
+  }
+  void add(uint64_t number) { out_ += std::to_string(number) + ' '; }
+  std::string text() { return std::move(out_); }
+
+ private:
+  std::string out_;
+};
+
+// Of the library that is loaded, which a package update may have replaced since gradc was built.
+std::string llvm_version() {
+  unsigned major = 0, minor = 0, patch = 0;
+  LLVMGetVersion(&major, &minor, &patch);
+  return std::to_string(major) + '.' + std::to_string(minor) + '.' + std::to_string(patch);
+}
+
+}  // namespace
+
+std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool entries, const Target& target,
+                       const CodegenOptions& options) {
+  PartWriter key;
+  key.add(source_hash);
+  key.add(llvm_version());
+  key.add(target.triple);
+  key.add(target.cpu);
+  key.add(target.features);
+  key.add(static_cast<uint64_t>(target.vector_width));
+  key.add(static_cast<uint64_t>(options.debug_info));
+  key.add(static_cast<uint64_t>(options.profile));
+  if (options.debug_info) key.add(main_file(plan.programs));
+
+  key.add(static_cast<uint64_t>(jobs.size() == plan.jobs.size()));  // decides the kernels' linkage
+  key.add(jobs.size());
+  for (const size_t i : jobs) {
+    const KernelJob& job = plan.jobs[i];
+    key.add(job.symbol);
+    if (options.debug_info) key.add(job.kernel->name);  // the name a debugger shows
+    key.add(static_cast<uint64_t>(job.panel));
+    key.add(std::string(job.exclusive.begin(), job.exclusive.end()));
+    key.add(kernel_key(*job.kernel, options.debug_info));
+  }
+
+  key.add(static_cast<uint64_t>(entries));
+  if (!entries) return key.text();
+  key.add(plan.jobs.size());
+  for (const KernelJob& job : plan.jobs) {
+    key.add(job.symbol);
+    key.add(job.kernel->buffers.size());
+  }
+  for (size_t p = 0; p < plan.programs.size(); ++p) {
+    loop::Program calls = *plan.programs[p];  // an entry knows nothing of its kernels but their symbols
+    calls.kernels.clear();
+    key.add(loop::print(calls));
+    for (const size_t job : plan.calls[p]) key.add(job);
+  }
+  return key.text();
+}
+
+}  // namespace gradc::codegen

@@ -1,0 +1,46 @@
+// `gradc cache`: what the cache of compiled objects holds, and its removal. Knows nothing of the files' form.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "driver/object_cache.h"
+#include "driver/options.h"
+#include "runtime/progress.h"
+#include "runtime/report.h"
+#include "support/diagnostic.h"
+
+namespace gradc::driver {
+
+int run_cache(const CacheOptions& options) {
+  const bool on = cache_is_on();
+  const std::string folder = default_cache_folder();
+  CacheUsage removed;
+  if (options.clear && !folder.empty()) removed = clear_cache(folder);
+  const CacheUsage usage = folder.empty() ? CacheUsage{} : cache_usage(folder);
+  const std::string problem =
+      folder.empty() ? "no folder is known: set GRADC_CACHE_DIR or HOME" : cache_problem(folder);
+  if (options.json) {
+    nlohmann::ordered_json event = {
+        {"event", "cache"},         {"folder", folder},     {"on", on},
+        {"entries", usage.entries}, {"bytes", usage.bytes}, {"limit", DiskObjectCache::kDefaultLimit},
+        {"problem", problem}};
+    if (options.clear) {
+      event["removed_entries"] = removed.entries;
+      event["removed_bytes"] = removed.bytes;
+    }
+    runtime::write_event(stdout, event);
+    return kExitOk;
+  }
+  using runtime::count_text;
+  if (!folder.empty()) fmt::print("folder   {}\n", folder);
+  if (options.clear)
+    fmt::print("removed  {} entries, {} bytes\n", count_text(removed.entries), count_text(removed.bytes));
+  fmt::print("entries  {}\n", count_text(usage.entries));
+  fmt::print("bytes    {} of at most {}\n", count_text(usage.bytes),
+             count_text(static_cast<int64_t>(DiskObjectCache::kDefaultLimit)));
+  if (!on) fmt::print(stderr, "gradc: the cache is not used: GRADC_CACHE is off\n");
+  if (!problem.empty()) fmt::print(stderr, "gradc: nothing can be kept: {}\n", problem);
+  return kExitOk;
+}
+
+}  // namespace gradc::driver
