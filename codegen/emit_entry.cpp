@@ -32,8 +32,8 @@ class EntryEmitter {
     for (const loop::Call& call : program_.calls) part(call.partition);
     if (profile_) {
       Value* first = b_.CreateMul(thread_, b_.getInt64(2 * program_.calls.size()));
-      times_ = b_.CreateInBoundsGEP(b_.getInt64Ty(),
-                                    field(b_.getPtrTy(), offsetof(gradc_step_args, profile)), first, "times");
+      times_ = b_.CreateInBoundsGEP(b_.getInt64Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, profile)),
+                                    first, "times");
     }
     for (size_t i = 0; i < program_.calls.size(); ++i) emit(i, kernels[i]);
     finish(0);
@@ -60,7 +60,8 @@ class EntryEmitter {
       Value* extent = number(p.extent);
       if (p.kind == loop::Partition::Extent::panels) {
         Value* rows = field(b_.getInt64Ty(), offsetof(gradc_step_args, rows));
-        extent = b_.CreateUDiv(b_.CreateAdd(rows, number(program_.panel - 1)), number(program_.panel));
+        extent = b_.CreateMul(
+            b_.CreateUDiv(b_.CreateAdd(rows, number(program_.panel - 1)), number(program_.panel)), extent);
       }
       Value* units = b_.CreateUDiv(b_.CreateAdd(extent, number(p.unit - 1)), number(p.unit));
       const auto bound = [&](Value* t) {
@@ -94,6 +95,13 @@ class EntryEmitter {
             b_.getPtrTy(),
             b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(),
                                           field(b_.getPtrTy(), offsetof(gradc_step_args, outputs)), offset));
+      case loop::Space::scratch: {
+        Value* mine =
+            b_.CreateAdd(b_.CreateMul(thread_, b_.getInt64(static_cast<uint64_t>(program_.scratch_bytes))),
+                         b_.getInt64(static_cast<uint64_t>(program_.arena_bytes) + offset));
+        return b_.CreateInBoundsGEP(b_.getInt8Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, arena)),
+                                    mine);
+      }
       case loop::Space::scalars: return field(b_.getPtrTy(), offsetof(gradc_step_args, scalars));
     }
     GRADC_CHECK(false, "space {}", static_cast<int>(a.space));

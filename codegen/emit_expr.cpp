@@ -49,6 +49,15 @@ Value* KernelEmitter::compute(const ExprData& e) {
     }
     case ExprKind::cast: return emit_cast(e);
     case ExprKind::reduce: return emit_reduce(e);
+    case ExprKind::zip: {
+      const int n = e.type.lanes, first = e.integer ? n / 2 : 0;
+      llvm::SmallVector<int, 64> lanes;
+      for (int i = 0; i < n / 2; ++i) {
+        lanes.push_back(first + i);
+        lanes.push_back(n + first + i);
+      }
+      return b_.CreateShuffleVector(emit(e.args[0]), emit(e.args[1]), lanes);
+    }
     case ExprKind::philox: {
       llvm::SmallVector<Value*, 6> words;
       for (const loop::Expr& a : e.args) words.push_back(emit(a));

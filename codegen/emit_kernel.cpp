@@ -94,7 +94,7 @@ void KernelEmitter::emit(const loop::StmtData& s) {
     case StmtKind::prefetch:
       b_.CreateIntrinsic(
           llvm::Intrinsic::prefetch, {b_.getPtrTy()},
-          {address(s.buffer, emit(s.index), false), b_.getInt32(0), b_.getInt32(3), b_.getInt32(1)});
+          {address(s.buffer, emit(s.index), false), b_.getInt32(0), b_.getInt32(2), b_.getInt32(1)});
       break;
   }
 }

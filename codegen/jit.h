@@ -29,7 +29,7 @@ std::vector<std::string> target_names();
 
 struct CodegenOptions {
   bool debug_info = true;
-  bool verify = true;   // LLVM's verifier on the module
+  bool verify = true;    // LLVM's verifier on the module
   bool profile = false;  // entries write gradc_step_args.profile
 };
 

@@ -19,7 +19,7 @@ struct Range {
 };
 
 Range range(const loop::Allocation& a) {
-  if (a.space == loop::Space::arena || a.space == loop::Space::parameter)
+  if (a.space == loop::Space::arena || a.space == loop::Space::parameter || a.space == loop::Space::scratch)
     return {a.space, a.offset, a.offset + a.elements * loop::bytes(a.scalar)};
   if (a.space == loop::Space::scalars) return {a.space, 0, 1};
   return {a.space, a.offset, a.offset + 1};

@@ -1,5 +1,5 @@
-// `gradc bench`: how long a training step takes on one batch that stands in memory, where in it the time goes,
-// and how near that is to what the machine can do. Knows no operator.
+// `gradc bench`: how long a training step takes on one batch that stands in memory, where in it the time
+// goes, and how near that is to what the machine can do. Knows no operator.
 #include <fmt/format.h>
 #include <sys/resource.h>
 #if defined(__x86_64__)
@@ -60,8 +60,7 @@ class Subject {
     const Tensors batch = made_up_batch(compiled_, rows);
     for (int i = 0; i < entry.input_count; ++i) {
       const interpreter::Tensor& t = batch.at(entry.inputs[i].name);
-      to_memory(t.data.data(), t.type.dtype, t.type.elements() * rows,
-                inputs_.data(static_cast<size_t>(i)));
+      to_memory(t.data.data(), t.type.dtype, t.type.elements() * rows, inputs_.data(static_cast<size_t>(i)));
     }
     if (request.profile) {
       size_t calls = 0;  // of any program, since initialisation notes times too
@@ -95,10 +94,11 @@ class Subject {
     const double seconds = seconds_since(begin);
     ++steps_;
     if (!result.finite)
-      throw RunError(kExitCheckFailed,
-                     fmt::format("bench: the loss was not finite at step {}, and a step that stops there says "
-                                 "nothing; the model is trained on one made-up batch: lower its learning rate",
-                                 steps_));
+      throw RunError(
+          kExitCheckFailed,
+          fmt::format("bench: the loss was not finite at step {}, and a step that stops there says "
+                      "nothing; the model is trained on one made-up batch: lower its learning rate",
+                      steps_));
     return seconds;
   }
 
@@ -178,8 +178,12 @@ Profile profile(CompileRequest request, int threads, double seconds) {
   for (size_t c = 0; c < calls; ++c) {
     const loop::Call& call = program.program.calls[c];
     const loop::Kernel& kernel = program.program.kernels[static_cast<size_t>(call.kernel)];
-    CallProfile p{kernel.name, kernel.summary,           {},
-                  0,           program.costs[c].flop,    program.costs[c].bytes,
+    CallProfile p{kernel.name,
+                  kernel.summary,
+                  {},
+                  0,
+                  program.costs[c].flop,
+                  program.costs[c].bytes,
                   call.barrier_before || call.guard_before};
     p.ms = quantile(ticks[c], 0.5) * ms_per_tick;
     if (!kernel.locations.empty()) p.place = user_place(kernel.locations.front());
@@ -194,14 +198,15 @@ Profile profile(CompileRequest request, int threads, double seconds) {
         const auto us = [&](uint64_t tick) {
           return 1e3 * ms_per_tick * static_cast<double>(tick - first_tick);
         };
-        result.trace.push_back({{"name", result.calls[c].name},
-                                {"cat", "kernel"},
-                                {"ph", "X"},
-                                {"pid", 1},
-                                {"tid", t},
-                                {"ts", us(begin)},
-                                {"dur", us(end) - us(begin)},
-                                {"args", {{"what", result.calls[c].what}, {"place", result.calls[c].place}}}});
+        result.trace.push_back(
+            {{"name", result.calls[c].name},
+             {"cat", "kernel"},
+             {"ph", "X"},
+             {"pid", 1},
+             {"tid", t},
+             {"ts", us(begin)},
+             {"dur", us(end) - us(begin)},
+             {"args", {{"what", result.calls[c].what}, {"place", result.calls[c].place}}}});
       }
   return result;
 }
@@ -232,10 +237,12 @@ void print_kernels(const Profile& p, const MachineLimits& machine, bool all) {
                percent(c.ms, p.step_ms), gflops, percent(gflops, machine.gflops), rate,
                percent(rate, machine.gb_per_s), c.name, c.place, c.place.empty() ? "" : "  ", what);
   }
-  if (hidden) fmt::print("{:9.4f} {:5.1f}%  in {} more kernels (--all shows them)\n", rest,
-                         percent(rest, p.step_ms), hidden);
-  fmt::print("{:9.4f} {:5.1f}%  in no kernel: barriers, waiting for the slowest thread, entering and leaving\n",
-             p.elsewhere_ms, percent(p.elsewhere_ms, p.step_ms));
+  if (hidden)
+    fmt::print("{:9.4f} {:5.1f}%  in {} more kernels (--all shows them)\n", rest, percent(rest, p.step_ms),
+               hidden);
+  fmt::print(
+      "{:9.4f} {:5.1f}%  in no kernel: barriers, waiting for the slowest thread, entering and leaving\n",
+      p.elsewhere_ms, percent(p.elsewhere_ms, p.step_ms));
 }
 
 ordered_json kernels_json(const Profile& p, const MachineLimits& machine) {
@@ -340,12 +347,13 @@ int run_bench(const BenchOptions& options) {
     fmt::print("{}: training step of batch {}, {} thread{}, target {} ({})\n", program.name, program.batch,
                subject.threads(), subject.threads() == 1 ? "" : "s", subject.compiled().target().name,
                subject.compiled().target().cpu);
-    fmt::print("step     median {:.4f} ms, best {:.4f}, 10 % to 90 % {:.4f} to {:.4f}, of {} steps; {:.0f} "
-               "examples/s\n",
-               median, best, low, high, times.size(), 1e3 * static_cast<double>(program.batch) / median);
+    fmt::print(
+        "step     median {:.4f} ms, best {:.4f}, 10 % to 90 % {:.4f} to {:.4f}, of {} steps; {:.0f} "
+        "examples/s\n",
+        median, best, low, high, times.size(), 1e3 * static_cast<double>(program.batch) / median);
     fmt::print("start    {:.0f} ms from the source file to the end of the first step\n", first_step_ms);
-    fmt::print("memory   peak {:.1f} MB; parameters and optimizer state {:.2f} MB, arena {:.2f} MB\n", peak_rss_mb,
-               1e-6 * static_cast<double>(program.parameter_bytes),
+    fmt::print("memory   peak {:.1f} MB; parameters and optimizer state {:.2f} MB, arena {:.2f} MB\n",
+               peak_rss_mb, 1e-6 * static_cast<double>(program.parameter_bytes),
                1e-6 * static_cast<double>(program.train_step.arena_bytes));
     fmt::print("machine  {:.1f} GFLOP/s of multiply-adds, {:.1f} GB/s triad, with these threads\n",
                machine.gflops, machine.gb_per_s);

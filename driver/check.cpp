@@ -146,6 +146,7 @@ class Checker {
     CompileRequest r = request.compile;
     if (r.batch == 0) r.batch = affordable_batch(r);
     r.passes.keep_all_values = true;
+    r.passes.strict_math = true;  // Winograd's rounding has tests of its own, operation by operation
     r.passes.gradient_outputs = true;
     return r;
   }

@@ -54,6 +54,10 @@ void add_code_options(CLI::App* app, ModelOptions& o) {
   add_list(app, "--disable-pass", o.disable_pass, "leave a pass out (repeatable; see gradc passes)")
       ->type_name("PASS");
   app->add_option("--stop-after", o.stop_after, "end the pipeline after this pass")->type_name("PASS");
+  app->add_flag("--strict-math", o.strict_math,
+                "convolutions by their definition alone, without Winograd's transforms: slower, and exact to "
+                "the rounding of "
+                "one sum");
   app->add_flag("--locations", o.locations, "print the .nn place of every operation with the IR");
 }
 
@@ -210,7 +214,8 @@ int run_command_line(int argc, char** argv) {
 
   BenchOptions bench;
   CLI::App* bench_command = app.add_subcommand(
-      "bench", "time a training step on one made-up batch, kernel by kernel, against what the machine can do");
+      "bench",
+      "time a training step on one made-up batch, kernel by kernel, against what the machine can do");
   add_model_options(bench_command, bench.model);
   bench_command->add_option("--seconds", bench.seconds, "how long to measure")
       ->check(CLI::Range(0.01, 3600.0))

@@ -56,9 +56,8 @@ int max_threads(const Function& f, const loop::Program& program, int64_t batch) 
   int64_t barriers = 1, units = 1;
   for (const loop::Call& call : program.calls) {
     barriers += call.barrier_before ? 1 : 0;
-    const int64_t extent = call.partition.kind == loop::Partition::Extent::panels
-                               ? (batch + program.panel - 1) / program.panel
-                               : call.partition.extent;
+    const bool panels = call.partition.kind == loop::Partition::Extent::panels;
+    const int64_t extent = call.partition.extent * (panels ? (batch + program.panel - 1) / program.panel : 1);
     units = std::max(units, (extent + call.partition.unit - 1) / std::max<int64_t>(call.partition.unit, 1));
   }
   const double worth = seconds / (static_cast<double>(barriers) * kBarrierSeconds);
@@ -125,8 +124,7 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   code.profile = request.profile;
   std::optional<DiskObjectCache> cache;
   if (!request.object_cache.empty()) cache.emplace(request.object_cache);
-  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code,
-                                        cache ? &*cache : nullptr);
+  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code, cache ? &*cache : nullptr);
   if (cache) {
     cache_hits_ = cache->hits();
     cache_misses_ = cache->misses();
@@ -167,6 +165,7 @@ gradc_entry_info CompiledModel::entry(const std::string& name) {
   info.run = jit_->entry(lowered.program.name);
   GRADC_CHECK(info.run, "no native code for '{}'", name);
   info.arena_bytes = lowered.program.arena_bytes;
+  info.scratch_bytes = lowered.program.scratch_bytes;
 
   std::vector<gradc_input>& inputs = inputs_.emplace_back();
   for (const std::string& input : lowered.inputs) {

@@ -94,6 +94,7 @@ CompileRequest compile_request(const ModelOptions& options) {
   request.passes.disable = options.disable_pass;
   request.passes.stop_after = options.stop_after;
   request.passes.print_locations = options.locations;
+  request.passes.strict_math = options.strict_math;
   request.passes.print = [](const std::string& text) { fmt::print(stderr, "{}", text); };
   return request;
 }

@@ -61,9 +61,8 @@ loop::Program triad_program(const codegen::Target& target) {
   constexpr int64_t kBytes = kTriadElements * 4;
   p.arena_bytes = 3 * kBytes;
   for (int64_t i = 0; i < 3; ++i)
-    p.allocations.push_back(
-        {std::string(1, static_cast<char>('a' + i)), loop::Scalar::f32, kTriadElements, loop::Space::arena,
-         i * kBytes});
+    p.allocations.push_back({std::string(1, static_cast<char>('a' + i)), loop::Scalar::f32, kTriadElements,
+                             loop::Space::arena, i * kBytes});
   loop::Kernel k = loop::make_kernel("triad");
   loop::Builder b(k);
   const loop::Buffer a = b.buffer("a", loop::Scalar::f32, loop::Access::write, 64);

@@ -6,8 +6,8 @@ namespace gradc::driver {
 
 struct MachineLimits {
   double gflops = 0;    // fused multiply-adds on registers, two FLOP each
-  double gb_per_s = 0;  // a[i] = b[i] + s * c[i] on arrays beyond the caches, three floats an element (STREAM's
-                        // triad; the write-allocate traffic is not counted)
+  double gb_per_s = 0;  // a[i] = b[i] + s * c[i] on arrays beyond the caches, three floats an element
+                        // (STREAM's triad; the write-allocate traffic is not counted)
 };
 
 // With `threads` threads at once, on code for this target; the best of several runs. Takes about 0.3 s and

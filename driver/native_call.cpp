@@ -75,7 +75,7 @@ NativeCaller::NativeCaller(const CompiledModel& compiled)
   int64_t arena = 64;
   const gradc_program& p = compiled.program();
   for (const gradc_entry_info* e : {&p.init, &p.train_step, &p.eval, &p.predict})
-    arena = std::max(arena, e->arena_bytes);
+    arena = std::max(arena, e->arena_bytes + e->scratch_bytes);
   arena_ = runtime::AlignedBlock(static_cast<uint64_t>(arena), "arena");
 }
 
@@ -154,15 +154,12 @@ bool NativeCaller::stored(const passes::LoweredProgram& program, const passes::S
     from_memory(base, dtype, type.elements(), result.data.data());
     return true;
   }
-  // Panels: [panel][element][panel width].
-  const int64_t elements = type.elements(), panel = program.program.panel,
-                panels = (rows_ + panel - 1) / panel;
-  std::vector<double> flat(static_cast<size_t>(panels * elements * panel));
+  const int64_t panel = program.program.panel, panels = (rows_ + panel - 1) / panel;
+  std::vector<double> flat(static_cast<size_t>(panels * type.elements() * panel));
   from_memory(base, dtype, static_cast<int64_t>(flat.size()), flat.data());
-  double* to = result.data.data();
-  for (int64_t r = 0; r < rows_; ++r)
-    for (int64_t e = 0; e < elements; ++e)
-      to[r * elements + e] = flat[static_cast<size_t>((r / panel * elements + e) * panel + r % panel)];
+  const std::vector<double> rows =
+      passes::rows_of_panels(value, rows_, panel, [&](int64_t i) { return flat[static_cast<size_t>(i)]; });
+  std::copy(rows.begin(), rows.end(), result.data.data());
   return true;
 }
 

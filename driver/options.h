@@ -19,6 +19,7 @@ struct ModelOptions {
   std::vector<std::string> print_after, disable_pass;
   std::string stop_after;
   bool locations = false;
+  bool strict_math = false;  // convolutions by their definition, no Winograd
 };
 
 struct TrainOptions {
@@ -61,7 +62,7 @@ struct BenchOptions {
   int64_t steps = 0;   // measured; 0: as many as the seconds allow
   std::string trace;   // Chrome trace of some steps
   bool ablate = false;
-  bool all = false;    // every kernel, in full
+  bool all = false;  // every kernel, in full
 };
 
 struct CacheOptions {

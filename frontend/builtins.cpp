@@ -99,7 +99,10 @@ Value batch_mean(Evaluator& e, const CallPlace& p, Arguments& a) {
   std::vector<int64_t> axes;
   if (!x || !in_training(e, p, "batch_mean") || !batched(e, p, x, "batch_mean")) return {};
   if (given(a[1]) && !e.to_axes(a[1], x->type.rank(), p.arguments[1], axes)) return {};
-  return e.emit("batch_mean", {x}, {{"axes", axes}}, p.span);
+  std::vector<Op*> operands = {x};
+  if (given(a[2])) operands.push_back(tensor(e, p, a, 2));
+  if (!operands.back()) return {};
+  return e.emit("batch_mean", operands, {{"axes", axes}}, p.span);
 }
 
 Value batch_var(Evaluator& e, const CallPlace& p, Arguments& a) {
@@ -108,7 +111,10 @@ Value batch_var(Evaluator& e, const CallPlace& p, Arguments& a) {
   std::vector<int64_t> axes;
   if (!x || !mean || !in_training(e, p, "batch_var") || !batched(e, p, x, "batch_var")) return {};
   if (given(a[2]) && !e.to_axes(a[2], x->type.rank(), p.arguments[2], axes)) return {};
-  return e.emit("batch_var", {x, mean}, {{"axes", axes}}, p.span);
+  std::vector<Op*> operands = {x, mean};
+  if (given(a[3])) operands.push_back(tensor(e, p, a, 3));
+  if (!operands.back()) return {};
+  return e.emit("batch_var", operands, {{"axes", axes}}, p.span);
 }
 
 Value batch_sum(Evaluator& e, const CallPlace& p, Arguments& a) {
@@ -384,11 +390,13 @@ const std::vector<Builtin>& builtins() {
        "x - log(sum(exp(x))) along an axis, the last unless said, computed stably.",
        log_softmax},
       {"batch_mean",
-       {{"x"}, {"axes", false}},
-       "The mean over the batch and the named example axes, which stay with extent 1; training only.",
+       {{"x"}, {"axes", false}, {"near", false}},
+       "The mean over the batch and the named example axes, which stay with extent 1; training only. `near`, "
+       "a guess of "
+       "the mean, lets mean and variance be taken in one pass.",
        batch_mean},
       {"batch_var",
-       {{"x"}, {"mean"}, {"axes", false}},
+       {{"x"}, {"mean"}, {"axes", false}, {"near", false}},
        "The biased variance over the batch and the named axes around `mean`; training only.",
        batch_var},
       {"batch_sum",

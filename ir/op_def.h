@@ -89,12 +89,14 @@ struct OpDef {
   std::string doc;  // one or more sentences, with the formula and the source
   OpKind kind = OpKind::elementwise;
   std::vector<OperandSpec> operands;
-  bool variadic = false;  // the last operand may repeat (concat, einsum)
+  bool variadic = false;         // the last operand may repeat (concat, einsum)
+  size_t optional_operands = 0;  // so many of the last may be left out
   std::vector<AttributeSpec> attributes;
   bool commutative = false;
   bool random =
       false;  // result depends on (seed, step, stream, row, element); never merged with another stream
   bool epilogue = true;  // a contraction whose kernel may go on with elementwise operations on its result
+  bool images = false;   // batched operands and results of three axes are images [channels, height, width]
   bool cheap = false;    // recomputed in each kernel that needs it instead of stored
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction
   double identity = 0;                            // of that combiner

@@ -10,11 +10,14 @@
 // Greedy, in order: an operation joins the first group, from the one that makes its operands on, where it
 // belongs (kernel_groups.h) and with which it shares a value; else it opens a group. Groups run in order, so
 // an operation may join any group that is not before its operands. Operations on symbols and inputs alone
-// (momentum times the old velocity) wait for their first user and go where it goes. A value that updates a
-// symbol may not join a group the loss needs: updates are written after the loss is known.
+// (momentum times the old velocity) wait for their first user and go where it goes; so do those of backward
+// that read only what forward stores, where values are images: they join the gradient's kernel, not one of
+// their own. A value that updates a symbol may not join a group the loss needs: updates are written after the
+// loss is known.
 #include <algorithm>
 
 #include "passes/kernel_groups.h"
+#include "passes/layout.h"
 #include "passes/passes.h"
 #include "support/check.h"
 
@@ -130,10 +133,20 @@ class Fuser {
     return true;
   }
 
-  // Reads nothing that a kernel makes, so it may run anywhere.
+  // Part of backward that reads nothing but what forward stores: images' normalised values, say.
+  bool recomputes_images(const Op* op) const {
+    if (!images_ || essential_.count(op) || !op->type.batched || op->type.rank() != 3) return false;
+    return std::all_of(op->operands.begin(), op->operands.end(), [&](const Op* operand) {
+      return !operand->type.batched || essential_.count(operand) || waiting_.count(operand) ||
+             operand->def->kind == OpKind::source;
+    });
+  }
+
+  // Reads nothing that a kernel makes, so it may run anywhere; or anywhere in backward.
   bool can_wait(const Op* op) const {
     if (op->def->kind != OpKind::elementwise || update_values_.count(op) || outputs_.count(op)) return false;
     if (op->type.dtype == DType::f64) return false;
+    if (recomputes_images(op)) return true;
     for (const Op* operand : op->operands)
       if (storage_of(operand)->kernel >= 0 ||
           (operand->def->kind == OpKind::view && storage_of(operand)->def->kind == OpKind::source))
@@ -179,7 +192,7 @@ class Fuser {
         if (fits(groups_[g], op)) return groups_[g].add(op, groups_[g].level_for(op));
     }
     waiting_.erase(op);
-    groups_.push_back(make_group(op, static_cast<int>(groups_.size())));
+    groups_.push_back(make_group(op, static_cast<int>(groups_.size()), images_));
   }
 
   void place(Op* op) {
@@ -231,6 +244,7 @@ class Fuser {
 
   Function& f_;
   bool fuse_;
+  const bool images_ = works_on_images(f_);
   std::vector<KernelGroup> groups_;
   std::set<const Op*> essential_, stored_sources_, update_values_, outputs_, waiting_;
 };

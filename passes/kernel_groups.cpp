@@ -1,5 +1,6 @@
 #include "passes/kernel_groups.h"
 
+#include "passes/layout.h"
 #include "support/check.h"
 
 namespace gradc::passes {
@@ -43,8 +44,23 @@ bool KernelGroup::is_outer_type(const Type& t) const {
   return true;
 }
 
+bool KernelGroup::by_parts() const {
+  return images && has_reduction && reduces_batch && domain.batched && reduced == std::vector<char>{0, 1, 1};
+}
+
+// Whether a reduction is one that a group of images makes by parts.
+static bool sums_images(const Op* op) {
+  return op->operands[0]->type.rank() == 3 && op->attributes.boolean("batch") &&
+         op->attributes.integers("axes") == std::vector<int64_t>{1, 2};
+}
+
 Level KernelGroup::level_for(const Op* op) const {
   if (contraction && !ops.front()->def->epilogue) return Level::none;
+  if (by_parts())
+    for (const Op* operand : op->operands) {
+      const auto it = level.find(storage_of(operand));
+      if (it != level.end() && it->second == Level::outer) return Level::none;
+    }
   bool uses_inner = false;
   for (const Op* operand : op->operands) {
     const auto it = level.find(operand);
@@ -56,13 +72,16 @@ Level KernelGroup::level_for(const Op* op) const {
     case OpKind::elementwise:
     case OpKind::source:
       if (is_inner_type(op->type)) return Level::inner;
-      return !contraction && is_outer_type(op->type) && !uses_inner ? Level::outer : Level::none;
+      return !contraction && !by_parts() && is_outer_type(op->type) && !uses_inner ? Level::outer
+                                                                                   : Level::none;
     case OpKind::indexing:
       for (const Op* operand : op->operands)
         if (contains(operand)) return Level::none;
       return is_inner_type(op->type) && !contraction ? Level::inner : Level::none;
     case OpKind::reduction: {
-      if (contraction || !is_inner_type(op->operands[0]->type)) return Level::none;
+      if (!is_inner_type(op->operands[0]->type)) return Level::none;
+      const bool parts = images && sums_images(op);
+      if (contraction && (!parts || !ops.front()->def->images)) return Level::none;
       const auto in = level.find(op->operands[0]);
       if (in != level.end() && in->second != Level::inner) return Level::none;
       if (!has_reduction) return Level::outer;
@@ -89,9 +108,10 @@ void KernelGroup::add(Op* op, Level at) {
   op->kernel = number;
 }
 
-KernelGroup make_group(Op* op, int number) {
+KernelGroup make_group(Op* op, int number, bool images) {
   KernelGroup g;
   g.number = number;
+  g.images = images;
   g.contraction = op->def->kind == OpKind::contraction;
   const bool reduction = op->def->kind == OpKind::reduction;
   g.domain = reduction ? op->operands[0]->type : op->type;
@@ -101,6 +121,7 @@ KernelGroup make_group(Op* op, int number) {
 }
 
 std::vector<KernelGroup> kernel_groups(const Function& f) {
+  const bool images = works_on_images(f);
   std::vector<KernelGroup> groups;
   std::map<int, size_t> index;
   for (Op* op : f.ops()) {
@@ -109,7 +130,7 @@ std::vector<KernelGroup> kernel_groups(const Function& f) {
     const auto it = index.find(op->kernel);
     if (it == index.end()) {
       index[op->kernel] = groups.size();
-      groups.push_back(make_group(op, op->kernel));
+      groups.push_back(make_group(op, op->kernel, images));
       continue;
     }
     KernelGroup& g = groups[it->second];

@@ -22,6 +22,7 @@ enum class Level : uint8_t { none, inner, outer };
 struct KernelGroup {
   int number = -1;
   bool contraction = false;  // ops[0] is one; the others are its epilogue
+  bool images = false;       // the function works on images (layout.h)
   Type domain;               // dtype has no meaning
   bool has_reduction = false;
   bool reduces_batch = false;
@@ -36,12 +37,15 @@ struct KernelGroup {
   // The level `op` would have in this group, or none when it does not belong: operands at the wrong level,
   // another domain, other axes.
   Level level_for(const Op* op) const;
+  // Whether its reductions are sums over batch and space of images, a partial one for each row of images
+  // (partial_sums.h): such a group makes one pass, and the results are there when its kernel has ended.
+  bool by_parts() const;
   void add(Op* op, Level level);
   void note_reduction(const Op* op);  // the first reduction fixes the reduced axes
 };
 
 // Starts a group with its first operation.
-KernelGroup make_group(Op* op, int number);
+KernelGroup make_group(Op* op, int number, bool images);
 
 // An operation that gets no kernel of its own: views, inputs, symbols, and cheap sources (recomputed where
 // they are used).

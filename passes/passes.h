@@ -20,6 +20,8 @@ bool dce(Function& f);                  // unused operations dropped
 bool fuse_dropout(Function& f);         // x * bernoulli / keep -> dropout
 bool fuse_batchnorm_relu(Function& f);  // relu(batch_norm) -> batch_norm_relu, and its mask in backward
 bool decompose(Function& f);            // composite operations into the ones that lower
+bool hoist_channels(Function& f);       // batchnorm on images: what is one value a channel, apart
+bool assign_layout(Function& f);        // views that cross orders in memory into copies
 bool order_operations(Function& f);     // step scalars, then the loss, then gradients and updates
 bool fuse_elementwise(Function& f);     // gives operations that become one kernel one number
 bool assign_kernels(Function& f);       // numbers for what fusion left alone

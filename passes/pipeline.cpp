@@ -46,6 +46,13 @@ const std::vector<Pass>& passes() {
       {{"simplify_late", "algebraic identities after decomposition", true}, Stage::after_gradient, simplify},
       {{"cse_late", "common subexpressions after decomposition", true}, Stage::after_gradient, cse},
       {{"dce", "unused operations", true}, Stage::after_gradient, dce},
+      {{"hoist_channels", "batchnorm on images: arithmetic on whole channels out of the loops over pixels",
+        true},
+       Stage::after_gradient,
+       hoist_channels},
+      {{"assign_layout", "images channels-last: reshapes from and to them copy", false},
+       Stage::after_gradient,
+       assign_layout},
       {{"order_operations", "step scalars, then the loss, then gradients and updates", false},
        Stage::after_gradient,
        order_operations},
@@ -181,6 +188,30 @@ bool run_tensor_passes(Module& module, const PipelineOptions& options) {
   for (const Pass& pass : passes())
     if (pass.stage != Stage::lowering && !manager.run(pass)) return false;
   return true;
+}
+
+std::vector<double> rows_of_panels(const StoredValue& value, int64_t rows, int64_t panel,
+                                   const std::function<double(int64_t)>& element) {
+  const Type& t = value.op->type;
+  const int64_t elements = t.elements();
+  std::vector<double> result(static_cast<size_t>(rows * elements));
+  std::vector<int64_t> stride(t.shape.size());  // in memory, by axis
+  int64_t step = 1;
+  for (size_t i = value.order.size(); i-- > 0;) {
+    stride[static_cast<size_t>(value.order[i])] = step;
+    step *= t.shape[static_cast<size_t>(value.order[i])];
+  }
+  for (int64_t e = 0; e < elements; ++e) {
+    int64_t at = 0, rest = e;
+    for (size_t a = t.shape.size(); a-- > 0;) {
+      at += rest % t.shape[a] * stride[a];
+      rest /= t.shape[a];
+    }
+    for (int64_t r = 0; r < rows; ++r)
+      result[static_cast<size_t>(r * elements + e)] =
+          element((r / panel * elements + at) * panel + r % panel);
+  }
+  return result;
 }
 
 Lowered lower(const Module& module, const PipelineOptions& options) {

@@ -31,6 +31,7 @@ struct PipelineOptions {
   int64_t batch = 1;      // B
   int vector_width = 16;  // f32 lanes
   int registers = 32;
+  bool strict_math = false;       // convolutions by their definition alone, no Winograd
   bool gradient_outputs = false;  // outputs "grad.P" on @train_step (gradc check)
   bool keep_all_values =
       false;  // no memory is reused, so that every stored value can be read after a call (gradc check)
@@ -39,8 +40,14 @@ struct PipelineOptions {
 // Where a value that a kernel stores stands, for `check` and NaN reports.
 struct StoredValue {
   const Op* op = nullptr;
-  int allocation = -1;  // index into the program's allocations
+  int allocation = -1;     // index into the program's allocations
+  std::vector<int> order;  // batched: the example's axes as they stand in memory, outermost first
 };
+
+// The examples of a batched value that stands in panels, in logical row-major order, one row after the other.
+// `element(i)` reads element i of the value's memory.
+std::vector<double> rows_of_panels(const StoredValue& value, int64_t rows, int64_t panel,
+                                   const std::function<double(int64_t)>& element);
 
 // What a call at the full batch computes and, reading and writing each buffer once, moves. An estimate for
 // people and for cost models, never for results.

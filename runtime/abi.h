@@ -23,7 +23,8 @@ enum gradc_scalar {
 /* What one call of an entry reads. Field order is fixed: generated code addresses fields by their byte
  * offsets. */
 typedef struct gradc_step_args {
-  uint8_t* arena;      /*  0: gradc_entry_info.arena_bytes bytes, aligned to 64 */
+  uint8_t* arena; /*  0: gradc_entry_info.arena_bytes bytes, then scratch_bytes for each thread; aligned to
+                     64 */
   uint8_t* parameters; /*  8: gradc_program.parameter_bytes bytes, aligned to 64: parameters, state, optimizer
                           slots */
   const void* const* inputs;   /* 16: one pointer an input, rows x logical shape, row-major; never written */
@@ -84,7 +85,8 @@ typedef struct gradc_entry_info {
   const gradc_input* inputs;
   int32_t output_count;
   const gradc_output* outputs;
-  int32_t max_threads; /* more threads than this gain nothing (1 for tiny models) */
+  int32_t max_threads;   /* more threads than this gain nothing (1 for tiny models) */
+  int64_t scratch_bytes; /* of each thread that runs it, a multiple of 64 */
 } gradc_entry_info;
 
 typedef struct gradc_program {

@@ -71,10 +71,10 @@ int team_size(const gradc_program& program, int threads) {
   return std::min(choose_thread_count(threads), useful);
 }
 
-uint64_t arena_bytes(const gradc_program& program) {
+uint64_t arena_bytes(const gradc_program& program, int threads) {
   int64_t bytes = 0;
   for (const auto* entry : {&program.init, &program.train_step, &program.eval, &program.predict})
-    if (entry->run) bytes = std::max(bytes, entry->arena_bytes);
+    if (entry->run) bytes = std::max(bytes, entry->arena_bytes + threads * entry->scratch_bytes);
   return static_cast<uint64_t>(bytes);
 }
 
@@ -91,7 +91,8 @@ Session::Session(const gradc_program& program, int threads)
       // Never empty, so that compiled code gets a real address.
       parameters_(static_cast<uint64_t>(std::max<int64_t>(program.parameter_bytes, 64)),
                   "parameters and optimizer state"),
-      arena_(std::max<uint64_t>(arena_bytes(program), 64), "activations and gradients"),
+      arena_(std::max<uint64_t>(arena_bytes(program, team_size(program, threads)), 64),
+             "activations and gradients"),
       init_(make_outputs(program.init)),
       train_step_(make_outputs(program.train_step)),
       eval_(make_outputs(program.eval)),

@@ -61,8 +61,8 @@ class Session {
   // The same on rows that stand in memory already.
   StepResult step(const Batch& batch, const StepScalars& scalars, uint64_t seed);
 
-  // Where code that was compiled for profiling writes its times (gradc_step_args.profile); the caller's, large
-  // enough for every entry that is called.
+  // Where code that was compiled for profiling writes its times (gradc_step_args.profile); the caller's,
+  // large enough for every entry that is called.
   void set_profile(uint64_t* times) { profile_ = times; }
 
   // Loss and metrics over all examples of a split. `keep_going` is asked before each batch.

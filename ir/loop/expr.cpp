@@ -267,6 +267,13 @@ Expr reduce(BinaryOp combiner, Expr a) {
   return finish({.kind = ExprKind::reduce, .type = t, .binary = combiner, .args = {std::move(a)}});
 }
 
+Expr zip(bool upper, Expr a, Expr b) {
+  const Type t = a->type;
+  ExprData e{.kind = ExprKind::zip, .type = t, .integer = upper};
+  e.args = {std::move(a), std::move(b)};
+  return finish(std::move(e));
+}
+
 Expr philox(int word, Expr c0, Expr c1, Expr c2, Expr c3, Expr k0, Expr k1) {
   ExprData e{.kind = ExprKind::philox, .type = c0->type, .number = static_cast<double>(word)};
   e.args = {std::move(c0), std::move(c1), std::move(c2), std::move(c3), std::move(k0), std::move(k1)};

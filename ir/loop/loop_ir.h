@@ -63,6 +63,7 @@ enum class ExprKind : uint8_t {
   cast,    // to type; int<->float, i1 -> any (0/1), float -> int truncates, i32 <-> i64
   reduce,  // all lanes of a to one: a fixed binary tree (halves added: lane i with lane i + lanes/2, and so
            // on)
+  zip,     // a and b interleaved: a0 b0 a1 b1 ..., the lower half (`integer` 0) or the upper half (1) of it
   philox,  // word (0..3, `number`) of Philox4x32-10; args: c0 c1 c2 c3 k0 k1 (i32, c0 may have lanes, others
            // scalar) -> i32
 };
@@ -112,7 +113,7 @@ struct ExprData {
   ExprKind kind;
   Type type;
   double number = 0;    // constant (floats), ramp's stride, philox's word
-  int64_t integer = 0;  // constant (integers and i1)
+  int64_t integer = 0;  // constant (integers and i1), zip's half
   UnaryOp unary{};
   BinaryOp binary{};  // also the combiner of reduce: add, min or max
   CompareOp compare{};
@@ -142,6 +143,7 @@ Expr select(Expr c, Expr a, Expr b);
 Expr fma(Expr a, Expr b, Expr c);
 Expr cast(Scalar to, Expr a);
 Expr reduce(BinaryOp combiner, Expr a);
+Expr zip(bool upper, Expr a, Expr b);  // lanes: even
 Expr philox(int word, Expr c0, Expr c1, Expr c2, Expr c3, Expr k0, Expr k1);
 inline Expr operator+(Expr a, Expr b) { return binary(BinaryOp::add, std::move(a), std::move(b)); }
 inline Expr operator-(Expr a, Expr b) { return binary(BinaryOp::sub, std::move(a), std::move(b)); }
@@ -158,7 +160,7 @@ enum class StmtKind : uint8_t {
   assign,    // mutable variable = value
   store,     // buffer[index] = value; lanes consecutive, or a scatter under a vector index; optional mask
   if_then,   // condition (i1): body, else other
-  prefetch,  // buffer[index], into L1
+  prefetch,  // buffer[index], into the second-level cache; may point anywhere
 };
 struct StmtData;
 using Stmt = std::shared_ptr<StmtData>;
@@ -195,6 +197,7 @@ enum class Space : uint8_t {
   input,      // offset is the index into args.inputs
   output,     // offset is the index into args.outputs
   scalars,    // args.scalars (f64)
+  scratch,    // offset is bytes into memory that each thread has for itself, kept for one call only
 };
 struct Allocation {
   std::string name;  // the tensor value or symbol it holds: "%12", "@dense_1.weight", "input image"
@@ -209,7 +212,8 @@ struct Allocation {
 // computed on its own.
 struct Partition {
   enum class Extent : uint8_t { fixed, panels } kind = Extent::fixed;
-  int64_t extent = 1;  // fixed only; 1: thread 0 alone runs it
+  int64_t extent = 1;  // fixed: of the axis; 1: thread 0 alone runs it. panels: parts each panel is cut into
+                       // (rows of an image, say): part p of panel q is number q * extent + p
   int64_t unit = 1;
   friend bool operator==(const Partition&, const Partition&) = default;
 };
@@ -232,6 +236,8 @@ struct Program {
   std::vector<Call> calls;
   int guard = -1;  // allocation of the f32 scalar that must be finite; -1: none
   int64_t arena_bytes = 0;
+  int64_t scratch_bytes =
+      0;  // of each thread: thread t's begin at arena_bytes + t * scratch_bytes of the arena
 };
 
 // Builds a kernel's body with unique names; statements go to the innermost open block.

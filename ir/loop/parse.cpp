@@ -27,6 +27,7 @@ class Parser {
     program_.vector_width = small();
     expect("arena");
     program_.arena_bytes = integer();
+    if (accept("scratch")) program_.scratch_bytes = integer();
     expect("{");
     while (!accept("}")) item();
     if (token_.kind != TokenKind::end) fail("expected the end of the text");
@@ -144,13 +145,11 @@ class Parser {
     a.name = text();
     a.scalar = scalar();
     a.elements = integer();
-    static const std::map<std::string_view, Space> spaces = {{"arena", Space::arena},
-                                                             {"parameter", Space::parameter},
-                                                             {"input", Space::input},
-                                                             {"output", Space::output},
-                                                             {"scalars", Space::scalars}};
+    static const std::map<std::string_view, Space> spaces = {
+        {"arena", Space::arena},   {"parameter", Space::parameter}, {"input", Space::input},
+        {"output", Space::output}, {"scalars", Space::scalars},     {"scratch", Space::scratch}};
     const auto space = spaces.find(token_.text);
-    if (space == spaces.end()) fail("expected arena, parameter, input, output or scalars");
+    if (space == spaces.end()) fail("expected arena, parameter, input, output, scalars or scratch");
     take();
     a.space = space->second;
     a.offset = integer();
@@ -169,9 +168,9 @@ class Parser {
     expect("over");
     if (accept("panels")) {
       c.partition.kind = Partition::Extent::panels;
-    } else {
-      c.partition.extent = integer();
+      expect("*");
     }
+    c.partition.extent = integer();
     expect("unit");
     c.partition.unit = integer();
     c.barrier_before = accept("barrier");
@@ -365,7 +364,7 @@ class Parser {
       if (s.index->type.lanes != 1 && s.index->type.lanes != s.value->type.lanes)
         fail_at(at, fmt::format("an index of {} lanes scatters as many, not {}", s.index->type.lanes,
                                 s.value->type.lanes));
-      if (accept("if")) {
+      if (accept("where")) {
         const Token mask = token_;
         s.mask = expr();
         if (s.mask->type != s.value->type.with(Scalar::i1))
@@ -522,6 +521,10 @@ class Parser {
                  : n.text == "reduce_min" ? BinaryOp::min
                                           : BinaryOp::max;
       arguments(e, 1);
+    } else if (n.text == "zip_low" || n.text == "zip_high") {
+      e.kind = ExprKind::zip;
+      e.integer = n.text == "zip_high";
+      arguments(e, 2);
     } else if (n.text == "philox") {
       e.kind = ExprKind::philox;
       e.number = static_cast<double>(integer());

@@ -44,6 +44,7 @@ std::string_view space_name(Space s) {
     case Space::input: return "input";
     case Space::output: return "output";
     case Space::scalars: return "scalars";
+    case Space::scratch: return "scratch";
   }
   return "?";
 }
@@ -53,8 +54,8 @@ class Printer {
   explicit Printer(bool locations) : locations_(locations) {}
 
   void program(const Program& p) {
-    line(fmt::format("program {} panel {} vector {} arena {} {{", quoted(p.name), p.panel, p.vector_width,
-                     p.arena_bytes));
+    line(fmt::format("program {} panel {} vector {} arena {}{} {{", quoted(p.name), p.panel, p.vector_width,
+                     p.arena_bytes, p.scratch_bytes ? fmt::format(" scratch {}", p.scratch_bytes) : ""));
     ++depth_;
     for (size_t i = 0; i < p.allocations.size(); ++i) {
       const Allocation& a = p.allocations[i];
@@ -98,9 +99,9 @@ class Printer {
 
   void call(const Program& p, const Call& c) {
     const Partition& part = c.partition;
-    std::string s = fmt::format(
-        "call {} ({}) over {} unit {}", c.kernel, fmt::join(c.buffers, ", "),
-        part.kind == Partition::Extent::panels ? "panels" : std::to_string(part.extent), part.unit);
+    std::string s =
+        fmt::format("call {} ({}) over {}{} unit {}", c.kernel, fmt::join(c.buffers, ", "),
+                    part.kind == Partition::Extent::panels ? "panels * " : "", part.extent, part.unit);
     if (c.barrier_before) s += " barrier";
     if (c.guard_before) s += " guard";
     if (c.kernel >= 0 && static_cast<size_t>(c.kernel) < p.kernels.size()) {
@@ -143,7 +144,7 @@ class Printer {
       case StmtKind::declare: line(fmt::format("var {} = {}{}", variable, expr(s.value), at)); break;
       case StmtKind::assign: line(fmt::format("{} = {}{}", variable, expr(s.value), at)); break;
       case StmtKind::store:
-        line(fmt::format("{} = {}{}{}", where(), expr(s.value), s.mask ? " if " + expr(s.mask) : "", at));
+        line(fmt::format("{} = {}{}{}", where(), expr(s.value), s.mask ? " where " + expr(s.mask) : "", at));
         break;
       case StmtKind::if_then:
         line(fmt::format("if {}{} {{", expr(s.condition), at));
@@ -213,6 +214,7 @@ class Printer {
       case ExprKind::cast: return fmt::format("{}({})", name(e.type.scalar), arguments(e));
       case ExprKind::reduce:
         return fmt::format("reduce_{}({})", e.binary == BinaryOp::add ? "add" : name(e.binary), arguments(e));
+      case ExprKind::zip: return fmt::format("zip_{}({})", e.integer ? "high" : "low", arguments(e));
       case ExprKind::philox: return fmt::format("philox({}, {})", static_cast<int>(e.number), arguments(e));
     }
     return "?";

@@ -233,11 +233,13 @@ class ProgramVerifier {
     if (a.offset < 0 || a.elements < 0)
       return wrong(fmt::format("offset {}, {} elements", a.offset, a.elements));
     const int64_t size = bytes(a.scalar);
-    if ((a.space == Space::arena || a.space == Space::parameter) && a.offset % size != 0)
+    if (is_block(a.space) && a.offset % size != 0)
       wrong(fmt::format("offset {} is no multiple of {} bytes", a.offset, size));
-    if (a.space == Space::arena &&
-        (a.elements > (INT64_MAX - a.offset) / size || a.offset + a.elements * size > program_.arena_bytes))
-      wrong(fmt::format("ends beyond the arena's {} bytes", program_.arena_bytes));
+    const int64_t limit = a.space == Space::arena ? program_.arena_bytes : program_.scratch_bytes;
+    if ((a.space == Space::arena || a.space == Space::scratch) &&
+        (a.elements > (INT64_MAX - a.offset) / size || a.offset + a.elements * size > limit))
+      wrong(
+          fmt::format("ends beyond the {}'s {} bytes", a.space == Space::arena ? "arena" : "scratch", limit));
     if (a.space == Space::scalars && a.scalar != Scalar::f64) wrong("the scalars are f64");
   }
 
@@ -245,7 +247,7 @@ class ProgramVerifier {
     const Call& c = program_.calls[i];
     const auto wrong = [&](const std::string& what) { error(fmt::format("call {}: {}", i, what)); };
     if (c.partition.unit < 1) wrong(fmt::format("a partition unit of {}", c.partition.unit));
-    if (c.partition.kind == Partition::Extent::fixed && c.partition.extent < 0)
+    if (c.partition.extent < (c.partition.kind == Partition::Extent::panels ? 1 : 0))
       wrong(fmt::format("a partition of {}", c.partition.extent));
     if (c.guard_before && program_.guard < 0) wrong("a guard, and the program names none");
     if (c.kernel < 0 || static_cast<size_t>(c.kernel) >= program_.kernels.size())
@@ -264,16 +266,17 @@ class ProgramVerifier {
     }
   }
 
+  // Memory that begins at a multiple of 64 bytes.
+  static bool is_block(Space s) { return s == Space::arena || s == Space::parameter || s == Space::scratch; }
+
   template <class F>
   static void fits(const Kernel& k, const BufferData& b, const Allocation& a, const F& wrong) {
     const std::string place = fmt::format("`{}` for `{}` of kernel `{}`", a.name, b.name, k.name);
     if (a.scalar != b.scalar) wrong(fmt::format("{} is {}, not {}", place, name(a.scalar), name(b.scalar)));
     if (b.access != Access::read && (a.space == Space::input || a.space == Space::scalars))
       wrong(place + " is written, but may only be read");
-    const bool ours =
-        a.space == Space::arena || a.space == Space::parameter;  // these begin at multiples of 64
-    if (ours ? b.alignment > 64 || (b.alignment > 0 && a.offset % b.alignment != 0)
-             : b.alignment > bytes(a.scalar))
+    if (is_block(a.space) ? b.alignment > 64 || (b.alignment > 0 && a.offset % b.alignment != 0)
+                          : b.alignment > bytes(a.scalar))
       wrong(fmt::format("{} is not known to be aligned to {} bytes", place, b.alignment));
   }
 

@@ -247,6 +247,11 @@ const std::vector<Case>& cases() {
       {{4, 5, 5}, {6, 2, 3, 3}, {1, 1}, {1, 1}, {1, 1}, 2},
       {{3, 4, 4}, {3, 1, 2, 2}, {2, 2}, {0, 0}, {1, 1}, 3},
       {{5, 3, 3}, {7, 5, 1, 1}, {1, 1}, {0, 0}, {1, 1}},
+      {{16, 6, 5}, {16, 16, 3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, 5},
+      {{20, 9, 8}, {8, 20, 3, 3}, {1, 1}, {0, 2}, {1, 1}, 1, 33},
+      {{16, 7, 6}, {40, 16, 3, 3}, {2, 2}, {1, 1}, {1, 1}, 1, 3},
+      {{32, 4, 5}, {32, 16, 2, 3}, {1, 1}, {1, 1}, {1, 2}, 2, 3},
+      {{12, 3, 3}, {33, 12, 1, 1}, {1, 1}, {0, 0}, {1, 1}},
       {{2, 5, 4}, {3, 2, 5, 4}, {1, 1}, {0, 0}, {1, 1}, 1, 1, false},
       {{2, 4, 4}, {2, 2, 3, 3}, {3, 3}, {2, 2}, {1, 1}, 1, 3, true, DType::f64}};
   return list;
@@ -298,6 +303,8 @@ void register_conv2d(std::vector<OpDef>& defs) {
   };
   weight.cost = [](const Op& op) { return simple_cost(op, flop(op.operands[0]->type.shape, op.type.shape)); };
 
+  conv.images = input.images = weight.images = true;
+  weight.epilogue = false;
   for (const Case& c : cases()) {
     const Type x{c.dtype, c.has_batch, c.x}, y{c.dtype, c.has_batch, c.result()},
         w = plain(c.kernel, c.dtype);

@@ -385,9 +385,9 @@ OpDef concat() {
 
 // --- reshape
 
-OpDef reshape() {
-  OpDef def =
-      Def("reshape", OpKind::view, "The same elements in the same order under another example shape.");
+// What both forms share; a view needs no more.
+OpDef reshape(const char* name, OpKind kind, const char* doc) {
+  OpDef def = Def(name, kind, doc);
   def.operands = {{"x", "any type"}};
   def.attributes = {
       required("shape", AttributeKind::integers, "the example shape wanted, with as many elements")};
@@ -413,7 +413,32 @@ OpDef reshape() {
   def.samples = {{{batched({3, 4})}, {{"shape", ints({12})}}},
                  {{batched({})}, {{"shape", ints({1, 1})}}},
                  {{plain({7})}, {{"shape", ints({7, 1})}}},
-                 {{plain({2, 3, 4}, DType::f64)}, {{"shape", ints({4, 6})}}}};
+                 {{plain({2, 3, 4}, DType::f64)}, {{"shape", ints({4, 6})}}},
+                 {{batched({2, 3, 4})}, {{"shape", ints({24})}}}};
+  return def;
+}
+
+// Position of the operand's element that has the same number in logical order.
+Place same_number(const Op& op, std::span<const Expr> place) {
+  const Shape &to = op.type.shape, &from = op.operands[0]->type.shape;
+  Expr number = loop::index(0);
+  for (size_t i = 0; i < to.size(); ++i) number = number * loop::index(to[i]) + place[i];
+  Place result(from.size());
+  for (size_t i = from.size(); i-- > 0;) {
+    result[i] = i == 0 ? number : loop::binary(loop::BinaryOp::rem, number, loop::index(from[i]));
+    number = number / loop::index(from[i]);
+  }
+  return result;
+}
+
+OpDef reshape_copy() {
+  OpDef def = reshape("reshape_copy", OpKind::indexing,
+                      "reshape whose elements move: what reshape becomes where the orders in memory differ.");
+  def.place = [](const Op& op, int, std::span<const Expr> place, Expr& condition) {
+    condition = always();
+    return same_number(op, place);
+  };
+  def.otherwise = never;
   return def;
 }
 
@@ -424,7 +449,9 @@ void register_indexing(std::vector<OpDef>& defs) {
   defs.push_back(slice());
   defs.push_back(pad());
   defs.push_back(concat());
-  defs.push_back(reshape());
+  defs.push_back(
+      reshape("reshape", OpKind::view, "The same elements in the same order under another example shape."));
+  defs.push_back(reshape_copy());
 }
 
 }  // namespace gradc

@@ -234,6 +234,7 @@ void register_pool2d(std::vector<OpDef>& defs) {
     a.set("input", c.x);
     avg_grad.samples.push_back({{c.result()}, a, -2, 2, c.rows});
   }
+  max.images = max_grad.images = avg.images = avg_grad.images = true;
   defs.push_back(std::move(max));
   defs.push_back(std::move(max_grad));
   defs.push_back(std::move(avg));

@@ -179,9 +179,13 @@ std::vector<std::string> op_names() {
 
 InferResult infer(const OpDef& def, std::span<const Type> operands, Attributes& attributes) {
   const size_t count = def.operands.size();
-  if (def.variadic ? operands.size() < count : operands.size() != count) {
-    return InferResult::fail(fmt::format("{}{} operand{} wanted, {} given", def.variadic ? "at least " : "",
-                                         count, count == 1 ? "" : "s", operands.size()));
+  const size_t least = count - def.optional_operands;
+  if (operands.size() < least || (!def.variadic && operands.size() > count)) {
+    const std::string wanted = def.variadic     ? fmt::format("at least {}", count)
+                               : least != count ? fmt::format("{} to {}", least, count)
+                                                : std::to_string(count);
+    return InferResult::fail(
+        fmt::format("{} operand{} wanted, {} given", wanted, count == 1 ? "" : "s", operands.size()));
   }
   if (std::string error = check_attributes(def, attributes); !error.empty())
     return InferResult::fail(std::move(error));

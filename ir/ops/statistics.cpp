@@ -30,10 +30,10 @@ InferResult infer_statistics(Types t, const Attributes& a) {
     seen[static_cast<size_t>(axis)] = true;
     result.shape[static_cast<size_t>(axis)] = 1;
   }
-  if (t.size() > 1 && t[1] != result) {
-    return InferResult::fail(fmt::format("the mean of {} over these axes is {}, not {}", to_string(x),
-                                         to_string(result), to_string(t[1])));
-  }
+  for (size_t i = 1; i < t.size(); ++i)
+    if (t[i] != result)
+      return InferResult::fail(fmt::format("the mean of {} over these axes is {}, not {}", to_string(x),
+                                           to_string(result), to_string(t[i])));
   return InferResult::ok(std::move(result));
 }
 
@@ -80,32 +80,55 @@ AttributeSpec axes_spec() {
 }  // namespace
 
 void register_statistics(std::vector<OpDef>& defs) {
-  OpDef mean = Def("batch_mean", OpKind::composite,
-                   "The mean of x over the rows of the batch and over the given axes.");
-  mean.operands = {{"x", "f32 or f64, batched"}};
+  OpDef mean =
+      Def("batch_mean", OpKind::composite,
+          "The mean of x over the rows of the batch and over the given axes: with `near`, computed as near + "
+          "mean of (x - near).");
+  mean.operands = {{"x", "f32 or f64, batched"}, {"near", "optional: a guess of the mean, unbatched"}};
+  mean.optional_operands = 1;
   mean.attributes = {axes_spec()};
   mean.infer = infer_statistics;
-  mean.decompose = [](Builder& b, Op* op) { return average(b, op, op->operands[0]); };
+  mean.decompose = [](Builder& b, Op* op) {
+    Op* x = op->operands[0];
+    if (op->operands.size() == 1) return average(b, op, x);
+    Op* near = op->operands[1];
+    return b.add(near, average(b, op, b.sub(x, near)));
+  };
   mean.evaluate = [](const Op& op, Operands in, Context& c) {
     return evaluate_average(op, in, c, [](double x, int64_t) { return x; });
   };
   mean.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
-    return {broadcast_to(b, b.div(g, element_count(b, op)), op->operands[0]->type)};
+    Grads result{broadcast_to(b, b.div(g, element_count(b, op)), op->operands[0]->type)};
+    result.resize(op->operands.size());  // the guess changes nothing
+    return result;
   };
   mean.cost = cost_per_input;
   mean.samples = {{{batched({6})}, {{"axes", ints({})}}},
                   {{batched({3, 5, 4})}, {{"axes", ints({1, 2})}}, -2, 2, 37},
                   {{batched({})}, {{"axes", ints({})}}},
-                  {{batched({3, 2}, DType::f64)}, {{"axes", ints({1})}}}};
+                  {{batched({3, 2}, DType::f64)}, {{"axes", ints({1})}}},
+                  {{batched({3, 5, 4}), plain({3, 1, 1})}, {{"axes", ints({1, 2})}}, -2, 2, 37}};
   defs.push_back(std::move(mean));
 
-  OpDef variance =
-      Def("batch_var", OpKind::composite,
-          "The biased variance, mean of (x - mean)^2 over the rows of the batch and over the given axes.");
-  variance.operands = {{"x", "f32 or f64, batched"}, {"mean", "batch_mean of x over the same axes"}};
+  OpDef variance = Def("batch_var", OpKind::composite,
+                       "The biased variance, mean of (x - mean)^2 over the rows of the batch and over the "
+                       "given axes. With `near` it "
+                       "takes one pass over x together with batch_mean: mean of (x - near)^2, less (mean - "
+                       "near)^2, and at least 0; "
+                       "rounding then grows with the square of (mean - near) over the standard deviation "
+                       "(Chan, Golub and LeVeque "
+                       "1983).");
+  variance.operands = {{"x", "f32 or f64, batched"},
+                       {"mean", "batch_mean of x over the same axes"},
+                       {"near", "optional: batch_mean's"}};
+  variance.optional_operands = 1;
   variance.attributes = {axes_spec()};
   variance.infer = infer_statistics;
   variance.decompose = [](Builder& b, Op* op) {
+    if (op->operands.size() == 3) {
+      Op *near = op->operands[2], *d = b.sub(op->operands[0], near), *shift = b.sub(op->operands[1], near);
+      return b.create("relu", {b.sub(average(b, op, b.mul(d, d)), b.mul(shift, shift))});
+    }
     Op* away = b.sub(op->operands[0], op->operands[1]);
     return average(b, op, b.mul(away, away));
   };
@@ -115,7 +138,9 @@ void register_statistics(std::vector<OpDef>& defs) {
   };
   variance.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
     Op* dx = b.mul(b.sub(op->operands[0], op->operands[1]), b.mul(b.div(g, element_count(b, op)), 2.0));
-    return {dx, b.neg(b.reduce_sum(dx, op->attributes.integers("axes"), true, true))};
+    Grads result{dx, b.neg(b.reduce_sum(dx, op->attributes.integers("axes"), true, true))};
+    result.resize(op->operands.size());
+    return result;
   };
   variance.cost = [](const Op& op) {
     return simple_cost(op, 3 * static_cast<double>(op.operands[0]->type.elements()));
@@ -123,6 +148,7 @@ void register_statistics(std::vector<OpDef>& defs) {
   variance.samples = {{{batched({6}), plain({6})}, {{"axes", ints({})}}},
                       {{batched({3, 5, 4}), plain({3, 1, 1})}, {{"axes", ints({1, 2})}}, -2, 2, 37},
                       {{batched({3, 2}, DType::f64), plain({3, 1}, DType::f64)}, {{"axes", ints({1})}}}};
+  // No sample with `near`: it is the same value only where `mean` is the mean; the models' tests have it.
   defs.push_back(std::move(variance));
 }
 

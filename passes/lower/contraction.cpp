@@ -19,6 +19,7 @@
 
 #include "passes/lower/lowering.h"
 #include "passes/lower/tile.h"
+#include "passes/lower/window.h"
 #include "support/check.h"
 
 namespace gradc::passes::lowering {
@@ -73,13 +74,22 @@ int by_rows(const Spec& s) {
   return -1;
 }
 
+// Whether the operand read by rows is packed block by block, from wherever it stands: the weight gradient of
+// a dense layer, "no,nk->ok". Else it needs a copy by rows.
+bool packs_rows(const Spec& s) {
+  const int r = by_rows(s);
+  return r >= 0 && s.in[r].size() == 1 && s.reduced.empty();
+}
+
 class Einsum {
  public:
   Einsum(Lowering& l, const KernelGroup& g)
       : l_(l), tile_(l, g), op_(g.ops.front()), s_(parse(op_)), b_(tile_.kb.b) {}
 
   void run() {
-    if (s_.out_batched)
+    if (s_.out_batched && is_transposed())
+      transposed_weights();
+    else if (s_.out_batched)
       lanes_on_batch();
     else if (by_rows(s_) >= 0)
       lanes_on_last_letter(by_rows(s_));
@@ -90,7 +100,14 @@ class Einsum {
 
  private:
   int64_t extent(char c) const { return s_.extent.at(c); }
-  // The element index of an operand given a position for every letter.
+  // The element of an operand given a position for every letter: by number in memory where it stands in
+  // panels, else (plain, or by rows) by number in logical order.
+  Expr in_memory(int operand, const std::map<char, Expr>& at) const {
+    if (!s_.batched[operand]) return linear(operand, at);
+    std::vector<Expr> places;
+    for (char c : s_.in[operand]) places.push_back(at.at(c));
+    return l_.element(op_->operands[static_cast<size_t>(operand)]->type, places);
+  }
   Expr linear(int operand, const std::map<char, Expr>& at) const {
     Expr e = loop::index(0);
     for (char c : s_.in[operand]) e = e * loop::index(extent(c)) + at.at(c);
@@ -121,8 +138,134 @@ class Einsum {
     return 0;
   }
 
+  // Operand 1 is a large matrix W[r][t] that is summed over its rows: "no,ok->nk", the input gradient of a
+  // dense layer.
+  bool is_transposed() const {
+    return s_.batched[0] && !s_.batched[1] && s_.in[0].size() == 1 && s_.in[1].size() == 2 &&
+           s_.out.size() == 1 && s_.in[1][0] == s_.in[0][0] && s_.in[1][1] == s_.out[0] &&
+           s_.reduced == s_.in[0] && extent(s_.out[0]) >= 64 && extent(s_.reduced[0]) >= 64 &&
+           op_->type.dtype == DType::f32;
+  }
+
+  // A column of W would touch a cache line and a page a row. So blocks of W, 32 columns wide, are copied to
+  // scratch memory once for all panels, where they stand together; a long sum is made in blocks of rows,
+  // between which the sums of all panels rest in scratch memory too:
+  //   for block of 32 columns, for block of rows:  pack
+  //     for panel, for 8 columns:  acc[8][2] = 0 or the sums so far;  acc[i][j] += broadcast(packed[r][i]) *
+  //     X[r][j]
+  //                                epilogue, or keep the sums
+  void transposed_weights() {
+    constexpr int64_t kColumns = 32, kWhole = 512, kRows = 256;
+    const int64_t columns = extent(s_.out[0]), sum = extent(s_.reduced[0]);
+    const int64_t block = sum <= kWhole ? sum : kRows;
+    const bool several = block < sum;
+    const int rows = tile_rows(l_.options.registers), vectors = tile_vectors(l_.width);
+    tile_.partition_axis0(columns, kColumns);
+    const auto own = [&](const char* what, int64_t elements) {
+      const int a =
+          l_.new_scratch(fmt::format("k{}{}", op_->kernel, what), loop::Scalar::f32, elements, tile_.scratch);
+      tile_.kb.declare_written(a);
+      return tile_.kb.buffer(a, true, Reach::anything);
+    };
+    const loop::Buffer packed = own(" packed", block * kColumns);
+    const loop::Buffer sums = several ? own(" sums", l_.batch_panels() * kColumns * kPanel) : nullptr;
+    const loop::Buffer w = tile_.kb.buffer(l_.storage(op_->operands[1]).allocation, false, Reach::anything);
+    const Op* x = op_->operands[0];
+    const loop::Buffer lanes = tile_.kb.buffer(l_.storage(x).allocation, false, Reach::anything);
+    const Expr panels = loop::ref(b_.predefined().panels);
+
+    // One block of the sum for `wide` columns from t0 on.
+    const auto rows_block = [&](const Expr& t0, int64_t wide, const Expr& r0, const Expr& count, bool first,
+                                bool last) {
+      b_.loop("r", loop::index(0), count, 1, [&](Expr r) {
+        for (int64_t c = 0; c < wide; c += l_.width) {
+          const Expr mask =
+              wide - c < l_.width
+                  ? loop::compare(
+                        loop::CompareOp::lt,
+                        loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+                        loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, wide - c))
+                  : nullptr;
+          b_.store(packed, r * loop::index(kColumns) + loop::index(c),
+                   b_.let("w", loop::load(w, (r0 + r) * loop::index(columns) + t0 + loop::index(c), l_.width,
+                                          mask)));
+        }
+      });
+      b_.loop("q", loop::index(0), panels, 1, [&](Expr q) {
+        // Meanwhile, a share of the block that comes next.
+        const Expr share = b_.let("share", (count + panels - loop::index(1)) / panels);
+        const Expr next = last ? t0 + loop::index(kColumns) : t0;
+        const Expr row = (last ? loop::index(0) : r0 + count) + q * share;
+        b_.loop("ahead", loop::index(0), share, 1, [&](Expr i) {
+          for (int64_t c = 0; c < kColumns; c += 16)
+            b_.prefetch(w, (row + i) * loop::index(columns) + next + loop::index(c));
+        });
+        b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
+          const auto tile = [&](const Expr& i0, int high) {
+            tile_.declare(high, vectors, l_.width);
+            const auto rest = [&](int i, int j) {
+              return (q * loop::index(kColumns) + i0 + loop::index(i)) * loop::index(kPanel) +
+                     (s + loop::index(j)) * loop::index(l_.width);
+            };
+            if (!first)
+              for (int i = 0; i < high; ++i)
+                for (int j = 0; j < vectors; ++j)
+                  b_.assign(tile_.accumulator(i, j), loop::load(sums, rest(i, j), l_.width));
+            const Expr from =
+                b_.let("from", (q * loop::index(sum) + r0) * loop::index(kPanel) + s * loop::index(l_.width));
+            b_.loop("r", loop::index(0), count, 1, [&](Expr r) {
+              std::vector<Expr> shared;
+              for (int j = 0; j < vectors; ++j)
+                shared.push_back(b_.let(
+                    "b",
+                    loop::load(lanes, from + r * loop::index(kPanel) + loop::index(j * l_.width), l_.width)));
+              for (int i = 0; i < high; ++i) {
+                const Expr a = b_.let(
+                    "a", loop::broadcast(loop::load(packed, r * loop::index(kColumns) + i0 + loop::index(i)),
+                                         l_.width));
+                for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
+              }
+            });
+            if (!last) {
+              for (int i = 0; i < high; ++i)
+                for (int j = 0; j < vectors; ++j)
+                  b_.store(sums, rest(i, j), loop::ref(tile_.accumulator(i, j)));
+              return;
+            }
+            tile_.epilogue([&](int i, int j) {
+              Point p;
+              p.batched = true;
+              p.lanes = l_.width;
+              p.panel = q;
+              p.sub = s + loop::index(j);
+              p.axes = {t0 + i0 + loop::index(i)};
+              return p;
+            });
+          };
+          const int64_t full = wide / rows * rows;
+          b_.loop("i", loop::index(0), loop::index(full), rows, [&](Expr i) { tile(i, rows); });
+          if (full != wide) tile(loop::index(full), static_cast<int>(wide - full));
+        });
+      });
+    };
+    const auto columns_block = [&](const Expr& t0, int64_t wide) {
+      if (!several) return rows_block(t0, wide, loop::index(0), loop::index(sum), true, true);
+      const int64_t tail = sum % block ? sum % block : block;
+      rows_block(t0, wide, loop::index(0), loop::index(block), true, false);
+      b_.loop("r0", loop::index(block), loop::index(sum - tail), block,
+              [&](Expr r0) { rows_block(t0, wide, r0, loop::index(block), false, false); });
+      rows_block(t0, wide, loop::index(sum - tail), loop::index(tail), false, true);
+    };
+    const int64_t full = columns / kColumns * kColumns;
+    b_.loop("t0", tile_.lo(), loop::binary(loop::BinaryOp::min, tile_.hi(), loop::index(full)), kColumns,
+            [&](Expr t0) { columns_block(t0, kColumns); });
+    if (full != columns)
+      b_.if_then(loop::compare(loop::CompareOp::eq, tile_.hi(), loop::index(columns)),
+                 [&] { columns_block(loop::index(full), columns - full); });
+  }
+
   void lanes_on_batch() {
-    const int subs = static_cast<int>(kPanel / l_.width);
+    const int vectors = tile_vectors(l_.width);
     int tiled = 0;
     const char t = tile_letter(s_.out, tiled);
     tile_.partition_batched();
@@ -134,31 +277,32 @@ class Einsum {
     point.batched = true;
     point.lanes = l_.width;
 
+    Expr first_sub = loop::index(0);
     const auto element = [&](int operand, int offset, int sub) {
       std::map<char, Expr> there = at;
       if (operand == tiled && t) there[t] = at.at(t) + loop::index(offset);
-      const Expr index = linear(operand, there);
+      const Expr index = in_memory(operand, there);
       const Storage st = l_.storage(op_->operands[static_cast<size_t>(operand)]);
       const loop::Buffer buffer = tile_.kb.buffer(
           st.allocation, false,
           tile_.own() == Reach::own_panels && s_.batched[operand] ? Reach::own_panels : Reach::anything);
       if (!s_.batched[operand]) return loop::load(buffer, index);
       const int64_t elements = op_->operands[static_cast<size_t>(operand)]->type.elements();
-      return loop::load(
-          buffer,
-          (point.panel * loop::index(elements) + index) * loop::index(kPanel) + loop::index(sub * l_.width),
-          l_.width);
+      return loop::load(buffer,
+                        (point.panel * loop::index(elements) + index) * loop::index(kPanel) +
+                            (first_sub + loop::index(sub)) * loop::index(l_.width),
+                        l_.width);
     };
-    const auto tile_at = [&](int count) {
-      tile_.declare(count, subs, l_.width);
+    const auto vectors_at = [&](int count) {
+      tile_.declare(count, vectors, l_.width);
       loops(s_.reduced, at, [&] {
         std::vector<Expr> shared;
-        for (int j = 0; j < subs; ++j)
+        for (int j = 0; j < vectors; ++j)
           shared.push_back(loop::broadcast(
               s_.batched[1 - tiled] || j == 0 ? b_.let("b", element(1 - tiled, 0, j)) : shared[0], l_.width));
         for (int i = 0; i < count; ++i) {
           Expr a;
-          for (int j = 0; j < subs; ++j) {
+          for (int j = 0; j < vectors; ++j) {
             if (j == 0 || s_.batched[tiled]) a = b_.let("a", loop::broadcast(element(tiled, i, j), l_.width));
             tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
           }
@@ -166,9 +310,15 @@ class Einsum {
       });
       tile_.epilogue([&](int i, int j) {
         Point p = point;
-        p.sub = loop::index(j);
+        p.sub = first_sub + loop::index(j);
         for (char c : s_.out) p.axes.push_back(c == t ? at.at(c) + loop::index(i) : at.at(c));
         return p;
+      });
+    };
+    const auto tile_at = [&](int count) {
+      b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
+        first_sub = s;
+        vectors_at(count);
       });
     };
     const auto over_panels = [&](const std::function<void()>& body) {
@@ -223,14 +373,39 @@ class Einsum {
     for (char c : s_.out)
       if (c != t && c != v) others += c;
     std::map<char, Expr> at;
-    const Storage by_row = l_.rows_storage(op_->operands[static_cast<size_t>(rows_of)]);
+    const Op* lanes_value = op_->operands[static_cast<size_t>(rows_of)];
+    const bool packs = packs_rows(s_);
+    const Storage by_row = packs ? Storage{} : l_.rows_storage(lanes_value);
+    loop::Buffer packed;
+    if (packs) {
+      const int a = l_.new_scratch(fmt::format("k{} packed", op_->kernel), scalar_of(lanes_value->type.dtype),
+                                   l_.batch_panels() * kPanel * block, tile_.scratch);
+      tile_.kb.declare_written(a);
+      packed = tile_.kb.buffer(a, true, Reach::anything);
+    }
     const Storage by_panel = l_.storage(op_->operands[static_cast<size_t>(other)]);
     const int64_t row_elements = op_->operands[static_cast<size_t>(rows_of)]->type.elements();
     const int64_t panel_elements = op_->operands[static_cast<size_t>(other)]->type.elements();
 
     const auto tile_at = [&](int count, int vectors, int last_lanes) {
+      Expr last_mask;
+      const auto point_of = [&](int i, int j) {
+        Point p;
+        for (char c : s_.out) {
+          Expr e = at.at(c);
+          if (c == t) e = e + loop::index(i);
+          if (c == v) e = e + loop::index(j * l_.width);
+          p.axes.push_back(e);
+        }
+        p.vector_last = true;
+        p.lanes = l_.width;
+        p.mask = j + 1 == vectors ? last_mask : nullptr;
+        return p;
+      };
+      tile_.prefetch_epilogue(count, vectors, point_of);
       tile_.declare(count, vectors, l_.width);
-      const loop::Buffer rows_buffer = tile_.kb.buffer(by_row.allocation, false, Reach::anything);
+      const loop::Buffer rows_buffer =
+          packs ? packed : tile_.kb.buffer(by_row.allocation, false, Reach::anything);
       const loop::Buffer panel_buffer = tile_.kb.buffer(
           by_panel.allocation, false,
           by_axis0 && s_.in[other].size() > 0 && s_.in[other][0] == t ? Reach::own_axis0 : Reach::anything);
@@ -249,36 +424,29 @@ class Einsum {
           b_.loop("m", loop::index(0), count_rows, 1, [&](Expr m) {
             std::vector<Expr> shared;
             for (int j = 0; j < vectors; ++j) {
-              const Expr index = (q * loop::index(kPanel) + m) * loop::index(row_elements) +
-                                 linear(rows_of, at) + loop::index(j * l_.width);
-              shared.push_back(b_.let("b", loop::load(rows_buffer, index, l_.width, mask(j))));
+              const Expr row = q * loop::index(kPanel) + m;
+              const Expr index =
+                  packs ? row * loop::index(block) + loop::index(j * l_.width)
+                        : row * loop::index(row_elements) + linear(rows_of, at) + loop::index(j * l_.width);
+              shared.push_back(
+                  b_.let("b", loop::load(rows_buffer, index, l_.width, packs ? nullptr : mask(j))));
             }
             for (int i = 0; i < count; ++i) {
               std::map<char, Expr> there = at;
               if (t) there[t] = at.at(t) + loop::index(i);
               const Expr index =
-                  (q * loop::index(panel_elements) + linear(other, there)) * loop::index(kPanel) + m;
+                  (q * loop::index(panel_elements) + in_memory(other, there)) * loop::index(kPanel) + m;
               const Expr a = b_.let("a", loop::broadcast(loop::load(panel_buffer, index), l_.width));
               for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
             }
           });
         });
       });
-      tile_.epilogue([&](int i, int j) {
-        Point p;
-        for (char c : s_.out) {
-          Expr e = at.at(c);
-          if (c == t) e = e + loop::index(i);
-          if (c == v) e = e + loop::index(j * l_.width);
-          p.axes.push_back(e);
-        }
-        p.vector_last = true;
-        p.lanes = l_.width;
-        p.mask = mask(j);
-        return p;
-      });
+      last_mask = mask(vectors - 1);
+      tile_.epilogue(point_of);
     };
     const auto rows_of_tile = [&](int vectors, int last_lanes) {
+      if (packs) pack(lanes_value, packed, at.at(v), block, vectors, last_lanes);
       if (!t) return tile_at(1, vectors, last_lanes);
       tile_.over_rows("o", extent(t), by_axis0, [&](Expr begin, int count) {
         at[t] = begin;
@@ -316,6 +484,54 @@ class Einsum {
       all();
   }
 
+  // Brings the elements from `first` on, `vectors` vectors of them, of every example into scratch memory as
+  // [example][block]: from the caller's rows as they stand, from panels by transposing. What stands behind
+  // the last element or example is never used.
+  void pack(const Op* value, const loop::Buffer& packed, const Expr& first, int64_t block, int vectors,
+            int last_lanes) {
+    const int64_t elements = value->type.elements();
+    const Op* base = storage_of(value);
+    if (const auto by_row = l_.rows.find(base); by_row != l_.rows.end()) {
+      const loop::Buffer source = tile_.kb.buffer(by_row->second.allocation, false, Reach::anything);
+      b_.loop("m", loop::index(0), loop::ref(b_.predefined().rows), 1, [&](Expr m) {
+        for (int j = 0; j < vectors; ++j) {
+          const bool part = j + 1 == vectors && last_lanes != l_.width;
+          const Expr mask =
+              part ? loop::compare(
+                         loop::CompareOp::lt,
+                         loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+                         loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, last_lanes))
+                   : nullptr;
+          const Expr from = m * loop::index(elements) + first + loop::index(j * l_.width);
+          b_.store(packed, m * loop::index(block) + loop::index(j * l_.width),
+                   b_.let("x", loop::load(source, from, l_.width, mask)));
+        }
+      });
+      return;
+    }
+    const loop::Buffer source = tile_.kb.buffer(l_.storage(value).allocation, false, Reach::anything);
+    b_.loop("q", loop::index(0), loop::ref(b_.predefined().panels), 1, [&](Expr q) {
+      b_.loop("s", loop::index(0), loop::index(kPanel), l_.width, [&](Expr s) {
+        for (int j = 0; j < vectors; ++j) {
+          std::vector<Expr> v;
+          for (int i = 0; i < l_.width; ++i) {
+            Expr element = first + loop::index(j * l_.width + i);
+            if (j + 1 == vectors && i >= last_lanes)
+              element = first + loop::index(j * l_.width + last_lanes - 1);
+            const Expr from = (q * loop::index(elements) + element) * loop::index(kPanel) + s;
+            v.push_back(b_.let("x", loop::load(source, from, l_.width)));
+          }
+          v = transposed(b_, std::move(v));
+          for (int i = 0; i < l_.width; ++i)
+            b_.store(packed,
+                     (q * loop::index(kPanel) + s + loop::index(i)) * loop::index(block) +
+                         loop::index(j * l_.width),
+                     v[static_cast<size_t>(i)]);
+        }
+      });
+    });
+  }
+
   void scalar_loops() {
     if (!s_.out.empty() && extent(s_.out[0]) > 1) tile_.partition_axis0(extent(s_.out[0]));
     std::map<char, Expr> at;
@@ -323,7 +539,7 @@ class Einsum {
       const Op* x = op_->operands[static_cast<size_t>(operand)];
       const Storage st = l_.storage(x);
       const loop::Buffer buffer = tile_.kb.buffer(st.allocation, false, Reach::anything);
-      const Expr index = linear(operand, at);
+      const Expr index = in_memory(operand, at);
       return s_.batched[operand]
                  ? loop::load(buffer, (q * loop::index(x->type.elements()) + index) * loop::index(kPanel) + m)
                  : loop::load(buffer, index);
@@ -366,8 +582,10 @@ class Einsum {
 
 }  // namespace
 
-int rows_operand(const Op* contraction) {
-  return contraction->is("einsum") ? by_rows(parse(contraction)) : -1;
+RowsOperand rows_operand(const Op* contraction) {
+  if (!contraction->is("einsum")) return {};
+  const Spec s = parse(contraction);
+  return {by_rows(s), packs_rows(s)};
 }
 
 void lower_contraction(Lowering& lowering, const KernelGroup& group) {

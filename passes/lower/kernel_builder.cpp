@@ -65,7 +65,8 @@ loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach) {
     return it->second;
   }
   const loop::Allocation& a = lowering.result.program.allocations[static_cast<size_t>(allocation)];
-  const bool aligned = a.space == loop::Space::arena || a.space == loop::Space::parameter;
+  const bool aligned =
+      a.space == loop::Space::arena || a.space == loop::Space::parameter || a.space == loop::Space::scratch;
   const loop::Access access = written_.count(allocation) ? loop::Access::read_write : loop::Access::read;
   std::string name;
   for (char c : a.name) name += std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ? c : '_';
@@ -89,7 +90,12 @@ void PointEmitter::begin_inner(const Point& point) {
 // The part of a value that the thread's share of the partition covers, when it covers one: a value that spans
 // the partitioned axis.
 Reach PointEmitter::reach_of(const Type& t, Layout layout) const {
-  if (own_ == Reach::own_panels) return layout == Layout::panels ? Reach::own_panels : Reach::anything;
+  if (own_ == Reach::own_panels) {
+    if (layout != Layout::panels) return Reach::anything;
+    // Parts of a panel are rows of images: a value without those rows is shared by its panel's parts.
+    const bool whole = parts_ == 1 || (t.rank() == 3 && t.shape[1] == parts_);
+    return whole ? Reach::own_panels : Reach::anything;
+  }
   if (own_ == Reach::own_axis0) {
     const bool full =
         t.rank() == group_.domain.rank() && t.rank() > 0 && t.shape[0] == group_.domain.shape[0];
@@ -114,11 +120,12 @@ loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loo
 // one for all lanes).
 loop::Expr PointEmitter::address(const Op* value, const Storage& s, const Point& p, bool& vector) {
   const Type& t = value->type;
-  const loop::Expr linear = index_of(t, p);
+  std::vector<loop::Expr> places;
+  const loop::Expr linear = index_of(t, p, &places);
   if (s.layout == Layout::panels) {
     GRADC_CHECK(p.batched, "a batched value %{} where the point has no rows", value->id);
     vector = true;
-    return (p.panel * loop::index(t.elements()) + linear) * loop::index(kPanel) +
+    return (p.panel * loop::index(t.elements()) + kb_.lowering.element(t, places)) * loop::index(kPanel) +
            p.sub * loop::index(kb_.lowering.width);
   }
   GRADC_CHECK(s.layout == Layout::plain, "%{} is read by rows", value->id);
@@ -134,6 +141,13 @@ loop::Expr PointEmitter::load(const Op* op, const Point& p) {
   const loop::Buffer buffer = kb_.buffer(s.allocation, false, reach_of(op->type, s.layout));
   loop::Expr v = loop::load(buffer, at, vector ? p.lanes : 1, vector && !p.batched ? p.mask : nullptr);
   return kb_.b.let(op->def->kind == OpKind::external ? "x" : "v", v);
+}
+
+void PointEmitter::prefetch(const Op* op, const Point& p) {
+  const Storage s = kb_.lowering.storage(op);
+  bool vector = false;
+  const loop::Expr at = address(op, s, p, vector);
+  kb_.b.prefetch(kb_.buffer(s.allocation, false, reach_of(op->type, s.layout)), at);
 }
 
 loop::Expr PointEmitter::value(const Op* op, Level at) {

@@ -29,6 +29,13 @@ int Lowering::new_allocation(std::string name, loop::Scalar scalar, int64_t elem
   return static_cast<int>(result.program.allocations.size()) - 1;
 }
 
+int Lowering::new_scratch(std::string name, loop::Scalar scalar, int64_t elements, int64_t& at) {
+  const int allocation = new_allocation(std::move(name), scalar, elements, loop::Space::scratch, at);
+  at += (elements * loop::bytes(scalar) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  result.program.scratch_bytes = std::max(result.program.scratch_bytes, at);
+  return allocation;
+}
+
 int64_t Lowering::elements_of(const Type& t, Layout layout) const {
   constexpr int64_t kWhole = 16;  // plain values end on whole vectors of the widest target
   switch (layout) {
@@ -49,6 +56,15 @@ Storage Lowering::rows_storage(const Op* value) const {
   const auto it = rows.find(storage_of(value));
   GRADC_CHECK(it != rows.end(), "%{} {} has no copy by rows", value->id, value->name());
   return it->second;
+}
+
+loop::Expr Lowering::element(const Type& t, const std::vector<loop::Expr>& places) const {
+  loop::Expr linear = loop::index(0);
+  for (const int axis : memory_order(t, images)) {
+    const auto a = static_cast<size_t>(axis);
+    linear = linear * loop::index(t.shape[a]) + places[a];
+  }
+  return linear;
 }
 
 void Lowering::finish(KernelBuilder& kb, loop::Partition partition) {
@@ -195,10 +211,10 @@ void Lowering::run() {
   // Values that other kernels, copies at the edges or views read stand in the arena.
   std::set<const Op*> by_rows, stored;
   for (const auto& op : function.body) {
-    const int r = op->def->kind == OpKind::contraction ? rows_operand(op.get()) : -1;
+    const RowsOperand r = op->def->kind == OpKind::contraction ? rows_operand(op.get()) : RowsOperand{};
     for (size_t i = 0; i < op->operands.size(); ++i) {
       const Op* base = storage_of(op->operands[i]);
-      if (static_cast<int>(i) == r)
+      if (static_cast<int>(i) == r.index && (rows.count(base) || !r.packs))
         by_rows.insert(base);
       else if (op->def->kind != OpKind::view && (base != op->operands[i] || !group_index.count(base) ||
                                                  group_index.at(base) != group_index[op.get()]))
@@ -227,7 +243,7 @@ void Lowering::run() {
       const Storage s = panels_or_plain[op] =
           arena(op, op->type.batched ? Layout::panels : Layout::plain, "");
       targets[op].push_back(s.allocation);
-      result.stored.push_back({op, s.allocation});
+      result.stored.push_back({op, s.allocation, memory_order(op->type, images)});
     }
   for (const KernelGroup& g : groups) {
     if (g.contraction)

@@ -3,7 +3,7 @@
 // files know operator names.
 //
 // Physical layout. A batched value stands in panels of kPanel examples, the batch in the vector lanes:
-//   [panel][element of the example, logical row-major order][kPanel]
+//   [panel][element of the example, in the order of passes/layout.h][kPanel]
 // so every vector operation works on consecutive examples, extents that do not divide need no care, and the
 // one dynamic extent, the number of rows, only sets how many panels run. Lanes at and past `rows` hold finite
 // garbage; only reductions over the batch mask them. Contractions whose sum is over the batch read one
@@ -13,6 +13,7 @@
 #include <set>
 
 #include "passes/kernel_groups.h"
+#include "passes/layout.h"
 #include "passes/pipeline.h"
 
 namespace gradc::passes::lowering {
@@ -58,12 +59,15 @@ class Lowering {
         function(f),
         options(options),
         symbol_offsets(symbol_offsets),
-        width(options.vector_width) {}
+        width(options.vector_width),
+        images(works_on_images(f)) {}
   void run();            // makes kernels and calls; barriers and offsets are still missing
   void publish_calls();  // copies the calls as they are now into result.program
 
   int new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space,
                      int64_t offset);
+  // Memory of a thread's own for the kernel that is being built; `at` counts the bytes it has taken so far.
+  int new_scratch(std::string name, loop::Scalar scalar, int64_t elements, int64_t& at);
   // Elements a value takes in a layout at the full batch.
   int64_t elements_of(const Type& t, Layout layout) const;
   int64_t batch_panels() const { return (options.batch + kPanel - 1) / kPanel; }
@@ -72,12 +76,15 @@ class Lowering {
   // Where it stands by rows; GRADC_CHECKs that a rows copy was made.
   Storage rows_storage(const Op* value) const;
   void finish(KernelBuilder& kb, loop::Partition partition);
+  // Number in memory, within its example, of a panels value's element at a position of every axis.
+  loop::Expr element(const Type& t, const std::vector<loop::Expr>& places) const;
 
   const Module& module;
   const Function& function;
   const PipelineOptions& options;
   const std::map<std::string, int64_t>& symbol_offsets;
   const int width;
+  const bool images;
   LoweredProgram result;
   std::vector<PendingCall> calls;
   std::map<const Op*, Storage> panels_or_plain, rows;
@@ -140,7 +147,9 @@ struct Point {
 // Computes the operations of one group at points of its domain.
 class PointEmitter {
  public:
-  PointEmitter(KernelBuilder& kb, const KernelGroup& group, Reach own) : kb_(kb), group_(group), own_(own) {}
+  // `own`: what the partition's part of an allocation is; `parts` of each panel, for own_panels.
+  PointEmitter(KernelBuilder& kb, const KernelGroup& group, Reach own, int64_t parts)
+      : kb_(kb), group_(group), own_(own), parts_(parts) {}
   void begin_outer(const Point& point);  // forgets every value; sets the point for outer values
   void begin_inner(const Point& point);  // forgets inner values
   // The value of an operation of the group (or an operand from outside) at the current inner or outer point.
@@ -152,6 +161,8 @@ class PointEmitter {
   // updates and the rest.
   enum class Which { all, symbols, others };
   void store(const Op* op, Level at, Which which = Which::all);
+  // Asks for the element of a value from outside the group at a point, without loading it.
+  void prefetch(const Op* op, const Point& p);
   // A value computed in an earlier phase that stands in memory is loaded instead of computed again.
   std::set<const Op*> reload;
 
@@ -165,6 +176,7 @@ class PointEmitter {
   KernelBuilder& kb_;
   const KernelGroup& group_;
   Reach own_;
+  int64_t parts_;
   Point inner_point_, outer_point_;
   std::map<const Op*, loop::Expr> inner_, outer_;
 };
@@ -173,8 +185,12 @@ class PointEmitter {
 void lower_nest(Lowering& lowering, const KernelGroup& group);
 void lower_contraction(Lowering& lowering, const KernelGroup& group);
 void lower_window(Lowering& lowering, const KernelGroup& group);  // convolutions and pooling (window.cpp)
-// The operand of a contraction that it reads by rows, or -1.
-int rows_operand(const Op* contraction);
+// The operand of a contraction that it reads by rows, or -1; `packs`: it takes panels as well.
+struct RowsOperand {
+  int index = -1;
+  bool packs = false;
+};
+RowsOperand rows_operand(const Op* contraction);
 
 // Copies between layouts (copy.cpp).
 void copy_rows_to_panels(Lowering& lowering, const std::string& name, const Type& type, int from, int to);

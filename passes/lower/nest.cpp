@@ -10,6 +10,8 @@
 // Values of an earlier phase are loaded where they stand in memory, else computed again. Updates of symbols
 // in place are stored when everything that reads the symbol in this group has been computed.
 //
+// Sums over batch and space of images are made by parts instead (partial_sums.h), in one pass.
+//
 // Order of summation: each lane adds its examples (or elements) in order, the two sub-vectors of a panel are
 // added, then the lanes by the fixed tree of loop::reduce. It depends on the vector width and the batch,
 // never on threads.
@@ -17,6 +19,7 @@
 #include <optional>
 
 #include "passes/lower/lowering.h"
+#include "passes/lower/partial_sums.h"
 #include "support/check.h"
 
 namespace gradc::passes::lowering {
@@ -31,26 +34,35 @@ class Nest {
 
   void run() {
     choose_partition();
-    emitter_.emplace(kb_, g_, own_);
+    emitter_.emplace(kb_, g_, own_, parts());
+    int64_t scratch = 0;
+    if (g_.by_parts()) sums_.emplace(kb_, g_, parts(), scratch);
     find_phases();
     if (flat_)
       flat_loop();
     else
       outer_loops();
     l_.finish(kb_, partition_);
+    if (sums_) sums_->add_parts();
   }
 
  private:
-  bool reduced(size_t axis) const { return g_.reduced[axis] != 0; }
+  // Sums by parts are no loops of their own: every point of the domain is an outer one.
+  bool has_reduction() const { return g_.has_reduction && !g_.by_parts(); }
+  bool reduces_batch() const { return g_.reduces_batch && !g_.by_parts(); }
+  bool reduced(size_t axis) const { return g_.reduced[axis] != 0 && !g_.by_parts(); }
   int64_t extent(size_t axis) const { return g_.domain.shape[axis]; }
-  bool batch_outer() const { return g_.domain.batched && !g_.reduces_batch; }
+  bool batch_outer() const { return g_.domain.batched && !reduces_batch(); }
+  // Rows of images are the parts that panels are cut into.
+  bool by_image_row() const { return own_ == Reach::own_panels && partition_.extent > 1; }
+  int64_t parts() const { return own_ == Reach::own_panels ? partition_.extent : 1; }
   Expr rows() const { return loop::ref(b_.predefined().rows); }
   Expr panels() const { return loop::ref(b_.predefined().panels); }
   Expr lo() const { return loop::ref(b_.predefined().lo); }
   Expr hi() const { return loop::ref(b_.predefined().hi); }
 
   bool can_flatten() const {
-    if (g_.domain.batched || g_.has_reduction || g_.domain.elements() == 1) return false;
+    if (g_.domain.batched || has_reduction() || g_.domain.elements() == 1) return false;
     for (const Op* op : g_.ops) {
       if (op->def->kind == OpKind::indexing) return false;
       for (const Op* operand : op->operands) {
@@ -73,12 +85,14 @@ class Nest {
   void choose_partition() {
     const Shape& shape = g_.domain.shape;
     const loop::Partition serial{};
-    const loop::Partition by_panel{loop::Partition::Extent::panels, 0, 1};
+    const loop::Partition by_panel{loop::Partition::Extent::panels, 1, 1};
     const bool axis0 = !shape.empty() && !reduced(0) && shape[0] > 1;
     flat_ = can_flatten();
     row_elements_ = 1;
     for (size_t a = 1; a < shape.size(); ++a) row_elements_ *= shape[a];
-    if (g_.domain.batched) {
+    if (g_.domain.batched && batch_outer() && l_.images && shape.size() == 3 && !reduced(1)) {
+      partition_ = {loop::Partition::Extent::panels, shape[1], 1}, own_ = Reach::own_panels;
+    } else if (g_.domain.batched) {
       if (axis0 && shape[0] >= 4 * kSplitUnit)
         partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
       else if (batch_outer())
@@ -106,7 +120,7 @@ class Nest {
         const auto p = phase_.find(operand);
         if (p != phase_.end()) at = std::max(at, p->second);
       }
-      if (op->def->kind == OpKind::reduction) {
+      if (op->def->kind == OpKind::reduction && !g_.by_parts()) {
         reductions_.emplace_back(op, at);
         phases_ = std::max(phases_, at + 1);
         ++at;
@@ -122,8 +136,8 @@ class Nest {
     Point p;
     p.axes.assign(g_.domain.shape.size(), loop::index(0));
     std::vector<size_t> axes;
-    for (size_t a = 0; a < g_.domain.shape.size(); ++a)
-      if (!reduced(a) && extent(a) > 1) axes.push_back(a);
+    for (const int a : memory_order(g_.domain, l_.images))
+      if (const auto axis = static_cast<size_t>(a); !reduced(axis) && extent(axis) > 1) axes.push_back(axis);
     const bool split_axis0 = own_ == Reach::own_axis0;
     const size_t last = g_.domain.shape.empty() ? 0 : g_.domain.shape.size() - 1;
     const bool vector =
@@ -151,7 +165,7 @@ class Nest {
         return;
       }
       const size_t a = axes[index];
-      if (a == 0 && split_axis0 && !(vector_axis_ == 0))
+      if ((a == 0 && split_axis0 && !(vector_axis_ == 0)) || (a == 1 && by_image_row()))
         return self(self, index + 1);  // the outermost loop already
       if (static_cast<int>(a) == vector_axis_) {
         const bool split = a == 0 && split_axis0;
@@ -168,7 +182,13 @@ class Nest {
       const bool split = own_ == Reach::own_panels;
       b_.loop("q", split ? lo() : loop::index(0), split ? hi() : panels(), 1, [&](Expr q) {
         p.panel = q;
+        if (by_image_row()) {
+          p.panel = b_.let("panel", q / loop::index(parts()));
+          p.axes[1] = b_.let("y", loop::binary(loop::BinaryOp::rem, q, loop::index(parts())));
+        }
+        if (sums_) sums_->begin_part();
         rest(rest, 0);
+        if (sums_) sums_->end_part(q);
       });
     };
     if (split_axis0 && vector_axis_ != 0) {
@@ -191,8 +211,9 @@ class Nest {
 
   void outer_point(const Point& p) {
     emitter_->begin_outer(p);
-    if (!g_.has_reduction) {
+    if (!has_reduction()) {
       emitter_->begin_inner(p);
+      if (sums_) sums_->add(*emitter_, p);
       inner_values(0, true);
       return;
     }
@@ -242,8 +263,8 @@ class Nest {
         emitter_->reload.insert(op);
 
     const bool lanes_reduced =
-        g_.reduces_batch || (vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)));
-    const int subs = g_.reduces_batch ? static_cast<int>(kPanel / l_.width) : 1;
+        reduces_batch() || (vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)));
+    const int subs = reduces_batch() ? static_cast<int>(kPanel / l_.width) : 1;
     const int lanes = lanes_reduced ? l_.width : outer.lanes;
     struct Sum {
       const Op* op;
@@ -274,7 +295,7 @@ class Nest {
       inner_values(phase, last_phase);
     };
     const auto innermost = [&] {
-      if (!g_.reduces_batch)
+      if (!reduces_batch())
         return at_point(0,
                         vector_axis_ >= 0 && reduced(static_cast<size_t>(vector_axis_)) ? p.mask : nullptr);
       for (int s = 0; s < subs; ++s) {
@@ -283,8 +304,8 @@ class Nest {
       }
     };
     std::vector<size_t> axes;
-    for (size_t a = 0; a < g_.domain.shape.size(); ++a)
-      if (reduced(a) && extent(a) > 1) axes.push_back(a);
+    for (const int a : memory_order(g_.domain, l_.images))
+      if (const auto axis = static_cast<size_t>(a); reduced(axis) && extent(axis) > 1) axes.push_back(axis);
     const auto inner = [&](auto&& self, size_t index) -> void {
       if (index == axes.size()) return innermost();
       const size_t a = axes[index];
@@ -299,7 +320,7 @@ class Nest {
         self(self, index + 1);
       });
     };
-    if (g_.reduces_batch) {
+    if (reduces_batch()) {
       b_.loop("q", loop::index(0), panels(), 1, [&](Expr q) {
         p.panel = q;
         p.batched = true;
@@ -352,6 +373,7 @@ class Nest {
   KernelBuilder kb_;
   loop::Builder& b_;
   std::optional<PointEmitter> emitter_;
+  std::optional<PartialSums> sums_;  // of a group that is by_parts()
   loop::Partition partition_;
   Reach own_ = Reach::anything;
   bool serial_ = true, flat_ = false, flat_partition_ = false;

@@ -9,6 +9,7 @@ namespace {
 
 bool serial(const loop::Partition& p) { return p == loop::Partition{}; }
 
+// Memory of a thread's own has an allocation for each call that uses it, so it never conflicts.
 bool conflict(const loop::Partition& pa, const Touch& a, const loop::Partition& pb, const Touch& b) {
   if (a.allocation != b.allocation || (!a.writes && !b.writes)) return false;
   if (serial(pa) && serial(pb)) return false;  // thread 0 does both

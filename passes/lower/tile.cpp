@@ -17,9 +17,28 @@ void Tile::partition_batched() {
   partition_panels();
 }
 
-void Tile::partition_panels() {
-  partition_ = {loop::Partition::Extent::panels, 0, 1};
+void Tile::partition_panels(int64_t parts) {
+  partition_ = {loop::Partition::Extent::panels, parts, 1};
   own_ = Reach::own_panels;
+}
+
+void Tile::over_panels(const std::function<void(loop::Expr, loop::Expr)>& body) {
+  if (own_ != Reach::own_panels) {
+    GRADC_CHECK(!g_.by_parts(), "sums by parts in a kernel that is split otherwise");
+    kb.b.loop("q", loop::index(0), loop::ref(kb.b.predefined().panels), 1,
+              [&](loop::Expr q) { body(q, loop::index(0)); });
+    return;
+  }
+  if (g_.by_parts()) sums_.emplace(kb, g_, parts(), scratch);
+  kb.b.loop("u", lo(), hi(), 1, [&](loop::Expr u) {
+    if (sums_) sums_->begin_part();
+    if (parts() == 1)
+      body(u, loop::index(0));
+    else
+      body(kb.b.let("q", u / loop::index(parts())),
+           kb.b.let("y", loop::binary(loop::BinaryOp::rem, u, loop::index(parts()))));
+    if (sums_) sums_->end_part(u);
+  });
 }
 
 void Tile::partition_axis0(int64_t extent, int64_t unit) {
@@ -35,7 +54,8 @@ void Tile::partition_free(int64_t extent, int64_t unit) {
 
 void Tile::over_rows(const char* name, int64_t extent, bool split,
                      const std::function<void(loop::Expr, int)>& body) {
-  const int64_t rows = extent <= kShortAxis && !split ? extent : kTileRows;
+  const int registers = l_.options.registers;
+  const int64_t rows = extent <= short_axis(registers) && !split ? extent : tile_rows(registers);
   const int64_t full = extent / rows * rows;
   const int rest = static_cast<int>(extent - full);
   const loop::Expr begin = split ? lo() : loop::index(0);
@@ -46,6 +66,23 @@ void Tile::over_rows(const char* name, int64_t extent, bool split,
   if (!split) return body(loop::index(full), rest);
   kb.b.if_then(loop::compare(loop::CompareOp::eq, hi(), loop::index(extent)),
                [&] { body(loop::index(full), rest); });
+}
+
+void Tile::prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of) {
+  constexpr int64_t kNear = 128 << 10;  // bytes that the second-level cache keeps from step to step
+  const Op* contraction = g_.ops.front();
+  if (contraction->type.elements() * 4 < kNear) return;
+  std::vector<const Op*> streams;
+  for (const Op* op : g_.ops)
+    for (const Op* operand : op->operands)
+      if (!g_.contains(operand) && !operand->type.batched && operand->type.shape == contraction->type.shape &&
+          operand->def->kind == OpKind::external &&
+          std::find(streams.begin(), streams.end(), operand) == streams.end())
+        streams.push_back(operand);
+  PointEmitter emitter(kb, g_, own_, parts());
+  for (const Op* operand : streams)
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < vectors; ++j) emitter.prefetch(operand, point_of(i, j));
 }
 
 void Tile::declare(int rows, int vectors, int lanes, double initial) {
@@ -62,7 +99,7 @@ void Tile::accumulate(int row, int vector, const loop::Expr& a, const loop::Expr
 
 void Tile::epilogue(const std::function<Point(int, int)>& point_of,
                     const std::function<loop::Expr(loop::Expr)>& result) {
-  PointEmitter emitter(kb, g_, own_);
+  PointEmitter emitter(kb, g_, own_, parts());
   const Op* contraction = g_.ops.front();
   for (size_t i = 0; i < acc_.size(); ++i)
     for (size_t j = 0; j < acc_[i].size(); ++j) {
@@ -72,14 +109,23 @@ void Tile::epilogue(const std::function<Point(int, int)>& point_of,
       const loop::Expr sum = loop::ref(acc_[i][j]);
       emitter.define(contraction, Level::inner,
                      result ? kb.b.let(fmt::format("v{}", contraction->id), result(sum)) : sum);
+      const auto stored = [&](const Op* op) {
+        return l_.targets.count(op) && op->def->kind != OpKind::reduction;
+      };
       for (const Op* op : g_.ops)
-        if (l_.targets.count(op)) emitter.value(op, Level::inner);
+        if (stored(op)) emitter.value(op, Level::inner);
+      if (sums_) sums_->add(emitter, p);
       for (const auto which : {PointEmitter::Which::others, PointEmitter::Which::symbols})
         for (const Op* op : g_.ops)
-          if (l_.targets.count(op)) emitter.store(op, Level::inner, which);
+          if (stored(op)) emitter.store(op, Level::inner, which);
     }
 }
 
-void Tile::finish() { l_.finish(kb, partition_); }
+void Tile::finish() {
+  GRADC_CHECK(sums_.has_value() == g_.by_parts(), "kernel {} has sums by parts that nothing adds up",
+              g_.number);
+  l_.finish(kb, partition_);
+  if (sums_) sums_->add_parts();
+}
 
 }  // namespace gradc::passes::lowering

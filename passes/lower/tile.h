@@ -1,9 +1,12 @@
 // The register tile of a contraction: accumulators, the loop over tile rows with its remainder, and the
 // group's epilogue on each of them.
 #pragma once
+#include <algorithm>
 #include <functional>
+#include <optional>
 
 #include "passes/lower/lowering.h"
+#include "passes/lower/partial_sums.h"
 
 namespace gradc::passes::lowering {
 
@@ -16,8 +19,12 @@ class Tile {
   void partition_axis0(int64_t extent,
                        int64_t unit = 0);             // by the result's first axis; unit 0: axis_partition's
   void partition_free(int64_t extent, int64_t unit);  // by another axis
-  void partition_panels();                            // a batched result, always by panels
+  // A batched result, always by panels, each cut into so many parts (rows of an image).
+  void partition_panels(int64_t parts = 1);
+  // Calls body(panel, part) for this thread's panels, or for all panels where another axis is split.
+  void over_panels(const std::function<void(loop::Expr, loop::Expr)>& body);
   Reach own() const { return own_; }
+  int64_t parts() const { return own_ == Reach::own_panels ? partition_.extent : 1; }
   bool splits_axis0() const { return own_ == Reach::own_axis0; }
   bool splits_free() const { return free_; }
   bool serial() const { return partition_ == loop::Partition{}; }
@@ -29,6 +36,9 @@ class Tile {
   void over_rows(const char* name, int64_t extent, bool split,
                  const std::function<void(loop::Expr, int)>& body);
 
+  // Asks for what the epilogue will read at the points of a tile, before the sums are made: parameters and
+  // optimizer state too large for the nearest caches.
+  void prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of);
   void declare(int rows, int vectors, int lanes, double initial = 0);  // accumulators
   void accumulate(int row, int vector, const loop::Expr& a, const loop::Expr& b);
   const loop::Variable& accumulator(int row, int vector) const {
@@ -41,6 +51,7 @@ class Tile {
   void finish();
 
   KernelBuilder kb;
+  int64_t scratch = 0;  // bytes of scratch memory that the kernel has taken
 
  private:
   Lowering& l_;
@@ -49,11 +60,14 @@ class Tile {
   Reach own_ = Reach::anything;
   bool free_ = false;
   std::vector<std::vector<loop::Variable>> acc_;
+  std::optional<PartialSums> sums_;  // of a group that is by_parts()
 };
 
-// Rows of a register tile: 8 divides the usual extents and leaves registers for operands (8 x 2
-// accumulators); a short axis is one tile.
-inline constexpr int kTileRows = 8;
-inline constexpr int kShortAxis = 12;
+// Rows of a register tile of two vectors: with 32 registers 8 (16 accumulators, and registers for operands),
+// with 16 registers 4; both divide the usual extents. A short axis is one tile.
+inline int tile_rows(int registers) { return registers >= 32 ? 8 : 4; }
+inline int short_axis(int registers) { return registers >= 32 ? 12 : 5; }
+// Vectors of a panel that one tile covers.
+inline int tile_vectors(int width) { return static_cast<int>(std::min<int64_t>(2, kPanel / width)); }
 
 }  // namespace gradc::passes::lowering

@@ -76,6 +76,48 @@ TEST(Entry, PanelsFollowTheRows) {
   }
 }
 
+TEST(Entry, PanelsAreCutIntoParts) {
+  constexpr int64_t parts = 5;
+  Program p = one_call(increment(), 1);
+  p.calls[0].partition = {loop::Partition::Extent::panels, parts, 1};
+  p.panel = 32;
+  const codegen::Jit jit({&p}, native());
+  for (const int64_t rows : {1, 32, 33, 96}) {
+    std::vector<float> y(20);
+    Arguments a;
+    a.outputs = {y.data()};
+    a.args.rows = rows;
+    for (int t = 0; t < 3; ++t) jit.entry("run")(a.get(), t, 3);
+    for (int64_t i = 0; i < 20; ++i)
+      EXPECT_EQ(y[static_cast<size_t>(i)], i < (rows + 31) / 32 * parts ? 1.0f : 0.0f) << rows;
+  }
+}
+
+// Each thread finds its own scratch memory behind the arena.
+TEST(Entry, ThreadsHaveScratchMemory) {
+  Kernel k = loop::make_kernel("mark");
+  Builder b(k);
+  const Buffer own = b.buffer("own", Scalar::f32, Access::write);
+  b.loop("i", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1,
+         [&](Expr i) { b.store(own, loop::index(0), loop::cast(Scalar::f32, i + loop::index(1))); });
+  Program p;
+  p.name = "run";
+  p.arena_bytes = 64;
+  p.scratch_bytes = 128;
+  p.allocations = {{"own", Scalar::f32, 16, Space::scratch, 64}};
+  p.kernels.push_back(std::move(k));
+  loop::Call call;
+  call.buffers = {0};
+  call.partition.extent = 3;
+  p.calls.push_back(call);
+  const codegen::Jit jit({&p}, native());
+  Arguments a;
+  a.arena.resize(64 + 3 * 128);
+  for (int t = 0; t < 3; ++t) jit.entry("run")(a.get(), t, 3);
+  const auto* floats = reinterpret_cast<const float*>(a.arena.data());
+  for (int t = 0; t < 3; ++t) EXPECT_EQ(floats[(64 + t * 128 + 64) / 4], static_cast<float>(t + 1));
+}
+
 TEST(Entry, ReadsEverySpace) {
   Kernel k = loop::make_kernel("sum");
   Builder b(k);

@@ -267,6 +267,32 @@ TEST_P(OnTargets, PhiloxIsSupportsPhilox) {
   }
 }
 
+TEST_P(OnTargets, ZipInterleavesAndTransposes) {
+  for (const int lanes : {2, 4, 8, 16}) {
+    Kernel k = loop::make_kernel("transpose");
+    Builder b(k);
+    const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write);
+    std::vector<Expr> rows;
+    for (int i = 0; i < lanes; ++i)
+      rows.push_back(b.let("row", loop::load(x, loop::index(i * lanes), lanes)));
+    const size_t half = rows.size() / 2;
+    for (int round = 1; round < lanes; round *= 2) {
+      std::vector<Expr> next;
+      for (size_t i = 0; i < half; ++i)
+        for (const bool upper : {false, true})
+          next.push_back(b.let("z", loop::zip(upper, rows[i], rows[i + half])));
+      rows = std::move(next);
+    }
+    for (int i = 0; i < lanes; ++i) b.store(y, loop::index(i * lanes), rows[static_cast<size_t>(i)]);
+    const auto n = static_cast<size_t>(lanes);
+    std::vector<float> in(n * n), out(n * n);
+    std::iota(in.begin(), in.end(), 0.0f);
+    run(GetParam(), std::move(k), 1, {in.data()}, {out.data()});
+    for (size_t i = 0; i < n; ++i)
+      for (size_t j = 0; j < n; ++j) EXPECT_EQ(out[i * n + j], in[j * n + i]) << lanes;
+  }
+}
+
 TEST_P(OnTargets, FloatsToIntegersSaturate) {
   const std::vector<float> x = {0.9f, -0.9f, 1e10f, -1e10f, NAN, INFINITY, -INFINITY, 2147483520.0f};
   for (const int lanes : {1, 8}) {

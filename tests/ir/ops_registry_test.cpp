@@ -83,6 +83,7 @@ TEST(OpsRegistry, HoldsEveryPrimitiveOnce) {
                                           "pad",
                                           "concat",
                                           "reshape",
+                                          "reshape_copy",
                                           "input",
                                           "symbol"};
   const auto names = op_names();

@@ -50,6 +50,8 @@ inline loop::Program every_construct() {
       b.store(y, i,
               cast(Scalar::f32, binary(BinaryOp::shift_right, word, constant_int({Scalar::i32, 1}, 8))));
     });
+    const Expr pair = b.let("pair", load(x, panel, 8));
+    b.store(y, panel, zip(true, pair, zip(false, pair, pair)));
     b.if_else(
         compare(CompareOp::eq, panel, index(0)),
         [&] { b.store(y, index(0), reduce(BinaryOp::add, ref(acc))); },
@@ -66,12 +68,14 @@ inline loop::Program every_construct() {
                    {"input label", Scalar::i32, 32, Space::input, 1},
                    {"scalars", Scalar::f64, 4, Space::scalars, 0},
                    {"loss\nwith \\ and \"", Scalar::f32, 1, Space::arena, 6400},
-                   {"@w", Scalar::f32, 1024, Space::parameter, 128}};
+                   {"@w", Scalar::f32, 1024, Space::parameter, 128},
+                   {"own", Scalar::f32, 32, Space::scratch, 64}};
+  p.scratch_bytes = 192;
   p.guard = 5;
   Call c;
   c.kernel = 0;
   c.buffers = {6, 1, 2, 3, 4};
-  c.partition = {Partition::Extent::panels, 1, 2};
+  c.partition = {Partition::Extent::panels, 7, 2};
   c.barrier_before = c.guard_before = true;
   p.calls = {c};
   c.partition = {Partition::Extent::fixed, 100, 4};

@@ -184,6 +184,9 @@ class Machine {
           for (size_t l = 0; l < half; ++l) v[l] = binary(*e, v[l], v[l + half]);
         return {v[0]};
       }
+      case ExprKind::zip:
+        for (size_t l = 0; l < lanes; ++l) r[l] = arg(l % 2, (e->integer ? lanes / 2 : 0) + l / 2);
+        return r;
       case ExprKind::philox:
         for (size_t l = 0; l < lanes; ++l) {
           const auto word = [&](size_t k) { return static_cast<uint32_t>(arg(k, l).i); };
@@ -277,7 +280,7 @@ class Machine {
 }  // namespace
 
 int run_program(const Program& p, const gradc_step_args& args, int threads, bool reversed) {
-  const auto memory = [&](int index) {
+  const auto memory = [&](int index, int thread) {
     const Allocation& a = p.allocations[static_cast<size_t>(index)];
     Memory m{nullptr, a.elements, a.scalar};
     switch (a.space) {
@@ -285,26 +288,27 @@ int run_program(const Program& p, const gradc_step_args& args, int threads, bool
       case Space::parameter: m.base = args.parameters + a.offset; break;
       case Space::input: m.base = static_cast<uint8_t*>(const_cast<void*>(args.inputs[a.offset])); break;
       case Space::output: m.base = static_cast<uint8_t*>(args.outputs[a.offset]); break;
+      case Space::scratch: m.base = args.arena + p.arena_bytes + thread * p.scratch_bytes + a.offset; break;
       case Space::scalars: m.base = reinterpret_cast<uint8_t*>(const_cast<double*>(args.scalars)); break;
     }
     return m;
   };
   const auto run_call = [&](const Call& c, int thread) {
-    const int64_t extent = c.partition.kind == Partition::Extent::panels ? (args.rows + p.panel - 1) / p.panel
-                                                                         : c.partition.extent;
+    const bool panels = c.partition.kind == Partition::Extent::panels;
+    const int64_t extent = c.partition.extent * (panels ? (args.rows + p.panel - 1) / p.panel : 1);
     const int64_t units = (extent + c.partition.unit - 1) / c.partition.unit;
     const int64_t lo = std::min(extent, units * thread / threads * c.partition.unit);
     const int64_t hi = std::min(extent, units * (thread + 1) / threads * c.partition.unit);
     if (lo >= hi) return;
     const Kernel& k = p.kernels[static_cast<size_t>(c.kernel)];
     std::map<const BufferData*, Memory> buffers;
-    for (size_t b = 0; b < c.buffers.size(); ++b) buffers[k.buffers[b].get()] = memory(c.buffers[b]);
+    for (size_t b = 0; b < c.buffers.size(); ++b) buffers[k.buffers[b].get()] = memory(c.buffers[b], thread);
     Machine(k, args, std::move(buffers), lo, hi, p.panel).run();
   };
   for (size_t c = 0; c < p.calls.size();) {
     if (p.calls[c].guard_before && p.guard >= 0) {
       float v;
-      std::memcpy(&v, memory(p.guard).base, 4);
+      std::memcpy(&v, memory(p.guard, 0).base, 4);
       if (!std::isfinite(v)) return 1;
     }
     size_t end = c + 1;

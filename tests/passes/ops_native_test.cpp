@@ -9,6 +9,7 @@
 #include <cmath>
 #include <random>
 
+#include "codegen/jit.h"
 #include "ir/op_def.h"
 #include "passes/passes.h"
 #include "support/check.h"
@@ -104,6 +105,7 @@ class OpThroughLowering : public ::testing::TestWithParam<Case> {
     passes::simplify(f);
     passes::cse(f);
     passes::dce(f);
+    passes::assign_layout(f);
     passes::fuse_elementwise(f);
     f.renumber();
     ASSERT_TRUE(verify(module_).empty()) << verify(module_).front();
@@ -142,6 +144,23 @@ TEST_P(OpThroughLowering, AgreesWithTheDefinition) {
   compare({.engine = Engine::loops, .threads = 3, .reversed = true}, "loops, 3 threads backwards");
   compare({.engine = Engine::loops, .vector_width = 4, .batch = 100}, "loops, 4 lanes, batch 100");
   compare({.engine = Engine::native, .threads = 2}, "native, 2 threads");
+  if (GetParam().def->images)
+    compare({.engine = Engine::native, .threads = 2, .strict_math = true}, "native, 2 threads, strict math");
+}
+
+// Code for processors with narrower and fewer registers takes other tiles.
+TEST_P(OpThroughLowering, AgreesOnOtherTargets) {
+  if (GetParam().def->kind != OpKind::contraction && GetParam().def->kind != OpKind::reduction)
+    GTEST_SKIP() << "no tiles";
+  build();
+  for (const char* target : {"x86-64-v2", "x86-64-v3"}) {
+    try {
+      codegen::find_target(target);
+    } catch (const RunError&) {
+      continue;  // this machine cannot run it
+    }
+    compare({.engine = Engine::native, .threads = 2, .target = target}, target);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, OpThroughLowering, ::testing::ValuesIn(cases()), case_name);

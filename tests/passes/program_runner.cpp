@@ -51,13 +51,12 @@ Tensor read(const uint8_t* from, const Type& type, int64_t rows) {
   return t;
 }
 
-Tensor read_panels(const uint8_t* from, const Type& type, int64_t rows, int64_t panel) {
+Tensor read_panels(const uint8_t* from, const passes::StoredValue& v, int64_t rows, int64_t panel) {
+  const Type& type = v.op->type;
   Tensor t = interpreter::make_tensor(type, rows);
-  const int64_t elements = type.elements();
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t e = 0; e < elements; ++e)
-      t.data.data()[r * elements + e] =
-          element(from, type.dtype, ((r / panel) * elements + e) * panel + r % panel);
+  const std::vector<double> values =
+      passes::rows_of_panels(v, rows, panel, [&](int64_t i) { return element(from, type.dtype, i); });
+  std::copy(values.begin(), values.end(), t.data.data());
   return t;
 }
 
@@ -87,12 +86,18 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
   options.batch = o.batch ? o.batch : rows;
   options.vector_width = o.vector_width;
   options.keep_all_values = o.keep_all;
-  if (o.engine == Engine::native) options.vector_width = codegen::find_target(o.target).vector_width;
+  options.strict_math = o.strict_math;
+  if (o.engine == Engine::native) {
+    const codegen::Target target = codegen::find_target(o.target);
+    options.vector_width = target.vector_width;
+    options.registers = target.registers;
+  }
   const passes::Lowered lowered = passes::lower(module, options);
   const passes::LoweredProgram& program = lowered.programs.at(name);
   const Function* f = module.function(name);
 
-  Block parameters(lowered.parameter_bytes), arena(program.program.arena_bytes);
+  Block parameters(lowered.parameter_bytes),
+      arena(program.program.arena_bytes + o.threads * program.program.scratch_bytes);
   for (const auto& [symbol, t] : input.symbols) write(parameters.base + lowered.symbol_offsets.at(symbol), t);
   std::vector<Block> inputs, outputs;
   std::vector<const void*> input_pointers;
@@ -152,8 +157,8 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
     for (const passes::StoredValue& v : program.stored) {
       const loop::Allocation& a = program.program.allocations[static_cast<size_t>(v.allocation)];
       const uint8_t* from = arena.base + a.offset;
-      result.stored[v.op] = v.op->type.batched ? read_panels(from, v.op->type, rows, program.program.panel)
-                                               : read(from, v.op->type, 1);
+      result.stored[v.op] =
+          v.op->type.batched ? read_panels(from, v, rows, program.program.panel) : read(from, v.op->type, 1);
     }
   return result;
 }

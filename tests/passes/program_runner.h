@@ -20,6 +20,7 @@ struct RunnerOptions {
   int64_t batch = 0;              // 0: the rows given
   std::vector<std::string> disable;
   bool keep_all = false;
+  bool strict_math = false;
 };
 
 struct RunnerResult {

@@ -1,0 +1,775 @@
+// Lowers conv2d_weight_grad, the sum over examples and output pixels of dY[o, y, x] * X[c, y', x'], in two
+// calls. The first makes a partial sum for each panel, so that threads share panels and the order of
+// summation does not depend on their number; the second adds the partial sums in order.
+//
+// Many channels: lanes along them. Panels have the examples in the lanes, so a band of image rows of both
+// operands is transposed into scratch memory, [row][x][example][channel], that stays in the second-level
+// cache:
+//   for panel, for block of lanes L, for examples of a vector, for band of output rows:
+//     transpose the band of X and dY
+//     for kh, kw, for tile of 8 channels of the other side T:  acc[8][2] = partial
+//       for y, x inside the image, for example:  acc[i][j] += broadcast(T[..][t + i]) * L[..][j]
+//       partial = acc
+// Transposing costs about 4 cycles an element and vector, the products hundreds. L is the side that wastes
+// fewer lanes.
+//
+// 3 x 3 with stride 1, where it pays: the adjoint of Winograd's filtering (winograd.cpp),
+//   dW = G^T [ sum over tiles and examples of (A dY A^T) . (B^T X B) ] G
+// with the same transposing, strips of tiles at a time:
+//   for panel, for blocks of L and T, for examples of a vector, for strip of tiles:
+//     transpose the patches of X and dY (zeros outside the image); transform them, channels in the lanes
+//     for point:  S[point][t][l] += T[point][tile, example][t] * L[point][tile, example][l]
+//   partial = G^T S G
+//
+// Few channels (or one a group): lanes along the batch, one accumulator vector an element of the result, in
+// scratch memory; at the end of a panel the lanes are added:
+//   for panel, for image row, for kh, kw, for tile of 4 x 4 channels:  acc[4][4] = sums
+//     for x, for vector:  acc[i][j] += dY[y][x][o + i][lanes] * X[iy][ix][c + j][lanes]
+#include <bit>
+
+#include "passes/lower/tile.h"
+#include "passes/lower/window.h"
+#include "passes/lower/winograd.h"
+#include "support/check.h"
+
+namespace gradc::passes::lowering {
+
+namespace {
+
+using loop::BinaryOp;
+using loop::CompareOp;
+using loop::Expr;
+
+constexpr int64_t kBandBytes = 384 << 10;  // of transposed operands at once: well inside a second-level cache
+constexpr int64_t kMostTiled = 256;        // channels of side T at once
+constexpr int64_t kWinogradBlock = 64;     // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
+constexpr int64_t kStripBytes = 512 << 10;  // of patches and points at once
+
+class WeightGradient {
+ public:
+  WeightGradient(Lowering& l, const KernelGroup& g)
+      : l_(l),
+        op_(g.ops.front()),
+        g_shape_(op_->operands[0]->type.shape),
+        x_shape_(op_->operands[1]->type.shape),
+        out_(op_->type.shape),
+        rows_(spatial_axis(op_, 0, x_shape_, g_shape_, out_[2])),
+        columns_(spatial_axis(op_, 1, x_shape_, g_shape_, out_[3])),
+        groups_(group_count(op_)),
+        outputs_(g_shape_[0] / groups_),
+        channels_(x_shape_[0] / groups_),
+        batched_(op_->operands[0]->type.batched),
+        scalar_(scalar_of(op_->type.dtype)) {
+    GRADC_CHECK(g.ops.size() == 1, "conv2d_weight_grad carries no epilogue");
+  }
+
+  void run() {
+    const double whole_c = useful(channels_), whole_o = useful(outputs_);
+    lanes_on_channels_ = whole_c >= whole_o;
+    const int64_t other = lanes_on_channels_ ? outputs_ : channels_;
+    if (batched_ && std::max(whole_c, whole_o) >= 0.5 && other >= 4)
+      channel_lanes();
+    else
+      batch_lanes();
+  }
+
+ private:
+  struct Side {
+    size_t operand;
+    int64_t channels;  // of a group
+    int64_t padded;    // channels of one example in scratch
+    loop::Buffer scratch;
+    // Winograd: transformed, [point][tile, example][channel]; a point's plane is longer than its data,
+    // against cache aliasing.
+    loop::Buffer points = nullptr;
+    int64_t plane = 0;
+  };
+
+  // Part of the lanes that hold a channel.
+  double useful(int64_t channels) const {
+    return static_cast<double>(channels) / static_cast<double>(ceil_div(channels, l_.width) * l_.width);
+  }
+  loop::Type vector_type(int lanes) const { return {scalar_, static_cast<uint16_t>(lanes)}; }
+  std::string name(const char* suffix) const {
+    return fmt::format("k{}_{}{}", op_->kernel, op_->name(), suffix);
+  }
+  void begin(KernelBuilder& kb) const {
+    kb.kernel.locations = op_->locations;
+    if (!op_->locations.empty()) kb.b.set_location(op_->locations.front());
+  }
+  double flop() const { return op_->def->cost(*op_).flop * static_cast<double>(l_.options.batch); }
+
+  Expr load_panel(KernelBuilder& kb, size_t operand, const Expr& q, const Expr& c, const Expr& y,
+                  const Expr& x, const Expr& sub, Reach reach) {
+    const Op* value = op_->operands[operand];
+    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, reach);
+    const Expr at =
+        (q * loop::index(value->type.elements()) + l_.element(value->type, {c, y, x})) * loop::index(kPanel) +
+        sub * loop::index(l_.width);
+    return loop::load(buffer, at, l_.width);
+  }
+  Expr existing(KernelBuilder& kb, const Expr& q, const Expr& sub) const {
+    const Expr row = loop::cast(loop::Scalar::i32, q * loop::index(kPanel) + sub * loop::index(l_.width));
+    const Expr rows = loop::cast(loop::Scalar::i32, loop::ref(kb.b.predefined().rows));
+    return kb.b.let(
+        "lanes", loop::compare(CompareOp::lt, loop::ramp(row, 1, l_.width), loop::broadcast(rows, l_.width)));
+  }
+
+  // --- lanes along channels
+
+  void channel_lanes() {
+    lanes_ = {lanes_on_channels_ ? size_t{1} : size_t{0}, lanes_on_channels_ ? channels_ : outputs_, 0,
+              nullptr};
+    tiled_ = {lanes_on_channels_ ? size_t{0} : size_t{1}, lanes_on_channels_ ? outputs_ : channels_, 0,
+              nullptr};
+    vectors_ = lanes_.channels > l_.width ? 2 : 1;
+    m_ = winograd_tile();
+    const int64_t lane_channels = ceil_div(lanes_.channels, l_.width) * l_.width;
+    block_ = m_ ? std::min(lane_channels, kWinogradBlock) : vectors_ * l_.width;
+    if (block_ == l_.width) vectors_ = 1;
+    blocks_ = ceil_div(lanes_.channels, block_);
+    lanes_.padded = block_;
+    tile_block_ = std::min(tiled_.channels, m_ ? kWinogradBlock : kMostTiled);
+    tiled_.padded = ceil_div(tile_block_, l_.width) * l_.width;
+    unit_ = out_[2] * out_[3] * tiled_.channels * block_;
+    partial_ = l_.new_allocation(name(" partial sums"), scalar_,
+                                 l_.batch_panels() * groups_ * blocks_ * unit_, loop::Space::arena, 0);
+    if (m_) {
+      sum_panels_winograd();
+    } else {
+      choose_band();
+      sum_panels();
+    }
+    add_panels();
+  }
+
+  // Rows of transposed memory for a band of so many output rows.
+  int64_t input_rows(int64_t band) const {
+    return std::min(x_shape_[1] + 2 * rows_.padding,
+                    (band - 1) * rows_.stride + (out_[2] - 1) * rows_.dilation + 1);
+  }
+  int64_t bytes_of(const Side& side, int64_t band) const {
+    const int64_t pixels = side.operand == 1 ? input_rows(band) * x_shape_[2] : band * g_shape_[2];
+    return pixels * l_.width * side.padded * loop::bytes(scalar_);
+  }
+  void choose_band() {
+    band_ = 1;
+    while (band_ < g_shape_[1] && bytes_of(lanes_, band_ + 1) + bytes_of(tiled_, band_ + 1) <= kBandBytes)
+      ++band_;
+    // Bands of equal height where that costs no band more.
+    band_ = ceil_div(g_shape_[1], ceil_div(g_shape_[1], band_));
+  }
+
+  void sum_panels() {
+    KernelBuilder kb(l_, name(""), op_->name());
+    begin(kb);
+    kb.flop = flop();
+    kb.declare_written(partial_);
+    int64_t scratch = 0;
+    for (Side* side : {&lanes_, &tiled_}) {
+      const int a = l_.new_scratch(name(side == &lanes_ ? " lanes" : " tiles"), scalar_,
+                                   bytes_of(*side, band_) / loop::bytes(scalar_), scratch);
+      kb.declare_written(a);
+      side->scratch = kb.buffer(a, true, Reach::anything);
+    }
+    const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
+    loop::Builder& b = kb.b;
+    const int64_t parts = groups_ * blocks_;
+    b.loop("u", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr u) {
+      const Expr q = b.let("q", u / loop::index(parts));
+      const Expr part = b.let("part", loop::binary(BinaryOp::rem, u, loop::index(parts)));
+      const Expr group = b.let("group", part / loop::index(blocks_));
+      const Expr block = b.let("block", loop::binary(BinaryOp::rem, part, loop::index(blocks_)));
+      const Expr mine = b.let("mine", u * loop::index(unit_));
+      b.loop("z", loop::index(0), loop::index(unit_), l_.width,
+             [&](Expr z) { b.store(partial, mine + z, loop::constant(vector_type(l_.width), 0)); });
+      b.loop("t0", loop::index(0), loop::index(tiled_.channels), tile_block_, [&](Expr t0) {
+        b.loop("s", loop::index(0), loop::index(kPanel / l_.width), 1, [&](Expr s) {
+          const Expr exists = existing(kb, q, s);
+          b.loop("band", loop::index(0), loop::index(g_shape_[1]), band_, [&](Expr y0) {
+            const Expr y1 = b.let("y1", minimum(y0 + loop::index(band_), loop::index(g_shape_[1])));
+            transpose(kb, lanes_, q, group * loop::index(lanes_.channels), block * loop::index(block_), s,
+                      exists, y0, y1);
+            transpose(kb, tiled_, q, group * loop::index(tiled_.channels), t0, s, exists, y0, y1);
+            multiply(kb, partial, mine, t0, y0, y1);
+          });
+        });
+      });
+    });
+    l_.finish(kb, {loop::Partition::Extent::panels, parts, 1});
+  }
+
+  // Brings a band of an operand, `first` channel of its group on, into scratch as [row][x][example][channel].
+  void transpose(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& group_first,
+                 const Expr& first, const Expr& s, const Expr& exists, const Expr& y0, const Expr& y1) {
+    loop::Builder& b = kb.b;
+    const bool is_input = side.operand == 1;
+    const int64_t width = is_input ? x_shape_[2] : g_shape_[2];
+    const Expr base = is_input ? y0 * loop::index(rows_.stride) - loop::index(rows_.padding) : y0;
+    const Expr begin = is_input ? at_least_0(base) : y0;
+    const Expr last = (y1 - loop::index(1)) * loop::index(rows_.stride) +
+                      loop::index((out_[2] - 1) * rows_.dilation + 1 - rows_.padding);
+    const Expr end = is_input ? at_least_0(minimum(loop::index(x_shape_[1]), last)) : y1;
+    const bool whole = side.channels % side.padded == 0;
+    b.loop("row", begin, end, 1, [&](Expr row) {
+      b.loop("column", loop::index(0), loop::index(width), 1, [&](Expr column) {
+        const Expr to =
+            b.let("to", ((row - base) * loop::index(width) + column) * loop::index(l_.width * side.padded));
+        transpose_pixel(kb, side, q, group_first, first, whole, s, exists, row, column, to);
+      });
+    });
+  }
+
+  // One pixel's channels, from `first` on, of the examples of a vector: to scratch as [example][channel].
+  void transpose_pixel(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& group_first,
+                       const Expr& first, bool whole, const Expr& s, const Expr& exists, const Expr& y,
+                       const Expr& x, const Expr& to) {
+    loop::Builder& b = kb.b;
+    b.loop("c", loop::index(0), loop::index(side.padded), l_.width, [&](Expr c) {
+      std::vector<Expr> v;
+      for (int i = 0; i < l_.width; ++i) {
+        // Beyond the last channel stands some other one; what it gives is never read.
+        Expr channel = first + c + loop::index(i);
+        if (!whole) channel = minimum(channel, loop::index(side.channels - 1));
+        Expr loaded = load_panel(kb, side.operand, q, group_first + channel, y, x, s, Reach::anything);
+        // Examples that do not exist count nothing.
+        if (side.operand == 0) loaded = loop::select(exists, loaded, loop::constant(loaded->type, 0));
+        v.push_back(b.let("v", loaded));
+      }
+      v = transposed(b, std::move(v));
+      for (int i = 0; i < l_.width; ++i)
+        b.store(side.scratch, to + loop::index(i * side.padded) + c, v[static_cast<size_t>(i)]);
+    });
+  }
+
+  // acc[i][j] += broadcast(T[example][t + i]) * L[example][j] over the band's pixels and examples.
+  void multiply(KernelBuilder& kb, const loop::Buffer& partial, const Expr& mine, const Expr& t0,
+                const Expr& y0, const Expr& y1) {
+    loop::Builder& b = kb.b;
+    const int many = l_.options.registers >= 32 ? 8 : 4;
+    const auto tile_rows = static_cast<int>(std::min<int64_t>(vectors_ == 1 ? 2 * many : many, tile_block_));
+    b.loop("kh", loop::index(0), loop::index(out_[2]), 1, [&](Expr kh) {
+      const Expr y_begin = b.let("y_begin", maximum(y0, rows_.out_begin(kh)));
+      const Expr y_end = b.let("y_end", minimum(y1, rows_.out_end(kh)));
+      b.loop("kw", loop::index(0), loop::index(out_[3]), 1, [&](Expr kw) {
+        const Expr x_begin = b.let("x_begin", columns_.out_begin(kw)),
+                   x_end = b.let("x_end", columns_.out_end(kw));
+        const auto tile = [&](const Expr& t, int count) {
+          const Expr at =
+              b.let("at", mine + ((kh * loop::index(out_[3]) + kw) * loop::index(tiled_.channels) + t0 + t) *
+                                     loop::index(block_));
+          std::vector<loop::Variable> acc;
+          for (int i = 0; i < count; ++i)
+            for (int j = 0; j < vectors_; ++j)
+              acc.push_back(b.declare(
+                  "acc", loop::load(partial, at + loop::index(i * block_ + j * l_.width), l_.width)));
+          b.loop("y", y_begin, y_end, 1, [&](Expr y) {
+            b.loop("x", x_begin, x_end, 1, [&](Expr x) {
+              const Expr from_g = (y - y0) * loop::index(g_shape_[2]) + x;
+              const Expr from_x =
+                  (rows_.input(y, kh) - y0 * loop::index(rows_.stride) + loop::index(rows_.padding)) *
+                      loop::index(x_shape_[2]) +
+                  columns_.input(x, kw);
+              const bool input_in_lanes = lanes_.operand == 1;
+              const Expr from_lanes = b.let(
+                  "from_lanes", (input_in_lanes ? from_x : from_g) * loop::index(l_.width * lanes_.padded));
+              const Expr from_tile =
+                  b.let("from_tile",
+                        (input_in_lanes ? from_g : from_x) * loop::index(l_.width * tiled_.padded) + t);
+              b.loop("e", loop::index(0), loop::index(l_.width), 1, [&](Expr e) {
+                std::vector<Expr> shared;
+                for (int j = 0; j < vectors_; ++j)
+                  shared.push_back(b.let(
+                      "b", loop::load(lanes_.scratch,
+                                      from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
+                                      l_.width)));
+                for (int i = 0; i < count; ++i) {
+                  const Expr a = b.let(
+                      "a",
+                      loop::broadcast(loop::load(tiled_.scratch,
+                                                 from_tile + e * loop::index(tiled_.padded) + loop::index(i)),
+                                      l_.width));
+                  for (int j = 0; j < vectors_; ++j) {
+                    const loop::Variable& v = acc[static_cast<size_t>(i * vectors_ + j)];
+                    b.assign(v, loop::fma(a, shared[static_cast<size_t>(j)], loop::ref(v)));
+                  }
+                }
+              });
+            });
+          });
+          for (int i = 0; i < count; ++i)
+            for (int j = 0; j < vectors_; ++j)
+              b.store(partial, at + loop::index(i * block_ + j * l_.width),
+                      loop::ref(acc[static_cast<size_t>(i * vectors_ + j)]));
+        };
+        const auto tiles = [&](int64_t extent) {
+          const int64_t full = extent / tile_rows * tile_rows;
+          b.loop("t", loop::index(0), loop::index(full), tile_rows, [&](Expr t) { tile(t, tile_rows); });
+          if (full != extent) tile(loop::index(full), static_cast<int>(extent - full));
+        };
+        const int64_t rest = tiled_.channels % tile_block_;
+        if (rest == 0) return tiles(tile_block_);
+        b.if_else(
+            loop::compare(CompareOp::lt, t0 + loop::index(tile_block_), loop::index(tiled_.channels + 1)),
+            [&] { tiles(tile_block_); }, [&] { tiles(rest); });
+      });
+    });
+  }
+
+  // --- Winograd
+
+  // Outputs a tile along each axis, or 0.
+  int64_t winograd_tile() const {
+    if (l_.options.strict_math || op_->type.dtype != DType::f32 || groups_ != 1) return 0;
+    if (rows_.window != 3 || columns_.window != 3) return 0;
+    for (const Axis* a : {&rows_, &columns_})
+      if (a->stride != 1 || a->dilation != 1) return 0;
+    // Vector instructions for the examples of a vector: products, transposing (about 6 an example and pixel),
+    // transforms.
+    const auto vectors = [&](int64_t channels) { return static_cast<double>(ceil_div(channels, l_.width)); };
+    const double examples = l_.width, pairs = static_cast<double>(tiled_.channels) * vectors(lanes_.channels);
+    const auto pixels = static_cast<double>(g_shape_[1] * g_shape_[2]);
+    double best = 9 * pixels * pairs * examples;
+    int64_t choice = 0;
+    for (const int64_t m : {2, 4}) {
+      const auto tiles = static_cast<double>(ceil_div(g_shape_[1], m) * ceil_div(g_shape_[2], m));
+      const auto points = static_cast<double>((m + 2) * (m + 2)), area = static_cast<double>(m * m);
+      const double cost = tiles * examples *
+                          (points * pairs + vectors(channels_) * (7 * points + 9 * area) +
+                           vectors(outputs_) * (5.5 * points + 6 * area));
+      if (cost >= 0.9 * best) continue;
+      best = cost;
+      choice = m;
+    }
+    return choice;
+  }
+
+  int64_t examples_in(int64_t tiles) const { return tiles * l_.width; }
+  int64_t patch_side(const Side& side, int64_t tiles) const {
+    return side.operand == 1 ? tiles * m_ + 2 : tiles * m_;
+  }
+  int64_t strip_bytes(int64_t tiles) const {
+    int64_t elements = 0;
+    for (const Side* side : {&lanes_, &tiled_})
+      elements += (patch_side(*side, 1) * patch_side(*side, tiles) + (m_ + 2) * (m_ + 2) * tiles) * l_.width *
+                  side->padded;
+    return elements * loop::bytes(scalar_);
+  }
+
+  void sum_panels_winograd() {
+    const int64_t points = (m_ + 2) * (m_ + 2), t_blocks = ceil_div(tiled_.channels, tile_block_);
+    const int64_t across = ceil_div(g_shape_[2], m_);
+    int64_t tiles = 1;
+    while (tiles < across && strip_bytes(tiles + 1) <= kStripBytes) ++tiles;
+    tiles = ceil_div(across, ceil_div(across, tiles));
+
+    KernelBuilder kb(l_, name(""), op_->name());
+    begin(kb);
+    kb.flop = flop();
+    kb.declare_written(partial_);
+    loop::Builder& b = kb.b;
+    int64_t scratch = 0;
+    const auto own = [&](const std::string& what, int64_t elements) {
+      const int a = l_.new_scratch(name(what.c_str()), scalar_, elements, scratch);
+      kb.declare_written(a);
+      return kb.buffer(a, true, Reach::anything);
+    };
+    for (Side* side : {&lanes_, &tiled_}) {
+      const std::string which = side->operand == 1 ? " X" : " dY";
+      side->scratch = own(which, patch_side(*side, 1) * patch_side(*side, tiles) * l_.width * side->padded);
+      side->plane = examples_in(tiles) * side->padded + 16;
+      side->points = own(which + " points", points * side->plane);
+    }
+    const int64_t rows = ceil_div(tile_block_, 8) * 8, sums_plane = rows * block_ + 16;
+    const loop::Buffer sums = own(" S", points * sums_plane);
+    const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
+    const int64_t parts = blocks_ * t_blocks;
+    b.loop("u", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr u) {
+      const Expr q = b.let("q", u / loop::index(parts));
+      const Expr part = b.let("part", loop::binary(BinaryOp::rem, u, loop::index(parts)));
+      const Expr block = b.let("block", part / loop::index(t_blocks));
+      const Expr t0 =
+          b.let("t0", loop::binary(BinaryOp::rem, part, loop::index(t_blocks)) * loop::index(tile_block_));
+      b.loop("z", loop::index(0), loop::index(points * sums_plane), l_.width,
+             [&](Expr z) { b.store(sums, z, loop::constant(vector_type(l_.width), 0)); });
+      b.loop("s", loop::index(0), loop::index(kPanel / l_.width), 1, [&](Expr s) {
+        const Expr exists = existing(kb, q, s);
+        b.loop("y", loop::index(0), loop::index(g_shape_[1]), m_, [&](Expr y) {
+          b.loop("x", loop::index(0), loop::index(across * m_), tiles * m_, [&](Expr x) {
+            for (const Side* side : {&lanes_, &tiled_}) {
+              const Expr first = side == &lanes_ ? block * loop::index(block_) : t0;
+              patch(kb, *side, q, first, s, exists, y, x, tiles);
+              transform(b, *side, tiles);
+            }
+            accumulate(b, sums, sums_plane, tiles, [&](const Expr& p) {
+              for (const Side* side : {&lanes_, &tiled_})
+                prefetch(kb, *side, q, side == &lanes_ ? block * loop::index(block_) : t0, s, y, x, tiles, p);
+            });
+          });
+        });
+      });
+      finish_unit(b, sums, sums_plane, partial, (q * loop::index(blocks_) + block) * loop::index(unit_), t0);
+    });
+    l_.finish(kb, {loop::Partition::Extent::panels, parts, 1});
+  }
+
+  // The pixels of a strip of tiles, transposed to [row][x][example][channel]; zeros outside the image.
+  void patch(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& first, const Expr& s,
+             const Expr& exists, const Expr& y, const Expr& x, int64_t tiles) {
+    loop::Builder& b = kb.b;
+    const bool is_input = side.operand == 1;
+    const Shape& shape = is_input ? x_shape_ : g_shape_;
+    const int64_t wide = patch_side(side, tiles);
+    const bool whole = side.channels % side.padded == 0;
+    const Expr top = is_input ? y - loop::index(rows_.padding) : y;
+    const Expr left = is_input ? x - loop::index(columns_.padding) : x;
+    b.loop("row", loop::index(0), loop::index(patch_side(side, 1)), 1, [&](Expr row) {
+      b.loop("column", loop::index(0), loop::index(wide), 1, [&](Expr column) {
+        const Expr at_y = b.let("at_y", top + row), at_x = b.let("at_x", left + column);
+        const auto within = [&](const Expr& at, int64_t extent) {
+          return loop::binary(BinaryOp::bit_and, loop::compare(CompareOp::ge, at, loop::index(0)),
+                              loop::compare(CompareOp::lt, at, loop::index(extent)));
+        };
+        const Expr inside = loop::binary(BinaryOp::bit_and, within(at_y, shape[1]), within(at_x, shape[2]));
+        const Expr to = b.let("to", (row * loop::index(wide) + column) * loop::index(l_.width * side.padded));
+        b.if_else(
+            inside,
+            [&] { transpose_pixel(kb, side, q, loop::index(0), first, whole, s, exists, at_y, at_x, to); },
+            [&] {
+              b.loop("z", loop::index(0), loop::index(l_.width * side.padded), l_.width, [&](Expr z) {
+                b.store(side.scratch, to + z, loop::constant(vector_type(l_.width), 0));
+              });
+            });
+      });
+    });
+  }
+
+  // Asks for a part of the next strip's pixels; `p` is the point of (m_ + 2)^2 that is being worked on.
+  void prefetch(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& first, const Expr& s,
+                const Expr& y, const Expr& x, int64_t tiles, const Expr& p) {
+    loop::Builder& b = kb.b;
+    const bool is_input = side.operand == 1;
+    const Op* value = op_->operands[side.operand];
+    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, Reach::anything);
+    const int64_t rows = patch_side(side, 1), pieces = (m_ + 2) * (m_ + 2) / rows;
+    const int64_t pixels = ceil_div(tiles * m_, pieces);
+    const Expr row = p / loop::index(pieces), piece = loop::binary(BinaryOp::rem, p, loop::index(pieces));
+    const Expr at_y = is_input ? y + row - loop::index(rows_.padding) : y + row;
+    const Expr next = x + loop::index(tiles * m_ + (is_input ? 2 - columns_.padding : 0));
+    const Expr place = l_.element(value->type, {first, at_y, next + piece * loop::index(pixels)});
+    const Expr from = b.let("ahead", (q * loop::index(value->type.elements()) + place) * loop::index(kPanel) +
+                                         s * loop::index(l_.width));
+    const Expr step = l_.element(value->type, {loop::index(0), loop::index(0), loop::index(1)});
+    b.loop("pixel", loop::index(0), loop::index(pixels), 1, [&](Expr pixel) {
+      b.loop("c", loop::index(0), loop::index(side.padded), 1,
+             [&](Expr c) { b.prefetch(buffer, from + (pixel * step + c) * loop::index(kPanel)); });
+    });
+  }
+
+  // Points of every tile, example and vector of channels of a strip.
+  void transform(loop::Builder& b, const Side& side, int64_t tiles) {
+    WinogradTransform t(b, m_);
+    const bool is_input = side.operand == 1;
+    const int64_t from_side = is_input ? m_ + 2 : m_, wide = patch_side(side, tiles), n = m_ + 2;
+    b.loop("tile", loop::index(0), loop::index(tiles), 1, [&](Expr tile) {
+      b.loop("e", loop::index(0), loop::index(l_.width * side.padded), l_.width, [&](Expr e) {
+        const Expr from = b.let("from", tile * loop::index(m_ * l_.width * side.padded) + e);
+        std::vector<std::vector<Expr>> square(static_cast<size_t>(from_side));
+        for (int64_t i = 0; i < from_side; ++i)
+          for (int64_t j = 0; j < from_side; ++j)
+            square[static_cast<size_t>(i)].push_back(b.let(
+                "d", loop::load(side.scratch, from + loop::index((i * wide + j) * l_.width * side.padded),
+                                l_.width)));
+        const auto points =
+            both(square, [&](const std::vector<Expr>& v) { return is_input ? t.input(v) : t.gradient(v); });
+        const Expr to = b.let("to", tile * loop::index(l_.width * side.padded) + e);
+        for (int64_t p = 0; p < n * n; ++p)
+          b.store(side.points, to + loop::index(p * side.plane),
+                  points[static_cast<size_t>(p / n)][static_cast<size_t>(p % n)]);
+      });
+    });
+  }
+
+  // S[point][t][l] += sum over tiles and examples.
+  template <class F>
+  void accumulate(loop::Builder& b, const loop::Buffer& sums, int64_t sums_plane, int64_t tiles,
+                  F&& prefetch) {
+    const int many = l_.options.registers >= 32 ? 8 : 4, rows = vectors_ == 1 ? 2 * many : many;
+    b.loop("p", loop::index(0), loop::index((m_ + 2) * (m_ + 2)), 1, [&](Expr p) {
+      prefetch(p);
+      const auto tile = [&](const Expr& t, int count) {
+        b.loop("l", loop::index(0), loop::index(block_), vectors_ * l_.width, [&](Expr l) {
+          const Expr at = b.let("at", p * loop::index(sums_plane) + t * loop::index(block_) + l);
+          const Expr from_lanes = b.let("from_lanes", p * loop::index(lanes_.plane) + l);
+          const Expr from_tile = b.let("from_tile", p * loop::index(tiled_.plane) + t);
+          std::vector<loop::Variable> acc;
+          for (int i = 0; i < count; ++i)
+            for (int j = 0; j < vectors_; ++j)
+              acc.push_back(
+                  b.declare("acc", loop::load(sums, at + loop::index(i * block_ + j * l_.width), l_.width)));
+          b.loop("e", loop::index(0), loop::index(examples_in(tiles)), 1, [&](Expr e) {
+            std::vector<Expr> shared;
+            for (int j = 0; j < vectors_; ++j)
+              shared.push_back(b.let(
+                  "b", loop::load(lanes_.points,
+                                  from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
+                                  l_.width)));
+            for (int i = 0; i < count; ++i) {
+              const Expr a = b.let(
+                  "a", loop::broadcast(loop::load(tiled_.points, from_tile + e * loop::index(tiled_.padded) +
+                                                                     loop::index(i)),
+                                       l_.width));
+              for (int j = 0; j < vectors_; ++j) {
+                const loop::Variable& v = acc[static_cast<size_t>(i * vectors_ + j)];
+                b.assign(v, loop::fma(a, shared[static_cast<size_t>(j)], loop::ref(v)));
+              }
+            }
+          });
+          for (int i = 0; i < count; ++i)
+            for (int j = 0; j < vectors_; ++j)
+              b.store(sums, at + loop::index(i * block_ + j * l_.width),
+                      loop::ref(acc[static_cast<size_t>(i * vectors_ + j)]));
+        });
+      };
+      const int64_t full = tile_block_ / rows * rows;
+      b.loop("t", loop::index(0), loop::index(full), rows, [&](Expr t) { tile(t, rows); });
+      if (full != tile_block_) tile(loop::index(full), static_cast<int>(tile_block_ - full));
+    });
+  }
+
+  // partial[k][t][l] = G^T S G.
+  void finish_unit(loop::Builder& b, const loop::Buffer& sums, int64_t sums_plane,
+                   const loop::Buffer& partial, const Expr& mine, const Expr& t0) {
+    WinogradTransform transform(b, m_);
+    const int64_t n = m_ + 2;
+    const Expr end = tiled_.channels % tile_block_
+                         ? minimum(loop::index(tile_block_), loop::index(tiled_.channels) - t0)
+                         : loop::index(tile_block_);
+    b.loop("t", loop::index(0), end, 1, [&](Expr t) {
+      b.loop("l", loop::index(0), loop::index(block_), l_.width, [&](Expr l) {
+        const Expr from = b.let("from", t * loop::index(block_) + l);
+        std::vector<std::vector<Expr>> square(static_cast<size_t>(n));
+        for (int64_t p = 0; p < n * n; ++p)
+          square[static_cast<size_t>(p / n)].push_back(
+              b.let("s", loop::load(sums, from + loop::index(p * sums_plane), l_.width)));
+        const auto taps =
+            both(square, [&](const std::vector<Expr>& v) { return transform.weight_gradient(v); });
+        for (int64_t k = 0; k < 9; ++k)
+          b.store(partial, mine + (loop::index(k * tiled_.channels) + t0 + t) * loop::index(block_) + l,
+                  taps[static_cast<size_t>(k / 3)][static_cast<size_t>(k % 3)]);
+      });
+    });
+  }
+
+  // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order.
+  void add_panels() {
+    const std::vector<int>& targets = l_.targets.at(op_);
+    KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
+    begin(kb);
+    for (int t : targets) kb.declare_written(t);
+    const loop::Buffer partial = kb.buffer(partial_, false, Reach::anything);
+    loop::Builder& b = kb.b;
+    // Logical distance of neighbours in the lanes, and of neighbours on the tiled side.
+    const int64_t window = out_[2] * out_[3];
+    const int64_t lane_step = lanes_on_channels_ ? window : channels_ * window;
+    const int64_t tile_step = lanes_on_channels_ ? channels_ * window : window;
+    const int64_t group_step = outputs_ * channels_ * window;
+    b.loop("t", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr t) {
+      b.loop("group", loop::index(0), loop::index(groups_), 1, [&](Expr group) {
+        b.loop("block", loop::index(0), loop::index(blocks_), 1, [&](Expr block) {
+          b.loop("k", loop::index(0), loop::index(window), 1, [&](Expr k) {
+            b.loop("j", loop::index(0), loop::index(block_), l_.width, [&](Expr j) {
+              const loop::Variable sum = b.declare("sum", loop::constant(vector_type(l_.width), 0));
+              const Expr from =
+                  b.let("from", (k * loop::index(tiled_.channels) + t) * loop::index(block_) + j);
+              b.loop("q", loop::index(0), loop::ref(b.predefined().panels), 1, [&](Expr q) {
+                const Expr unit = (q * loop::index(groups_) + group) * loop::index(blocks_) + block;
+                b.assign(sum,
+                         loop::ref(sum) + loop::load(partial, unit * loop::index(unit_) + from, l_.width));
+              });
+              const Expr lane = b.let("lane", block * loop::index(block_) + j);
+              const Expr first =
+                  b.let("first", group * loop::index(group_step) + lane * loop::index(lane_step) +
+                                     t * loop::index(tile_step) + k);
+              const Expr exists =
+                  lanes_.channels % block_
+                      ? b.let("lanes", loop::compare(CompareOp::lt, loop::ramp(lane, 1, l_.width),
+                                                     loop::broadcast(loop::index(lanes_.channels), l_.width)))
+                      : nullptr;
+              const Expr to = b.let("to", loop::ramp(first, lane_step, l_.width));
+              for (int target : targets)
+                b.store(kb.buffer(target, true, Reach::anything), to, loop::ref(sum), exists);
+            });
+          });
+        });
+      });
+    });
+    l_.finish(kb, {loop::Partition::Extent::fixed, tiled_.channels, 1});
+  }
+
+  // --- lanes along the batch
+
+  void batch_lanes() {
+    const int64_t elements = op_->type.elements();
+    partial_ = l_.new_allocation(name(" partial sums"), scalar_,
+                                 (batched_ ? l_.batch_panels() : 1) * elements, loop::Space::arena, 0);
+    const int lanes = batched_ ? l_.width : 1;
+    KernelBuilder kb(l_, name(""), op_->name());
+    begin(kb);
+    kb.flop = flop();
+    kb.declare_written(partial_);
+    int64_t bytes = 0;
+    const int sums_allocation = l_.new_scratch(name(" sums"), scalar_, elements * lanes, bytes);
+    kb.declare_written(sums_allocation);
+    const loop::Buffer sums = kb.buffer(sums_allocation, true, Reach::anything);
+    const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
+    loop::Builder& b = kb.b;
+    const auto panel = [&](const Expr& q) {
+      b.loop("z", loop::index(0), loop::index(elements), 1,
+             [&](Expr z) { b.store(sums, z * loop::index(lanes), loop::constant(vector_type(lanes), 0)); });
+      b.loop("s", loop::index(0), loop::index(batched_ ? kPanel / l_.width : 1), 1, [&](Expr s) {
+        const Expr exists = batched_ ? existing(kb, q, s) : nullptr;
+        b.loop("y", loop::index(0), loop::index(g_shape_[1]), 1,
+               [&](Expr y) { row(kb, sums, q, s, exists, y, lanes); });
+      });
+      b.loop("z", loop::index(0), loop::index(elements), 1, [&](Expr z) {
+        const Expr sum = loop::load(sums, z * loop::index(lanes), lanes);
+        b.store(partial, q * loop::index(elements) + z, batched_ ? loop::reduce(BinaryOp::add, sum) : sum);
+      });
+    };
+    if (batched_) {
+      b.loop("q", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, panel);
+      l_.finish(kb, {loop::Partition::Extent::panels, 1, 1});
+    } else {
+      b.if_then(loop::compare(CompareOp::lt, loop::ref(b.predefined().lo), loop::ref(b.predefined().hi)),
+                [&] { panel(loop::index(0)); });
+      l_.finish(kb, {});
+    }
+    add_sums(elements);
+  }
+
+  Expr plain(KernelBuilder& kb, size_t operand, const Expr& c, const Expr& y, const Expr& x) {
+    const Op* value = op_->operands[operand];
+    const Shape& s = value->type.shape;
+    return loop::load(kb.buffer(l_.storage(value).allocation, false, Reach::anything),
+                      (c * loop::index(s[1]) + y) * loop::index(s[2]) + x);
+  }
+
+  void row(KernelBuilder& kb, const loop::Buffer& sums, const Expr& q, const Expr& s, const Expr& exists,
+           const Expr& y, int lanes) {
+    loop::Builder& b = kb.b;
+    const auto read = [&](size_t operand, const Expr& c, const Expr& at_y, const Expr& at_x) {
+      return batched_ ? load_panel(kb, operand, q, c, at_y, at_x, s, Reach::anything)
+                      : plain(kb, operand, c, at_y, at_x);
+    };
+    const int most = l_.options.registers >= 32 ? 4 : 3;
+    b.loop("kh", rows_.begin(y), rows_.end(y), 1, [&](Expr kh) {
+      b.loop("kw", loop::index(0), loop::index(out_[3]), 1, [&](Expr kw) {
+        const Expr x_begin = b.let("x_begin", columns_.out_begin(kw)),
+                   x_end = b.let("x_end", columns_.out_end(kw));
+        b.loop("group", loop::index(0), loop::index(groups_), 1, [&](Expr group) {
+          const auto tile = [&](const Expr& o, int high, const Expr& c, int wide) {
+            std::vector<loop::Variable> acc;
+            const auto place = [&](int i, int j) {
+              const Expr at = ((group * loop::index(outputs_) + o + loop::index(i)) * loop::index(channels_) +
+                               c + loop::index(j)) *
+                                  loop::index(out_[2]) +
+                              kh;
+              return (at * loop::index(out_[3]) + kw) * loop::index(lanes);
+            };
+            for (int i = 0; i < high; ++i)
+              for (int j = 0; j < wide; ++j)
+                acc.push_back(b.declare("acc", loop::load(sums, place(i, j), lanes)));
+            b.loop("x", x_begin, x_end, 1, [&](Expr x) {
+              std::vector<Expr> image;
+              for (int j = 0; j < wide; ++j)
+                image.push_back(b.let("b", read(1, group * loop::index(channels_) + c + loop::index(j),
+                                                rows_.input(y, kh), columns_.input(x, kw))));
+              for (int i = 0; i < high; ++i) {
+                Expr dy = read(0, group * loop::index(outputs_) + o + loop::index(i), y, x);
+                if (exists) dy = loop::select(exists, dy, loop::constant(dy->type, 0));
+                const Expr a = b.let("a", dy);
+                for (int j = 0; j < wide; ++j) {
+                  const loop::Variable& v = acc[static_cast<size_t>(i * wide + j)];
+                  b.assign(v, loop::fma(a, image[static_cast<size_t>(j)], loop::ref(v)));
+                }
+              }
+            });
+            for (int i = 0; i < high; ++i)
+              for (int j = 0; j < wide; ++j)
+                b.store(sums, place(i, j), loop::ref(acc[static_cast<size_t>(i * wide + j)]));
+          };
+          const auto tiled = [&](const char* name, int64_t extent, auto&& body) {
+            const auto step = static_cast<int>(std::min<int64_t>(most, extent));
+            const int64_t full = extent / step * step;
+            b.loop(name, loop::index(0), loop::index(full), step, [&](Expr i) { body(i, step); });
+            if (full != extent) body(loop::index(full), static_cast<int>(extent - full));
+          };
+          tiled("o", outputs_, [&](const Expr& o, int high) {
+            tiled("c", channels_, [&](const Expr& c, int wide) { tile(o, high, c, wide); });
+          });
+        });
+      });
+    });
+  }
+
+  void add_sums(int64_t elements) {
+    KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
+    begin(kb);
+    const std::vector<int>& targets = l_.targets.at(op_);
+    for (int t : targets) kb.declare_written(t);
+    const loop::Buffer partial = kb.buffer(partial_, false, Reach::anything);
+    loop::Builder& b = kb.b;
+    b.loop("i", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr i) {
+      const loop::Variable sum = b.declare("sum", loop::constant(vector_type(1), 0));
+      b.loop("q", loop::index(0), batched_ ? loop::ref(b.predefined().panels) : loop::index(1), 1,
+             [&](Expr q) {
+               b.assign(sum, loop::ref(sum) + loop::load(partial, q * loop::index(elements) + i));
+             });
+      for (int target : targets) b.store(kb.buffer(target, true, Reach::anything), i, loop::ref(sum));
+    });
+    l_.finish(
+        kb, elements > 1 ? loop::Partition{loop::Partition::Extent::fixed, elements, 16} : loop::Partition{});
+  }
+
+  Lowering& l_;
+  const Op* op_;
+  const Shape &g_shape_, &x_shape_, &out_;  // [O, OH, OW], [C, H, W], [O, C / groups, KH, KW]
+  const Axis rows_, columns_;
+  const int64_t groups_, outputs_, channels_;  // the last two of a group
+  const bool batched_;
+  const loop::Scalar scalar_;
+  bool lanes_on_channels_ = true;  // else on outputs
+  Side lanes_{}, tiled_{};
+  int vectors_ = 1;
+  int64_t block_ = 0, blocks_ = 0;  // lanes a block, blocks
+  int64_t tile_block_ = 0;          // channels of the tiled side at once
+  int64_t band_ = 1;                // output rows at once
+  int64_t m_ = 0;                   // Winograd: outputs a tile along each axis; 0: by the definition
+  int64_t unit_ = 0;                // partial sums of one panel, group and block
+  int partial_ = -1;
+};
+
+}  // namespace
+
+std::vector<Expr> transposed(loop::Builder& b, std::vector<Expr> v) {
+  const size_t n = v.size();
+  GRADC_CHECK(std::has_single_bit(n) && v.front()->type.lanes == n, "{} vectors of {}", n,
+              to_string(v.front()->type));
+  // Each round interleaves row i with row i + n / 2; after log2(n) rounds rows have become columns.
+  for (size_t round = 1; round < n; round *= 2) {
+    std::vector<Expr> next;
+    for (size_t i = 0; i < n / 2; ++i) {
+      next.push_back(b.let("z", loop::zip(false, v[i], v[i + n / 2])));
+      next.push_back(b.let("z", loop::zip(true, v[i], v[i + n / 2])));
+    }
+    v = std::move(next);
+  }
+  return v;
+}
+
+void lower_weight_gradient(Lowering& lowering, const KernelGroup& group) {
+  WeightGradient(lowering, group).run();
+}
+
+}  // namespace gradc::passes::lowering
