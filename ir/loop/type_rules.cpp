@@ -17,11 +17,11 @@ constexpr std::array<std::string_view, 13> binary_names = {"+",   "-", "*", "/",
                                                            "pow", "&", "|", "^", "<<", ">>"};
 constexpr std::array<std::string_view, 6> compare_names = {"<", "<=", ">", ">=", "==", "!="};
 constexpr std::array<std::string_view, 36> reserved_names = {
-    "for",     "to",     "step",       "unroll",     "let",        "var",        "if",
-    "else",    "block",  "prefetch",   "inf",        "nan",        "true",       "false",
-    "program", "kernel", "call",       "read",       "write",      "read_write", "allocation",
-    "min",     "max",    "pow",        "fma",        "ramp",       "select",     "broadcast",
-    "philox",  "at",     "reduce_add", "reduce_min", "reduce_max", "zip_low",    "zip_high",   "where"};
+    "for",        "to",       "step",     "unroll",     "let",        "var",   "if",         "else",
+    "block",      "prefetch", "inf",      "nan",        "true",       "false", "program",    "kernel",
+    "call",       "read",     "write",    "read_write", "allocation", "min",   "max",        "pow",
+    "fma",        "ramp",     "select",   "broadcast",  "philox",     "at",    "reduce_add", "reduce_min",
+    "reduce_max", "zip_low",  "zip_high", "where"};
 
 bool is_integer(Scalar s) { return s == Scalar::i32 || s == Scalar::i64; }
 
