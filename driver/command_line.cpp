@@ -231,6 +231,16 @@ int run_command_line(int argc, char** argv) {
   add_thread_option(bench_command, bench.model);
   add_code_options(bench_command, bench.model);
 
+  PlanOptions plan;
+  CLI::App* plan_command =
+      app.add_subcommand("plan", "a model's memory, arithmetic and traffic, exactly, before anything runs");
+  add_model_options(plan_command, plan.model);
+  plan_command->add_option("--batch", plan.batch, "plan for batches of this size (default: the file's)")
+      ->check(from_to(1, 65536))
+      ->type_name("N");
+  add_thread_option(plan_command, plan.model);
+  add_code_options(plan_command, plan.model);
+
   bool passes_json = false;
   CLI::App* passes_command = app.add_subcommand("passes", "list the compiler's passes in their order");
   passes_command->add_flag("--json", passes_json, "as JSON, one object a line");
@@ -276,7 +286,8 @@ int run_command_line(int argc, char** argv) {
   train.shuffle = !no_shuffle;
   const bool json = (*train_command && train.model.json) || (*eval_command && eval.model.json) ||
                     (*dump_command && dump.model.json) || (*predict_command && predict.eval.model.json) ||
-                    (*check_command && check.model.json) || (*bench_command && bench.model.json);
+                    (*check_command && check.model.json) || (*bench_command && bench.model.json) ||
+                    (*plan_command && plan.model.json);
   try {
     if (*train_command) return run_train(train);
     if (*eval_command) return run_eval(eval);
@@ -284,6 +295,7 @@ int run_command_line(int argc, char** argv) {
     if (*dump_command) return run_dump(dump);
     if (*check_command) return run_check(check);
     if (*bench_command) return run_bench(bench);
+    if (*plan_command) return run_plan(plan);
     if (*passes_command) return run_passes(passes_json);
     return run_cache(cache);
   } catch (const ModelError& error) {

@@ -70,6 +70,11 @@ struct CacheOptions {
   bool json = false;
 };
 
+struct PlanOptions {
+  ModelOptions model;
+  std::optional<int64_t> batch;
+};
+
 // The compiler's request for these options. Throws RunError (exit 2) for a --set without '='.
 CompileRequest compile_request(const ModelOptions& options);
 
@@ -80,6 +85,7 @@ int run_predict(const PredictOptions& options);
 int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
+int run_plan(const PlanOptions& options);
 int run_passes(bool json);
 int run_cache(const CacheOptions& options);
 

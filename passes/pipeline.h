@@ -61,6 +61,8 @@ struct LoweredProgram {
   std::vector<std::string> inputs;   // names in order of Space::input offsets
   std::vector<std::string> outputs;  // names in order of Space::output offsets
   std::vector<StoredValue> stored;
+  int64_t least_arena_bytes =
+      0;  // the most that is alive between two barriers: no plan of the arena takes less
 };
 
 struct Lowered {

@@ -59,6 +59,12 @@ void plan_memory(Lowering& l) {
   }
   for (const Value& v : values) allocations[static_cast<size_t>(v.allocation)].offset = v.offset;
   l.result.program.arena_bytes = total;
+  for (int at = 0; at <= phase; ++at) {
+    int64_t alive = 0;
+    for (const Value& v : values)
+      if (v.first <= at && at <= v.last) alive += v.bytes;
+    l.result.least_arena_bytes = std::max(l.result.least_arena_bytes, alive);
+  }
 }
 
 }  // namespace gradc::passes::lowering

@@ -1,0 +1,138 @@
+// `gradc plan`: the memory, the arithmetic and the traffic of a model's programs, known before anything runs.
+// Knows no operator.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "driver/options.h"
+#include "runtime/threads.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::driver {
+
+namespace {
+
+struct SymbolSums {
+  int64_t values = 0, bytes = 0;
+};
+
+struct ProgramPlan {
+  std::string name;
+  int64_t arena = 0, least = 0, scratch = 0, buffers = 0;
+  int kernels = 0, calls = 0, barriers = 0;
+  double flop = 0, bytes = 0;
+};
+
+ProgramPlan plan_of(const std::string& name, const passes::LoweredProgram& lowered) {
+  ProgramPlan p;
+  p.name = name;
+  p.arena = lowered.program.arena_bytes;
+  p.least = lowered.least_arena_bytes;
+  p.scratch = lowered.program.scratch_bytes;
+  p.kernels = static_cast<int>(lowered.program.kernels.size());
+  p.calls = static_cast<int>(lowered.program.calls.size());
+  for (const loop::Call& call : lowered.program.calls) p.barriers += call.barrier_before || call.guard_before;
+  for (const loop::Allocation& a : lowered.program.allocations)
+    if (a.space == loop::Space::input || a.space == loop::Space::output)
+      p.buffers += a.elements * loop::bytes(a.scalar);
+  for (const passes::CallCost& cost : lowered.costs) {
+    p.flop += cost.flop;
+    p.bytes += cost.bytes;
+  }
+  return p;
+}
+
+std::string megabytes(double bytes) { return fmt::format("{:.2f} MB", bytes / 1e6); }
+
+}  // namespace
+
+int run_plan(const PlanOptions& options) {
+  CompileRequest request = compile_request(options.model);
+  const codegen::Target target = codegen::find_target(request.target, /*must_run=*/false);
+  const std::unique_ptr<LoadedModel> loaded = load_model(request);
+  Module& module = *loaded->model.module;
+  passes::PipelineOptions& pipeline = request.passes;
+  pipeline.batch = options.batch.value_or(loaded->model.experiment.data.batch);
+  pipeline.vector_width = target.vector_width;
+  pipeline.registers = target.registers;
+  passes::Lowered lowered;
+  if (passes::run_tensor_passes(module, pipeline)) lowered = passes::lower(module, pipeline);
+  if (lowered.stopped || lowered.programs.empty())
+    throw RunError(kExitUsage, "plan needs the whole pipeline: no --stop-after");
+
+  SymbolSums kinds[3];
+  for (const Symbol& s : module.symbols) {
+    SymbolSums& sums = kinds[static_cast<size_t>(s.kind)];
+    sums.values += s.type.elements();
+    sums.bytes += s.type.elements() * (s.type.dtype == DType::f64       ? 8
+                                       : s.type.dtype == DType::boolean ? 1
+                                                                        : 4);
+  }
+  const int threads = runtime::choose_thread_count(options.model.threads);
+  std::vector<ProgramPlan> programs;
+  int64_t working = 0, buffers = 0;
+  for (const char* name : {"train_step", "eval", "predict", "init"}) {
+    const auto it = lowered.programs.find(name);
+    if (it == lowered.programs.end()) continue;
+    programs.push_back(plan_of(name, it->second));
+    // Programs take turns in one arena; each has its own inputs and outputs.
+    working = std::max(working, programs.back().arena + threads * programs.back().scratch);
+    buffers += programs.back().buffers;
+  }
+  const int64_t peak = lowered.parameter_bytes + working + buffers;
+
+  if (options.model.json) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const ProgramPlan& p : programs)
+      list.push_back({{"name", p.name},
+                      {"flop", p.flop},
+                      {"bytes_moved", p.bytes},
+                      {"kernels", p.kernels},
+                      {"calls", p.calls},
+                      {"barriers", p.barriers},
+                      {"arena_bytes", p.arena},
+                      {"least_arena_bytes", p.least},
+                      {"scratch_bytes_per_thread", p.scratch},
+                      {"input_output_bytes", p.buffers}});
+    fmt::print("{}\n", nlohmann::ordered_json{{"event", "plan"},
+                                              {"model", options.model.file},
+                                              {"target", target.name},
+                                              {"batch", pipeline.batch},
+                                              {"threads", threads},
+                                              {"parameters", kinds[0].values},
+                                              {"parameter_bytes", kinds[0].bytes},
+                                              {"state_bytes", kinds[1].bytes},
+                                              {"optimizer_bytes", kinds[2].bytes},
+                                              {"peak_bytes", peak},
+                                              {"programs", list}}
+                           .dump());
+    return kExitOk;
+  }
+  fmt::print("{}: batch {}, {} thread{}, target {} ({})\n", options.model.file, pipeline.batch, threads,
+             threads == 1 ? "" : "s", target.name, target.cpu);
+  const auto line = [](const char* what, const std::string& size, const std::string& more) {
+    fmt::print("{:<18}{:>12}  {}\n", what, size, more);
+  };
+  const char* names[3] = {"parameters", "state", "optimizer state"};
+  for (size_t i = 0; i < 3; ++i)
+    line(names[i], megabytes(static_cast<double>(kinds[i].bytes)), fmt::format("{} values", kinds[i].values));
+  line("working memory", megabytes(static_cast<double>(working)),
+       "arena and each thread's scratch memory, shared by all programs");
+  line("inputs, outputs", megabytes(static_cast<double>(buffers)), "one batch");
+  line("peak", megabytes(static_cast<double>(peak)), "besides the process itself and the data set");
+  fmt::print("\n{:<12}{:>9}{:>12}{:>9}{:>10}{:>14}{:>14}{:>14}\n", "program", "GFLOP", "moved", "kernels",
+             "barriers", "arena", "at least", "a thread");
+  for (const ProgramPlan& p : programs)
+    fmt::print("{:<12}{:>9.4f}{:>12}{:>9}{:>10}{:>14}{:>14}{:>14}\n", p.name, p.flop / 1e9,
+               megabytes(p.bytes), p.kernels, p.barriers, megabytes(static_cast<double>(p.arena)),
+               megabytes(static_cast<double>(p.least)), megabytes(static_cast<double>(p.scratch)));
+  fmt::print(
+      "\nmoved: every buffer of a kernel once; at least: the most that is alive between two barriers, below "
+      "which no plan of "
+      "the arena goes.\n");
+  return kExitOk;
+}
+
+}  // namespace gradc::driver
