@@ -122,7 +122,8 @@ class BenchPeers(unittest.TestCase):
     def test_wrong_command_lines(self):
         for arguments, part in ((["lnet"], "there is no workload 'lnet'"),
                                 (["--impl", "torch,jx"], "there is no peer 'jx'"), (["--rounds", "0"], "--rounds"),
-                                (["--seconds", "x"], "--seconds"), (["--output", "/no/such/folder/x.md"], "cannot write to /no/such/folder")):
+                                (["--seconds", "x"], "--seconds"),
+                                (["--output", "/no/such/folder/x.md"], "cannot write to /no/such/folder")):
             done = self.run_tool(*arguments)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(part, done.stderr)
