@@ -65,8 +65,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Usage, HelpAndVersionGoToStdout) {
   const ToolResult help = run_tool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* part :
-       {"train", "eval", "predict", "dump", "check", "passes", "cache", "GRADC_THREADS", "Exit codes"})
+  for (const char* part : {"train", "eval", "predict", "dump", "check", "bench", "passes", "cache",
+                           "GRADC_THREADS", "Exit codes"})
     EXPECT_NE(help.out.find(part), std::string::npos) << part;
   EXPECT_EQ(help.err, "");
   const ToolResult version = run_tool({"--version"});
