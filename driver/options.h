@@ -58,7 +58,7 @@ struct CheckOptions {
 
 struct BenchOptions {
   ModelOptions model;
-  double seconds = 2;  // of measuring, and as long again for the kernels
+  double seconds = 2;  // of measuring, and half as long again for the kernels
   int64_t steps = 0;   // measured; 0: as many as the seconds allow
   std::string trace;   // Chrome trace of some steps
   bool ablate = false;
