@@ -280,10 +280,55 @@ class Window {
     });
   }
 
+  // Windows that tile the image: every element belongs to one, so each is written once and nothing is read
+  // back.
+  void maximum_gradient_disjoint(const Axis& rows, const Axis& columns) {
+    const Type &g = type(0), &in = type(1);
+    const auto& targets = l_.targets.at(op_);
+    GRADC_CHECK(targets.size() == 1 && g_.ops.size() == 1, "max_pool2d_grad carries no epilogue");
+    const loop::Type lane_type{float_type(), static_cast<uint16_t>(lanes())};
+    const Expr zero = loop::constant(lane_type, 0);
+    over_image_rows(g.shape, [&](const Expr& q, const Expr& oy) {
+      const loop::Buffer result = tile_.kb.buffer(targets[0], true, Reach::anything);
+      over("x", g.shape[2], [&](Expr ox) {
+        over("c", g.shape[0], [&](Expr c) {
+          over("s", subs(), [&](Expr sub) {
+            std::vector<Expr> places, values;
+            for (int64_t i = 0; i < rows.window; ++i)
+              for (int64_t j = 0; j < columns.window; ++j) {
+                const Expr at = element(in, c, oy * loop::index(rows.stride) + loop::index(i),
+                                        ox * loop::index(columns.stride) + loop::index(j));
+                values.push_back(b_.let("v", vector(1, q, at, sub)));
+                places.push_back((q * loop::index(in.elements()) + at) * loop::index(kPanel) +
+                                 sub * loop::index(l_.width));
+              }
+            Expr best = values[0];
+            for (size_t i = 1; i < values.size(); ++i)
+              best = b_.let("best", loop::binary(BinaryOp::max, best, values[i]));
+            // It goes to the first position that equals the maximum; of a NaN maximum, to the first NaN.
+            Expr left = b_.let("left", vector(0, q, element(g, c, oy, ox), sub));
+            for (size_t i = 0; i < values.size(); ++i) {
+              const Expr here =
+                  b_.let("here", loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, values[i], best),
+                                              loop::compare(CompareOp::ne, values[i], values[i])));
+              b_.store(result, places[i], loop::select(here, left, zero));
+              left = b_.let("left", loop::select(here, zero, left));
+            }
+          });
+        });
+      });
+    });
+  }
+
   void maximum_gradient() {
     const Shape &g = type(0).shape, &in = type(1).shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, in, g, window[0]), columns = spatial(1, in, g, window[1]);
+    const auto disjoint = [](const Axis& a) {
+      return a.stride == a.window && a.padding == 0 && a.dilation == 1 && a.in == a.out * a.window;
+    };
+    if (batched_ && disjoint(rows) && disjoint(columns) && window[0] * window[1] <= 16)
+      return maximum_gradient_disjoint(rows, columns);
     if (batched_) tile_.partition_panels();  // windows may overlap, so a thread has whole images
     const auto& targets = l_.targets.at(op_);
     GRADC_CHECK(targets.size() == 1 && g_.ops.size() == 1, "max_pool2d_grad carries no epilogue");
