@@ -1,5 +1,7 @@
 // What the lowering of window operations shares: positions on one spatial axis, and transposing panels.
 #pragma once
+#include <functional>
+
 #include "passes/lower/lowering.h"
 
 namespace gradc::passes::lowering {
@@ -46,6 +48,38 @@ struct Axis {
 // with the two spatial extents.
 Axis spatial_axis(const Op* op, size_t axis, const Shape& in, const Shape& out, int64_t window);
 int64_t group_count(const Op* op);  // of a convolution's channels
+
+// A register tile in a kernel's body: rows x vectors accumulators of outer products.
+class Accumulators {
+ public:
+  using At = std::function<loop::Expr(int row, int vector)>;
+  Accumulators(loop::Builder& b, int rows, int vectors, const At& initial) : b_(b), vectors_(vectors) {
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < vectors; ++j) registers_.push_back(b_.declare("acc", initial(i, j)));
+  }
+  // acc[i][j] += rows(i) * vectors(j), all of vectors first; a row of one lane is broadcast.
+  void multiply_add(const std::function<loop::Expr(int)>& rows,
+                    const std::function<loop::Expr(int)>& vectors) {
+    std::vector<loop::Expr> shared;
+    for (int j = 0; j < vectors_; ++j) shared.push_back(b_.let("b", vectors(j)));
+    for (size_t at = 0; at < registers_.size(); at += shared.size()) {
+      const loop::Expr row = rows(static_cast<int>(at) / vectors_);
+      const loop::Expr a = b_.let("a", loop::broadcast(row, registers_[at]->type.lanes));
+      for (size_t j = 0; j < shared.size(); ++j)
+        b_.assign(registers_[at + j], loop::fma(a, shared[j], loop::ref(registers_[at + j])));
+    }
+  }
+  void store(const loop::Buffer& buffer, const At& place) const {
+    for (size_t at = 0; at < registers_.size(); ++at)
+      b_.store(buffer, place(static_cast<int>(at) / vectors_, static_cast<int>(at) % vectors_),
+               loop::ref(registers_[at]));
+  }
+
+ private:
+  loop::Builder& b_;
+  int vectors_;
+  std::vector<loop::Variable> registers_;
+};
 
 // Rows to columns: n vectors of n lanes (a power of two), vector i of the result has lane i of each.
 std::vector<loop::Expr> transposed(loop::Builder& b, std::vector<loop::Expr> v);

@@ -258,11 +258,9 @@ class WeightGradient {
           const Expr at =
               b.let("at", mine + ((kh * loop::index(out_[3]) + kw) * loop::index(tiled_.channels) + t0 + t) *
                                      loop::index(block_));
-          std::vector<loop::Variable> acc;
-          for (int i = 0; i < count; ++i)
-            for (int j = 0; j < vectors_; ++j)
-              acc.push_back(b.declare(
-                  "acc", loop::load(partial, at + loop::index(i * block_ + j * l_.width), l_.width)));
+          const auto place = [&](int i, int j) { return at + loop::index(i * block_ + j * l_.width); };
+          Accumulators acc(b, count, vectors_,
+                           [&](int i, int j) { return loop::load(partial, place(i, j), l_.width); });
           b.loop("y", y_begin, y_end, 1, [&](Expr y) {
             b.loop("x", x_begin, x_end, 1, [&](Expr x) {
               const Expr from_g = (y - y0) * loop::index(g_shape_[2]) + x;
@@ -277,30 +275,20 @@ class WeightGradient {
                   b.let("from_tile",
                         (input_in_lanes ? from_g : from_x) * loop::index(l_.width * tiled_.padded) + t);
               b.loop("e", loop::index(0), loop::index(l_.width), 1, [&](Expr e) {
-                std::vector<Expr> shared;
-                for (int j = 0; j < vectors_; ++j)
-                  shared.push_back(b.let(
-                      "b", loop::load(lanes_.scratch,
-                                      from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
-                                      l_.width)));
-                for (int i = 0; i < count; ++i) {
-                  const Expr a = b.let(
-                      "a",
-                      loop::broadcast(loop::load(tiled_.scratch,
-                                                 from_tile + e * loop::index(tiled_.padded) + loop::index(i)),
-                                      l_.width));
-                  for (int j = 0; j < vectors_; ++j) {
-                    const loop::Variable& v = acc[static_cast<size_t>(i * vectors_ + j)];
-                    b.assign(v, loop::fma(a, shared[static_cast<size_t>(j)], loop::ref(v)));
-                  }
-                }
+                acc.multiply_add(
+                    [&](int i) {
+                      return loop::load(tiled_.scratch,
+                                        from_tile + e * loop::index(tiled_.padded) + loop::index(i));
+                    },
+                    [&](int j) {
+                      return loop::load(
+                          lanes_.scratch,
+                          from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width), l_.width);
+                    });
               });
             });
           });
-          for (int i = 0; i < count; ++i)
-            for (int j = 0; j < vectors_; ++j)
-              b.store(partial, at + loop::index(i * block_ + j * l_.width),
-                      loop::ref(acc[static_cast<size_t>(i * vectors_ + j)]));
+          acc.store(partial, place);
         };
         const auto tiles = [&](int64_t extent) {
           const int64_t full = extent / tile_rows * tile_rows;
@@ -502,33 +490,22 @@ class WeightGradient {
           const Expr at = b.let("at", p * loop::index(sums_plane) + t * loop::index(block_) + l);
           const Expr from_lanes = b.let("from_lanes", p * loop::index(lanes_.plane) + l);
           const Expr from_tile = b.let("from_tile", p * loop::index(tiled_.plane) + t);
-          std::vector<loop::Variable> acc;
-          for (int i = 0; i < count; ++i)
-            for (int j = 0; j < vectors_; ++j)
-              acc.push_back(
-                  b.declare("acc", loop::load(sums, at + loop::index(i * block_ + j * l_.width), l_.width)));
+          const auto place = [&](int i, int j) { return at + loop::index(i * block_ + j * l_.width); };
+          Accumulators acc(b, count, vectors_,
+                           [&](int i, int j) { return loop::load(sums, place(i, j), l_.width); });
           b.loop("e", loop::index(0), loop::index(examples_in(tiles)), 1, [&](Expr e) {
-            std::vector<Expr> shared;
-            for (int j = 0; j < vectors_; ++j)
-              shared.push_back(b.let(
-                  "b", loop::load(lanes_.points,
-                                  from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
-                                  l_.width)));
-            for (int i = 0; i < count; ++i) {
-              const Expr a = b.let(
-                  "a", loop::broadcast(loop::load(tiled_.points, from_tile + e * loop::index(tiled_.padded) +
-                                                                     loop::index(i)),
-                                       l_.width));
-              for (int j = 0; j < vectors_; ++j) {
-                const loop::Variable& v = acc[static_cast<size_t>(i * vectors_ + j)];
-                b.assign(v, loop::fma(a, shared[static_cast<size_t>(j)], loop::ref(v)));
-              }
-            }
+            acc.multiply_add(
+                [&](int i) {
+                  return loop::load(tiled_.points,
+                                    from_tile + e * loop::index(tiled_.padded) + loop::index(i));
+                },
+                [&](int j) {
+                  return loop::load(lanes_.points,
+                                    from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
+                                    l_.width);
+                });
           });
-          for (int i = 0; i < count; ++i)
-            for (int j = 0; j < vectors_; ++j)
-              b.store(sums, at + loop::index(i * block_ + j * l_.width),
-                      loop::ref(acc[static_cast<size_t>(i * vectors_ + j)]));
+          acc.store(sums, place);
         });
       };
       const int64_t full = tile_block_ / rows * rows;
@@ -669,7 +646,6 @@ class WeightGradient {
                    x_end = b.let("x_end", columns_.out_end(kw));
         b.loop("group", loop::index(0), loop::index(groups_), 1, [&](Expr group) {
           const auto tile = [&](const Expr& o, int high, const Expr& c, int wide) {
-            std::vector<loop::Variable> acc;
             const auto place = [&](int i, int j) {
               const Expr at = ((group * loop::index(outputs_) + o + loop::index(i)) * loop::index(channels_) +
                                c + loop::index(j)) *
@@ -677,27 +653,20 @@ class WeightGradient {
                               kh;
               return (at * loop::index(out_[3]) + kw) * loop::index(lanes);
             };
-            for (int i = 0; i < high; ++i)
-              for (int j = 0; j < wide; ++j)
-                acc.push_back(b.declare("acc", loop::load(sums, place(i, j), lanes)));
+            Accumulators acc(b, high, wide,
+                             [&](int i, int j) { return loop::load(sums, place(i, j), lanes); });
             b.loop("x", x_begin, x_end, 1, [&](Expr x) {
-              std::vector<Expr> image;
-              for (int j = 0; j < wide; ++j)
-                image.push_back(b.let("b", read(1, group * loop::index(channels_) + c + loop::index(j),
-                                                rows_.input(y, kh), columns_.input(x, kw))));
-              for (int i = 0; i < high; ++i) {
-                Expr dy = read(0, group * loop::index(outputs_) + o + loop::index(i), y, x);
-                if (exists) dy = loop::select(exists, dy, loop::constant(dy->type, 0));
-                const Expr a = b.let("a", dy);
-                for (int j = 0; j < wide; ++j) {
-                  const loop::Variable& v = acc[static_cast<size_t>(i * wide + j)];
-                  b.assign(v, loop::fma(a, image[static_cast<size_t>(j)], loop::ref(v)));
-                }
-              }
+              acc.multiply_add(
+                  [&](int i) {
+                    const Expr dy = read(0, group * loop::index(outputs_) + o + loop::index(i), y, x);
+                    return exists ? loop::select(exists, dy, loop::constant(dy->type, 0)) : dy;
+                  },
+                  [&](int j) {
+                    return read(1, group * loop::index(channels_) + c + loop::index(j), rows_.input(y, kh),
+                                columns_.input(x, kw));
+                  });
             });
-            for (int i = 0; i < high; ++i)
-              for (int j = 0; j < wide; ++j)
-                b.store(sums, place(i, j), loop::ref(acc[static_cast<size_t>(i * wide + j)]));
+            acc.store(sums, place);
           };
           const auto tiled = [&](const char* name, int64_t extent, auto&& body) {
             const auto step = static_cast<int>(std::min<int64_t>(most, extent));

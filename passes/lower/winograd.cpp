@@ -235,9 +235,7 @@ class Winograd {
         b.if_then(loop::compare(CompareOp::eq, o0, loop::index(0)), [&] { prefetch(b, p); });
       b.loop("o", loop::index(0), loop::index(ceil_div(m_block_, rows) * rows), rows, [&](Expr o) {
         b.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
-          std::vector<loop::Variable> acc;
-          for (int i = 0; i < rows * vectors; ++i)
-            acc.push_back(b.declare("acc", loop::constant(vector_type(), 0)));
+          Accumulators acc(b, rows, vectors, [&](int, int) { return loop::constant(vector_type(), 0); });
           const Expr out = o0 + o;
           const Expr from_u = b.let(
               "from_u", ((p * loop::index(out_blocks()) + out / loop::index(kBlock)) * loop::index(inputs_)) *
@@ -245,27 +243,17 @@ class Winograd {
                             loop::binary(BinaryOp::rem, out, loop::index(kBlock)));
           const Expr from_v = b.let("from_v", p * loop::index(v_plane_) + s * loop::index(l_.width));
           b.loop("c", loop::index(0), loop::index(inputs_), 1, [&](Expr c) {
-            std::vector<Expr> shared;
-            for (int j = 0; j < vectors; ++j)
-              shared.push_back(b.let(
-                  "b",
-                  loop::load(v_, from_v + c * loop::index(kPanel) + loop::index(j * l_.width), l_.width)));
-            for (int i = 0; i < rows; ++i) {
-              const Expr a = b.let(
-                  "a", loop::broadcast(loop::load(u_, from_u + c * loop::index(kBlock) + loop::index(i)),
-                                       l_.width));
-              for (int j = 0; j < vectors; ++j) {
-                const loop::Variable& v = acc[static_cast<size_t>(i * vectors + j)];
-                b.assign(v, loop::fma(a, shared[static_cast<size_t>(j)], loop::ref(v)));
-              }
-            }
+            acc.multiply_add(
+                [&](int i) { return loop::load(u_, from_u + c * loop::index(kBlock) + loop::index(i)); },
+                [&](int j) {
+                  return loop::load(v_, from_v + c * loop::index(kPanel) + loop::index(j * l_.width),
+                                    l_.width);
+                });
           });
-          for (int i = 0; i < rows; ++i)
-            for (int j = 0; j < vectors; ++j)
-              b.store(products_,
-                      p * loop::index(m_plane_) + (o + loop::index(i)) * loop::index(kPanel) +
-                          (s + loop::index(j)) * loop::index(l_.width),
-                      loop::ref(acc[static_cast<size_t>(i * vectors + j)]));
+          acc.store(products_, [&](int i, int j) {
+            return p * loop::index(m_plane_) + (o + loop::index(i)) * loop::index(kPanel) +
+                   (s + loop::index(j)) * loop::index(l_.width);
+          });
         });
       });
     });
