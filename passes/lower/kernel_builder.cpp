@@ -133,12 +133,16 @@ loop::Expr PointEmitter::address(const Op* value, const Storage& s, const Point&
   return linear + loop::index(s.first);
 }
 
-loop::Expr PointEmitter::load(const Op* op, const Point& p) {
+// Values are read where they are computed, so that a thread's part of one kernel meets its own part of the
+// other; an indexing operation reads elsewhere, and only whole panels contain all of its places.
+loop::Expr PointEmitter::load(const Op* op, const Point& p, Place place) {
   Lowering& l = kb_.lowering;
   const Storage s = l.storage(op);
   bool vector = false;
   const loop::Expr at = address(op, s, p, vector);
-  const loop::Buffer buffer = kb_.buffer(s.allocation, false, reach_of(op->type, s.layout));
+  const bool whole_panels = own_ == Reach::own_panels && parts_ == 1;
+  const Reach reach = place == Place::same || whole_panels ? reach_of(op->type, s.layout) : Reach::anything;
+  const loop::Buffer buffer = kb_.buffer(s.allocation, false, reach);
   loop::Expr v = loop::load(buffer, at, vector ? p.lanes : 1, vector && !p.batched ? p.mask : nullptr);
   return kb_.b.let(op->def->kind == OpKind::external ? "x" : "v", v);
 }
@@ -160,7 +164,7 @@ loop::Expr PointEmitter::value(const Op* op, Level at) {
     GRADC_CHECK(level == Level::inner ? at == Level::inner : true,
                 "an outer value of kernel {} needs an inner one", group_.number);
     GRADC_CHECK(op->def->kind != OpKind::reduction, "%{} is used before its phase ends", op->id);
-    loop::Expr v = reload.count(op) ? load(op, inner_point_) : compute(op, level);
+    loop::Expr v = reload.count(op) ? load(op, inner_point_, Place::same) : compute(op, level);
     define(op, level, v);
     return v;
   }
@@ -170,7 +174,8 @@ loop::Expr PointEmitter::value(const Op* op, Level at) {
   const auto outer = outer_.find(op);
   if (outer != outer_.end()) return outer->second;
   const Point& p = at == Level::inner ? inner_point_ : outer_point_;
-  loop::Expr v = needs_kernel(op) || op->def->kind != OpKind::source ? load(op, p) : compute(op, at);
+  loop::Expr v =
+      needs_kernel(op) || op->def->kind != OpKind::source ? load(op, p, Place::same) : compute(op, at);
   memo[op] = v;
   return v;
 }
@@ -192,7 +197,9 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
       loop::Expr condition;
       Point there = p;
       there.axes = op->def->place(*op, static_cast<int>(i), p.axes, condition);
-      const auto read = [&] { b.assign(result, loop::broadcast(load(op->operands[i], there), p.lanes)); };
+      const auto read = [&] {
+        b.assign(result, loop::broadcast(load(op->operands[i], there, Place::other), p.lanes));
+      };
       if (!condition) return read();
       b.if_else(condition, read, [&] { self(self, i + 1); });
     };

@@ -168,7 +168,8 @@ class PointEmitter {
 
  private:
   loop::Expr compute(const Op* op, Level at);
-  loop::Expr load(const Op* op, const Point& p);
+  enum class Place { same, other };  // an operand at the point computed, or anywhere else
+  loop::Expr load(const Op* op, const Point& p, Place place);
   Point stored_at(const Op* op, const Point& p) const;
   loop::Expr index_of(const Type& t, const Point& p, std::vector<loop::Expr>* axes_out = nullptr) const;
   loop::Expr address(const Op* value, const Storage& s, const Point& p, bool& vector);
