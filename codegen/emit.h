@@ -48,10 +48,11 @@ llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kern
                             const std::vector<bool>& exclusive, const std::string& symbol,
                             llvm::GlobalValue::LinkageTypes linkage);
 
-// The function NAME(args, thread, threads) that makes the program's calls; kernels[i] is the function of
+// The function SYMBOL(args, thread, threads) that makes the program's calls; kernels[i] is the function of
 // calls[i]. With `profile` it notes the time of each, see gradc_step_args.profile.
 llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
-                           const std::vector<llvm::Function*>& kernels, bool profile);
+                           const std::string& symbol, const std::vector<llvm::Function*>& kernels,
+                           bool profile);
 
 // Two kernels with equal keys generate equal code: everything but names and, unless `locations`, the places
 // that debug info shows.

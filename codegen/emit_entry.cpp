@@ -172,12 +172,13 @@ class EntryEmitter {
 }  // namespace
 
 llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
-                           const std::vector<llvm::Function*>& kernels, bool profile) {
+                           const std::string& symbol, const std::vector<llvm::Function*>& kernels,
+                           bool profile) {
   llvm::LLVMContext& c = context.module.getContext();
   llvm::Type* i32 = llvm::Type::getInt32Ty(c);
   auto* f =
       llvm::Function::Create(llvm::FunctionType::get(i32, {llvm::PointerType::getUnqual(c), i32, i32}, false),
-                             llvm::GlobalValue::ExternalLinkage, program.name, context.module);
+                             llvm::GlobalValue::ExternalLinkage, symbol, context.module);
   set_function_attributes(*f, context.target);
   f->getArg(0)->setName("args");
   f->addParamAttr(0, llvm::Attribute::NoAlias);

@@ -31,6 +31,9 @@ struct CodegenOptions {
   bool debug_info = true;
   bool verify = true;    // LLVM's verifier on the module
   bool profile = false;  // entries write gradc_step_args.profile
+  // Before the names of kernels and entries, which then are hidden: for objects that are linked into an
+  // executable or a library. Empty: for the JIT, which looks entries up by their programs' names.
+  std::string symbol_prefix;
 };
 
 // Text of the LLVM module after our pass pipeline, and its assembly, for dumps.

@@ -1,8 +1,12 @@
 // LLVM's side of a Target: set-up of the library, the machine code is made for, and what it can do. Private
 // to codegen.
 #pragma once
+#include <fmt/format.h>
+
 #include "codegen/jit.h"
 #include "codegen/llvm_headers.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
 
 namespace gradc::codegen {
 
@@ -18,5 +22,26 @@ inline bool has_avx512(const Target& t) { return t.vector_width >= 16; }
 
 // The text of an llvm::Error, which it consumes.
 std::string message(llvm::Error error);
+
+// What LLVM could not do is an InternalError: `what` says what it was to do.
+template <class T>
+T expect(llvm::Expected<T> value, const char* what) {
+  if (!value) throw InternalError(fmt::format("LLVM, {}: {}", what, message(value.takeError())));
+  return std::move(*value);
+}
+
+inline void expect(llvm::Error error, const char* what) {
+  if (error) throw InternalError(fmt::format("LLVM, {}: {}", what, message(std::move(error))));
+}
+
+// Compiling is the one place that may need gigabytes; a user can mend that.
+template <class F>
+auto within_memory(F&& f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    throw RunError(kExitRunFailed, "out of memory while generating code");
+  }
+}
 
 }  // namespace gradc::codegen

@@ -126,7 +126,7 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
       for (const bool e : exclusive) full += e ? '1' : '0';
       const auto [it, fresh] = known.emplace(full + key, plan.jobs.size());
       if (fresh) {
-        const std::string base = program->name + "." + kernel.name;
+        const std::string base = options.symbol_prefix + program->name + "." + kernel.name;
         std::string symbol = base;
         for (int n = 1; !names.insert(symbol).second; ++n) symbol = fmt::format("{}.{}", base, n);
         plan.jobs.push_back({&kernel, program->panel, exclusive, std::move(symbol), key.size() + 500});
@@ -177,10 +177,16 @@ std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Pla
       functions[i] = llvm::Function::Create(kernel_type(context, *plan.jobs[i].kernel),
                                             llvm::GlobalValue::ExternalLinkage, plan.jobs[i].symbol, *module);
     }
+  }
+  for (llvm::Function* f : functions)
+    if (f && !all && !options.symbol_prefix.empty()) f->setVisibility(llvm::GlobalValue::HiddenVisibility);
+  if (entries) {
     for (size_t p = 0; p < plan.programs.size(); ++p) {
       std::vector<llvm::Function*> callees;
       for (const size_t job : plan.calls[p]) callees.push_back(functions[job]);
-      emit_entry(emit, *plan.programs[p], callees, options.profile);
+      const std::string symbol = options.symbol_prefix + plan.programs[p]->name;
+      llvm::Function* f = emit_entry(emit, *plan.programs[p], symbol, callees, options.profile);
+      if (!options.symbol_prefix.empty()) f->setVisibility(llvm::GlobalValue::HiddenVisibility);
     }
   }
   if (debug) debug->finish();

@@ -32,6 +32,13 @@ std::string main_file(const std::vector<const loop::Program*>& programs);
 std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool entries, const Target& target,
                        const CodegenOptions& options);
 
+using Object = std::unique_ptr<llvm::MemoryBuffer>;
+
+// The plan's objects: kernels spread over modules, which several threads compile, each with an LLVM of its own;
+// the first one holds the entries. `cache` may be null.
+std::vector<Object> compile_objects(const Plan& plan, const Target& target, const CodegenOptions& options,
+                                    ObjectCache* cache);
+
 // A module of the given jobs and, with `entries`, of every program's entry, after the clean-up passes.
 // Kernels are internal to a module that holds them all, else visible to the others.
 std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Plan& plan,

@@ -41,6 +41,7 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool e
   key.add(static_cast<uint64_t>(target.vector_width));
   key.add(static_cast<uint64_t>(options.debug_info));
   key.add(static_cast<uint64_t>(options.profile));
+  key.add(options.symbol_prefix);
   if (options.debug_info) key.add(main_file(plan.programs));
 
   key.add(static_cast<uint64_t>(jobs.size() == plan.jobs.size()));  // decides the kernels' linkage

@@ -9,9 +9,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "driver/experiment.h"
 #include "driver/object_cache.h"
-#include "ir/op_def.h"
+#include "driver/program_tables.h"
 #include "support/check.h"
 
 namespace gradc::driver {
@@ -32,36 +31,6 @@ std::string nearby_files(const std::filesystem::path& path) {
   }
   const std::string nearest = nearest_name(path.filename().string(), names);
   return nearest.empty() ? "" : fmt::format(". Did you mean '{}'?", (path.parent_path() / nearest).string());
-}
-
-// More threads than this gain nothing: every thread must save more than the barriers cost. Rough figures
-// suffice, since results do not depend on the number of threads.
-int max_threads(const Function& f, const loop::Program& program, int64_t batch) {
-  constexpr double kFlopPerSecond = 20e9, kBytesPerSecond = 20e9, kBarrierSeconds = 0.3e-6;
-  double seconds = 0;
-  for (const auto& op : f.body) {
-    Cost cost;
-    if (op->def->cost) {
-      cost = op->def->cost(*op);
-    } else {
-      cost.flop = static_cast<double>(op->type.elements());
-    }
-    const bool batched = op->type.batched || std::any_of(op->operands.begin(), op->operands.end(),
-                                                         [](const Op* o) { return o->type.batched; });
-    // Fused elementwise values do not reach memory, so FLOP alone are counted for most; bytes weigh where
-    // they are all there is.
-    seconds += (cost.flop / kFlopPerSecond + cost.bytes / kBytesPerSecond / 8) *
-               (batched ? static_cast<double>(batch) : 1);
-  }
-  int64_t barriers = 1, units = 1;
-  for (const loop::Call& call : program.calls) {
-    barriers += call.barrier_before ? 1 : 0;
-    const bool panels = call.partition.kind == loop::Partition::Extent::panels;
-    const int64_t extent = call.partition.extent * (panels ? (batch + program.panel - 1) / program.panel : 1);
-    units = std::max(units, (extent + call.partition.unit - 1) / std::max<int64_t>(call.partition.unit, 1));
-  }
-  const double worth = seconds / (static_cast<double>(barriers) * kBarrierSeconds);
-  return static_cast<int>(std::clamp<double>(worth, 1, static_cast<double>(std::min<int64_t>(units, 1024))));
 }
 
 }  // namespace
@@ -111,12 +80,18 @@ std::vector<const loop::Program*> program_list(const passes::Lowered& lowered) {
   return result;
 }
 
+passes::PipelineOptions pipeline_options(const CompileRequest& request, const codegen::Target& target,
+                                         const LoadedModel& model) {
+  passes::PipelineOptions options = request.passes;
+  options.batch = request.batch > 0 ? request.batch : model.model.experiment.data.batch;
+  options.vector_width = target.vector_width;
+  options.registers = target.registers;
+  return options;
+}
+
 CompiledModel::CompiledModel(const CompileRequest& request)
     : target_(codegen::find_target(request.target)), loaded_(load_model(request)) {
-  passes::PipelineOptions options = request.passes;
-  options.batch = request.batch > 0 ? request.batch : experiment().data.batch;
-  options.vector_width = target_.vector_width;
-  options.registers = target_.registers;
+  const passes::PipelineOptions options = pipeline_options(request, target_, *loaded_);
   if (!passes::run_tensor_passes(*loaded_->model.module, options)) return;
   lowered_ = passes::lower(*loaded_->model.module, options);
   if (lowered_.stopped) return;
@@ -129,71 +104,16 @@ CompiledModel::CompiledModel(const CompileRequest& request)
     cache_hits_ = cache->hits();
     cache_misses_ = cache->misses();
   }
-
-  program_.abi_version = GRADC_ABI_VERSION;
-  program_.gradc_version = GRADC_VERSION;
-  program_.target = keep(target_.name);
-  program_.source = loaded_->sources.text(loaded_->file).c_str();
-  program_.name = keep(std::filesystem::path(request.file).filename().string());
-  program_.batch = options.batch;
-  program_.parameter_bytes = lowered_.parameter_bytes;
-  std::vector<gradc_symbol>& symbols = symbols_.emplace_back();
-  for (const Symbol& s : module().symbols) {
-    const auto offset = lowered_.symbol_offsets.find(s.name);
-    if (offset == lowered_.symbol_offsets.end()) continue;  // no program uses it
-    symbols.push_back({keep(s.name), static_cast<int32_t>(s.kind), static_cast<int32_t>(s.type.dtype),
-                       s.type.rank(), keep(s.type.shape), offset->second});
+  tables_ = std::make_unique<ProgramTables>(*loaded_, lowered_, target_, options.batch, request.file);
+  for (const auto& [name, lowered] : lowered_.programs) {
+    gradc_entry run = jit_->entry(name);
+    GRADC_CHECK(run, "no native code for '{}'", name);
+    entry_of(tables_->program(), name).run = run;
   }
-  program_.symbol_count = static_cast<int32_t>(symbols.size());
-  program_.symbols = symbols.data();
-  program_.init = entry("init");
-  program_.train_step = entry("train_step");
-  program_.eval = entry("eval");
-  program_.predict = entry("predict");
-  ExperimentRecord record = experiment();
-  record.data.batch = options.batch;
-  program_.experiment_json = keep(experiment_json(record));
 }
 
-gradc_entry_info CompiledModel::entry(const std::string& name) {
-  gradc_entry_info info{};
-  const auto it = lowered_.programs.find(name);
-  if (it == lowered_.programs.end()) return info;
-  const passes::LoweredProgram& lowered = it->second;
-  const Function* f = module().function(name);
-  GRADC_CHECK(f, "a program '{}' without its function", name);
-  info.run = jit_->entry(lowered.program.name);
-  GRADC_CHECK(info.run, "no native code for '{}'", name);
-  info.arena_bytes = lowered.program.arena_bytes;
-  info.scratch_bytes = lowered.program.scratch_bytes;
+CompiledModel::~CompiledModel() = default;
 
-  std::vector<gradc_input>& inputs = inputs_.emplace_back();
-  for (const std::string& input : lowered.inputs) {
-    const Op* op = f->input(input);
-    GRADC_CHECK(op, "program '{}' reads '{}', which its function lacks", name, input);
-    inputs.push_back(
-        {keep(input), static_cast<int32_t>(op->type.dtype), op->type.rank(), keep(op->type.shape)});
-  }
-  info.input_count = static_cast<int32_t>(inputs.size());
-  info.inputs = inputs.data();
-
-  std::vector<gradc_output>& outputs = outputs_.emplace_back();
-  for (const std::string& output : lowered.outputs) {
-    const auto found =
-        std::find_if(f->outputs.begin(), f->outputs.end(), [&](const Output& o) { return o.name == output; });
-    GRADC_CHECK(found != f->outputs.end(), "program '{}' writes '{}', which its function lacks", name,
-                output);
-    const Type& type = found->value->type;
-    outputs.push_back(
-        {keep(output), static_cast<int32_t>(type.dtype), type.batched, type.rank(), keep(type.shape)});
-  }
-  info.output_count = static_cast<int32_t>(outputs.size());
-  info.outputs = outputs.data();
-  info.max_threads = max_threads(*f, lowered.program, program_.batch);
-  return info;
-}
-
-const char* CompiledModel::keep(std::string text) { return texts_.emplace_back(std::move(text)).c_str(); }
-const int64_t* CompiledModel::keep(const Shape& shape) { return shapes_.emplace_back(shape).data(); }
+const gradc_program& CompiledModel::program() const { return tables_->program(); }
 
 }  // namespace gradc::driver

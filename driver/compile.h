@@ -1,7 +1,6 @@
 // From a model file to native programs behind the runtime's ABI: the one place that joins frontend, passes
 // and codegen. Knows nothing of training, data or the command line.
 #pragma once
-#include <deque>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -45,6 +44,12 @@ uint32_t read_model_file(SourceManager& sources, const std::string& file);
 // Throws ModelError, or RunError as above.
 std::unique_ptr<LoadedModel> load_model(const CompileRequest& request);
 
+// What the pipeline is to do for this request.
+passes::PipelineOptions pipeline_options(const CompileRequest& request, const codegen::Target& target,
+                                         const LoadedModel& model);
+
+class ProgramTables;
+
 // Native code of every program of a model, with the tables that describe it. Everything that program() points
 // to lives here.
 class CompiledModel {
@@ -52,8 +57,9 @@ class CompiledModel {
   // Throws as load_model does; RunError (exit 2) for an unknown target, pass or batch.
   explicit CompiledModel(const CompileRequest& request);
   CompiledModel(const CompiledModel&) = delete;
+  ~CompiledModel();
 
-  const gradc_program& program() const { return program_; }
+  const gradc_program& program() const;
   const Module& module() const { return *loaded_->model.module; }
   const ExperimentRecord& experiment() const { return loaded_->model.experiment; }
   const passes::Lowered& lowered() const { return lowered_; }
@@ -65,21 +71,12 @@ class CompiledModel {
   bool complete() const { return jit_ != nullptr; }
 
  private:
-  gradc_entry_info entry(const std::string& name);
-  const char* keep(std::string text);
-  const int64_t* keep(const Shape& shape);
-
   codegen::Target target_;
   std::unique_ptr<LoadedModel> loaded_;
   passes::Lowered lowered_;
   std::unique_ptr<codegen::Jit> jit_;
   size_t cache_hits_ = 0, cache_misses_ = 0;
-  gradc_program program_{};
-  std::deque<std::string> texts_;
-  std::deque<Shape> shapes_;
-  std::deque<std::vector<gradc_symbol>> symbols_;
-  std::deque<std::vector<gradc_input>> inputs_;
-  std::deque<std::vector<gradc_output>> outputs_;
+  std::unique_ptr<ProgramTables> tables_;
 };
 
 // Programs for code generation, in a fixed order.

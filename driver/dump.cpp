@@ -35,7 +35,7 @@ std::string module_text(const Module& module, const DumpOptions& options) {
 }
 
 std::string stage_text(const DumpOptions& options) {
-  CompileRequest request = compile_request(options.model);
+  const CompileRequest request = compile_request(options.model);
   const std::string& stage = options.stage;
   if (stage == "ast") {
     SourceManager sources;
@@ -54,10 +54,7 @@ std::string stage_text(const DumpOptions& options) {
     passes::make_train_step(module);
     return module_text(module, options);
   }
-  passes::PipelineOptions& pipeline = request.passes;
-  pipeline.batch = loaded->model.experiment.data.batch;
-  pipeline.vector_width = target.vector_width;
-  pipeline.registers = target.registers;
+  const passes::PipelineOptions pipeline = pipeline_options(request, target, *loaded);
   if (!passes::run_tensor_passes(module, pipeline) || stage == "opt") return module_text(module, options);
 
   const passes::Lowered lowered = passes::lower(module, pipeline);

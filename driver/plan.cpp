@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "driver/native_call.h"
 #include "driver/options.h"
+#include "driver/program_tables.h"
 #include "runtime/threads.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -50,13 +52,11 @@ std::string megabytes(double bytes) { return fmt::format("{:.2f} MB", bytes / 1e
 
 int run_plan(const PlanOptions& options) {
   CompileRequest request = compile_request(options.model);
+  request.batch = options.batch.value_or(0);
   const codegen::Target target = codegen::find_target(request.target, /*must_run=*/false);
   const std::unique_ptr<LoadedModel> loaded = load_model(request);
   Module& module = *loaded->model.module;
-  passes::PipelineOptions& pipeline = request.passes;
-  pipeline.batch = options.batch.value_or(loaded->model.experiment.data.batch);
-  pipeline.vector_width = target.vector_width;
-  pipeline.registers = target.registers;
+  const passes::PipelineOptions pipeline = pipeline_options(request, target, *loaded);
   passes::Lowered lowered;
   if (passes::run_tensor_passes(module, pipeline)) lowered = passes::lower(module, pipeline);
   if (lowered.stopped || lowered.programs.empty())
@@ -66,11 +66,13 @@ int run_plan(const PlanOptions& options) {
   for (const Symbol& s : module.symbols) {
     SymbolSums& sums = kinds[static_cast<size_t>(s.kind)];
     sums.values += s.type.elements();
-    sums.bytes += s.type.elements() * (s.type.dtype == DType::f64       ? 8
-                                       : s.type.dtype == DType::boolean ? 1
-                                                                        : 4);
+    sums.bytes += s.type.elements() * bytes_of(s.type.dtype);
   }
-  const int threads = runtime::choose_thread_count(options.model.threads);
+  // As many as a session starts: no more than one of the programs can use.
+  int useful = 1;
+  for (const auto& [name, program] : lowered.programs)
+    useful = std::max(useful, useful_threads(program, pipeline.batch));
+  const int threads = std::min(runtime::choose_thread_count(options.model.threads), useful);
   std::vector<ProgramPlan> programs;
   int64_t working = 0, buffers = 0;
   for (const char* name : {"train_step", "eval", "predict", "init"}) {
