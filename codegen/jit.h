@@ -20,12 +20,16 @@ struct Target {
   std::string triple;
   int vector_width = 16;
   int registers = 32;
+  std::string required;  // what a processor must have to run the code: LLVM's names, by commas
 };
 
 // Throws RunError (exit 2) with the known names when `name` is unknown, or cannot run on this machine and
 // `must_run`.
 Target find_target(const std::string& name, bool must_run = true);
 std::vector<std::string> target_names();
+// The target of a processor by LLVM's name ("znver4"), which need not be the one here. Throws RunError (exit
+// 2).
+Target find_cpu(const std::string& cpu);
 
 struct CodegenOptions {
   bool debug_info = true;

@@ -34,8 +34,8 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool e
 
 using Object = std::unique_ptr<llvm::MemoryBuffer>;
 
-// The plan's objects: kernels spread over modules, which several threads compile, each with an LLVM of its own;
-// the first one holds the entries. `cache` may be null.
+// The plan's objects: kernels spread over modules, which several threads compile, each with an LLVM of its
+// own; the first one holds the entries. `cache` may be null.
 std::vector<Object> compile_objects(const Plan& plan, const Target& target, const CodegenOptions& options,
                                     ObjectCache* cache);
 

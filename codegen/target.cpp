@@ -40,6 +40,14 @@ size_t host_levels(const llvm::StringMap<bool>& features) {
   return n;
 }
 
+// What the first `count` levels add up to.
+std::string required_features(size_t count) {
+  std::vector<std::string> all;
+  for (size_t i = 0; i < count; ++i)
+    all.insert(all.end(), levels()[i].features.begin(), levels()[i].features.end());
+  return fmt::format("{}", fmt::join(all, ","));
+}
+
 // Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks, and the
 // process is about to end.
 void on_fatal_error(void*, const char* reason, bool) { throw InternalError(fmt::format("LLVM: {}", reason)); }
@@ -89,6 +97,10 @@ Target find_target(const std::string& name, bool must_run) {
     llvm::SubtargetFeatures features;
     for (const auto& f : host) features.AddFeature(f.getKey(), f.getValue());
     std::vector<std::string> sorted = features.getFeatures();
+    std::vector<std::string> present;
+    for (const std::string& f : sorted)
+      if (f[0] == '+') present.push_back(f.substr(1));
+    std::sort(present.begin(), present.end());
     std::sort(sorted.begin(),
               sorted.end());  // StringMap has no order of its own, and dumps must not change from run to run
     return {name,
@@ -96,7 +108,8 @@ Target find_target(const std::string& name, bool must_run) {
             fmt::format("{}", fmt::join(sorted, ",")),
             triple,
             level.vector_width,
-            level.registers};
+            level.registers,
+            fmt::format("{}", fmt::join(present, ","))};
   }
   for (size_t i = 0; i < levels().size(); ++i) {
     const Level& level = levels()[i];
@@ -106,9 +119,42 @@ Target find_target(const std::string& name, bool must_run) {
                                              llvm::sys::getHostCPUName().str(),
                                              runs == 0 ? "none of the levels" : levels()[runs - 1].name));
     }
-    return {name, name, "", triple, level.vector_width, level.registers};
+    return {name, name, "", triple, level.vector_width, level.registers, required_features(i + 1)};
   }
   GRADC_CHECK(false, "target `{}` has no level", name);
+}
+
+Target find_cpu(const std::string& cpu) {
+  initialize_llvm();
+  const std::string triple = llvm::sys::getProcessTriple();
+  std::string error;
+  const llvm::Target* known = llvm::TargetRegistry::lookupTarget(triple, error);
+  if (!known) throw RunError(kExitUsage, "LLVM: " + error);
+  const std::unique_ptr<llvm::MCSubtargetInfo> any(known->createMCSubtargetInfo(triple, "", ""));
+  if (!any->isCPUStringValid(cpu)) {
+    std::vector<std::string> names;
+    for (const auto& description : any->getAllProcessorDescriptions()) names.emplace_back(description.Key);
+    const std::string near = nearest_name(cpu, names);
+    throw RunError(kExitUsage,
+                   fmt::format("unknown processor `{}`{}; `clang -mcpu=help --target=x86_64` lists them", cpu,
+                               near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+  }
+  const std::unique_ptr<llvm::MCSubtargetInfo> info(known->createMCSubtargetInfo(triple, cpu, ""));
+  llvm::StringMap<bool> features;
+  std::vector<std::string> present;
+  for (const auto& feature : info->getAllProcessorFeatures()) {
+    const bool has = (info->getFeatureBits() & feature.Implies) == feature.Implies &&
+                     info->checkFeatures(std::string("+") + feature.Key);
+    features[feature.Key] = has;
+    if (has) present.emplace_back(feature.Key);
+  }
+  const size_t runs = host_levels(features);
+  if (runs == 0)
+    throw RunError(kExitUsage,
+                   fmt::format("`{}` lacks SSE4.2, which is the least that gradc makes code for", cpu));
+  const Level& level = levels()[runs - 1];
+  return {
+      cpu, cpu, "", triple, level.vector_width, level.registers, fmt::format("{}", fmt::join(present, ","))};
 }
 
 llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {

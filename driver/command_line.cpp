@@ -4,39 +4,18 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdio>
-#include <limits>
-
 #include "driver/options.h"
+#include "standalone/options.h"
 #include "support/environment.h"
 
 namespace gradc::driver {
 
 namespace {
 
-constexpr int64_t kMany = std::numeric_limits<int64_t>::max() / 4;
-
-// An option given any number of times, one value each time.
-CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::string>& values,
-                      const std::string& doc) {
-  return app->add_option(name, values, doc)->allow_extra_args(false);
-}
-
-// CLI11's range check with a message that names the option's bounds in whole numbers.
-CLI::Validator from_to(int64_t low, int64_t high) {
-  return CLI::Validator(
-      [=](std::string& text) -> std::string {
-        int64_t value = 0;
-        if (!CLI::detail::lexical_cast(text, value)) return fmt::format("'{}' is not a whole number", text);
-        if (value < low || value > high)
-          return high >= kMany ? fmt::format("{} is less than {}", value, low)
-                               : fmt::format("{} is not in {}..{}", value, low, high);
-        return "";
-      },
-      "");
-}
+using standalone::add_list;
+using standalone::add_thread_option;
+using standalone::from_to;
+using standalone::kMany;
 
 void add_model_options(CLI::App* app, ModelOptions& o) {
   app->add_option("FILE", o.file, "the model file (*.nn)")->required()->type_name("");
@@ -45,9 +24,7 @@ void add_model_options(CLI::App* app, ModelOptions& o) {
   app->add_flag("--json", o.json, "results on stdout as JSON, one object a line");
 }
 
-void add_code_options(CLI::App* app, ModelOptions& o) {
-  app->add_option("--target", o.target, "compile for this processor: native, x86-64-v2, x86-64-v3, x86-64-v4")
-      ->type_name("NAME");
+void add_pass_options(CLI::App* app, ModelOptions& o) {
   add_list(app, "--print-after", o.print_after,
            "print the IR after a pass, or after 'all', on stderr (repeatable)")
       ->type_name("PASS");
@@ -61,64 +38,21 @@ void add_code_options(CLI::App* app, ModelOptions& o) {
   app->add_flag("--locations", o.locations, "print the .nn place of every operation with the IR");
 }
 
-void add_thread_option(CLI::App* app, ModelOptions& o) {
-  app->add_option("--threads", o.threads,
-                  "threads to use; never changes a result (default: the processors there are)")
-      ->check(from_to(1, 1024))
-      ->type_name("N");
+void add_code_options(CLI::App* app, ModelOptions& o) {
+  app->add_option("--target", o.target, "compile for this processor: native, x86-64-v2, x86-64-v3, x86-64-v4")
+      ->type_name("NAME");
+  add_pass_options(app, o);
 }
 
 void add_eval_options(CLI::App* app, EvalOptions& o) {
   add_model_options(app, o.model);
   add_code_options(app, o.model);
-  add_thread_option(app, o.model);
+  add_thread_option(app, o.model.threads);
   app->add_option("--weights,--init-from", o.weights,
                   "parameters, as gradc train --save or PyTorch's safetensors wrote them")
       ->required()
       ->type_name("FILE");
-  app->add_option("--split", o.split, "which part of the data (default: test, else val, else train)")
-      ->type_name("NAME");
-}
-
-// The name that was probably meant, as "; did you mean 'X'?", or nothing.
-std::string suggestion(const std::string& name, const std::vector<std::string>& candidates) {
-  const std::string nearest = nearest_name(name, candidates);
-  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
-}
-
-std::vector<std::string> option_names(const CLI::App& app) {
-  std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options())
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-  return names;
-}
-
-// What is wrong with the command line, in one sentence.
-std::string explain(const CLI::App& app, const CLI::ParseError& error) {
-  const auto chosen = app.get_subcommands();
-  const CLI::App& command = chosen.empty() ? app : *chosen.front();
-  const std::string who = chosen.empty() ? "gradc" : "gradc " + command.get_name();
-  if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
-    for (const std::string& extra : app.remaining(true)) {
-      if (extra.rfind("-", 0) != 0 || extra == "-")
-        return fmt::format("{}: one argument too many: '{}'", who, extra);
-      const std::string name = extra.substr(0, extra.find('='));
-      return fmt::format("{}: there is no option '{}'{}", who, name, suggestion(name, option_names(command)));
-    }
-  }
-  return fmt::format("{}: {}", who, error.what());
-}
-
-std::string footer() {
-  std::string text = "\nEnvironment:\n";
-  for (const EnvironmentVariable& v : environment_variables())
-    text += fmt::format("  {:<26}{}\n", v.name, v.doc);
-  text +=
-      "\nExit codes: 0 ok, 1 the run failed, 2 wrong command line, 3 the model file has errors, 4 the data "
-      "has, 5 a check failed or the\n"
-      "loss was not finite, 70 internal error, 130 interrupted.\n"
-      "Results go to stdout, messages to stderr. `gradc COMMAND --help` lists a command's options.";
-  return text;
+  standalone::add_split_option(app, o.split);
 }
 
 }  // namespace
@@ -138,30 +72,10 @@ int run_command_line(int argc, char** argv) {
   app.require_subcommand(1);
 
   TrainOptions train;
-  bool no_shuffle = false;
   CLI::App* train_command = app.add_subcommand("train", "train a model; prints its loss and accuracy");
   add_model_options(train_command, train.model);
-  train_command
-      ->add_option("--epochs", train.epochs, "rounds through the training data (default: the file's)")
-      ->check(from_to(0, kMany))
-      ->type_name("N");
-  train_command->add_option("--steps", train.steps, "stop after so many updates")
-      ->check(from_to(0, kMany))
-      ->type_name("N");
-  train_command->add_option("--seed", train.seed, "of every random number (default: the file's)")
-      ->check(from_to(0, kMany))
-      ->type_name("N");
-  train_command->add_flag("--no-shuffle", no_shuffle, "take the training examples in their own order");
-  train_command->add_option("--init-from", train.init_from, "start from these parameters")
-      ->type_name("W.safetensors");
-  train_command->add_option("--save", train.save, "write the trained parameters here")
-      ->type_name("W.safetensors");
-  train_command->add_option("--log-every", train.log_every, "report the loss every so many steps")
-      ->check(from_to(1, kMany))
-      ->type_name("N");
-  train_command->add_option("--lr-factor", train.lr_factor, "multiply every learning rate by this")
-      ->type_name("X");
-  add_thread_option(train_command, train.model);
+  standalone::add_train_options(train_command, train.run);
+  add_thread_option(train_command, train.model.threads);
   add_code_options(train_command, train.model);
 
   EvalOptions eval;
@@ -172,15 +86,10 @@ int run_command_line(int argc, char** argv) {
   CLI::App* predict_command =
       app.add_subcommand("predict", "what the model says of each example, one line an example");
   add_eval_options(predict_command, predict.eval);
-  predict_command
-      ->add_option("--output,-o", predict.output, "write NAME.npy or NAME.csv instead of lines on stdout")
-      ->type_name("FILE");
+  standalone::add_predict_options(predict_command, predict.run);
   add_list(predict_command, "--input", predict.inputs,
            "examples from a NumPy file instead of the data (repeatable, with the input's name)")
       ->type_name("[NAME=]FILE.npy");
-  predict_command->add_option("--rows", predict.rows, "the first so many examples only")
-      ->check(from_to(1, kMany))
-      ->type_name("N");
 
   DumpOptions dump;
   CLI::App* dump_command = app.add_subcommand("dump", "print the model at a stage of its compilation");
@@ -212,6 +121,35 @@ int run_command_line(int argc, char** argv) {
       ->type_name("OP");
   add_code_options(check_command, check.model);
 
+  CompileOptions compile;
+  CLI::App* compile_command = app.add_subcommand(
+      "compile",
+      "make a program or a library of its own, which trains, evaluates and predicts without gradc");
+  add_model_options(compile_command, compile.model);
+  compile_command->add_option("--output,-o", compile.output, "the file to write (default: the model's name)")
+      ->type_name("FILE");
+  compile_command
+      ->add_option("--emit", compile.emit,
+                   "exe, obj, lib (static, or shared if FILE ends in .so), header (C), c-api (lib and "
+                   "header), llvm, asm")
+      ->capture_default_str()
+      ->type_name("KIND");
+  compile_command
+      ->add_option(
+          "--target", compile.targets,
+          "processors, by commas; the best one is chosen at start (default: x86-64-v2,x86-64-v3,x86-64-v4)")
+      ->delimiter(',')
+      ->type_name("NAMES");
+  compile_command
+      ->add_option("--cpu", compile.cpu, "this processor alone, by LLVM's name, for example znver4")
+      ->type_name("NAME");
+  compile_command->add_option("--weights", compile.weights, "embed these trained parameters (safetensors)")
+      ->type_name("FILE");
+  compile_command->add_flag("--infer", compile.infer, "leave training out");
+  compile_command->add_flag("--static", compile.fully_static, "need not even the C library where it runs");
+  compile_command->add_flag("--strip", compile.strip, "without symbols and line numbers");
+  add_pass_options(compile_command, compile.model);
+
   BenchOptions bench;
   CLI::App* bench_command = app.add_subcommand(
       "bench",
@@ -228,7 +166,7 @@ int run_command_line(int argc, char** argv) {
       ->type_name("OUT.json");
   bench_command->add_flag("--ablate", bench.ablate, "then leave each optional pass out and compare");
   bench_command->add_flag("--all", bench.all, "show every kernel with all it computes");
-  add_thread_option(bench_command, bench.model);
+  add_thread_option(bench_command, bench.model.threads);
   add_code_options(bench_command, bench.model);
 
   PlanOptions plan;
@@ -238,7 +176,7 @@ int run_command_line(int argc, char** argv) {
   plan_command->add_option("--batch", plan.batch, "plan for batches of this size (default: the file's)")
       ->check(from_to(1, 65536))
       ->type_name("N");
-  add_thread_option(plan_command, plan.model);
+  add_thread_option(plan_command, plan.model.threads);
   add_code_options(plan_command, plan.model);
 
   bool passes_json = false;
@@ -251,44 +189,15 @@ int run_command_line(int argc, char** argv) {
   cache_command->add_flag("--clear", cache.clear, "remove them");
   cache_command->add_flag("--json", cache.json, "as JSON, one object a line");
 
-  app.footer(footer());  // after the commands were made, which would inherit it
+  app.footer(standalone::footer("gradc"));  // after the commands were made, which would inherit it
 
-  // CLI11 reports an unknown command only as an argument it did not expect.
-  std::vector<std::string> commands;
-  for (const CLI::App* command : app.get_subcommands({})) commands.push_back(command->get_name());
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word.rfind("-", 0) == 0) continue;
-    if (std::find(commands.begin(), commands.end(), word) == commands.end()) {
-      const bool is_file = word.size() > 3 && word.substr(word.size() - 3) == ".nn";
-      fmt::print(stderr, "gradc: there is no command '{}'{}\nThe commands are: {}. See gradc --help.\n", word,
-                 is_file ? fmt::format("; did you mean 'gradc train {}'?", word) : suggestion(word, commands),
-                 fmt::join(commands, ", "));
-      return kExitUsage;
-    }
-    break;
-  }
-
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& help) {  // --help and --version
-    return app.exit(help);
-  } catch (const CLI::ParseError& error) {
-    if (argc <= 1) {
-      fmt::print(stderr, "{}", app.help());
-    } else {
-      const auto chosen = app.get_subcommands();
-      fmt::print(stderr, "{}\nSee gradc {}--help.\n", explain(app, error),
-                 chosen.empty() ? "" : chosen.front()->get_name() + " ");
-    }
-    return kExitUsage;
-  }
-  train.shuffle = !no_shuffle;
+  if (const std::optional<int> code = standalone::parse(app, argc, argv)) return *code;
   const bool json = (*train_command && train.model.json) || (*eval_command && eval.model.json) ||
                     (*dump_command && dump.model.json) || (*predict_command && predict.eval.model.json) ||
                     (*check_command && check.model.json) || (*bench_command && bench.model.json) ||
-                    (*plan_command && plan.model.json);
+                    (*plan_command && plan.model.json) || (*compile_command && compile.model.json);
   try {
+    if (*compile_command) return run_compile(compile);
     if (*train_command) return run_train(train);
     if (*eval_command) return run_eval(eval);
     if (*predict_command) return run_predict(predict);

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "driver/compile.h"
+#include "runtime/predict.h"
+#include "runtime/train.h"
 
 namespace gradc::driver {
 
@@ -24,11 +26,7 @@ struct ModelOptions {
 
 struct TrainOptions {
   ModelOptions model;
-  std::optional<int64_t> steps, epochs, seed;
-  bool shuffle = true;
-  std::string init_from, save;
-  int64_t log_every = 0;  // steps; 0: about once a second on a terminal, each epoch elsewhere
-  double lr_factor = 1;
+  runtime::TrainOptions run;
 };
 
 struct EvalOptions {
@@ -39,9 +37,8 @@ struct EvalOptions {
 
 struct PredictOptions {
   EvalOptions eval;
+  runtime::PredictOptions run;
   std::vector<std::string> inputs;  // [name=]file.npy; empty: a split of the data
-  std::string output;               // name.npy or name.csv; empty: stdout
-  std::optional<int64_t> rows;      // the first so many
 };
 
 struct DumpOptions {
@@ -75,10 +72,23 @@ struct PlanOptions {
   std::optional<int64_t> batch;
 };
 
+struct CompileOptions {
+  ModelOptions model;  // `target` is not used
+  std::string output;
+  std::string emit = "exe";
+  std::vector<std::string> targets;  // empty: every level of x86-64
+  std::string cpu;
+  std::string weights;  // to embed
+  bool infer = false;   // without training
+  bool fully_static = false;
+  bool strip = false;
+};
+
 // The compiler's request for these options. Throws RunError (exit 2) for a --set without '='.
 CompileRequest compile_request(const ModelOptions& options);
 
 // The commands; each returns an exit code.
+int run_compile(const CompileOptions& options);
 int run_train(const TrainOptions& options);
 int run_eval(const EvalOptions& options);
 int run_predict(const PredictOptions& options);

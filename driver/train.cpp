@@ -38,7 +38,7 @@ NotFinite explain(const CompileRequest& request, const runtime::Session& session
 }  // namespace
 
 int run_train(const TrainOptions& options) {
-  if (!options.save.empty()) runtime::check_output_path(options.save, "weights file");
+  if (!options.run.save.empty()) runtime::check_output_path(options.run.save, "weights file");
   const CompileRequest request = compile_request(options.model);
   const CompiledModel compiled(request);
   if (!compiled.complete()) {
@@ -49,15 +49,7 @@ int run_train(const TrainOptions& options) {
   const runtime::Dataset data = runtime::load_dataset(experiment.data);
   runtime::Session session(compiled.program(), options.model.threads);
 
-  runtime::TrainOptions run;
-  run.epochs = options.epochs;
-  run.steps = options.steps;
-  if (options.seed) run.seed = static_cast<uint64_t>(*options.seed);
-  run.shuffle = options.shuffle;
-  run.log_every = options.log_every;
-  run.lr_factor = options.lr_factor;
-  run.init_from = options.init_from;
-  run.save = options.save;
+  runtime::TrainOptions run = options.run;
   run.json = options.model.json;
   try {
     const runtime::TrainResult result = runtime::train(session, data, experiment, run);

@@ -1,25 +1,18 @@
 // `gradc eval`, `gradc predict` and `gradc check`: the commands that do not train. Knows no operator.
 #include <fmt/format.h>
 
-#include <cmath>
-#include <nlohmann/json.hpp>
-
 #include "driver/check.h"
 #include "driver/options.h"
 #include "runtime/checkpoint.h"
 #include "runtime/files.h"
 #include "runtime/predict.h"
 #include "runtime/session.h"
+#include "standalone/options.h"
 #include "support/check.h"
 
 namespace gradc::driver {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-// JSON has no infinity and no NaN: such a number is null.
-Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
 
 // Says so where --stop-after left nothing to run.
 bool stopped(const CompiledModel& compiled, const ModelOptions& options) {
@@ -43,77 +36,24 @@ struct Loaded {
   runtime::Dataset data;
 };
 
-const runtime::Split& split_of(const runtime::Dataset& data, const EvalOptions& options) {
-  return options.split.empty() ? runtime::default_split(data) : data.split(options.split);
-}
-
-// A line an example on stdout, in the split's own order.
-void print_predictions(runtime::Session& session, const gradc_output& output, const runtime::Split& split,
-                       const PredictOptions& options) {
-  runtime::BatchReader reader(split, session.program().predict, session.batch());
-  const int64_t most = options.rows ? std::min(*options.rows, split.count) : split.count;
-  const DType dtype = static_cast<DType>(output.dtype);
-  const int64_t elements = runtime::element_count(output.rank, output.shape);
-  std::vector<double> values(static_cast<size_t>(elements));
-  int64_t row = 0;
-  for (int64_t batch = 0; row < most; ++batch) {
-    const auto* memory = static_cast<const uint8_t*>(session.predict(reader, batch));
-    for (int64_t i = 0; i < reader.rows(batch) && row < most; ++i, ++row) {
-      from_memory(memory + i * elements * bytes_of(dtype), dtype, elements, values.data());
-      if (options.eval.model.json) {
-        Json list = Json::array();
-        for (const double v : values) list.push_back(number(v));
-        fmt::print("{}\n", Json{{"event", "predict"}, {"row", row}, {"predict", list}}.dump());
-        continue;
-      }
-      std::string line;
-      for (const double v : values)  // the shortest text that reads back to the same number
-        line += (line.empty() ? "" : " ") +
-                (dtype == DType::f32 ? fmt::format("{}", static_cast<float>(v)) : fmt::format("{}", v));
-      fmt::print("{}\n", line);
-    }
-  }
-}
-
 }  // namespace
 
 int run_eval(const EvalOptions& options) {
   Loaded loaded(options);
   if (!loaded.session) return kExitOk;
-  const runtime::Split& split = split_of(loaded.data, options);
-  const runtime::EvalResult result = runtime::run_eval(*loaded.session, split, options.model.json);
-  if (std::isfinite(result.loss)) return kExitOk;
-  fmt::print(stderr, "gradc: the loss on `{}` is not finite\n", split.name);
-  return kExitCheckFailed;
+  runtime::run_eval(*loaded.session, runtime::split_to_use(loaded.data, options.split), options.model.json);
+  return kExitOk;
 }
 
 int run_predict(const PredictOptions& options) {
-  if (!options.output.empty()) runtime::check_output_path(options.output, "predictions");
-  runtime::PredictOptions run;
-  for (const std::string& input : options.inputs) {
-    const size_t equals = input.find('=');
-    run.inputs[equals == std::string::npos ? "" : input.substr(0, equals)] =
-        input.substr(equals == std::string::npos ? 0 : equals + 1);
-  }
-  if (!run.inputs.empty() && options.output.empty())
-    throw RunError(kExitUsage,
-                   "predict: --input needs --output, a file NAME.npy or NAME.csv for the predictions");
+  if (!options.run.output.empty()) runtime::check_output_path(options.run.output, "predictions");
+  runtime::PredictOptions run = options.run;
+  run.inputs = standalone::input_files(options.inputs);
+  run.json = options.eval.model.json;
   Loaded loaded(options.eval, run.inputs.empty());
   if (!loaded.session) return kExitOk;
-  runtime::Session& session = *loaded.session;
-  const gradc_output& output = session.predict_output();
-  if (run.inputs.empty()) run.split = &split_of(loaded.data, options.eval);
-  if (!options.output.empty()) {
-    run.output = options.output;
-    const int64_t examples = runtime::run_predict(session, run);
-    if (options.eval.model.json) {
-      fmt::print("{}\n", Json{{"event", "end"}, {"examples", examples}, {"output", options.output}}.dump());
-    } else {
-      fmt::print("{} predictions in {}\n", examples, options.output);
-    }
-    return kExitOk;
-  }
-  print_predictions(session, output, *run.split, options);
+  if (run.inputs.empty()) run.split = &runtime::split_to_use(loaded.data, options.eval.split);
+  runtime::run_predict(*loaded.session, run);
   return kExitOk;
 }
 

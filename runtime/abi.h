@@ -106,6 +106,17 @@ typedef struct gradc_program {
   const char* experiment_json; /* data and training records, see runtime/experiment.h */
 } gradc_program;
 
+/* What an executable or a library holds: one model, compiled for one processor or several. */
+typedef struct gradc_image {
+  uint32_t abi_version;
+  int32_t program_count;
+  const gradc_program* const* programs; /* the most demanding processor first; all else is equal */
+  const char* const*
+      features;           /* of each program: what the processor must have, LLVM's names split by commas */
+  const uint8_t* weights; /* a safetensors file; null: none */
+  uint64_t weight_bytes;
+} gradc_image;
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "runtime/dataset.h"
 #include "runtime/safetensors.h"
@@ -26,10 +27,11 @@ const char* file_dtype(int32_t dtype) {
   }
 }
 
-TensorView view_of(const Session& session, const gradc_symbol& symbol) {
+// Without `data` the view says what a file must hold.
+TensorView view_of(const gradc_symbol& symbol, const uint8_t* data = nullptr) {
   return {file_dtype(symbol.dtype),
           {symbol.shape, symbol.shape + symbol.rank},
-          session.data(symbol),
+          data,
           static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype))};
 }
 
@@ -38,35 +40,24 @@ std::map<std::string, TensorView> views(const Session& session, bool slots) {
   const gradc_program& program = session.program();
   for (int32_t i = 0; i < program.symbol_count; ++i)
     if (slots || program.symbols[i].kind != GRADC_SLOT)
-      result[program.symbols[i].name] = view_of(session, program.symbols[i]);
+      result[program.symbols[i].name] = view_of(program.symbols[i], session.data(program.symbols[i]));
   return result;
 }
 
-}  // namespace
-
-void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info) {
-  const gradc_program& program = session.program();
-  const auto text = [](const char* value) { return std::string(value ? value : ""); };
-  write_safetensors(path, views(session, info.slots),
-                    {{"gradc_version", text(program.gradc_version)},
-                     {"target", text(program.target)},
-                     {"name", text(program.name)},
-                     {"source", text(program.source)},
-                     {"seed", std::to_string(info.seed)},
-                     {"step", std::to_string(info.step)}});
-}
-
-void load_checkpoint(Session& session, const std::string& path) {
-  const TensorFile file = read_safetensors(path);
-  const gradc_program& program = session.program();
+// Removes what a program without training has no place for, and throws when the rest does not fit.
+void check(const gradc_program& program, const std::string& path, TensorFile& file) {
+  std::set<std::string> names;
+  for (int32_t i = 0; i < program.symbol_count; ++i) names.insert(program.symbols[i].name);
+  if (program.train_step.output_count == 0)  // an entry that is not there has no outputs
+    std::erase_if(file.tensors, [&](const auto& tensor) { return !names.count(tensor.first); });
   std::vector<std::string> problems, known, unknown, unused_known;
   for (const auto& [name, view] : file.tensors)
-    if (!session.find(name)) unknown.push_back(name);
+    if (!names.count(name)) unknown.push_back(name);
   for (int32_t i = 0; i < program.symbol_count; ++i) known.push_back(program.symbols[i].name);
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& symbol = program.symbols[i];
     const auto found = file.tensors.find(symbol.name);
-    const TensorView expected = view_of(session, symbol);
+    const TensorView expected = view_of(symbol);
     if (found == file.tensors.end()) {
       if (symbol.kind == GRADC_SLOT) continue;
       unused_known.push_back(symbol.name);
@@ -92,8 +83,39 @@ void load_checkpoint(Session& session, const std::string& path) {
     if (problems.size() > kListed) message += fmt::format("\n  and {} more", problems.size() - kListed);
     throw RunError(kExitDataError, message);
   }
+}
+
+void load(Session& session, const std::string& path, TensorFile file) {
+  check(session.program(), path, file);
   for (const auto& [name, view] : file.tensors)
     std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
+}
+
+}  // namespace
+
+void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info) {
+  const gradc_program& program = session.program();
+  const auto text = [](const char* value) { return std::string(value ? value : ""); };
+  write_safetensors(path, views(session, info.slots),
+                    {{"gradc_version", text(program.gradc_version)},
+                     {"target", text(program.target)},
+                     {"name", text(program.name)},
+                     {"source", text(program.source)},
+                     {"seed", std::to_string(info.seed)},
+                     {"step", std::to_string(info.step)}});
+}
+
+void load_checkpoint(Session& session, const std::string& path) {
+  load(session, path, read_safetensors(path));
+}
+
+void check_checkpoint(const gradc_program& program, const std::string& path) {
+  TensorFile file = read_safetensors(path);
+  check(program, path, file);
+}
+
+void load_checkpoint(Session& session, const std::string& name, std::vector<uint8_t> bytes) {
+  load(session, name, parse_safetensors(name, std::move(bytes)));
 }
 
 std::string weights_sha256(const Session& session) {

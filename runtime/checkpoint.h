@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "runtime/session.h"
 
@@ -20,8 +21,12 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
 
 // Reads weights into the session. Every parameter and state must be there with its type and shape, slots may
 // be, anything else is an error: RunError (kExitDataError) that lists what does not fit. Then the session is
-// unchanged.
+// unchanged. A program compiled without training leaves out what only training needs.
 void load_checkpoint(Session& session, const std::string& path);
+// Whether load_checkpoint would take the file, without a session. Throws as it does.
+void check_checkpoint(const gradc_program& program, const std::string& path);
+// load_checkpoint from the bytes of such a file; `name` is for messages.
+void load_checkpoint(Session& session, const std::string& name, std::vector<uint8_t> bytes);
 
 // SHA-256 over parameters and states in name order; of each: the name's bytes and a zero byte, rank and
 // extents as 64-bit little-endian integers, the elements' bytes row-major in the logical shape. Hexadecimal.

@@ -1,9 +1,13 @@
 // Reads the experiment's records from JSON; knows nothing of what they mean.
 #include "runtime/experiment.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "support/check.h"
+#include "support/diagnostic.h"
 
 namespace gradc::runtime {
 namespace {
@@ -51,6 +55,48 @@ Experiment read_experiment(const char* json) {
     GRADC_CHECK(false, "the experiment's record does not read: {}\n{}", error.what(), json);
   }
   return result;
+}
+
+void override_options(DataRecord& record, const std::vector<std::string>& given) {
+  for (const std::string& text : given) {
+    // A path may hold a `=` too, but an option's name holds no `/`.
+    const size_t equals = text.find('=');
+    const bool named = equals != std::string::npos && text.find('/') > equals;
+    const std::string name = named ? text.substr(0, equals) : "path";
+    const std::string value = named ? text.substr(equals + 1) : text;
+    std::vector<std::string> names;
+    for (const auto& [known, ignored] : record.options) names.push_back(known);
+    const auto it = record.options.find(name);
+    if (it == record.options.end()) {
+      const std::string near = nearest_name(name, names);
+      throw RunError(
+          kExitUsage,
+          fmt::format("--data {}: the source `{}` has no option `{}`; it has {}{}", text, record.source, name,
+                      names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")),
+                      near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+    }
+    if (std::holds_alternative<std::string>(it->second)) {
+      it->second = value;
+      continue;
+    }
+    // Anything else is written as in JSON, and stays of its kind.
+    const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+    const bool number = parsed.is_number_integer();
+    const bool list = parsed.is_array() && std::all_of(parsed.begin(), parsed.end(),
+                                                       [](const Json& v) { return v.is_number_integer(); });
+    if ((std::holds_alternative<bool>(it->second) && parsed.is_boolean()) ||
+        (std::holds_alternative<int64_t>(it->second) && number) ||
+        (std::holds_alternative<std::vector<int64_t>>(it->second) && list)) {
+      it->second = option_value(parsed);
+    } else if (std::holds_alternative<double>(it->second) && parsed.is_number()) {
+      it->second = parsed.get<double>();
+    } else {
+      constexpr const char* kinds[] = {"true or false", "a whole number", "a number", "a text",
+                                       "a list of whole numbers"};
+      throw RunError(kExitUsage, fmt::format("--data {}: `{}` is {}, not `{}`", text, name,
+                                             kinds[it->second.index()], value));
+    }
+  }
 }
 
 }  // namespace gradc::runtime

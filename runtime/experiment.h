@@ -47,4 +47,9 @@ struct Experiment {
 // Throws InternalError for text that is not as above: the compiler writes it, not the user.
 Experiment read_experiment(const char* json);
 
+// Gives options of the data source other values than the model file's: NAME=VALUE, or a path alone, which is
+// the option `path`. Throws RunError (kExitUsage) for an option the source does not have, or a value of
+// another kind.
+void override_options(DataRecord& record, const std::vector<std::string>& given);
+
 }  // namespace gradc::runtime

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -85,7 +86,8 @@ Split split_from_files(const gradc_program& program, const std::map<std::string,
   return split;
 }
 
-std::string csv_number(int32_t dtype, const uint8_t* bytes) {
+// The shortest text that reads back to the same number.
+std::string number_text(int32_t dtype, const uint8_t* bytes) {
   switch (dtype) {
     case GRADC_F32: {
       float value;
@@ -124,15 +126,17 @@ std::string npy_dtype(int32_t dtype) {
 
 }  // namespace
 
-const Split& default_split(const Dataset& data) {
-  for (const char* name : {"test", "val"})
-    if (const Split* split = data.find(name)) return *split;
+const Split& split_to_use(const Dataset& data, const std::string& name) {
+  if (!name.empty()) return data.split(name);
+  for (const char* usual : {"test", "val"})
+    if (const Split* split = data.find(usual)) return *split;
   return data.split("train");
 }
 
 EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* out) {
   const InterruptGuard interrupt;
-  EvalResult result = session.evaluate(split, [&](int64_t, int64_t) { return !interrupt.interrupted(); });
+  const EvalResult result =
+      session.evaluate(split, [&](int64_t, int64_t) { return !interrupt.interrupted(); });
   if (!result.complete) throw RunError(kExitInterrupted, "interrupted");
   if (json) {
     nlohmann::ordered_json event = {
@@ -144,44 +148,66 @@ EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* 
                fmt::format("{}  ({} examples)", results_text(result.loss, result.metrics, split.name + " "),
                            result.examples));
   }
+  if (!std::isfinite(result.loss))
+    throw RunError(kExitCheckFailed, fmt::format("the loss on `{}` is not finite", split.name));
   return result;
 }
 
 int64_t run_predict(Session& session, const PredictOptions& options) {
   const gradc_output& output = session.predict_output();
-  const bool npy = ends_with(options.output, ".npy");
-  if (!npy && !ends_with(options.output, ".csv"))
+  const bool npy = ends_with(options.output, ".npy"), csv = ends_with(options.output, ".csv");
+  const bool lines = options.output.empty();
+  if (!npy && !csv && !lines)
     throw RunError(kExitUsage,
                    fmt::format("{}: predictions are written as .npy or .csv; choose a name that ends so",
                                options.output));
   const gradc_program& program = session.program();
-  const Split split = options.inputs.empty() ? *options.split : split_from_files(program, options.inputs);
+  Split split = options.inputs.empty() ? *options.split : split_from_files(program, options.inputs);
+  split.count = std::min(split.count, options.rows.value_or(split.count));
   BatchReader reader(split, program.predict, std::min(program.batch, split.count));
   const int64_t columns = element_count(output.rank, output.shape), size = dtype_bytes(output.dtype);
-  OutputFile file(options.output, "predictions");
+  std::optional<OutputFile> file;
+  if (!lines) file.emplace(options.output, "predictions");
   std::vector<int64_t> shape = {split.count};
   shape.insert(shape.end(), output.shape, output.shape + output.rank);
-  file.write(npy ? npy_header(npy_dtype(output.dtype), shape) : csv_header(output.name, columns));
+  if (npy) file->write(npy_header(npy_dtype(output.dtype), shape));
+  if (csv) file->write(csv_header(output.name, columns));
   const InterruptGuard interrupt;
+  int64_t done = 0;
   for (int64_t index = 0; index < reader.batches(); ++index) {
-    if (interrupt.interrupted()) throw RunError(kExitInterrupted, "interrupted; no predictions were written");
+    if (interrupt.interrupted())
+      throw RunError(kExitInterrupted, lines ? "interrupted" : "interrupted; no predictions were written");
     const auto* values = static_cast<const uint8_t*>(session.predict(reader, index));
     const int64_t rows = reader.rows(index);
     if (npy) {
-      file.write(values, static_cast<size_t>(rows * columns * size));
+      file->write(values, static_cast<size_t>(rows * columns * size));
       continue;
     }
-    std::string lines;
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = 0; row < rows; ++row, ++done) {
+      std::string line;
+      const char between = csv || options.json ? ',' : ' ';
       for (int64_t column = 0; column < columns; ++column) {
-        if (column) lines += ',';
-        lines += csv_number(output.dtype, values + (row * columns + column) * size);
+        if (column) line += between;
+        std::string text = number_text(output.dtype, values + (row * columns + column) * size);
+        if (options.json && (text.back() == 'f' || text.back() == 'n')) text = "null";  // inf, nan: not JSON
+        line += text;
       }
-      lines += '\n';
+      if (csv) {
+        file->write(line + "\n");
+      } else if (options.json) {
+        write_line(options.out, fmt::format(R"({{"event":"predict","row":{},"predict":[{}]}})", done, line));
+      } else {
+        write_line(options.out, line);
+      }
     }
-    file.write(lines);
   }
-  file.commit();
+  if (lines) return split.count;
+  file->commit();
+  if (options.json) {
+    write_event(options.out, {{"event", "end"}, {"examples", split.count}, {"output", options.output}});
+  } else {
+    write_line(options.out, fmt::format("{} predictions in {}", split.count, options.output));
+  }
   return split.count;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "runtime/dataset.h"
@@ -9,11 +10,11 @@
 
 namespace gradc::runtime {
 
-// The split to evaluate when the user names none: test, else val, else train.
-const Split& default_split(const Dataset& data);
+// The split of that name; without a name test, else val, else train. Throws RunError (kExitDataError).
+const Split& split_to_use(const Dataset& data, const std::string& name);
 
 // Evaluates and writes the result: {"event":"eval","split":"test","examples":N,"loss":..,METRIC:..} or a line
-// of text.
+// of text. Throws RunError, when that is done also for a loss that is not finite (kExitCheckFailed).
 EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* out = stdout);
 
 struct PredictOptions {
@@ -22,12 +23,17 @@ struct PredictOptions {
   // inputs int32, is taken as it is.
   std::map<std::string, std::string> inputs;
   const Split* split = nullptr;  // used when `inputs` is empty
-  std::string output;            // name.npy or name.csv
+  std::string output;            // name.npy or name.csv; empty: a line an example on `out`
+  std::optional<int64_t> rows;   // the first so many examples only
+  bool json = false;
+  std::FILE* out = stdout;
 };
 
-// Writes predict's output for every example, through a temporary file, and returns the number of examples.
-// .npy: examples x shape; .csv: a header line, then a line an example, numbers such that they read back to
-// the same value. Throws RunError.
+// Writes predict's output for every example and returns the number of examples.
+// .npy: examples x shape; .csv: a header line, then a line an example; through a temporary file, and then a
+// line on `out`, or {"event":"end","examples":N,"output":..}. Lines on `out`: numbers with spaces between, or
+// {"event":"predict","row":R,"predict":[..]}. Numbers are such that they read back to the same value. Throws
+// RunError.
 int64_t run_predict(Session& session, const PredictOptions& options);
 
 }  // namespace gradc::runtime

@@ -47,8 +47,7 @@ void check_program(const gradc_program& program) {
                     "compile it again",
                     program.abi_version, GRADC_ABI_VERSION));
   GRADC_CHECK(program.batch >= 1 && program.parameter_bytes >= 0, "batch {}", program.batch);
-  GRADC_CHECK(program.init.run && program.train_step.run && program.eval.run,
-              "a program without init, train_step or eval");
+  GRADC_CHECK(program.eval.run, "a program without eval");
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& symbol = program.symbols[i];
     const int64_t end = symbol.offset + element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype);
@@ -56,6 +55,7 @@ void check_program(const gradc_program& program) {
                 symbol.name, end, program.parameter_bytes);
   }
   for (const gradc_entry_info* entry : {&program.train_step, &program.eval}) {
+    if (!entry->run) continue;
     GRADC_CHECK(entry->output_count >= 1 && std::string_view(entry->outputs[0].name) == "loss",
                 "the first output is not the loss");
     for (int32_t i = 0; i < entry->output_count; ++i)
@@ -164,7 +164,16 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
   return result;
 }
 
+void Session::require_training() const {
+  if (program_.init.run && program_.train_step.run) return;
+  throw RunError(kExitUsage,
+                 fmt::format("{} was compiled without training (--infer); it evaluates and predicts with "
+                             "trained parameters",
+                             program_.name ? program_.name : "the model"));
+}
+
 void Session::initialize(uint64_t seed) {
+  require_training();
   const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
   call(program_.init, init_, nullptr, 0, {nullptr, 1}, scalars, seed, 0);
 }
@@ -183,6 +192,7 @@ StepResult Session::step(BatchReader* reader, int64_t index, const Batch& batch,
   const double values[GRADC_SCALAR_COUNT] = {static_cast<double>(scalars.step),
                                              static_cast<double>(scalars.epoch),
                                              static_cast<double>(scalars.total), scalars.lr_factor};
+  require_training();
   const gradc_entry_info& entry = program_.train_step;
   StepResult result;
   result.finite =
@@ -224,6 +234,20 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
   result.loss = sums[0] / examples;
   for (size_t i = 1; i < sums.size(); ++i)
     result.metrics.emplace_back(entry.outputs[i].name, sums[i] / examples);
+  return result;
+}
+
+EvalResult Session::evaluate(const Batch& batch) {
+  GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
+  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
+  const gradc_entry_info& entry = program_.eval;
+  const bool finite = call(entry, eval_, nullptr, 0, batch, scalars, 0, 0) == 0;
+  const auto rows = static_cast<double>(batch.rows);
+  EvalResult result;
+  result.examples = batch.rows;
+  result.loss = finite ? eval_.value(entry, 0) / rows : std::numeric_limits<double>::quiet_NaN();
+  for (size_t i = 1; i < static_cast<size_t>(entry.output_count); ++i)
+    result.metrics.emplace_back(entry.outputs[i].name, eval_.value(entry, i) / rows);
   return result;
 }
 

@@ -51,6 +51,9 @@ class Session {
   int threads() const { return team_.threads(); }
   int64_t batch() const { return program_.batch; }
 
+  // Throws RunError (kExitUsage) when the program was compiled without training.
+  void require_training() const;
+
   // Gives every parameter, state and slot its first value.
   void initialize(uint64_t seed);
 
@@ -68,6 +71,9 @@ class Session {
   // Loss and metrics over all examples of a split. `keep_going` is asked before each batch.
   EvalResult evaluate(const Split& split,
                       const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
+
+  // Of one batch in the caller's memory.
+  EvalResult evaluate(const Batch& batch);
 
   // One call of program().predict on at most batch() rows; the result stands in rows x shape of output
   // `predict` until the next call. Throws RunError (kExitModelError) when the model has no `predict`.

@@ -16,6 +16,8 @@ const std::vector<EnvironmentVariable>& environment_variables() {
       {"GRADC_CACHE_DIR", "the folder that they are kept in"},
       {"XDG_CACHE_HOME", "if that is not set: gradc/ in this folder"},
       {"HOME", "if neither is set: .cache/gradc/ in this folder"},
+      {"GRADC_LINKER", "the C++ compiler that `gradc compile` links with (default: c++, g++ or clang++)"},
+      {"PATH", "where that is looked for"},
       {"NO_COLOR", "if set and not empty, no colour on the terminal"},
       {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},
   };

@@ -15,9 +15,11 @@
 
 namespace gradc::test {
 
-ToolResult run_tool(const std::vector<std::string>& arguments, const std::string& folder,
-                    const std::string& out_path, int seconds,
-                    const std::map<std::string, std::string>& variables) {
+namespace {
+
+ToolResult run(const std::vector<std::string>& command, const std::string& folder,
+               const std::string& out_path, int seconds, bool bare,
+               const std::map<std::string, std::string>& variables) {
   int out[2], err[2];
   if (pipe(out) != 0 || pipe(err) != 0) throw std::runtime_error("pipe");
   const pid_t child = fork();
@@ -27,12 +29,12 @@ ToolResult run_tool(const std::vector<std::string>& arguments, const std::string
     dup2(to, STDOUT_FILENO);
     dup2(err[1], STDERR_FILENO);
     for (const int fd : {out[0], out[1], err[0], err[1]}) close(fd);
-    setenv("GRADC_CACHE", "off", 1);
+    if (bare) clearenv();
     for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
-    std::vector<char*> argv = {const_cast<char*>(GRADC_TOOL)};
-    for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+    std::vector<char*> argv;
+    for (const std::string& a : command) argv.push_back(const_cast<char*>(a.c_str()));
     argv.push_back(nullptr);
-    execv(GRADC_TOOL, argv.data());
+    execv(argv[0], argv.data());
     _exit(127);
   }
   close(out[1]);
@@ -67,6 +69,23 @@ ToolResult run_tool(const std::vector<std::string>& arguments, const std::string
   waitpid(child, &status, 0);
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
+}
+
+}  // namespace
+
+ToolResult run_tool(const std::vector<std::string>& arguments, const std::string& folder,
+                    const std::string& out_path, int seconds,
+                    const std::map<std::string, std::string>& variables) {
+  std::vector<std::string> command = {GRADC_TOOL};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  std::map<std::string, std::string> all = variables;
+  all.emplace("GRADC_CACHE", "off");
+  return run(command, folder, out_path, seconds, false, all);
+}
+
+ToolResult run_bare(const std::vector<std::string>& command, const std::string& folder,
+                    const std::map<std::string, std::string>& variables, int seconds) {
+  return run(command, folder, {}, seconds, true, variables);
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -19,6 +19,10 @@ ToolResult run_tool(const std::vector<std::string>& arguments, const std::string
                     const std::string& out_path = {}, int seconds = 120,
                     const std::map<std::string, std::string>& variables = {});
 
+// Any program, by its path, with nothing in its environment but `variables`.
+ToolResult run_bare(const std::vector<std::string>& command, const std::string& folder = {},
+                    const std::map<std::string, std::string>& variables = {}, int seconds = 120);
+
 // A fresh directory, removed with everything in it at the end.
 class TemporaryFolder {
  public:

@@ -1,0 +1,36 @@
+# libgradc_standalone.a: all that a compiled model needs besides its code, in one static library, so that linking one
+# needs nothing but the C and C++ libraries. Debian ships fmt as a shared library only; standalone/bundled/fmt.cpp
+# compiles it in.
+file(GLOB standalone_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/standalone/*.cpp)
+list(REMOVE_ITEM standalone_sources ${CMAKE_SOURCE_DIR}/standalone/main.cpp)
+add_library(gradc_app STATIC ${standalone_sources})
+target_link_libraries(gradc_app PUBLIC gradc_runtime CLI11::CLI11)
+
+add_library(gradc_bundled STATIC ${CMAKE_SOURCE_DIR}/standalone/main.cpp ${CMAKE_SOURCE_DIR}/standalone/bundled/fmt.cpp)
+target_link_libraries(gradc_bundled PUBLIC gradc_app)
+foreach(library gradc_bundled gradc_app gradc_runtime gradc_support)
+  target_compile_options(${library} PRIVATE -ffunction-sections -fdata-sections)
+endforeach()
+
+find_library(ZLIB_STATIC libz.a REQUIRED)
+find_library(NETTLE_STATIC libnettle.a REQUIRED)
+set(standalone_library ${CMAKE_BINARY_DIR}/lib/gradc/libgradc_standalone.a)
+set(script ${CMAKE_BINARY_DIR}/generated/standalone.mri)
+file(GENERATE OUTPUT ${script} CONTENT "create ${standalone_library}
+addlib $<TARGET_FILE:gradc_bundled>
+addlib $<TARGET_FILE:gradc_app>
+addlib $<TARGET_FILE:gradc_runtime>
+addlib $<TARGET_FILE:gradc_support>
+addlib ${ZLIB_STATIC}
+addlib ${NETTLE_STATIC}
+save
+end
+")
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/gradc)
+add_custom_command(
+  OUTPUT ${standalone_library}
+  COMMAND ${CMAKE_COMMAND} -E rm -f ${standalone_library}
+  COMMAND sh -c "${CMAKE_AR} -M < ${script}"
+  DEPENDS gradc_bundled gradc_app gradc_runtime gradc_support ${script}
+  VERBATIM)
+add_custom_target(gradc_standalone ALL DEPENDS ${standalone_library})

@@ -1,0 +1,42 @@
+// Linking with the system's C++ compiler. Knows nothing of models.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gradc::driver {
+
+enum class LinkKind { executable, shared, object };
+
+struct LinkRequest {
+  LinkKind kind = LinkKind::executable;
+  std::vector<std::string> objects;  // files, libraries among them, in order
+  std::vector<std::string> keep;     // shared: the symbols that others see
+  std::string output;
+  bool fully_static = false;  // needs no shared library at all
+  bool strip = false;
+};
+
+// Throws RunError (exit 1) when there is no linker, with what to install, or when it fails, with what it
+// said.
+void link(const LinkRequest& request);
+
+// The library that executables are linked with, libgradc_standalone.a, beside this tool (../lib/gradc/).
+// Throws RunError (exit 1) when it is not there.
+std::string standalone_library();
+
+// A folder of its own for intermediate files, removed at the end.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory();
+  ~TemporaryDirectory();
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  // Writes a file there and returns its path.
+  std::string write(const std::string& name, std::string_view content) const;
+  std::string path(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace gradc::driver

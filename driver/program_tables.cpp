@@ -1,0 +1,103 @@
+// Tables of symbols, inputs, outputs and memory for each program.
+#include "driver/program_tables.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "driver/experiment.h"
+#include "support/check.h"
+
+namespace gradc::driver {
+
+gradc_entry_info& entry_of(gradc_program& program, const std::string& name) {
+  if (name == "init") return program.init;
+  if (name == "train_step") return program.train_step;
+  if (name == "eval") return program.eval;
+  GRADC_CHECK(name == "predict", "there is no entry '{}'", name);
+  return program.predict;
+}
+
+int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
+  // Most of a small program's values stay in the caches, so bytes weigh little against FLOP.
+  constexpr double kFlopPerSecond = 20e9, kBytesPerSecond = 160e9, kBarrierSeconds = 0.3e-6;
+  double seconds = 0;
+  for (const passes::CallCost& cost : lowered.costs)
+    seconds += cost.flop / kFlopPerSecond + cost.bytes / kBytesPerSecond;
+  const loop::Program& program = lowered.program;
+  int64_t barriers = 1, units = 1;
+  for (const loop::Call& call : program.calls) {
+    barriers += call.barrier_before ? 1 : 0;
+    const bool panels = call.partition.kind == loop::Partition::Extent::panels;
+    const int64_t extent = call.partition.extent * (panels ? (batch + program.panel - 1) / program.panel : 1);
+    units = std::max(units, (extent + call.partition.unit - 1) / std::max<int64_t>(call.partition.unit, 1));
+  }
+  const double worth = seconds / (static_cast<double>(barriers) * kBarrierSeconds);
+  return static_cast<int>(std::clamp<double>(worth, 1, static_cast<double>(std::min<int64_t>(units, 1024))));
+}
+
+ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lowered,
+                             const codegen::Target& target, int64_t batch, const std::string& file) {
+  const Module& module = *model.model.module;
+  program_.abi_version = GRADC_ABI_VERSION;
+  program_.gradc_version = GRADC_VERSION;
+  program_.target = keep(target.name);
+  program_.source = keep(model.sources.text(model.file));
+  program_.name = keep(std::filesystem::path(file).filename().string());
+  program_.batch = batch;
+  program_.parameter_bytes = lowered.parameter_bytes;
+  std::vector<gradc_symbol>& symbols = symbols_.emplace_back();
+  for (const Symbol& s : module.symbols) {
+    const auto offset = lowered.symbol_offsets.find(s.name);
+    if (offset == lowered.symbol_offsets.end()) continue;  // no program uses it
+    symbols.push_back({keep(s.name), static_cast<int32_t>(s.kind), static_cast<int32_t>(s.type.dtype),
+                       s.type.rank(), keep(s.type.shape), offset->second});
+  }
+  program_.symbol_count = static_cast<int32_t>(symbols.size());
+  program_.symbols = symbols.data();
+  for (const char* name : kProgramNames)
+    if (const auto it = lowered.programs.find(name); it != lowered.programs.end())
+      entry_of(program_, name) = entry(module.function(name), it->second);
+  ExperimentRecord record = model.model.experiment;
+  record.data.batch = batch;
+  program_.experiment_json = keep(experiment_json(record));
+}
+
+gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredProgram& lowered) {
+  gradc_entry_info info{};
+  const std::string& name = lowered.program.name;
+  GRADC_CHECK(f, "a program '{}' without its function", name);
+  info.arena_bytes = lowered.program.arena_bytes;
+  info.scratch_bytes = lowered.program.scratch_bytes;
+
+  std::vector<gradc_input>& inputs = inputs_.emplace_back();
+  for (const std::string& input : lowered.inputs) {
+    const Op* op = f->input(input);
+    GRADC_CHECK(op, "program '{}' reads '{}', which its function lacks", name, input);
+    inputs.push_back(
+        {keep(input), static_cast<int32_t>(op->type.dtype), op->type.rank(), keep(op->type.shape)});
+  }
+  info.input_count = static_cast<int32_t>(inputs.size());
+  info.inputs = inputs.data();
+
+  std::vector<gradc_output>& outputs = outputs_.emplace_back();
+  for (const std::string& output : lowered.outputs) {
+    const auto found =
+        std::find_if(f->outputs.begin(), f->outputs.end(), [&](const Output& o) { return o.name == output; });
+    GRADC_CHECK(found != f->outputs.end(), "program '{}' writes '{}', which its function lacks", name,
+                output);
+    const Type& type = found->value->type;
+    outputs.push_back(
+        {keep(output), static_cast<int32_t>(type.dtype), type.batched, type.rank(), keep(type.shape)});
+  }
+  info.output_count = static_cast<int32_t>(outputs.size());
+  info.outputs = outputs.data();
+  info.max_threads = useful_threads(lowered, program_.batch);
+  return info;
+}
+
+const char* ProgramTables::keep(std::string text) { return texts_.emplace_back(std::move(text)).c_str(); }
+const int64_t* ProgramTables::keep(const Shape& shape) { return shapes_.emplace_back(shape).data(); }
+
+}  // namespace gradc::driver

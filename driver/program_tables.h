@@ -1,0 +1,48 @@
+// The runtime's tables of a model's programs (runtime/abi.h), filled from what the compiler knows; without
+// code.
+#pragma once
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "driver/compile.h"
+
+namespace gradc::driver {
+
+// The programs of a model in the ABI's order.
+inline constexpr const char* kProgramNames[] = {"init", "train_step", "eval", "predict"};
+
+// The entry of one of kProgramNames.
+gradc_entry_info& entry_of(gradc_program& program, const std::string& name);
+
+// More threads than this gain nothing: each must save more than the barriers cost. From a rough estimate,
+// which suffices because results do not depend on the number of threads.
+int useful_threads(const passes::LoweredProgram& lowered, int64_t batch);
+
+// Everything that program() points to lives here.
+class ProgramTables {
+ public:
+  // `file`: the model file as the user named it.
+  ProgramTables(const LoadedModel& model, const passes::Lowered& lowered, const codegen::Target& target,
+                int64_t batch, const std::string& file);
+  ProgramTables(const ProgramTables&) = delete;
+
+  // The `run` of every entry is null until the caller sets it; an entry the model lacks has no outputs
+  // either.
+  gradc_program& program() { return program_; }
+  const gradc_program& program() const { return program_; }
+
+ private:
+  gradc_entry_info entry(const Function* f, const passes::LoweredProgram& lowered);
+  const char* keep(std::string text);
+  const int64_t* keep(const Shape& shape);
+
+  gradc_program program_{};
+  std::deque<std::string> texts_;
+  std::deque<Shape> shapes_;
+  std::deque<std::vector<gradc_symbol>> symbols_;
+  std::deque<std::vector<gradc_input>> inputs_;
+  std::deque<std::vector<gradc_output>> outputs_;
+};
+
+}  // namespace gradc::driver

@@ -1,0 +1,11 @@
+// What the processor of this machine can do. Knows nothing of programs.
+#pragma once
+#include <string>
+
+namespace gradc::runtime {
+
+// The first of these features (LLVM's names, split by commas) that this processor is known to lack; empty
+// when it has them all. Features that the C compiler cannot ask for are taken to be there.
+std::string missing_feature(const std::string& features);
+
+}  // namespace gradc::runtime

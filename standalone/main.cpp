@@ -1,0 +1,216 @@
+// The command line of a compiled model: trains, evaluates and predicts without a compiler.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "runtime/checkpoint.h"
+#include "runtime/files.h"
+#include "runtime/report.h"
+#include "standalone/image.h"
+#include "standalone/options.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+extern "C" const gradc_image gradc_standalone_image;  // written by the compiler
+
+namespace gradc::standalone {
+namespace {
+
+struct Options {
+  std::vector<std::string> data;  // a path, or NAME=VALUE
+  std::vector<std::string> inputs;
+  std::string weights, split;
+  int threads = 0;
+  bool json = false, source = false;
+  runtime::TrainOptions train;
+  runtime::PredictOptions predict;
+};
+
+bool has_weights(const gradc_image& image) { return image.weight_bytes != 0; }
+
+std::vector<uint8_t> embedded_weights(const gradc_image& image) {
+  return {image.weights, image.weights + image.weight_bytes};
+}
+
+class Executable {
+ public:
+  Executable(const gradc_image& image, const Options& options)
+      : image_(image),
+        options_(options),
+        program_(program_for_this_processor(image)),
+        experiment_(runtime::read_experiment(program_.experiment_json)) {
+    runtime::override_options(experiment_.data, options.data);
+  }
+
+  int train() {
+    if (!options_.train.save.empty()) runtime::check_output_path(options_.train.save, "weights file");
+    runtime::Session session(program_, options_.threads);
+    session.require_training();
+    const runtime::Dataset data = runtime::load_dataset(experiment_.data);
+    runtime::TrainOptions run = options_.train;
+    run.json = options_.json;
+    return runtime::train(session, data, experiment_, run).interrupted ? kExitInterrupted : kExitOk;
+  }
+
+  int eval() {
+    const auto session = with_weights();
+    const runtime::Dataset data = runtime::load_dataset(experiment_.data);
+    runtime::run_eval(*session, runtime::split_to_use(data, options_.split), options_.json);
+    return kExitOk;
+  }
+
+  int predict() {
+    runtime::PredictOptions run = options_.predict;
+    if (!run.output.empty()) runtime::check_output_path(run.output, "predictions");
+    run.inputs = input_files(options_.inputs);
+    run.json = options_.json;
+    const auto session = with_weights();
+    runtime::Dataset data;
+    if (run.inputs.empty()) {
+      data = runtime::load_dataset(experiment_.data);
+      run.split = &runtime::split_to_use(data, options_.split);
+    }
+    runtime::run_predict(*session, run);
+    return kExitOk;
+  }
+
+  int info() const {
+    if (options_.source) {
+      runtime::write_line(stdout, program_.source);
+      return kExitOk;
+    }
+    std::vector<std::string> targets;
+    for (int32_t i = 0; i < image_.program_count; ++i) targets.emplace_back(image_.programs[i]->target);
+    int64_t parameters = 0;
+    for (int32_t i = 0; i < program_.symbol_count; ++i) {
+      const gradc_symbol& s = program_.symbols[i];
+      if (s.kind == GRADC_PARAMETER) parameters += runtime::element_count(s.rank, s.shape);
+    }
+    std::vector<std::string> inputs, outputs, metrics;
+    for (int32_t i = 0; i < program_.predict.input_count; ++i) {
+      const gradc_input& in = program_.predict.inputs[i];
+      inputs.push_back(fmt::format("{}: {}", in.name, runtime::type_text(in.dtype, in.rank, in.shape)));
+    }
+    for (int32_t i = 0; i < program_.predict.output_count; ++i) {
+      const gradc_output& out = program_.predict.outputs[i];
+      outputs.push_back(runtime::type_text(out.dtype, out.rank, out.shape));
+    }
+    for (int32_t i = 0; i < program_.eval.output_count; ++i)
+      metrics.emplace_back(program_.eval.outputs[i].name);
+    if (options_.json) {
+      runtime::write_event(stdout, {{"event", "info"},
+                                    {"model", program_.name},
+                                    {"gradc_version", program_.gradc_version},
+                                    {"targets", targets},
+                                    {"target", program_.target},
+                                    {"trains", program_.train_step.run != nullptr},
+                                    {"embedded_weights", has_weights(image_)},
+                                    {"parameters", parameters},
+                                    {"batch", program_.batch},
+                                    {"inputs", inputs},
+                                    {"predict", outputs},
+                                    {"metrics", metrics},
+                                    {"data", experiment_.data.source},
+                                    {"epochs", experiment_.train.epochs}});
+      return kExitOk;
+    }
+    const auto line = [](const char* what, const std::string& value) {
+      runtime::write_line(stdout, fmt::format("{:<12}{}", what, value));
+    };
+    line("model", fmt::format("{} (gradc {})", program_.name, program_.gradc_version));
+    line("does",
+         fmt::format("{}; {}", program_.train_step.run ? "train, eval, predict" : "eval, predict",
+                     has_weights(image_) ? "trained parameters are embedded" : "no parameters embedded"));
+    line("targets", fmt::format("{}; here {}", fmt::join(targets, ", "), program_.target));
+    line("parameters", fmt::format("{}", parameters));
+    line("batch", fmt::format("{}", program_.batch));
+    line("input", fmt::format("{}", fmt::join(inputs, ", ")));
+    line("predict", outputs.empty() ? "nothing" : fmt::format("{}", fmt::join(outputs, ", ")));
+    line("reports", fmt::format("{}", fmt::join(metrics, ", ")));
+    line("data", fmt::format("{}, {} epochs", experiment_.data.source, experiment_.train.epochs));
+    return kExitOk;
+  }
+
+ private:
+  std::unique_ptr<runtime::Session> with_weights() {
+    auto session = std::make_unique<runtime::Session>(program_, options_.threads);
+    if (!options_.weights.empty()) {
+      runtime::load_checkpoint(*session, options_.weights);
+    } else {
+      runtime::load_checkpoint(*session, "the embedded weights", embedded_weights(image_));
+    }
+    return session;
+  }
+
+  const gradc_image& image_;
+  const Options& options_;
+  const gradc_program& program_;
+  runtime::Experiment experiment_;
+};
+
+int run(const gradc_image& image, const std::string& name, int argc, char** argv) {
+  const gradc_program& any = *image.programs[0];
+  CLI::App app(
+      fmt::format("{}, compiled by gradc {}: a neural network that trains, evaluates and predicts by itself.",
+                  any.name, any.gradc_version),
+      name);
+  app.set_version_flag("--version,-V", fmt::format("{} (gradc {})", any.name, any.gradc_version));
+  app.require_subcommand(1);
+  Options o;
+  const auto common = [&](CLI::App* command) {
+    command->add_flag("--json", o.json, "results on stdout as JSON, one object a line");
+  };
+  const auto data = [&](CLI::App* command) {
+    add_list(
+        command, "--data", o.data,
+        "where the data are, instead of what the model file says: a path, or NAME=VALUE for an option of "
+        "the data source (repeatable)")
+        ->type_name("PATH");
+    add_thread_option(command, o.threads);
+    common(command);
+  };
+  const auto weights = [&](CLI::App* command) {
+    CLI::Option* option = command->add_option(
+        "--weights", o.weights,
+        has_weights(image) ? "other parameters than the embedded ones" : "trained parameters (safetensors)");
+    option->type_name("FILE");
+    if (!has_weights(image)) option->required();
+    add_split_option(command, o.split);
+  };
+  CLI::App* train = nullptr;
+  if (any.train_step.run) {
+    train = app.add_subcommand("train", "train the model; prints its loss and accuracy");
+    add_train_options(train, o.train);
+    data(train);
+  }
+  CLI::App* eval = app.add_subcommand("eval", "loss and metrics of trained parameters");
+  weights(eval);
+  data(eval);
+  CLI::App* predict =
+      app.add_subcommand("predict", "what the model says of each example, one line an example");
+  predict->add_option("INPUT", o.inputs, "examples from NumPy files instead of the data: [NAME=]FILE.npy")
+      ->type_name("");
+  add_predict_options(predict, o.predict);
+  weights(predict);
+  data(predict);
+  CLI::App* info = app.add_subcommand("info", "what the model is: inputs, parameters, targets");
+  info->add_flag("--source", o.source, "print the model file it was compiled from");
+  common(info);
+  app.footer(footer(name, {"GRADC_THREADS", "OMP_NUM_THREADS"}));
+  if (const std::optional<int> code = parse(app, argc, argv)) return *code;
+  Executable executable(image, o);
+  if (train && *train) return executable.train();
+  if (*eval) return executable.eval();
+  if (*predict) return executable.predict();
+  return executable.info();
+}
+
+}  // namespace
+}  // namespace gradc::standalone
+
+int main(int argc, char** argv) {
+  const std::string name = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "model";
+  return gradc::standalone::run_process(
+      name.c_str(), [&] { return gradc::standalone::run(gradc_standalone_image, name, argc, argv); });
+}

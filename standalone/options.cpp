@@ -1,0 +1,196 @@
+// Options with CLI11, and the process around a command.
+#include "standalone/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <system_error>
+
+#include "support/check.h"
+#include "support/diagnostic.h"
+#include "support/environment.h"
+
+namespace gradc::standalone {
+
+CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::string>& values,
+                      const std::string& doc) {
+  return app->add_option(name, values, doc)->allow_extra_args(false);
+}
+
+CLI::Validator from_to(int64_t low, int64_t high) {
+  return CLI::Validator(
+      [=](std::string& text) -> std::string {
+        int64_t value = 0;
+        if (!CLI::detail::lexical_cast(text, value)) return fmt::format("'{}' is not a whole number", text);
+        if (value < low || value > high)
+          return high >= kMany ? fmt::format("{} is less than {}", value, low)
+                               : fmt::format("{} is not in {}..{}", value, low, high);
+        return "";
+      },
+      "");
+}
+
+void add_thread_option(CLI::App* app, int& threads) {
+  app->add_option("--threads", threads,
+                  "threads to use; never changes a result (default: the processors there are)")
+      ->check(from_to(1, 1024))
+      ->type_name("N");
+}
+
+void add_train_options(CLI::App* app, runtime::TrainOptions& o) {
+  app->add_option("--epochs", o.epochs, "rounds through the training data (default: the model file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  app->add_option("--steps", o.steps, "stop after so many updates")->check(from_to(0, kMany))->type_name("N");
+  app->add_option("--seed", o.seed, "of every random number (default: the model file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  app->add_flag_callback(
+      "--no-shuffle", [&o] { o.shuffle = false; }, "take the training examples in their own order");
+  app->add_option("--init-from", o.init_from, "start from these parameters")->type_name("W.safetensors");
+  app->add_option("--save", o.save, "write the trained parameters here")->type_name("W.safetensors");
+  app->add_option("--log-every", o.log_every, "report the loss every so many steps")
+      ->check(from_to(1, kMany))
+      ->type_name("N");
+  app->add_option("--lr-factor", o.lr_factor, "multiply every learning rate by this")->type_name("X");
+}
+
+void add_split_option(CLI::App* app, std::string& split) {
+  app->add_option("--split", split, "which part of the data (default: test, else val, else train)")
+      ->type_name("NAME");
+}
+
+void add_predict_options(CLI::App* app, runtime::PredictOptions& o) {
+  app->add_option("--output,-o", o.output, "write NAME.npy or NAME.csv instead of lines on stdout")
+      ->type_name("FILE");
+  app->add_option("--rows", o.rows, "the first so many examples only")
+      ->check(from_to(1, kMany))
+      ->type_name("N");
+}
+
+std::map<std::string, std::string> input_files(const std::vector<std::string>& given) {
+  std::map<std::string, std::string> files;
+  for (const std::string& input : given) {
+    const size_t equals = input.find('=');
+    const std::string name = equals == std::string::npos ? "" : input.substr(0, equals);
+    if (!files.emplace(name, input.substr(equals == std::string::npos ? 0 : equals + 1)).second)
+      throw RunError(kExitUsage,
+                     fmt::format("predict: two files for {}",
+                                 name.empty() ? "one input" : fmt::format("the input `{}`", name)));
+  }
+  return files;
+}
+
+std::string footer(const std::string& program, const std::vector<std::string>& variables) {
+  std::string text = "\nEnvironment:\n";
+  for (const EnvironmentVariable& v : environment_variables())
+    if (variables.empty() || std::count(variables.begin(), variables.end(), v.name))
+      text += fmt::format("  {:<26}{}\n", v.name, v.doc);
+  text += fmt::format(
+      "\nExit codes: 0 ok, 1 the run failed, 2 wrong command line, 3 the model file has errors, 4 the data "
+      "has, 5 a check failed or the\n"
+      "loss was not finite, 70 internal error, 130 interrupted.\n"
+      "Results go to stdout, messages to stderr. `{} COMMAND --help` lists a command's options.",
+      program);
+  return text;
+}
+
+namespace {
+
+// The name that was probably meant, as "; did you mean 'X'?", or nothing.
+std::string suggestion(const std::string& name, const std::vector<std::string>& candidates) {
+  const std::string nearest = nearest_name(name, candidates);
+  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
+}
+
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+// What is wrong with the command line, in one sentence.
+std::string explain(const CLI::App& app, const CLI::ParseError& error) {
+  const auto chosen = app.get_subcommands();
+  const CLI::App& command = chosen.empty() ? app : *chosen.front();
+  const std::string who = chosen.empty() ? app.get_name() : app.get_name() + " " + command.get_name();
+  if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
+    for (const std::string& extra : app.remaining(true)) {
+      if (extra.rfind("-", 0) != 0 || extra == "-")
+        return fmt::format("{}: one argument too many: '{}'", who, extra);
+      const std::string name = extra.substr(0, extra.find('='));
+      return fmt::format("{}: there is no option '{}'{}", who, name, suggestion(name, option_names(command)));
+    }
+  }
+  return fmt::format("{}: {}", who, error.what());
+}
+
+}  // namespace
+
+std::optional<int> parse(CLI::App& app, int argc, char** argv) {
+  // CLI11 reports an unknown command only as an argument it did not expect.
+  std::vector<std::string> commands;
+  for (const CLI::App* command : app.get_subcommands({})) commands.push_back(command->get_name());
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.rfind("-", 0) == 0) continue;
+    if (std::find(commands.begin(), commands.end(), word) == commands.end()) {
+      const bool is_file = word.size() > 3 && word.substr(word.size() - 3) == ".nn";
+      fmt::print(stderr, "{0}: there is no command '{1}'{2}\nThe commands are: {3}. See {0} --help.\n",
+                 app.get_name(), word,
+                 is_file ? fmt::format("; did you mean '{} train {}'?", app.get_name(), word)
+                         : suggestion(word, commands),
+                 fmt::join(commands, ", "));
+      return kExitUsage;
+    }
+    break;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {  // --help and --version
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    if (argc <= 1) {
+      fmt::print(stderr, "{}", app.help());
+    } else {
+      const auto chosen = app.get_subcommands();
+      fmt::print(stderr, "{}\nSee {} {}--help.\n", explain(app, error), app.get_name(),
+                 chosen.empty() ? "" : chosen.front()->get_name() + " ");
+    }
+    return kExitUsage;
+  }
+  return std::nullopt;
+}
+
+int run_process(const char* program, const std::function<int()>& run) {
+  try {
+    const int code = run();
+    const bool failed = std::ferror(stdout) != 0;  // a full disk behind a redirection
+    if ((std::fflush(stdout) != 0 || failed) && code == kExitOk) {
+      std::perror(fmt::format("{}: cannot write to stdout", program).c_str());
+      return kExitRunFailed;
+    }
+    return code;
+  } catch (const RunError& error) {
+    fmt::print(stderr, "{}: {}\n", program, error.what());
+    return error.exit_code;
+  } catch (const InternalError& error) {
+    fmt::print(stderr, "{}: internal error, please report: {}\n", program, error.what());
+    return kExitInternal;
+  } catch (const std::system_error& error) {
+    fmt::print(stderr, "{}: {}\n", program, error.what());
+    return kExitRunFailed;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "{}: out of memory; a smaller batch or model needs less\n", program);
+    return kExitRunFailed;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}: internal error, please report: {}\n", program, error.what());
+    return kExitInternal;
+  }
+}
+
+}  // namespace gradc::standalone

@@ -1,0 +1,49 @@
+// The parts of a command line that the tool and compiled executables share; knows no model files.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/predict.h"
+#include "runtime/train.h"
+
+namespace gradc::standalone {
+
+inline constexpr int64_t kMany = std::numeric_limits<int64_t>::max() / 4;
+
+// An option given any number of times, one value each time.
+CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::string>& values,
+                      const std::string& doc);
+
+// CLI11's range check with a message that names the option's bounds in whole numbers.
+CLI::Validator from_to(int64_t low, int64_t high);
+
+void add_thread_option(CLI::App* app, int& threads);
+
+// Everything of `train` that does not concern the compiler.
+void add_train_options(CLI::App* app, runtime::TrainOptions& options);
+
+// Which part of the data `eval` and `predict` take.
+void add_split_option(CLI::App* app, std::string& split);
+
+// What `predict` reads and writes, but for where the examples' files are named.
+void add_predict_options(CLI::App* app, runtime::PredictOptions& options);
+
+// [NAME=]FILE.npy, as given, to files by input name ("": the only input).
+std::map<std::string, std::string> input_files(const std::vector<std::string>& given);
+
+// Environment variables and exit codes, for the end of --help.
+std::string footer(const std::string& program, const std::vector<std::string>& variables = {});
+
+// Parses; returns an exit code when there is nothing more to do (help, or a mistake, which was explained).
+// The commands' footers must have been set.
+std::optional<int> parse(CLI::App& app, int argc, char** argv);
+
+// Runs a process: turns what `run` throws into a message on stderr and an exit code, and sees to it that
+// results that did not reach their reader are a failed run.
+int run_process(const char* program, const std::function<int()>& run);
+
+}  // namespace gradc::standalone

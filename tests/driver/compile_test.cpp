@@ -1,0 +1,281 @@
+// `gradc compile` through the real tool: what it makes runs by itself, in an empty environment with an empty
+// PATH.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "support/diagnostic.h"
+#include "tests/driver/tool.h"
+
+namespace gradc::test {
+namespace {
+
+using Json = nlohmann::json;
+
+// A folder with a model m.nn, which batchnorm and dropout make one with state and random numbers.
+class Compile : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string model = small_model("adam(lr=0.01)");
+    model.replace(model.find("flatten |>"), 10,
+                  "flatten |> dense(24) |> batchnorm |> relu |> dropout(0.2) |>");
+    folder_.write("m.nn", model);
+  }
+
+  ToolResult compile(std::vector<std::string> arguments,
+                     const std::map<std::string, std::string>& variables = {}) {
+    arguments.insert(arguments.begin(), {"compile", "m.nn"});
+    return run_tool(arguments, folder_.path(), {}, 120, variables);
+  }
+  // The compile must succeed.
+  void make(const std::vector<std::string>& arguments) {
+    const ToolResult r = compile(arguments);
+    ASSERT_EQ(r.exit_code, kExitOk) << r.err;
+  }
+  ToolResult run(std::vector<std::string> command) {
+    command[0] = folder_.path(command[0]);
+    return run_bare(command, folder_.path());
+  }
+  Json last_event(const ToolResult& r) {
+    EXPECT_EQ(r.exit_code, kExitOk) << r.err;
+    const auto all = lines(r.out);
+    return all.empty() ? Json() : Json::parse(all.back());
+  }
+  void refuses(const std::vector<std::string>& arguments, int code, const std::vector<std::string>& texts,
+               const std::map<std::string, std::string>& variables = {}) {
+    const ToolResult r = compile(arguments, variables);
+    EXPECT_EQ(r.exit_code, code) << r.err;
+    for (const std::string& text : texts)
+      EXPECT_NE(r.err.find(text), std::string::npos) << text << "\n" << r.err;
+    EXPECT_EQ(folder_.files().size(), 1u) << "something was written";
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(Compile, AnExecutableTrainsToTheSameBitsAsTheTool) {
+  make({"-o", "small", "--target", "native"});
+  const Json alone = last_event(run({"small", "train", "--json", "--save", "w.safetensors"}));
+  const Json tool = last_event(run_tool({"train", "m.nn", "--json"}, folder_.path()));
+  EXPECT_EQ(alone.at("weights_sha256"), tool.at("weights_sha256"));
+  EXPECT_EQ(alone.at("test_loss"), tool.at("test_loss"));
+
+  const Json eval = last_event(run({"small", "eval", "--weights", "w.safetensors", "--json"}));
+  EXPECT_EQ(eval.at("loss"), tool.at("test_loss"));
+  const ToolResult ours = run({"small", "predict", "--weights", "w.safetensors", "--rows", "5"});
+  const ToolResult theirs =
+      run_tool({"predict", "m.nn", "--weights", "w.safetensors", "--rows", "5"}, folder_.path());
+  EXPECT_EQ(ours.exit_code, kExitOk) << ours.err;
+  EXPECT_EQ(lines(ours.out).size(), 5u);
+  EXPECT_EQ(ours.out, theirs.out);
+
+  const Json info = last_event(run({"small", "info", "--json"}));
+  EXPECT_EQ(info.at("model"), "m.nn");
+  EXPECT_EQ(info.at("parameters"), 784 * 24 + 24 + 24 + 24 + 24 * 10 + 10);
+  EXPECT_EQ(info.at("trains"), true);
+  EXPECT_EQ(run({"small", "info", "--source"}).out, read_text(folder_.path("m.nn")) + "\n");
+}
+
+TEST_F(Compile, SeveralTargetsInOneFileTheBestOneRuns) {
+  make({"-o", "small", "--target", "x86-64-v2,x86-64-v3"});
+  const Json info = last_event(run({"small", "info", "--json"}));
+  EXPECT_EQ(info.at("targets"), Json({"x86-64-v3", "x86-64-v2"}));
+  const std::string here = info.at("target");
+  EXPECT_EQ(last_event(run({"small", "train", "--json"})).at("weights_sha256"),
+            last_event(run_tool({"train", "m.nn", "--json", "--target", here}, folder_.path()))
+                .at("weights_sha256"));
+}
+
+TEST_F(Compile, TheSameInputGivesTheSameBytes) {
+  make({"-o", "one"});
+  make({"-o", "two"});
+  EXPECT_EQ(read_text(folder_.path("one")), read_text(folder_.path("two")));
+  make({"-o", "one.a", "--emit", "lib"});
+  make({"-o", "two.a", "--emit", "lib"});
+  EXPECT_EQ(read_text(folder_.path("one.a")), read_text(folder_.path("two.a")));
+}
+
+TEST_F(Compile, InferenceAloneWithEmbeddedWeightsNeedsNothing) {
+  ASSERT_EQ(run_tool({"train", "m.nn", "--save", "w.safetensors"}, folder_.path()).exit_code, kExitOk);
+  make({"-o", "small", "--infer", "--static", "--strip", "--weights", "w.safetensors"});
+  const Json eval = last_event(run({"small", "eval", "--json"}));
+  EXPECT_EQ(eval.at("loss"),
+            last_event(run_tool({"eval", "m.nn", "--weights", "w.safetensors", "--json"}, folder_.path()))
+                .at("loss"));
+  EXPECT_EQ(last_event(run({"small", "info", "--json"})).at("trains"), false);
+  const ToolResult train = run({"small", "train"});
+  EXPECT_EQ(train.exit_code, kExitUsage);
+  EXPECT_NE(train.err.find("no command 'train'"), std::string::npos) << train.err;
+  // No interpreter: nothing is loaded when it starts.
+  const ToolResult headers =
+      run_bare({"/usr/bin/env", "readelf", "-lW", "small"}, folder_.path(), {{"PATH", getenv("PATH")}});
+  ASSERT_EQ(headers.exit_code, 0) << headers.err;
+  EXPECT_NE(headers.out.find("LOAD"), std::string::npos);
+  EXPECT_EQ(headers.out.find("INTERP"), std::string::npos) << headers.out;
+}
+
+TEST_F(Compile, PredictsImagesFromAFile) {
+  make({"-o", "small", "--target", "native"});
+  ASSERT_EQ(run({"small", "train", "--save", "w.safetensors"}).exit_code, kExitOk);
+  // Two images of 784 bytes: NumPy's format, version 1.
+  std::string header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 784), }";
+  header.resize(117, ' ');
+  header += '\n';
+  folder_.write("images.npy",
+                std::string("\x93NUMPY\x01\x00\x76\x00", 10) + header + std::string(2 * 784, '\x40'));
+  const ToolResult r = run({"small", "predict", "images.npy", "--weights", "w.safetensors", "-o", "out.csv"});
+  ASSERT_EQ(r.exit_code, kExitOk) << r.err;
+  const auto rows = lines(read_text(folder_.path("out.csv")));
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[1], rows[2]);
+}
+
+// The executable says what is wrong, as the tool does.
+TEST_F(Compile, TheExecutableExplainsMistakes) {
+  make({"-o", "small", "--target", "native"});
+  const auto wrong = [&](const std::vector<std::string>& command, int code, const std::string& text) {
+    const ToolResult r = run(command);
+    EXPECT_EQ(r.exit_code, code) << r.err;
+    EXPECT_NE(r.err.find(text), std::string::npos) << r.err;
+  };
+  wrong({"small", "tain"}, kExitUsage, "did you mean 'train'");
+  wrong({"small", "train", "--epohcs", "2"}, kExitUsage, "did you mean '--epochs'");
+  wrong({"small", "eval"}, kExitUsage, "--weights");
+  wrong({"small", "train", "--data", "elsewhere"}, kExitUsage, "no option `path`");
+  wrong({"small", "train", "--data", "trian=64"}, kExitUsage, "did you mean `train`");
+  wrong({"small", "train", "--data", "train=many"}, kExitUsage, "whole number");
+  wrong({"small", "eval", "--weights", "none.safetensors"}, kExitDataError, "none.safetensors");
+  wrong({"small", "train", "--save", "none/w.safetensors"}, kExitRunFailed, "none/w.safetensors");
+  EXPECT_EQ(last_event(run({"small", "train", "--json", "--epochs", "1", "--data", "train=64"})).at("steps"),
+            2);
+}
+
+constexpr const char* kProgram = R"(
+#include <stdio.h>
+#include <string.h>
+#include "m.h"
+
+static float images[2 * M_BATCH * M_IMAGE_SIZE];
+static int32_t labels[2 * M_BATCH];
+
+#define CHECK(condition) \
+  if (!(condition)) { printf("line %d: %s\n", __LINE__, gradc_last_error()); return 1; }
+
+int main(void) {
+  gradc_session *s = NULL, *other = NULL;
+  gradc_result r;
+  float out[2 * M_BATCH * M_PREDICT_SIZE], again[2 * M_BATCH * M_PREDICT_SIZE];
+  m_parameters p;
+  double first;
+  int i, j;
+  for (i = 0; i < 2 * M_BATCH; ++i) {
+    labels[i] = i % 10;
+    for (j = 0; j < M_IMAGE_SIZE; ++j) images[i * M_IMAGE_SIZE + j] = (float)(j % 10 == i % 10);
+  }
+  CHECK(m_create(1, &s) == GRADC_OK)
+  CHECK(m_evaluate(s, images, labels, 2 * M_BATCH, &r) == GRADC_OK)
+  first = r.loss;
+  CHECK(first > 1 && r.metric_count == 1)
+  CHECK(gradc_session_set_progress(s, 0, 0, 100) == GRADC_OK)
+  for (i = 0; i < 100; ++i) CHECK(m_step(s, images, labels, M_BATCH, &r) == GRADC_OK)
+  CHECK(gradc_session_steps(s) == 100)
+  CHECK(m_evaluate(s, images, labels, 2 * M_BATCH, &r) == GRADC_OK)
+  CHECK(r.loss < 0.1 * first && r.metrics[M_METRIC_ACCURACY] == 1)
+  CHECK(m_predict(s, images, 2 * M_BATCH, out) == GRADC_OK)
+  CHECK(out[0] > 0.3f && out[M_PREDICT_SIZE + 1] > 0.3f)
+
+  /* What was saved predicts the same elsewhere, and parameters can be written. */
+  CHECK(gradc_session_save(s, "c.safetensors") == GRADC_OK)
+  CHECK(m_create(0, &other) == GRADC_OK)
+  CHECK(gradc_session_load(other, "c.safetensors") == GRADC_OK)
+  CHECK(m_predict(other, images, 2 * M_BATCH, again) == GRADC_OK)
+  CHECK(memcmp(out, again, sizeof out) == 0)
+  CHECK(m_get_parameters(other, &p) == GRADC_OK)
+  p.dense_2_bias[3] += 1000;
+  CHECK(m_predict(other, images, 2 * M_BATCH, again) == GRADC_OK)
+  CHECK(again[3] == 1)
+
+  /* Mistakes have a status and a message; nothing ends the program. */
+  CHECK(m_step(s, images, labels, M_BATCH + 1, &r) == GRADC_USAGE && strstr(gradc_last_error(), "at most 32"))
+  CHECK(m_step(s, NULL, labels, 1, &r) == GRADC_USAGE && strstr(gradc_last_error(), "`image`"))
+  CHECK(m_step(s, images, labels, 0, &r) == GRADC_USAGE)
+  CHECK(gradc_session_load(s, "none.safetensors") == GRADC_DATA_ERROR)
+  CHECK(gradc_session_predict(s, NULL, 1, out, 40) == GRADC_USAGE)
+  {
+    const void* inputs[] = {images};
+    CHECK(gradc_session_predict(s, inputs, 2, out, 79) == GRADC_USAGE && strstr(gradc_last_error(), "expected 80"))
+  }
+  CHECK(gradc_session_set_lr_factor(s, -1) == GRADC_USAGE)
+  gradc_session_close(s);
+  CHECK(m_step(s, images, labels, 1, &r) == GRADC_USAGE && strstr(gradc_last_error(), "closed"))
+  gradc_session_destroy(s);
+  gradc_session_destroy(other);
+  gradc_session_destroy(NULL);
+  printf("done\n");
+  return 0;
+}
+)";
+
+TEST_F(Compile, ACAndACxxProgramLinkTheLibrary) {
+  make({"--emit", "c-api", "--target", "native", "-o", "libm_model.a"});
+  folder_.write("program.c", kProgram);
+  const std::map<std::string, std::string> path = {{"PATH", getenv("PATH")}};
+  const std::vector<std::string> flags = {"-Wall", "-Wextra", "-Werror", "-pedantic"};
+  const auto build = [&](std::vector<std::string> command, const std::vector<std::string>& more) {
+    command.insert(command.end(), flags.begin(), flags.end());
+    command.insert(command.end(), more.begin(), more.end());
+    command.insert(command.begin(), "/usr/bin/env");
+    const ToolResult r = run_bare(command, folder_.path(), path);
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+  };
+  build({"cc", "-std=c99"}, {"program.c", "libm_model.a", "-lstdc++", "-lm", "-pthread", "-o", "c"});
+  EXPECT_EQ(run({"c"}).out, "done\n");
+  build({"c++", "-x", "c++", "-std=c++20"},
+        {"program.c", "-x", "none", "libm_model.a", "-pthread", "-o", "cxx"});
+  EXPECT_EQ(run({"cxx"}).out, "done\n");
+  // A shared library shows the interface and nothing else.
+  make({"--emit", "lib", "--target", "native", "-o", "libshared.so"});
+  build({"cc", "-std=c99"}, {"program.c", "./libshared.so", "-o", "shared"});
+  EXPECT_EQ(run({"shared"}).out, "done\n");
+  const ToolResult symbols =
+      run_bare({"/usr/bin/env", "nm", "-D", "--defined-only", "libshared.so"}, folder_.path(), path);
+  ASSERT_EQ(symbols.exit_code, 0) << symbols.err;
+  for (const std::string& line : lines(symbols.out))
+    EXPECT_TRUE(line.find(" gradc_") != std::string::npos || line.find(" m_image") != std::string::npos)
+        << line;
+  // One relocatable object, with the library of the runtime.
+  make({"--emit", "obj", "--target", "native", "-o", "m.o"});
+  EXPECT_EQ(read_text(folder_.path("m.o")).substr(0, 4),
+            "\x7f"
+            "ELF");
+}
+
+TEST_F(Compile, TextForPeople) {
+  make({"--emit", "llvm", "--target", "x86-64-v3"});
+  EXPECT_NE(read_text(folder_.path("m.ll")).find("define i32 @train_step"), std::string::npos);
+  make({"--emit", "asm", "--target", "x86-64-v3", "-o", "text.s"});
+  EXPECT_NE(read_text(folder_.path("text.s")).find("%ymm"), std::string::npos);
+  make({"--emit", "header"});
+  EXPECT_NE(read_text(folder_.path("m.h")).find("m_step("), std::string::npos);
+}
+
+TEST_F(Compile, ExplainsMistakesAndWritesNothing) {
+  refuses({"--target", "x86-64-v9"}, kExitUsage, {"unknown target `x86-64-v9`", "x86-64-v3"});
+  refuses({"--target", "native,native"}, kExitUsage, {"twice"});
+  refuses({"--cpu", "zenver4"}, kExitUsage, {"unknown processor", "did you mean `znver4`"});
+  refuses({"--cpu", "znver4", "--target", "native"}, kExitUsage, {"give one"});
+  refuses({"--emit", "exec"}, kExitUsage, {"did you mean 'exe'"});
+  refuses({"--emit", "obj", "--strip"}, kExitUsage, {"--strip"});
+  refuses({"--emit", "asm", "--target", "x86-64-v2,x86-64-v3"}, kExitUsage, {"one target"});
+  refuses({"-o", "none/m"}, kExitRunFailed, {"none/m"});
+  refuses({"--stop-after", "cse"}, kExitUsage, {"whole pipeline"});
+  refuses({}, kExitRunFailed, {"g++", "GRADC_LINKER"}, {{"PATH", "/none"}});
+  refuses({}, kExitRunFailed, {"'none'"}, {{"GRADC_LINKER", "none"}});
+  refuses({}, kExitRunFailed, {"failed"}, {{"GRADC_LINKER", "false"}});
+  refuses({"--weights", "w.safetensors"}, kExitDataError, {"w.safetensors"});
+  TemporaryFolder elsewhere;
+  refuses({"--weights", elsewhere.write("w.safetensors", "not weights")}, kExitDataError, {"w.safetensors"});
+}
+
+}  // namespace
+}  // namespace gradc::test
