@@ -191,6 +191,39 @@ Value concat(Evaluator& e, const CallPlace& p, Arguments& a) {
   return e.emit("concat", std::move(tensors), {{"axis", axis}}, p.span);
 }
 
+// Equal parts of a tensor, as a list.
+Value split(Evaluator& e, const CallPlace& p, Arguments& a) {
+  Op* x = tensor(e, p, a, 0);
+  int64_t parts = 0, axis = -1;
+  if (!x || !e.to_integer(a[1], p.arguments[1], "the number of parts", parts) ||
+      !e.to_axis(given(a[2]) ? a[2] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[2], axis))
+    return {};
+  const int64_t extent = x->type.shape[static_cast<size_t>(axis)];
+  if (parts < 1 || extent % parts != 0) {
+    e.error(codes::shapes, p.span,
+            fmt::format("axis {} of {} does not split into {} equal parts", axis, user_type(x->type), parts),
+            fmt::format("its extent is {}", extent));
+    return {};
+  }
+  List list;
+  for (int64_t i = 0; i < parts; ++i) {
+    std::vector<int64_t> begin(x->type.shape.size(), 0), end = x->type.shape, step(begin.size(), 1);
+    begin[static_cast<size_t>(axis)] = i * (extent / parts);
+    end[static_cast<size_t>(axis)] = (i + 1) * (extent / parts);
+    Value part = e.emit("slice", {x}, {{"begin", begin}, {"end", end}, {"step", step}}, p.span, "`split`");
+    if (part.poisoned()) return part;
+    list.push_back(std::move(part));
+  }
+  return Value::of(std::move(list));
+}
+
+Value iota(Evaluator& e, const CallPlace& p, Arguments& a) {
+  int64_t extent = 0;
+  if (!e.to_integer(a[0], p.arguments[0], "the extent", extent)) return {};
+  return e.emit("iota", {}, {{"shape", Shape{extent}}, {"axis", int64_t{0}}, {"dtype", std::string("i32")}},
+                p.span, "`iota`");
+}
+
 // A list of one integer an axis; a single integer serves all axes.
 bool per_axis(Evaluator& e, const CallPlace& p, const Arguments& a, size_t i, int rank, const char* what,
               std::vector<int64_t>& out) {
@@ -416,6 +449,11 @@ const std::vector<Builtin>& builtins() {
        {{"parts"}, axis},
        "Tensors of a list one behind the other along an axis, the first unless said.",
        concat},
+      {"split",
+       {{"x"}, {"parts"}, axis},
+       "A list of so many equal parts along an axis, the last unless said.",
+       split},
+      {"iota", {{"extent"}}, "The positions 0, 1, 2, ... (i32) on one axis.", iota},
       {"pad",
        {{"x"}, {"low"}, {"high", false}, {"value", false}},
        "x with a constant around it: how many before and behind on each axis.",
