@@ -5,7 +5,8 @@ layers that gradc's prelude has too. tests/driver/methods_test.cpp holds native 
 usage: reference_tables.py [--check]     (--check: only say whether the committed table is what PyTorch computes now)
 
 A case's `expression` is .nn text with the input `x`; its `torch` function gets the same input and the parameters by gradc's names.
-The loss is the mean over the rows of sum_j cos(j) y_j, y being the flattened result of a row. Inputs are f32 numbers.
+x is the input plus (1 + label) x0, x0 being a parameter of zeros, so that its gradient shows that of x. The loss is the mean over the
+rows of (1 + label) sum_j cos(j) y_j, y being the flattened result of a row. Inputs are f32 numbers. Labels are the row's number unless given.
 """
 import argparse
 import json
@@ -154,6 +155,64 @@ def layer(expression, shape, function, rows=3, scale=2.5, **parameters):
                 labels=parameters.get("labels"), name=parameters.get("name"))
 
 
+# Two rows with the ends of the range among ordinary numbers.
+EXTREMES = [-1e30, 0.5, -100.0, 99.0, 100.0, 1e30, -0.5, 1.0, -1e30, 3.0]
+
+
+def batchnorm(call, shape):
+    """A layer that trains with the statistics of the batch and evaluates with running ones, which it updates."""
+    c = shape[0]
+    momentum = 0.25 if "0.25" in call else 0.1
+    names = [f"batchnorm_1.{name}" for name in ("gamma", "beta", "running_mean", "running_var")]
+
+    def run(x, p, training, after):
+        mean, var = p[names[2]].detach().clone(), p[names[3]].detach().clone()
+        y = F.batch_norm(x, mean, var, p[names[0]], p[names[1]], training, momentum)
+        if training:
+            after[names[2]], after[names[3]] = mean, var
+        return y
+
+    return dict(layer(f"x |> {call}", shape, None, rows=4, parameters={name: [c] for name in names}), both=run, states=names[2:])
+
+
+def batchrenorm(call, shape, rmax, dmax):
+    """Ioffe 2017, algorithm 1, with the running statistics as updated there; not in PyTorch, but differentiated by it."""
+    c, axes, view = shape[0], [0, *range(2, len(shape) + 1)], [1, shape[0]] + [1] * (len(shape) - 1)
+    names = [f"batchrenorm_1.{name}" for name in ("gamma", "beta", "running_mean", "running_std")]
+
+    def run(x, p, training, after):
+        gamma, beta, mean, std = (p[name].reshape(view) for name in names)
+        if training:
+            mu = x.mean(axes, keepdim=True)
+            sigma = ((x - mu).square().mean(axes, keepdim=True) + 1e-5).sqrt()
+            r = (sigma / std).clamp(1 / rmax, rmax).detach()
+            d = ((mu - mean) / std).clamp(-dmax, dmax).detach()
+            after[names[2]] = (0.75 * mean + 0.25 * mu).reshape(-1)
+            after[names[3]] = (0.75 * std + 0.25 * sigma).reshape(-1)
+            return ((x - mu) / sigma * r + d) * gamma + beta
+        return (x - mean) / std * gamma + beta
+
+    return dict(layer(f"x |> {call}", shape, None, rows=4, parameters={name: [c] for name in names}), both=run, states=names[2:])
+
+
+HEADS = {f"multi_head_attention_1.{name}": shape for name, shape in (("in_proj_weight", [18, 6]), ("in_proj_bias", [18]),
+                                                                    ("out_proj.weight", [6, 6]), ("out_proj.bias", [6]))}
+
+
+def heads(x, memory, p, count, causal):
+    q = lambda name: p[f"multi_head_attention_1.{name}"]
+    mask = torch.triu(torch.ones(x.shape[1], memory.shape[1], dtype=torch.bool), 1) if causal else None
+    y, _ = F.multi_head_attention_forward(
+        x.transpose(0, 1), memory.transpose(0, 1), memory.transpose(0, 1), 6, count, q("in_proj_weight"), q("in_proj_bias"), None, None,
+        False, 0.0, q("out_proj.weight"), q("out_proj.bias"), attn_mask=mask, need_weights=False)
+    return y.transpose(0, 1)
+
+
+def positions(length, width):
+    angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
+    return torch.stack([angle.sin(), angle.cos()], -1).reshape(length, width)
+
+
 CASES = [
     elementwise("relu(x)", F.relu),
     elementwise("sigmoid(x)", torch.sigmoid),
@@ -177,6 +236,95 @@ CASES = [
     elementwise("soft_shrink(x, 0.4)", lambda x: F.softshrink(x, 0.4)),
     elementwise("hard_shrink(x, 0.4)", lambda x: F.hardshrink(x, 0.4)),
     elementwise("tanh_shrink(x)", F.tanhshrink),
+    layer("glu(x)", [3, 4], lambda x, p, label: F.glu(x, -1)),
+    layer("glu(x, 0)", [4, 3], lambda x, p, label: F.glu(x, 1)),
+    layer("softmax(x)", [7], lambda x, p, label: F.softmax(x, -1)),
+    layer("softmax(x, 0)", [3, 4], lambda x, p, label: F.softmax(x, 1)),
+    layer("softmax(x)", [5], lambda x, p, label: F.softmax(x, -1), rows=2, x=EXTREMES, name="softmax of extremes"),
+    layer("log_softmax(x)", [5], lambda x, p, label: F.log_softmax(x, -1), rows=2, x=EXTREMES, name="log_softmax of extremes"),
+    layer("x |> prelu", [5], lambda x, p, label: F.prelu(x, p["prelu_1.a"]), parameters={"prelu_1.a": [1]}),
+
+    # losses
+    layer("cross_entropy(x, label)", [6], lambda x, p, label: F.cross_entropy(x, label, reduction="none"), labels=[1, 5, 0]),
+    layer("cross_entropy(x, label)", [5], lambda x, p, label: F.cross_entropy(x, label, reduction="none"), rows=2, x=EXTREMES, labels=[1, 4],
+          name="cross_entropy of extremes"),
+    layer("cross_entropy(x, label, label_smoothing=0.2)", [6],
+          lambda x, p, label: F.cross_entropy(x, label, reduction="none", label_smoothing=0.2), labels=[1, 5, 0]),
+    layer("cross_entropy(x, softmax(2 * image))", [6],
+          lambda x, p, label: F.cross_entropy(x, F.softmax(2 * x.detach(), -1), reduction="none")),
+    layer("cross_entropy(x, softmax(2 * image), label_smoothing=0.2)", [6],
+          lambda x, p, label: F.cross_entropy(x, F.softmax(2 * x.detach(), -1), reduction="none", label_smoothing=0.2)),
+    layer("kl_divergence(x, softmax(2 * image))", [6],
+          lambda x, p, label: F.kl_div(F.log_softmax(x, -1), F.softmax(2 * x.detach(), -1), reduction="none").sum(-1)),
+    layer("kl_divergence(x, one_hot(label, 6))", [6],
+          lambda x, p, label: F.kl_div(F.log_softmax(x, -1), F.one_hot(label, 6).double(), reduction="none").sum(-1), labels=[1, 5, 0]),
+    layer("binary_cross_entropy(x, select(image > 0, 1, 0.25))", [6], lambda x, p, label: F.binary_cross_entropy_with_logits(
+        x, torch.where(x.detach() > 0, 1.0, 0.25).double(), reduction="none").mean(-1)),
+    layer("binary_cross_entropy(x, select(image > 0, 1, 0.25))", [5], lambda x, p, label: F.binary_cross_entropy_with_logits(
+        x, torch.where(x.detach() > 0, 1.0, 0.25).double(), reduction="none").mean(-1), rows=2, x=EXTREMES,
+          name="binary_cross_entropy of extremes"),
+    layer("hinge(x, label)", [6], lambda x, p, label: 6 * F.multi_margin_loss(x, label, reduction="none"), labels=[1, 5, 0]),
+    layer("hinge(x, label, margin=0.4)", [6], lambda x, p, label: 6 * F.multi_margin_loss(x, label, margin=0.4, reduction="none"),
+          labels=[1, 5, 0]),
+    layer("mse(x, 0.5)", [6], lambda x, p, label: ((x - 0.5) ** 2).mean(-1)),
+    layer("l2_loss(x, 0.5)", [6], lambda x, p, label: ((x - 0.5) ** 2).sum(-1) / 2),
+    layer("half_squared_error(x, 0.5)", [6], lambda x, p, label: ((x - 0.5) ** 2).sum(-1) / 2),
+    layer("l1_loss(x, 0.5)", [6], lambda x, p, label: (x - 0.5).abs().mean(-1)),
+    layer("mae(x, 0.5)", [6], lambda x, p, label: (x - 0.5).abs().mean(-1)),
+    layer("huber(x, 0.5, delta=1.5)", [6],
+          lambda x, p, label: F.huber_loss(x, torch.full_like(x, 0.5), delta=1.5, reduction="none").mean(-1)),
+    layer("huber(x, 0)", [5], lambda x, p, label: F.huber_loss(x, torch.zeros_like(x), reduction="none").mean(-1), rows=2, x=EXTREMES,
+          name="huber of extremes"),
+    layer("smooth_l1(x, 0.5, beta=0.7)", [6],
+          lambda x, p, label: F.smooth_l1_loss(x, torch.full_like(x, 0.5), beta=0.7, reduction="none").mean(-1)),
+    layer("class_weight(label, [1, 0.5, 0, 3]) * x[0]", [1],
+          lambda x, p, label: torch.tensor([1, 0.5, 0, 3], dtype=torch.float64)[label] * x[:, 0], labels=[3, 1, 2]),
+
+    # layers
+    layer("x |> dense(3)", [4], lambda x, p, label: F.linear(x, p["dense_1.weight"], p["dense_1.bias"]),
+          parameters={"dense_1.weight": [3, 4], "dense_1.bias": [3]}),
+    layer("x |> dense(3, bias=false)", [2, 4], lambda x, p, label: F.linear(x, p["dense_1.weight"]), parameters={"dense_1.weight": [3, 4]}),
+    layer("x |> weightnorm_dense(3)", [4], lambda x, p, label: F.linear(
+        x, torch._weight_norm(p["weightnorm_dense_1.weight_v"], p["weightnorm_dense_1.weight_g"], 0), p["weightnorm_dense_1.bias"]),
+          parameters={"weightnorm_dense_1.weight_v": [3, 4], "weightnorm_dense_1.weight_g": [3, 1], "weightnorm_dense_1.bias": [3]}),
+    layer("x |> conv2d(4, 3, padding=\"same\", dilation=2, groups=2)", [2, 5, 6],
+          lambda x, p, label: F.conv2d(x, p["conv2d_1.weight"], p["conv2d_1.bias"], padding=2, dilation=2, groups=2), rows=2,
+          parameters={"conv2d_1.weight": [4, 1, 3, 3], "conv2d_1.bias": [4]}),
+    layer("x |> weightnorm_conv2d(3, [2, 3], stride=2, padding=1)", [2, 5, 6], lambda x, p, label: F.conv2d(
+        x, torch._weight_norm(p["weightnorm_conv2d_1.weight_v"], p["weightnorm_conv2d_1.weight_g"], 0), p["weightnorm_conv2d_1.bias"],
+        stride=2, padding=1), rows=2, parameters={"weightnorm_conv2d_1.weight_v": [3, 2, 2, 3], "weightnorm_conv2d_1.weight_g": [3, 1, 1, 1],
+                                                  "weightnorm_conv2d_1.bias": [3]}),
+    layer("x |> dropconnect(3, rate=0.0)", [4], lambda x, p, label: F.linear(x, p["dropconnect_1.weight"], p["dropconnect_1.bias"]),
+          parameters={"dropconnect_1.weight": [3, 4], "dropconnect_1.bias": [3]}),
+    layer("x |> maxout(2, pieces=3)", [4],
+          lambda x, p, label: F.linear(x, p["maxout_1.dense_1.weight"], p["maxout_1.dense_1.bias"]).reshape(-1, 2, 3).amax(-1),
+          parameters={"maxout_1.dense_1.weight": [6, 4], "maxout_1.dense_1.bias": [6]}),
+    layer("x |> layernorm", [2, 6], lambda x, p, label: F.layer_norm(x, [6], p["layernorm_1.gamma"], p["layernorm_1.beta"]),
+          parameters={"layernorm_1.gamma": [6], "layernorm_1.beta": [6]}),
+    layer("x |> groupnorm(2)", [4, 3, 2], lambda x, p, label: F.group_norm(x, 2, p["groupnorm_1.gamma"], p["groupnorm_1.beta"]),
+          parameters={"groupnorm_1.gamma": [4], "groupnorm_1.beta": [4]}),
+    layer("x |> groupnorm(3, eps=0.1)", [6], lambda x, p, label: F.group_norm(x, 3, p["groupnorm_1.gamma"], p["groupnorm_1.beta"], 0.1),
+          parameters={"groupnorm_1.gamma": [6], "groupnorm_1.beta": [6]}),
+    layer("x |> instancenorm", [2, 3, 4], lambda x, p, label: F.instance_norm(x)),
+    layer("x |> instancenorm(affine=true)", [2, 7],
+          lambda x, p, label: F.instance_norm(x, weight=p["instancenorm_1.gamma"], bias=p["instancenorm_1.beta"]),
+          parameters={"instancenorm_1.gamma": [2], "instancenorm_1.beta": [2]}),
+    batchnorm("batchnorm(momentum=0.25)", [3]),
+    batchnorm("batchnorm", [2, 3, 4]),
+    batchrenorm("batchrenorm(momentum=0.25)", [3], 3.0, 5.0),
+    batchrenorm("batchrenorm(rmax=1.2, dmax=0.1, momentum=0.25)", [2, 3, 4], 1.2, 0.1),
+    layer("x @ reshape(image, [2, 4, 3])", [2, 3, 4], lambda x, p, label: x @ x.detach().reshape(-1, 2, 4, 3), rows=2),
+    layer("(x[0..2] @ transpose(x, [0, 2, 1])[1..2])", [3, 2, 4], lambda x, p, label: x[:, :2] @ x[:, 1:2].transpose(-1, -2), rows=2),
+    layer("attention(x, tanh(x), x * x)", [4, 3],
+          lambda x, p, label: F.scaled_dot_product_attention(x, torch.tanh(x), x * x)),
+    layer("attention(x, tanh(x), x * x, causal=true)", [2, 5, 3],
+          lambda x, p, label: F.scaled_dot_product_attention(x, torch.tanh(x), x * x, is_causal=True), rows=2),
+    layer("x |> multi_head_attention(2)", [5, 6], lambda x, p, label: heads(x, x, p, 2, False), rows=2, scale=1.0, parameters=HEADS),
+    layer("x |> multi_head_attention(3, causal=true)", [5, 6], lambda x, p, label: heads(x, x, p, 3, True), rows=2, scale=1.0,
+          parameters=HEADS),
+    layer("multi_head_attention(x[0..2], 2, memory=x[1..4])", [4, 6], lambda x, p, label: heads(x[:, :2], x[:, 1:], p, 2, False), rows=2,
+          scale=1.0, parameters=HEADS),
+    layer("x + sinusoidal_positions(4, 6)", [4, 6], lambda x, p, label: x + positions(4, 6)),
 ]
 
 
@@ -185,21 +333,34 @@ def run_case(case):
     image = f32(case["x"]).reshape([rows] + shape)
     x0 = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
     parameters = {name: f32(values).reshape(extents).requires_grad_() for name, (extents, values) in case.get("parameters", {}).items()}
-    label = torch.tensor(case["labels"]) if case.get("labels") else None
-    y = case["torch"](image + x0, parameters, label)
-    flat = y.reshape(rows, -1)
+    labels = case.get("labels") or list(range(rows))
+    label = torch.tensor(labels)
+    x = image + (1 + label.double()).reshape([rows] + [1] * len(shape)) * x0
+    states = case.get("states", [])
+    after = {}
+    if "both" in case:
+        for name in states:
+            with torch.no_grad():
+                parameters[name].abs_()
+        trained = case["both"](x, parameters, True, after)
+        y = case["both"](x, parameters, False, {})
+    else:
+        y = trained = case["torch"](x, parameters, label)
+    flat = trained.reshape(rows, -1)
     weights = torch.cos(torch.arange(flat.shape[1], dtype=torch.float64))
-    loss = (flat * weights).sum() / rows
-    leaves = {"x0": x0, **parameters}
-    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    loss = ((1 + label.double()) * (flat * weights).sum(-1)).sum() / rows
+    leaves = {"x0": x0, **{name: p for name, p in parameters.items() if name not in states}}
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
     entry = {"expression": case["expression"], "shape": shape, "rows": rows, "x": numbers(image)}
     if case.get("name"):
         entry["name"] = case["name"]
-    if label is not None:
-        entry["labels"] = case["labels"]
+    entry["labels"] = labels
     entry["parameters"] = {name: numbers(p) for name, p in parameters.items()}
     entry["y"] = numbers(y)
-    entry["gradients"] = {name: numbers(g) for name, g in zip(leaves, gradients) if g is not None}
+    entry["loss"] = numbers(loss)[0]
+    entry["gradients"] = {name: numbers(g) for name, g in zip(leaves, gradients)}
+    if after:
+        entry["after"] = {name: numbers(v) for name, v in after.items()}
     return entry
 
 
