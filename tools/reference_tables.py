@@ -364,10 +364,20 @@ def run_case(case):
     return entry
 
 
+def weighted_loss():
+    """The mean cross entropy with class weights: PyTorch divides by the sum of the weights."""
+    labels, weights = [2, 0, 3, 3, 1], [1.0, 0.5, 3.0, 0.25]
+    image = f32(wave(20)).reshape(5, 4)
+    x0 = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    loss = F.cross_entropy(image + x0, torch.tensor(labels), weight=torch.tensor(weights, dtype=torch.float64))
+    loss.backward()
+    return {"x": numbers(image), "labels": labels, "weights": weights, "loss": numbers(loss)[0], "gradient": numbers(x0.grad)}
+
+
 def table():
     torch.manual_seed(0)
     return {"made_by": "tools/reference_tables.py", "torch": torch.__version__.split("+")[0], "optimizers": optimizer_traces(),
-            "schedules": schedule_rates(), "cases": [run_case(case) for case in CASES]}
+            "schedules": schedule_rates(), "weighted": weighted_loss(), "cases": [run_case(case) for case in CASES]}
 
 
 def text(value):
@@ -380,6 +390,7 @@ def text(value):
     lines.append(",\n".join("%s: %s" % (json.dumps(k), json.dumps(v)) for k, v in optimizers["traces"].items()) + "}},")
     lines.append('"schedules": [')
     lines.append(",\n".join(json.dumps(v) for v in value["schedules"]) + "],")
+    lines.append('"weighted": %s,' % json.dumps(value["weighted"]))
     lines.append('"cases": [')
     lines.append(",\n".join(json.dumps(v) for v in value["cases"]) + "]}")
     return "\n".join(lines) + "\n"

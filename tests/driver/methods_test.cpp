@@ -316,6 +316,33 @@ std::string case_name(size_t number) {
 INSTANTIATE_TEST_SUITE_P(Methods, Case, ::testing::ValuesIn(numbers_of(table().at("cases"))),
                          [](const auto& info) { return case_name(info.param); });
 
+// --- weights of examples
+
+Probe weighted_probe(const std::string& weight) {
+  return Probe(data({4}) +
+               "model net(image: f32[4]) {\n    x0 = param[4] ~ 0\n    return image + x0\n}\ntrain {\n    y "
+               "= net(noise.image)\n    loss cross_entropy(y, noise.label) weight " +
+               weight + "\n    optimizer sgd(lr=0)\n}\n");
+}
+
+TEST(WeightedLoss, IsDividedByTheSumOfTheWeights) {
+  const json& w = table().at("weighted");
+  Probe probe = weighted_probe("class_weight(noise.label, " + w.at("weights").dump() + ")");
+  const std::map<std::string, Values> inputs = {{"image", w.at("x")}, {"label", w.at("labels")}};
+  const double wanted = w.at("loss");
+  const auto outputs = probe.run("train_step", inputs, 5);
+  EXPECT_NEAR(outputs.at("loss")[0] / 5, wanted, 1e-6);
+  EXPECT_LE(worst_error(outputs.at("grad.x0"), w.at("gradient"), 0.01), 1e-5);
+  EXPECT_NEAR(probe.run("eval", inputs, 5).at("loss")[0] / 5, wanted, 1e-6);
+}
+
+TEST(WeightedLoss, IsZeroWhereAllWeightsAre) {
+  Probe probe = weighted_probe("cast(noise.label > 5, \"f32\")");
+  const auto outputs = probe.run("train_step", {{"image", Values(8, 1.0)}, {"label", {0, 5}}}, 2);
+  EXPECT_EQ(outputs.at("loss")[0], 0);
+  EXPECT_EQ(outputs.at("grad.x0"), Values(4));
+}
+
 // --- initialisers, through the native init
 
 struct Moments {
