@@ -264,6 +264,14 @@ Value pick(Evaluator& e, const CallPlace& p, Arguments& a) {
   return x && index ? e.emit("pick", {x, index}, {}, p.span) : Value{};
 }
 
+Value gather(Evaluator& e, const CallPlace& p, Arguments& a) {
+  Op* x = tensor(e, p, a, 0);
+  Op* index = tensor(e, p, a, 1, DType::i32);
+  int64_t axis = 0;
+  if (!x || !index || (given(a[2]) && !e.to_axis(a[2], x->type.rank(), p.arguments[2], axis))) return {};
+  return e.emit("gather", {x, index}, {{"axis", axis}}, p.span, "`gather`");
+}
+
 Value one_hot(Evaluator& e, const CallPlace& p, Arguments& a) {
   Op* index = tensor(e, p, a, 0, DType::i32);
   int64_t depth = 0;
@@ -496,6 +504,11 @@ const std::vector<Builtin>& builtins() {
        "The element of the last axis at an i32 index.",
        "pick(logits, label)",
        pick},
+      {"gather",
+       {{"x"}, {"index"}, axis},
+       "The elements of x at i32 positions along an axis, the first unless said; 0 where one lies outside.",
+       "gather(tokens, label)",
+       gather},
       {"one_hot",
        {{"index"}, {"depth"}},
        "A new last axis (f32) with 1 at the index.",

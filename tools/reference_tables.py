@@ -324,6 +324,14 @@ CASES = [
           parameters=HEADS),
     layer("multi_head_attention(x[0..2], 2, memory=x[1..4])", [4, 6], lambda x, p, label: heads(x[:, :2], x[:, 1:], p, 2, False), rows=2,
           scale=1.0, parameters=HEADS),
+    layer("embedding(cast(image, \"i32\"), 5, 3) + reshape(x, [4, 1])", [4],
+          lambda x, p, label: F.embedding(x.detach().long(), p["embedding_1.weight"]) + x[..., None], rows=3,
+          x=[0, 4, 1, 1, 2, 0, 4, 4, 1, 1, 3, 0], parameters={"embedding_1.weight": [5, 3]}),
+    layer("gather(x, label)", [4, 3], lambda x, p, label: x[torch.arange(3), label], labels=[3, 0, 2]),
+    layer("gather(x, cast(image[0], \"i32\"), -1)", [2, 3], lambda x, p, label: torch.stack(
+        [row[:, row[0].detach().long()] for row in x]), x=[2, 0, 2, 0.5, 1.5, -1, 1, 2, 0, 3, -4, 5, 0, 0, 1, 2.5, 7, 8]),
+    layer("fractional_pairs(fractional_pairs(x, 1, 5, 0.3), 2, 4, 0.8)", [2, 8, 6], lambda x, p, label: F.fractional_max_pool2d(
+        x, 2, output_size=(5, 4), _random_samples=torch.tensor([0.8, 0.3], dtype=torch.float64).expand(x.shape[0], 2, 2)), rows=2),
     layer("x + sinusoidal_positions(4, 6)", [4, 6], lambda x, p, label: x + positions(4, 6)),
 ]
 

@@ -13,6 +13,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <set>
 
 #include "tests/driver/probe.h"
 
@@ -401,6 +402,38 @@ TEST(Initialisers, HaveTheirMoments) {
   EXPECT_LE(shifted.greatest, 3.5 + 1e-6);
 }
 
+// The scalar products of the rows (or of the columns, where there are fewer) are those of gain times a unit
+// matrix.
+TEST(Initialisers, OrthogonalMatricesAre) {
+  const auto check = [](const Values& w, size_t rows, size_t columns, double gain) {
+    const bool wide = rows <= columns;
+    const size_t vectors = wide ? rows : columns, length = wide ? columns : rows;
+    const auto at = [&](size_t v, size_t k) { return wide ? w[v * columns + k] : w[k * columns + v]; };
+    double worst = 0;
+    for (size_t a = 0; a < vectors; ++a)
+      for (size_t b = 0; b <= a; ++b) {
+        double sum = 0;
+        for (size_t k = 0; k < length; ++k) sum += at(a, k) * at(b, k);
+        worst = std::max(worst, std::abs(sum - (a == b ? gain * gain : 0)));
+      }
+    EXPECT_LE(worst, 2e-6 * gain * gain) << rows << " x " << columns;
+  };
+  for (const auto& [out, gain] : {std::pair<size_t, double>{250, 1}, {40, 1.5}, {401, 1}}) {
+    const std::string init = fmt::format("orthogonal(gain={})", gain);
+    check(first_weight(init, fmt::format("dense({}, init=", out)), out, 250, gain);
+  }
+  // A convolution's weight is a matrix [out, the rest].
+  Probe probe(data({3, 8, 8}) +
+              "model net(image: f32[3, 8, 8]) = image |> conv2d(16, 3, init=orthogonal)\n"
+              "train {\n    y = net(noise.image)\n    loss sum(y)\n    optimizer sgd()\n}\n");
+  check(probe.get("conv2d_1.weight"), 16, 27, 1);
+  // Another seed gives another matrix, and no direction is preferred: the elements have mean 0 and variance 1
+  // / n.
+  const Moments m = moments(first_weight("orthogonal", "dense(250, init="));
+  EXPECT_NEAR(m.mean, 0, 5 * std::sqrt(1.0 / 250) / 250);
+  EXPECT_NEAR(m.deviation, std::sqrt(1.0 / 250), 1e-5);
+}
+
 TEST(Initialisers, WeightnormStartsAsTheUnnormalisedLayer) {
   const std::string tail = "\ntrain {\n    y = net(noise.image)\n    loss sum(y)\n    optimizer sgd()\n}\n";
   Probe probe(data({30}) + "model net(image: f32[30]) = image |> weightnorm_dense(20)" + tail);
@@ -413,6 +446,37 @@ TEST(Initialisers, WeightnormStartsAsTheUnnormalisedLayer) {
 }
 
 // --- random layers
+
+TEST(RandomLayers, FractionalMaxPoolDrawsItsPairsWhileTraining) {
+  Probe probe(
+      data({1, 9, 9}) +
+      "model net(image: f32[1, 9, 9]) {\n    x0 = param[1, 9, 9] ~ 0\n    return (image + x0) |> "
+      "fractional_max_pool(1.5)\n}\n"
+      "train {\n    y = net(noise.image)\n    loss sum(y)\n    predict y\n    optimizer sgd(lr=0)\n}\n");
+  Values image(81);
+  for (size_t i = 0; i < 81; ++i) image[i] = std::sin(2.3 * static_cast<double>(i));
+  // At evaluation u = 1/2: the pairs of 6 out of 9 start at floor((i + 1/2) 7/5) and, the last, at 7.
+  const std::vector<size_t> starts = {0, 2, 3, 4, 6, 7};
+  Values wanted;
+  for (const size_t r : starts)
+    for (const size_t c : starts)
+      wanted.push_back(
+          std::max({image[r * 9 + c], image[r * 9 + c + 1], image[r * 9 + 9 + c], image[r * 9 + c + 10]}));
+  EXPECT_LE(worst_error(probe.run("predict", {{"image", image}}, 1).at("predict"), wanted, 1), 1e-6);
+  // Each of the 36 results hands its gradient to one element; which ones differ from step to step.
+  std::set<Values> seen;
+  for (int step = 0; step < 8; ++step) {
+    const Values g = probe.run("train_step", {{"image", image}}, 1, step).at("grad.x0");
+    double sum = 0;
+    for (double v : g) {
+      EXPECT_EQ(v, std::round(v));
+      sum += v;
+    }
+    EXPECT_EQ(sum, 36);
+    seen.insert(g);
+  }
+  EXPECT_GE(seen.size(), 4u);
+}
 
 TEST(RandomLayers, DropconnectSwitchesWeightsOffWhileTraining) {
   for (const bool per_example : {false, true}) {
