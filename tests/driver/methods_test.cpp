@@ -256,6 +256,12 @@ INSTANTIATE_TEST_SUITE_P(Methods, ScheduleRates, ::testing::ValuesIn(numbers_of(
                            return test_name(table()["schedules"][info.param].at("schedule"));
                          });
 
+// A rate of 1 without a schedule is the run's factor itself, one of several scalars of the step.
+TEST(Schedules, ARateOfOneIsReportedAsSuch) {
+  Probe probe = trace_probe("adadelta()");
+  EXPECT_EQ(probe.run("train_step", {{"image", Values(4)}}, 1, 7, 3, 20).at("lr"), Values{1});
+}
+
 TEST(Schedules, LinearScalingIsGoyalsRule) {
   Probe probe = trace_probe("sgd(lr=linear_scaling(0.1, batch=64))");
   EXPECT_DOUBLE_EQ(probe.run("train_step", {{"image", Values(4)}}, 1).at("lr")[0], 0.1 * 64 / 256);
