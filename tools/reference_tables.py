@@ -72,24 +72,41 @@ OPTIMIZERS = {
         lambda p: o.NAdam(p, lr=0.1, weight_decay=0.1, decoupled_weight_decay=True),
     "radam(lr=0.1)": lambda p: o.RAdam(p, lr=0.1),
     "radam(lr=0.1, beta2=0.9, weight_decay=0.1)": lambda p: o.RAdam(p, lr=0.1, betas=(0.9, 0.9), weight_decay=0.1),
+    "asgd(lr=0.1)": lambda p: o.ASGD(p, lr=0.1),
+    "asgd(lr=0.1, decay=0.1, power=0.5, from=5, weight_decay=0.1)":
+        lambda p: o.ASGD(p, lr=0.1, lambd=0.1, alpha=0.5, t0=5, weight_decay=0.1),
+    "adafactor(lr=0.1, eps=1e-6)": lambda p: o.Adafactor(p, lr=0.1, eps=(1e-6, 1e-3)),
+    "adafactor(lr=0.1, decay=-0.5, eps=1e-6, least=0.1, clip=1.05, weight_decay=0.1)":
+        lambda p: o.Adafactor(p, lr=0.1, beta2_decay=-0.5, eps=(1e-6, 0.1), d=1.05, weight_decay=0.1),
     "rprop(lr=0.05)": lambda p: o.Rprop(p, lr=0.05),
     "rprop(lr=0.05, shrink=0.3, grow=1.5, least=1e-2, most=0.2)":
         lambda p: o.Rprop(p, lr=0.05, etas=(0.3, 1.5), step_sizes=(1e-2, 0.2)),
 }
 
 
+# What treats a matrix otherwise than a vector, on the same numbers as a matrix.
+MATRIX_OPTIMIZERS = {
+    "adafactor(lr=0.1, eps=1e-6)": lambda p: o.Adafactor(p, lr=0.1, eps=(1e-6, 1e-3)),
+    "adafactor(lr=0.1, decay=-0.5, eps=1e-6, least=0.1, clip=1.05, weight_decay=0.1)":
+        lambda p: o.Adafactor(p, lr=0.1, beta2_decay=-0.5, eps=(1e-6, 0.1), d=1.05, weight_decay=0.1),
+}
+
+
+def trace_of(make, shape):
+    w = torch.nn.Parameter(START.clone().reshape(shape))
+    optimizer = make([w])
+    trace = []
+    for g in GRADIENTS:
+        w.grad = g.clone().reshape(shape)
+        optimizer.step()
+        trace.append(numbers(w))
+    return trace
+
+
 def optimizer_traces():
-    traces = {}
-    for name, make in OPTIMIZERS.items():
-        w = torch.nn.Parameter(START.clone())
-        optimizer = make([w])
-        trace = []
-        for g in GRADIENTS:
-            w.grad = g.clone()
-            optimizer.step()
-            trace.append(numbers(w))
-        traces[name] = trace
-    return {"start": numbers(START), "gradients": [numbers(g) for g in GRADIENTS], "traces": traces}
+    return {"start": numbers(START), "gradients": [numbers(g) for g in GRADIENTS],
+            "traces": {name: trace_of(make, [4]) for name, make in OPTIMIZERS.items()},
+            "matrix_traces": {name: trace_of(make, [2, 2]) for name, make in MATRIX_OPTIMIZERS.items()}}
 
 
 # --- schedules: the rate of each scheduler step, from lr = 0.5; `unit` is what a scheduler step is for gradc
@@ -394,8 +411,10 @@ def text(value):
     optimizers = value["optimizers"]
     lines.append('"optimizers": {"start": %s,' % json.dumps(optimizers["start"]))
     lines.append('"gradients": %s,' % json.dumps(optimizers["gradients"]))
-    lines.append('"traces": {')
-    lines.append(",\n".join("%s: %s" % (json.dumps(k), json.dumps(v)) for k, v in optimizers["traces"].items()) + "}},")
+    for part in ("traces", "matrix_traces"):
+        lines.append('"%s": {' % part)
+        lines.append(",\n".join("%s: %s" % (json.dumps(k), json.dumps(v)) for k, v in optimizers[part].items()) + "},")
+    lines[-1] = lines[-1][:-1] + "},"
     lines.append('"schedules": [')
     lines.append(",\n".join(json.dumps(v) for v in value["schedules"]) + "],")
     lines.append('"weighted": %s,' % json.dumps(value["weighted"]))

@@ -40,18 +40,17 @@ std::string data(const std::vector<int64_t>& shape) {
 // --- optimizers
 
 // The gradient of the loss in w is the image itself, when there is one row.
-Probe trace_probe(const std::string& optimizer) {
-  return Probe(data({4}) +
-               "model net(image: f32[4]) {\n    w = param[4] ~ 0\n    return sum(w * image)\n}\n"
+Probe trace_probe(const std::string& optimizer, const std::vector<int64_t>& shape = {4}) {
+  const std::string extents = shape_text(shape);
+  return Probe(data(shape) + "model net(image: f32" + extents + ") {\n    w = param" + extents +
+               " ~ 0\n    return sum(w * image)\n}\n"
                "train {\n    y = net(noise.image)\n    loss y\n    optimizer " +
                optimizer + "\n}\n");
 }
 
-class OptimizerTrace : public ::testing::TestWithParam<std::string> {};
-
-TEST_P(OptimizerTrace, FollowsPyTorch) {
+void follow(const std::string& optimizer, const std::vector<int64_t>& shape, const json& trace) {
   const json& t = table().at("optimizers");
-  Probe probe = trace_probe(GetParam());
+  Probe probe = trace_probe(optimizer, shape);
   probe.set("w", t.at("start"));
   Values last = t.at("start");
   for (size_t i = 0; i < t.at("gradients").size(); ++i) {
@@ -59,9 +58,22 @@ TEST_P(OptimizerTrace, FollowsPyTorch) {
         probe.run("train_step", {{"image", t["gradients"][i]}}, 1, static_cast<double>(i), 0, 20);
     ASSERT_LE(worst_error(outputs.at("grad.w"), t["gradients"][i], 1), 1e-7);
     last = probe.get("w");
-    ASSERT_LE(worst_error(last, t["traces"][GetParam()][i], 1), 1e-5) << "after step " << i + 1;
+    ASSERT_LE(worst_error(last, trace.at(i), 1), 1e-5) << "after step " << i + 1;
   }
   EXPECT_GT(worst_error(last, t.at("start"), 1), 1e-3) << "the parameter has not moved";
+}
+
+class OptimizerTrace : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(OptimizerTrace, FollowsPyTorch) {
+  follow(GetParam(), {4}, table().at("optimizers").at("traces").at(GetParam()));
+}
+
+TEST(Optimizers, ThoseThatFactorMatricesFollowPyTorch) {
+  for (const auto& [optimizer, trace] : table().at("optimizers").at("matrix_traces").items()) {
+    SCOPED_TRACE(optimizer);
+    follow(optimizer, {2, 2}, trace);
+  }
 }
 
 std::vector<std::string> traced() {
@@ -210,6 +222,20 @@ TEST_P(OptimizerAlgorithm, FollowsThePaper) {
 
 INSTANTIATE_TEST_SUITE_P(Methods, OptimizerAlgorithm, ::testing::ValuesIn(algorithms()),
                          [](const auto& info) { return test_name(info.param.optimizer); });
+
+TEST(Optimizers, AsgdAveragesFromItsStepOn) {
+  Probe probe = trace_probe("asgd(lr=0.1, from=5)");
+  const json& t = table().at("optimizers");
+  Values average(4);
+  for (size_t i = 0; i < 20; ++i) {
+    probe.run("train_step", {{"image", t["gradients"][i]}}, 1, static_cast<double>(i), 0, 20);
+    const Values w = probe.get("w");
+    for (size_t k = 0; k < 4; ++k)
+      average[k] += (w[k] - average[k]) / std::max(1.0, static_cast<double>(i + 1) - 5);
+    ASSERT_LE(worst_error(probe.get("w.average"), average, 1), 1e-5) << "after step " << i + 1;
+  }
+  EXPECT_GT(worst_error(average, probe.get("w"), 1), 1e-2);
+}
 
 TEST(Optimizers, FtrlFromZeroIsTheAlgorithmOfThePaper) {
   Probe probe = trace_probe("ftrl(lr=0.2, beta=0.5, l1=0.8, l2=0.1)");
