@@ -104,21 +104,30 @@ class Gather {
     return loop::load(buffer_of(value), at, value->type.batched ? lanes_ : 1);
   }
 
-  void over(const Shape& shape, size_t begin, size_t end, std::vector<Expr>& places,
-            const std::function<void()>& body) {
-    if (begin == end) return body();
-    // The first axis of the result that this thread owns a part of.
-    const bool own = splits() && begin == 0 && &shape == &op_->type.shape;
-    b_.loop("a", own ? first_ : loop::index(0), own ? last_ : loop::index(shape[begin]), 1, [&](Expr i) {
-      places[begin] = i;
-      over(shape, begin + 1, end, places, body);
+  void over(const Shape& shape, size_t axis, std::vector<Expr>& places, const std::function<void()>& body) {
+    if (axis == shape.size()) return body();
+    b_.loop("a", loop::index(0), loop::index(shape[axis]), 1, [&](Expr i) {
+      places[axis] = i;
+      over(shape, axis + 1, places, body);
     });
   }
 
   // Zeros in the part of the table that is this thread's, or in this example's.
   void fill_zero() {
-    std::vector<Expr> places(op_->type.shape.size());
-    over(op_->type.shape, 0, places.size(), places, [&] { store(places, zero(lanes_)); });
+    const Shape& shape = op_->type.shape;
+    if (op_->type.batched) {
+      std::vector<Expr> places(shape.size());
+      return over(shape, 0, places, [&] { store(places, zero(lanes_)); });
+    }
+    const int64_t row = splits() ? op_->type.elements() / shape[0] : op_->type.elements();
+    const Expr begin = splits() ? first_ * loop::index(row) : loop::index(0);
+    const Expr end = b_.let("end", splits() ? last_ * loop::index(row) : loop::index(row));
+    b_.loop("z", begin, end, l_.width, [&](Expr z) {
+      const Expr there =
+          loop::compare(loop::CompareOp::lt, loop::ramp(z, 1, l_.width), loop::broadcast(end, l_.width));
+      for (const int target : targets_)
+        b_.store(kb_.buffer(target, true, Reach::anything), z, zero(l_.width), there);
+    });
   }
 
   Expr zero(int lanes) const {
