@@ -179,6 +179,14 @@ int run_command_line(int argc, char** argv) {
   add_thread_option(plan_command, plan.model.threads);
   add_code_options(plan_command, plan.model);
 
+  OpsOptions ops;
+  CLI::App* ops_command = app.add_subcommand(
+      "ops",
+      "list the layers, losses, optimizers, schedules and functions a model file can use, or explain one");
+  ops_command->add_option("NAME", ops.name, "one of them, with formula, defaults, source and an example")
+      ->type_name("");
+  ops_command->add_flag("--json", ops.json, "as JSON, one object a line");
+
   bool passes_json = false;
   CLI::App* passes_command = app.add_subcommand("passes", "list the compiler's passes in their order");
   passes_command->add_flag("--json", passes_json, "as JSON, one object a line");
@@ -205,6 +213,7 @@ int run_command_line(int argc, char** argv) {
     if (*check_command) return run_check(check);
     if (*bench_command) return run_bench(bench);
     if (*plan_command) return run_plan(plan);
+    if (*ops_command) return run_ops(ops);
     if (*passes_command) return run_passes(passes_json);
     return run_cache(cache);
   } catch (const ModelError& error) {

@@ -67,6 +67,11 @@ struct CacheOptions {
   bool json = false;
 };
 
+struct OpsOptions {
+  std::string name;  // empty: everything, a line each
+  bool json = false;
+};
+
 struct PlanOptions {
   ModelOptions model;
   std::optional<int64_t> batch;
@@ -96,6 +101,7 @@ int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
+int run_ops(const OpsOptions& options);
 int run_passes(bool json);
 int run_cache(const CacheOptions& options);
 

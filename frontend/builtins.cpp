@@ -191,6 +191,39 @@ Value concat(Evaluator& e, const CallPlace& p, Arguments& a) {
   return e.emit("concat", std::move(tensors), {{"axis", axis}}, p.span);
 }
 
+// Equal parts of a tensor, as a list.
+Value split(Evaluator& e, const CallPlace& p, Arguments& a) {
+  Op* x = tensor(e, p, a, 0);
+  int64_t parts = 0, axis = -1;
+  if (!x || !e.to_integer(a[1], p.arguments[1], "the number of parts", parts) ||
+      !e.to_axis(given(a[2]) ? a[2] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[2], axis))
+    return {};
+  const int64_t extent = x->type.shape[static_cast<size_t>(axis)];
+  if (parts < 1 || extent % parts != 0) {
+    e.error(codes::shapes, p.span,
+            fmt::format("axis {} of {} does not split into {} equal parts", axis, user_type(x->type), parts),
+            fmt::format("its extent is {}", extent));
+    return {};
+  }
+  List list;
+  for (int64_t i = 0; i < parts; ++i) {
+    std::vector<int64_t> begin(x->type.shape.size(), 0), end = x->type.shape, step(begin.size(), 1);
+    begin[static_cast<size_t>(axis)] = i * (extent / parts);
+    end[static_cast<size_t>(axis)] = (i + 1) * (extent / parts);
+    Value part = e.emit("slice", {x}, {{"begin", begin}, {"end", end}, {"step", step}}, p.span, "`split`");
+    if (part.poisoned()) return part;
+    list.push_back(std::move(part));
+  }
+  return Value::of(std::move(list));
+}
+
+Value iota(Evaluator& e, const CallPlace& p, Arguments& a) {
+  int64_t extent = 0;
+  if (!e.to_integer(a[0], p.arguments[0], "the extent", extent)) return {};
+  return e.emit("iota", {}, {{"shape", Shape{extent}}, {"axis", int64_t{0}}, {"dtype", std::string("i32")}},
+                p.span, "`iota`");
+}
+
 // A list of one integer an axis; a single integer serves all axes.
 bool per_axis(Evaluator& e, const CallPlace& p, const Arguments& a, size_t i, int rank, const char* what,
               std::vector<int64_t>& out) {
@@ -229,6 +262,14 @@ Value pick(Evaluator& e, const CallPlace& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   Op* index = tensor(e, p, a, 1, DType::i32);
   return x && index ? e.emit("pick", {x, index}, {}, p.span) : Value{};
+}
+
+Value gather(Evaluator& e, const CallPlace& p, Arguments& a) {
+  Op* x = tensor(e, p, a, 0);
+  Op* index = tensor(e, p, a, 1, DType::i32);
+  int64_t axis = 0;
+  if (!x || !index || (given(a[2]) && !e.to_axis(a[2], x->type.rank(), p.arguments[2], axis))) return {};
+  return e.emit("gather", {x, index}, {{"axis", axis}}, p.span, "`gather`");
 }
 
 Value one_hot(Evaluator& e, const CallPlace& p, Arguments& a) {
@@ -371,82 +412,141 @@ const std::vector<Builtin>& builtins() {
   static const BuiltinParameter axis{"axis", false}, keep{"keep", false}, like{"like", false},
       shape{"shape", false}, per_example{"per_example", false};
   static const std::vector<Builtin> table = {
-      {"sum", {{"x"}, axis, keep}, "The sum over an axis, a list of axes, or all of them.", sum},
-      {"mean", {{"x"}, axis, keep}, "The mean over an axis, a list of axes, or all of them.", mean},
+      {"sum",
+       {{"x"}, axis, keep},
+       "The sum over an axis, a list of axes, or all of them.",
+       "sum(tokens, 0)",
+       sum},
+      {"mean",
+       {{"x"}, axis, keep},
+       "The mean over an axis, a list of axes, or all of them.",
+       "mean(image, [1, 2], keep=true)",
+       mean},
       {"max_over",
        {{"x"}, axis, keep},
        "The greatest element along axes; `max(a, b)` is elementwise.",
+       "max_over(tokens, -1)",
        max_over},
       {"min_over",
        {{"x"}, axis, keep},
        "The least element along axes; `min(a, b)` is elementwise.",
+       "min_over(tokens)",
        min_over},
       {"argmax",
        {{"x"}, axis},
        "The position (i32) of the greatest element along an axis, the last unless said.",
+       "argmax(logits)",
        argmax},
       {"log_softmax",
        {{"x"}, axis},
        "x - log(sum(exp(x))) along an axis, the last unless said, computed stably.",
+       "log_softmax(logits)",
        log_softmax},
       {"batch_mean",
        {{"x"}, {"axes", false}, {"near", false}},
        "The mean over the batch and the named example axes, which stay with extent 1; training only. `near`, "
        "a guess of "
        "the mean, lets mean and variance be taken in one pass.",
+       "if training { x - batch_mean(x) } else { x }",
        batch_mean},
       {"batch_var",
        {{"x"}, {"mean"}, {"axes", false}, {"near", false}},
        "The biased variance over the batch and the named axes around `mean`; training only.",
+       "if training { batch_var(x, batch_mean(x)) } else { x }",
        batch_var},
       {"batch_sum",
        {{"x"}, {"axes", false}, keep},
        "The sum over the batch and the named axes; training only.",
+       "if training { batch_sum(x) } else { x }",
        batch_sum},
-      {"row_count", {}, "The number of examples in this batch; training only.", row_count},
+      {"row_count",
+       {},
+       "The number of examples in this batch; training only.",
+       "if training { x / row_count() } else { x }",
+       row_count},
       {"reshape",
        {{"x"}, {"shape"}},
        "The same elements under another shape; one extent may be -1.",
+       "reshape(x, [4, -1])",
        reshape},
       {"transpose",
        {{"x"}, {"permutation", false}},
        "The axes in another order; reversed unless said.",
+       "transpose(tokens)",
        transpose},
       {"concat",
        {{"parts"}, axis},
        "Tensors of a list one behind the other along an axis, the first unless said.",
+       "concat([x, 2 * x])",
        concat},
+      {"split",
+       {{"x"}, {"parts"}, axis},
+       "A list of so many equal parts along an axis, the last unless said.",
+       "split(x, 2)[1]",
+       split},
+      {"iota",
+       {{"extent"}},
+       "The positions 0, 1, 2, ... (i32) on one axis.",
+       "x * cast(iota(16), \"f32\")",
+       iota},
       {"pad",
        {{"x"}, {"low"}, {"high", false}, {"value", false}},
        "x with a constant around it: how many before and behind on each axis.",
+       "pad(image, [0, 2, 2])",
        pad},
       {"slice",
        {{"x"}, {"begin"}, {"end"}, {"step", false}},
        "Every step-th element from begin up to end, on each axis; `x[a..b]` is shorter.",
+       "slice(x, 0, 16, step=2)",
        slice},
-      {"pick", {{"x"}, {"index"}}, "The element of the last axis at an i32 index.", pick},
-      {"one_hot", {{"index"}, {"depth"}}, "A new last axis (f32) with 1 at the index.", one_hot},
-      {"cast", {{"x"}, {"to"}}, "Another element type: \"f32\", \"i32\" or \"bool\".", cast},
-      {"select", {{"condition"}, {"a"}, {"b"}}, "a where the condition holds, else b.", choose},
+      {"pick",
+       {{"x"}, {"index"}},
+       "The element of the last axis at an i32 index.",
+       "pick(logits, label)",
+       pick},
+      {"gather",
+       {{"x"}, {"index"}, axis},
+       "The elements of x at i32 positions along an axis, the first unless said; 0 where one lies outside.",
+       "gather(tokens, label)",
+       gather},
+      {"one_hot",
+       {{"index"}, {"depth"}},
+       "A new last axis (f32) with 1 at the index.",
+       "one_hot(label, 10)",
+       one_hot},
+      {"cast",
+       {{"x"}, {"to"}},
+       "Another element type: \"f32\", \"i32\" or \"bool\".",
+       "cast(label, \"f32\")",
+       cast},
+      {"select",
+       {{"condition"}, {"a"}, {"b"}},
+       "a where the condition holds, else b.",
+       "select(x > 0, x, 0.1 * x)",
+       choose},
       {"einsum",
        {{"spec"}, {"a"}, {"b"}},
        "Sums of products by letters of one example's axes, as in \"ok,k->o\".",
+       "einsum(\"ik,jk->ij\", tokens, tokens)",
        einsum},
       {"normal",
        {{"mean", false}, {"std", false}, like, shape, per_example},
        "Normal random numbers; without like, shape or per_example an initialiser.",
+       "x |> dense(10, init=normal(0, 0.01))",
        normal},
       {"uniform",
        {{"low", false}, {"high", false}, like, shape, per_example},
        "Uniform random numbers in [low, high); else as normal.",
+       "x |> dense(10, init=uniform(-0.1, 0.1))",
        uniform},
       {"bernoulli",
        {{"keep", true}, like, shape, per_example},
        "1 with probability keep, else 0; else as normal.",
+       "x |> dense(10, init=bernoulli(0.5))",
        bernoulli},
-      {"len", {{"list"}}, "The length of a static list or range.", length},
-      {"int", {{"x"}}, "A static number without its fraction.", integer},
-      {"pair", {{"x"}}, "[x, x] of one integer; a list of two stays.", pair},
+      {"len", {{"list"}}, "The length of a static list or range.", "x * len([1, 2, 3])", length},
+      {"int", {{"x"}}, "A static number without its fraction.", "x * int(16 / 3)", integer},
+      {"pair", {{"x"}}, "[x, x] of one integer; a list of two stays.", "image |> conv2d(8, pair(3))", pair},
   };
   return table;
 }

@@ -27,7 +27,8 @@ struct CallPlace {
 struct Builtin {
   const char* name;
   std::vector<BuiltinParameter> parameters;
-  const char* doc;  // one line, for docs/language.md
+  const char* doc;      // one line, for docs/reference.md
+  const char* example;  // one line of .nn text; frontend/reference.h says what its names stand for
   // Arguments in order of the parameters; those not given are `none`.
   Value (*call)(Evaluator& evaluator, const CallPlace& place, std::vector<Value>& arguments);
 };

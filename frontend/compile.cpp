@@ -117,9 +117,22 @@ class Compiler {
     if (x_.optimizers.empty()) missing("optimizer", "as in `optimizer adam(lr=1e-3)`");
   }
 
+  // Weighs each example's loss so that the mean over the rows is sum(weight loss) / sum(weight), 0 where all
+  // weights are. Not of the language: losses and metrics of evaluation cross the batch here alone.
+  void weigh_examples(Function& f, Experiment::Loss& l) {
+    if (!l.by_example) return;
+    Builder b(f);
+    b.set_location(e_.location(l.span));
+    Op* total = b.reduce_sum(l.by_example, {}, /*batch=*/true);
+    Op* share = b.div(b.create("row_count", {}), total);
+    share = b.select(b.compare("gt", total, b.constant(0)), share, b.constant(0));
+    l.value = b.mul(b.mul(l.value, l.by_example), share);
+  }
+
   void outputs(Function& f) {
     Op* total = nullptr;
-    for (const Experiment::Loss& l : x_.losses) {
+    for (Experiment::Loss& l : x_.losses) {
+      weigh_examples(f, l);
       Op* part = l.value;
       if (l.weight != 1)
         part = e_.emit("mul", {part, e_.lift(Value::of(l.weight), DType::f32, l.span)}, {}, l.span).tensor;

@@ -21,6 +21,7 @@ struct Experiment {
     std::string name;
     Op* value = nullptr;
     double weight = 1;
+    Op* by_example = nullptr;  // a weight for each example; null: all weigh the same
     Span span;
   };
   struct Optimizer {

@@ -57,6 +57,14 @@ bool integer_power(int64_t base, int64_t exponent, int64_t& out) {
   return true;
 }
 
+// Whether it transposes the matrices of its last two axes and leaves the axes in front as they are.
+bool swaps_last_axes(const Op& op) {
+  if (!op.is("transpose")) return false;
+  std::vector<int64_t> order = op.attributes.integers("permutation");
+  std::swap(order[order.size() - 1], order[order.size() - 2]);
+  return std::is_sorted(order.begin(), order.end());
+}
+
 }  // namespace
 
 Value Evaluator::unary(const std::string& op, const Value& a, const Expr& site) {
@@ -279,8 +287,8 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
   // The free axis of a weight is `o`, of what it multiplies `i`: "nk,ok->no".
   const char row = x.op->type.batched && yr > 1 ? 'i' : 'o', column = row == 'i' ? 'o' : 'j';
   const auto add_letters = [](Side& s, size_t rank, char first, char second) {
-    // A transposed matrix is read in its own order instead.
-    if (s.op->is("transpose") && s.op->type.rank() == 2 && s.letters.empty() && rank == 2) {
+    // Transposed matrices are read in their own order instead.
+    if (rank >= 2 && swaps_last_axes(*s.op)) {
       s.op = s.op->operands[0];
       std::swap(first, second);
     }

@@ -21,6 +21,10 @@ Value Evaluator::read(const Binding& b) {
       return emit("stop_gradient", {it->second}, {}, b.span);
     }
   }
+  // A first value may follow from another one's: @init has written neither when it reads.
+  if (target_ == &init_target)
+    for (const Update& u : init_target.function->updates)
+      if (u.symbol == b.symbol) return Value::of(u.value);
   return Value::of(target_->function->read(*symbol));
 }
 

@@ -71,7 +71,13 @@ void loss(Evaluator& e, Experiment& x, const Statement& s) {
   l.name = s.name;
   l.span = s.value->span;
   if (s.weight) {
-    if (!e.to_number(e.evaluate(*s.weight), s.weight->span, "the weight of a loss", l.weight)) return;
+    const Value weight = e.evaluate(*s.weight);
+    if (weight.is_tensor()) {
+      l.by_example = per_example(e, weight, s.weight->span, "the weight of an example", true);
+      if (!l.by_example) return;
+    } else if (!e.to_number(weight, s.weight->span, "the weight of a loss", l.weight)) {
+      return;
+    }
   }
   l.value = per_example(e, e.evaluate(*s.value), s.value->span, "a loss", false);
   if (!l.value || (!l.name.empty() && !free_name(e, x, l.name, s.name_span, "loss"))) return;

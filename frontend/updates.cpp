@@ -58,7 +58,12 @@ class Updates {
     double steps = 0;
     if (!last) {
       const Value length = argument(*p.value, "steps");
-      if (!length.is_static_number() || length.as_number() <= 0) {
+      if (length.is_static_number() && length.as_number() <= 0) {
+        e_.error(codes::bad_schedule, p.span,
+                 fmt::format("`{}` must last at least one step, not {}", p.value->name, print(length)));
+        return {};
+      }
+      if (!length.is_static_number()) {
         e_.error(codes::bad_schedule, p.span,
                  fmt::format("`{}` cannot stand before `then`: its length is not known", p.value->name))
             .helps.push_back(
@@ -115,6 +120,12 @@ class Updates {
       if (!base.poisoned())
         e_.error(codes::wrong_kind, span,
                  fmt::format("`lr` must be a number known when compiling, not {}", describe(base)));
+      return;
+    }
+    if (base.as_number() < 0) {
+      e_.error(codes::bad_value, span,
+               fmt::format("`lr` must not be negative, but is {}: an optimizer goes against the gradient",
+                           print(base)));
       return;
     }
     const Value scheduled = x_.schedule.empty() ? base : phase(0, base, clock);

@@ -73,9 +73,10 @@ class Fuser {
     for (const Update& u : f_.updates) mark(u.value);
   }
 
-  // The first group the operation may join, given where its operands are made.
+  // The first group the operation may join, given where its operands are made. A group that writes a symbol
+  // runs behind every group the loss needs, even where all it reads is known before.
   int earliest(const Op* op) const {
-    int first = 0;
+    int first = update_values_.count(op) ? behind_essential() : 0;
     for (const Op* operand : op->operands) {
       if (waiting_.count(operand)) first = std::max(first, earliest(operand));
       const Op* base = storage_of(operand);
@@ -83,6 +84,12 @@ class Fuser {
       if (g >= 0) first = std::max(first, base == operand ? g : g + 1);
     }
     return first;
+  }
+
+  int behind_essential() const {
+    for (size_t g = groups_.size(); g > 0; --g)
+      if (has_essential(groups_[g - 1])) return static_cast<int>(g);
+    return 0;
   }
 
   bool shares_value(const KernelGroup& g, const Op* op) const {

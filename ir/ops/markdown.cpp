@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "ir/op_def.h"
@@ -46,14 +47,6 @@ std::string explain(OpKind kind) {
   return {};
 }
 
-std::string signature(const OpDef& def) {
-  std::string operands, attributes;
-  for (const OperandSpec& o : def.operands) operands += (operands.empty() ? "" : ", ") + o.name;
-  if (def.variadic) operands += ", ...";
-  for (const AttributeSpec& a : def.attributes) attributes += (attributes.empty() ? "" : ", ") + a.name;
-  return def.name + "(" + operands + ")" + (attributes.empty() ? "" : " {" + attributes + "}");
-}
-
 std::string traits(const OpDef& def) {
   std::string text;
   const auto add = [&](bool holds, const char* name) {
@@ -66,13 +59,15 @@ std::string traits(const OpDef& def) {
 }
 
 std::string section(const OpDef& def) {
-  std::string out = fmt::format("\n### {}\n\n`{}`\n\n{}\n", def.name, signature(def), def.doc);
+  std::string out = fmt::format("\n### {}\n\n`{}`\n\n{}\n", def.name, op_signature(def), def.doc);
   if (!def.operands.empty() || !def.attributes.empty()) out += "\n";
   for (const OperandSpec& o : def.operands) out += fmt::format("- {}: {}\n", o.name, o.doc);
   for (const AttributeSpec& a : def.attributes) {
     const std::string standard = a.required ? "" : fmt::format(", default {}", to_string(a.default_value));
     out += fmt::format("- `{}` ({}{}): {}\n", a.name, kind_name(a.kind), standard, a.doc);
   }
+  if (const std::string example = op_example(def); !example.empty())
+    out += fmt::format("\nExample: `{}`\n", example);
   if (def.kind != OpKind::external) {
     out += fmt::format("\nGradient: {}.\n", def.gradient != nullptr ? "yes" : "none, " + def.no_gradient);
   }
@@ -81,6 +76,37 @@ std::string section(const OpDef& def) {
 }
 
 }  // namespace
+
+std::string op_signature(const OpDef& def) {
+  std::string operands, attributes;
+  for (const OperandSpec& o : def.operands) operands += (operands.empty() ? "" : ", ") + o.name;
+  if (def.variadic) operands += ", ...";
+  for (const AttributeSpec& a : def.attributes) attributes += (attributes.empty() ? "" : ", ") + a.name;
+  return def.name + "(" + operands + ")" + (attributes.empty() ? "" : " {" + attributes + "}");
+}
+
+std::string op_example(const OpDef& def) {
+  if (def.samples.empty()) return {};
+  const OpSample& sample = def.samples.front();
+  Function f("example");
+  std::vector<Op*> operands;
+  for (size_t i = 0; i < sample.operands.size(); ++i) {
+    const std::string& name = def.operands[std::min(i, def.operands.size() - 1)].name;
+    operands.push_back(
+        f.add_input(i < def.operands.size() ? name : name + std::to_string(i), sample.operands[i]));
+  }
+  f.outputs.push_back({"y", Builder(f).create(def.name, operands, sample.attributes)});
+  f.renumber();
+  // The one line between the function's head and its `return`.
+  std::string text = print(f);
+  text = text.substr(text.find('\n') + 1);
+  text = text.substr(0, text.find('\n'));
+  text.erase(0, text.find_first_not_of(' '));
+  std::string types;
+  for (const auto& input : f.inputs)
+    types += fmt::format("{}%{}: {}", types.empty() ? "" : ", ", input->symbol(), to_string(input->type));
+  return types.empty() ? text : fmt::format("{}, of {}", text, types);
+}
 
 std::string ops_markdown() {
   std::string out =

@@ -4,6 +4,13 @@
 
 namespace gradc {
 
+struct OpDef;
+
+// "einsum(a, b) {spec}": operands, then attributes.
+std::string op_signature(const OpDef& def);
+// One line of IR: the operation on operands of its first sample.
+std::string op_example(const OpDef& def);
+
 // Markdown made from the registry alone; a test keeps docs/ops.md equal to it.
 std::string ops_markdown();
 

@@ -25,6 +25,8 @@ std::vector<OpDef> make_op_defs() {
   register_conv2d(defs);
   register_pool2d(defs);
   register_indexing(defs);
+  register_gather(defs);
+  register_orthonormal(defs);
   register_external(defs);
   for (const OpDef& def : defs) {
     const auto missing = missing_parts(def);

@@ -21,6 +21,8 @@ void register_einsum(std::vector<OpDef>& defs);
 void register_conv2d(std::vector<OpDef>& defs);
 void register_pool2d(std::vector<OpDef>& defs);
 void register_indexing(std::vector<OpDef>& defs);
+void register_gather(std::vector<OpDef>& defs);
+void register_orthonormal(std::vector<OpDef>& defs);
 void register_external(std::vector<OpDef>& defs);
 
 // What is missing from a record, in words; empty when it is whole.

@@ -288,7 +288,9 @@ void add_conversions(std::vector<OpDef>& defs) {
   stop.operands = {{"x", "any type"}};
   stop.infer = infer_same;
   stop.scalar = [](const Op&, Args a, const ScalarContext& c) { return fit(a[0], c); };
-  stop.evaluate = evaluate<1, [](double x) { return x; }>;
+  // A constant as far as slopes go: what it was at the point is kept on both sides of a central difference.
+  stop.evaluate = evaluate_kinked<1, [](double x) -> int64_t { return bits(x); },
+                                  [](int64_t choice, double) { return from_bits(choice); }>;
   stop.no_gradient = "stopping the gradient is what it is for";
   stop.cost = cost_free;
   stop.samples = {{{batched({3, 5})}, {}}, {{plain({7})}, {}}};

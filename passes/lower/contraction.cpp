@@ -17,7 +17,9 @@
 #include <algorithm>
 #include <functional>
 
+#include "passes/lower/gather.h"
 #include "passes/lower/lowering.h"
+#include "passes/lower/orthonormal.h"
 #include "passes/lower/tile.h"
 #include "passes/lower/window.h"
 #include "support/check.h"
@@ -591,6 +593,8 @@ RowsOperand rows_operand(const Op* contraction) {
 void lower_contraction(Lowering& lowering, const KernelGroup& group) {
   const Op* op = group.ops.front();
   if (op->is("einsum")) return Einsum(lowering, group).run();
+  if (op->is("gather") || op->is("scatter_add")) return lower_gather(lowering, group);
+  if (op->is("orthonormal_rows")) return lower_orthonormal(lowering, group);
   lower_window(lowering, group);
 }
 

@@ -252,5 +252,35 @@ TEST(Check, MadeUpRowsWhereTheDataIsMissing) {
   EXPECT_NE(r.out.find("made-up"), std::string::npos);
 }
 
+TEST(Ops, ListsEverythingAndExplainsOne) {
+  const ToolResult all = run_tool({"ops"});
+  EXPECT_EQ(all.exit_code, kExitOk);
+  for (const char* part :
+       {"Optimizers", "  adamw ", "  one_cycle ", "  groupnorm ", "  einsum ", "gradc ops NAME"})
+    EXPECT_NE(all.out.find(part), std::string::npos) << part;
+  for (const std::string& line : lines(all.out)) EXPECT_LE(line.size(), 120u) << line;
+
+  const ToolResult one = run_tool({"ops", "adamw"});
+  EXPECT_EQ(one.exit_code, kExitOk);
+  for (const char* part : {"optimizer adamw(lr=1e-3, beta1=0.9", "prelude/optimizers.nn:",
+                           "Loshchilov and Hutter 2019", "example:\n    optimizer adamw(",
+                           "definition:\n    optimizer adamw(", "w = w * (1 - lr * weight_decay)"})
+    EXPECT_NE(one.out.find(part), std::string::npos) << part << "\n" << one.out;
+
+  // A layer and the primitive it is made of.
+  const ToolResult both = run_tool({"ops", "conv2d"});
+  EXPECT_NE(both.out.find("layer conv2d(x, channels"), std::string::npos);
+  EXPECT_NE(both.out.find("primitive conv2d(x, w) {stride"), std::string::npos);
+
+  size_t count = 0;
+  for (const std::string& line : lines(run_tool({"ops", "--json"}).out)) {
+    const auto entry = nlohmann::json::parse(line);
+    for (const char* key : {"name", "kind", "signature", "text", "example", "place", "definition"})
+      EXPECT_TRUE(entry.contains(key)) << line;
+    ++count;
+  }
+  EXPECT_GE(count, 150u);
+}
+
 }  // namespace
 }  // namespace gradc::test

@@ -35,12 +35,13 @@ INSTANTIATE_TEST_SUITE_P(
         Usage{"unknown_command", {"trian", "small.nn"}, "did you mean 'train'?"},
         Usage{"far_command",
               {"frobnicate"},
-              "The commands are: train, eval, predict, dump, check, bench, plan, passes, cache"},
+              "The commands are: train, eval, predict, dump, check, bench, plan, ops, passes, cache"},
         Usage{"file_without_command", {"small.nn"}, "did you mean 'gradc train small.nn'?"},
         Usage{"unknown_option",
               {"train", "small.nn", "--epoch=3"},
               "there is no option '--epoch'; did you mean '--epochs'?"},
         Usage{"extra_argument", {"train", "small.nn", "other.nn"}, "one argument too many: 'other.nn'"},
+        Usage{"unknown_op", {"ops", "adamm"}, "there is nothing called 'adamm'; did you mean 'adam'?"},
         Usage{"no_file", {"train"}, "FILE is required"},
         Usage{"no_weights", {"eval", "small.nn"}, "--weights"},
         Usage{"no_number", {"train", "small.nn", "--epochs", "many"}, "'many' is not a whole number"},
@@ -65,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Usage, HelpAndVersionGoToStdout) {
   const ToolResult help = run_tool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* part : {"train", "eval", "predict", "dump", "check", "bench", "passes", "cache",
+  for (const char* part : {"train", "eval", "predict", "dump", "check", "bench", "ops", "passes", "cache",
                            "GRADC_THREADS", "Exit codes"})
     EXPECT_NE(help.out.find(part), std::string::npos) << part;
   EXPECT_EQ(help.err, "");
