@@ -76,6 +76,7 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
                   "parameters, as gradc train --save or PyTorch's safetensors wrote them")
       ->required()
       ->type_name("FILE");
+  app->add_flag("--raw", o.raw, "where the model has `ema`: the parameters themselves, not their averages");
   app->add_option("--split", o.split, "which part of the data (default: test, else val, else train)")
       ->type_name("NAME");
 }
@@ -154,8 +155,18 @@ int run_command_line(int argc, char** argv) {
   train_command->add_flag("--no-shuffle", no_shuffle, "take the training examples in their own order");
   train_command->add_option("--init-from", train.init_from, "start from these parameters")
       ->type_name("W.safetensors");
+  train_command
+      ->add_option("--resume", train.resume,
+                   "go on with an interrupted run, bit for bit as if it had never stopped")
+      ->type_name("W.safetensors");
   train_command->add_option("--save", train.save, "write the trained parameters here")
       ->type_name("W.safetensors");
+  train_command->add_flag("--save-state", train.save_state,
+                          "with --save: also what --resume needs (always when interrupted)");
+  train_command
+      ->add_option("--checkpoints", train.checkpoints,
+                   "the folder for the file's `checkpoint` rule (default: MODEL.checkpoints)")
+      ->type_name("DIR");
   train_command->add_option("--log-every", train.log_every, "report the loss every so many steps")
       ->check(from_to(1, kMany))
       ->type_name("N");
@@ -241,6 +252,15 @@ int run_command_line(int argc, char** argv) {
   add_thread_option(plan_command, plan.model);
   add_code_options(plan_command, plan.model);
 
+  AverageOptions average;
+  CLI::App* average_command = app.add_subcommand("average", "the mean of several files of weights");
+  average_command->add_option("WEIGHTS", average.weights, "files that gradc train or PyTorch wrote")
+      ->required()
+      ->type_name("A.safetensors B.safetensors ...");
+  average_command->add_option("--output,-o", average.output, "where the mean goes")
+      ->required()
+      ->type_name("W.safetensors");
+
   bool passes_json = false;
   CLI::App* passes_command = app.add_subcommand("passes", "list the compiler's passes in their order");
   passes_command->add_flag("--json", passes_json, "as JSON, one object a line");
@@ -296,6 +316,7 @@ int run_command_line(int argc, char** argv) {
     if (*check_command) return run_check(check);
     if (*bench_command) return run_bench(bench);
     if (*plan_command) return run_plan(plan);
+    if (*average_command) return run_average(average);
     if (*passes_command) return run_passes(passes_json);
     return run_cache(cache);
   } catch (const ModelError& error) {

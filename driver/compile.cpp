@@ -150,6 +150,7 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   program_.train_step = entry("train_step");
   program_.eval = entry("eval");
   program_.predict = entry("predict");
+  program_.update = entry("update");
   ExperimentRecord record = experiment();
   record.data.batch = options.batch;
   program_.experiment_json = keep(experiment_json(record));

@@ -26,15 +26,17 @@ struct TrainOptions {
   ModelOptions model;
   std::optional<int64_t> steps, epochs, seed;
   bool shuffle = true;
-  std::string init_from, save;
+  std::string init_from, resume, save, checkpoints;
+  bool save_state = false;
   int64_t log_every = 0;  // steps; 0: about once a second on a terminal, each epoch elsewhere
-  double lr_factor = 1;
+  std::optional<double> lr_factor;
 };
 
 struct EvalOptions {
   ModelOptions model;
   std::string weights;  // safetensors
   std::string split;    // empty: test, else val, else train
+  bool raw = false;     // the parameters themselves where the model has averages of them
 };
 
 struct PredictOptions {
@@ -70,6 +72,11 @@ struct CacheOptions {
   bool json = false;
 };
 
+struct AverageOptions {
+  std::vector<std::string> weights;
+  std::string output;
+};
+
 struct PlanOptions {
   ModelOptions model;
   std::optional<int64_t> batch;
@@ -86,6 +93,7 @@ int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
+int run_average(const AverageOptions& options);
 int run_passes(bool json);
 int run_cache(const CacheOptions& options);
 

@@ -73,7 +73,7 @@ int run_plan(const PlanOptions& options) {
   const int threads = runtime::choose_thread_count(options.model.threads);
   std::vector<ProgramPlan> programs;
   int64_t working = 0, buffers = 0;
-  for (const char* name : {"train_step", "eval", "predict", "init"}) {
+  for (const char* name : {"train_step", "update", "eval", "predict", "init"}) {
     const auto it = lowered.programs.find(name);
     if (it == lowered.programs.end()) continue;
     programs.push_back(plan_of(name, it->second));

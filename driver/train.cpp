@@ -23,7 +23,7 @@ NotFinite explain(const CompileRequest& request, const runtime::Session& session
   step.inputs = batch_of(program.train_step, inputs.data(), error.rows);
   step.rows = error.rows;
   step.seed = error.seed;
-  step.micro_step = static_cast<uint64_t>(error.scalars.step);
+  step.micro_step = error.micro_step;
   Tensors symbols;
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& s = program.symbols[i];
@@ -57,7 +57,10 @@ int run_train(const TrainOptions& options) {
   run.log_every = options.log_every;
   run.lr_factor = options.lr_factor;
   run.init_from = options.init_from;
+  run.resume = options.resume;
   run.save = options.save;
+  run.save_state = options.save_state;
+  run.checkpoints = options.checkpoints;
   run.json = options.model.json;
   try {
     const runtime::TrainResult result = runtime::train(session, data, experiment, run);

@@ -35,6 +35,7 @@ struct Loaded {
     if (stopped(compiled, options.model)) return;
     session.emplace(compiled.program(), options.model.threads);
     runtime::load_checkpoint(*session, options.weights);
+    if (options.raw) runtime::use_raw_parameters(*session);
     if (with_data)
       data = runtime::load_dataset(runtime::read_experiment(compiled.program().experiment_json).data);
   }
@@ -114,6 +115,13 @@ int run_predict(const PredictOptions& options) {
     return kExitOk;
   }
   print_predictions(session, output, *run.split, options);
+  return kExitOk;
+}
+
+int run_average(const AverageOptions& options) {
+  runtime::check_output_path(options.output, "weights file");
+  runtime::average_checkpoints(options.weights, options.output);
+  fmt::print("the mean of {} files in {}\n", options.weights.size(), options.output);
   return kExitOk;
 }
 

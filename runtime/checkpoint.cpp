@@ -16,6 +16,7 @@ namespace gradc::runtime {
 namespace {
 
 constexpr size_t kListed = 10;
+const std::string kBest = "best/";  // before the names of weights to put back
 
 const char* file_dtype(int32_t dtype) {
   switch (dtype) {
@@ -26,20 +27,115 @@ const char* file_dtype(int32_t dtype) {
   }
 }
 
-TensorView view_of(const Session& session, const gradc_symbol& symbol) {
-  return {file_dtype(symbol.dtype),
-          {symbol.shape, symbol.shape + symbol.rank},
-          session.data(symbol),
-          static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype))};
+uint64_t bytes_of(const gradc_symbol& symbol) {
+  return static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype));
 }
 
-std::map<std::string, TensorView> views(const Session& session, bool slots) {
+TensorView view_of(const uint8_t* block, const gradc_symbol& symbol) {
+  return {file_dtype(symbol.dtype),
+          {symbol.shape, symbol.shape + symbol.rank},
+          block + symbol.offset,
+          bytes_of(symbol)};
+}
+
+bool is_weight(const gradc_symbol& symbol) {
+  return symbol.kind == GRADC_PARAMETER || symbol.kind == GRADC_STATE || symbol.kind == GRADC_AVERAGE;
+}
+
+std::map<std::string, TensorView> views(const gradc_program& program, const uint8_t* block, bool slots) {
   std::map<std::string, TensorView> result;
-  const gradc_program& program = session.program();
-  for (int32_t i = 0; i < program.symbol_count; ++i)
-    if (slots || program.symbols[i].kind != GRADC_SLOT)
-      result[program.symbols[i].name] = view_of(session, program.symbols[i]);
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& symbol = program.symbols[i];
+    if (is_weight(symbol) || (slots && symbol.kind == GRADC_SLOT))
+      result[symbol.name] = view_of(block, symbol);
+  }
   return result;
+}
+
+// "dense_1.weight" of "dense_1.weight.ema".
+std::string owner_of(const std::string& name) {
+  return name.substr(0, std::min(name.rfind('.'), name.size()));
+}
+
+// What of a file does not fit a program, in words. `all`: slots and averages must be there too.
+class Fit {
+ public:
+  Fit(const Session& session, const TensorFile& file, bool all) : session_(session), file_(file), all_(all) {
+    const gradc_program& program = session.program();
+    const bool own = file.metadata.count("gradc_version") != 0;
+    for (const auto& [name, view] : file.tensors) {
+      const gradc_symbol* symbol = session.find(name);
+      if (symbol && symbol->kind != GRADC_GRADIENT) {
+        used_.push_back(name);
+        continue;
+      }
+      const gradc_symbol* owner = session.find(owner_of(name));
+      const bool extra = name.rfind(kBest, 0) == 0 || (owner && owner->kind == GRADC_PARAMETER);
+      if (!(own && extra)) unknown_.push_back(name);
+    }
+    for (int32_t i = 0; i < program.symbol_count; ++i) expect(program.symbols[i]);
+    for (const std::string& name : unknown_) {
+      const std::string nearest = nearest_name(name, missing_);
+      problems_.push_back(fmt::format("{}: the model has no such parameter{}", name,
+                                      nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
+    }
+  }
+
+  void check(const std::string& path) const {
+    if (problems_.empty()) return;
+    const gradc_program& program = session_.program();
+    std::string message =
+        fmt::format("{}: the weights do not fit {}:", path, program.name ? program.name : "the model");
+    for (size_t i = 0; i < std::min(problems_.size(), kListed); ++i) message += "\n  " + problems_[i];
+    if (problems_.size() > kListed) message += fmt::format("\n  and {} more", problems_.size() - kListed);
+    throw RunError(kExitDataError, message);
+  }
+
+  const std::vector<std::string>& used() const { return used_; }
+
+ private:
+  void expect(const gradc_symbol& symbol) {
+    if (symbol.kind == GRADC_GRADIENT) return;
+    const auto found = file_.tensors.find(symbol.name);
+    const TensorView expected = view_of(session_.parameters(), symbol);
+    if (found == file_.tensors.end()) {
+      if (!all_ && (symbol.kind == GRADC_SLOT || symbol.kind == GRADC_AVERAGE)) return;
+      missing_.push_back(symbol.name);
+      const std::string nearest = nearest_name(symbol.name, unknown_);
+      problems_.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
+                                      shape_text(expected.shape),
+                                      nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest)));
+    } else if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
+      problems_.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype,
+                                      shape_text(expected.shape), found->second.dtype,
+                                      shape_text(found->second.shape)));
+    }
+  }
+
+  const Session& session_;
+  const TensorFile& file_;
+  const bool all_;
+  std::vector<std::string> used_, unknown_, missing_, problems_;
+};
+
+void copy_in(Session& session, const TensorFile& file, const Fit& fit) {
+  for (const std::string& name : fit.used()) {
+    const TensorView& view = file.tensors.at(name);
+    std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
+  }
+}
+
+// Averages start as their parameters, those of `wanted` alone.
+template <class Wanted>
+void averages_from_parameters(Session& session, Wanted&& wanted) {
+  const gradc_program& program = session.program();
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& average = program.symbols[i];
+    if (average.kind != GRADC_AVERAGE || !wanted(average)) continue;
+    const gradc_symbol* parameter = session.find(owner_of(average.name));
+    GRADC_CHECK(parameter, "{} averages nothing", average.name);
+    std::memcpy(session.data(average), session.data(*parameter), bytes_of(average));
+  }
 }
 
 }  // namespace
@@ -47,59 +143,105 @@ std::map<std::string, TensorView> views(const Session& session, bool slots) {
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info) {
   const gradc_program& program = session.program();
   const auto text = [](const char* value) { return std::string(value ? value : ""); };
-  write_safetensors(path, views(session, info.slots),
-                    {{"gradc_version", text(program.gradc_version)},
-                     {"target", text(program.target)},
-                     {"name", text(program.name)},
-                     {"source", text(program.source)},
-                     {"seed", std::to_string(info.seed)},
-                     {"step", std::to_string(info.step)}});
+  std::map<std::string, TensorView> tensors = views(program, session.parameters(), info.slots);
+  if (info.best)
+    for (const auto& [name, view] : views(program, info.best, false)) tensors[kBest + name] = view;
+  std::map<std::string, std::string> metadata = {{"gradc_version", text(program.gradc_version)},
+                                                 {"target", text(program.target)},
+                                                 {"name", text(program.name)},
+                                                 {"source", text(program.source)},
+                                                 {"seed", std::to_string(info.seed)},
+                                                 {"step", std::to_string(info.step)}};
+  if (!info.training.empty()) metadata["training"] = info.training;
+  write_safetensors(path, tensors, metadata);
 }
 
 void load_checkpoint(Session& session, const std::string& path) {
   const TensorFile file = read_safetensors(path);
+  const Fit fit(session, file, false);
+  fit.check(path);
+  copy_in(session, file, fit);
+  averages_from_parameters(session, [&](const gradc_symbol& s) { return !file.tensors.count(s.name); });
+}
+
+std::string load_training(Session& session, const std::string& path, std::vector<uint8_t>& best,
+                          std::map<std::string, std::string>& metadata) {
+  const TensorFile file = read_safetensors(path);
+  const auto training = file.metadata.find("training");
+  if (training == file.metadata.end())
+    throw RunError(
+        kExitDataError,
+        fmt::format("{}: these are weights alone: a run cannot go on from them. Write the file with "
+                    "--save-state or a `checkpoint` rule, or start from the weights with --init-from",
+                    path));
+  const Fit fit(session, file, true);
+  fit.check(path);
+  copy_in(session, file, fit);
+  metadata = file.metadata;
+  best.clear();
   const gradc_program& program = session.program();
-  std::vector<std::string> problems, known, unknown, unused_known;
-  for (const auto& [name, view] : file.tensors)
-    if (!session.find(name)) unknown.push_back(name);
-  for (int32_t i = 0; i < program.symbol_count; ++i) known.push_back(program.symbols[i].name);
-  for (int32_t i = 0; i < program.symbol_count; ++i) {
-    const gradc_symbol& symbol = program.symbols[i];
-    const auto found = file.tensors.find(symbol.name);
-    const TensorView expected = view_of(session, symbol);
-    if (found == file.tensors.end()) {
-      if (symbol.kind == GRADC_SLOT) continue;
-      unused_known.push_back(symbol.name);
-      const std::string nearest = nearest_name(symbol.name, unknown);
-      problems.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
-                                     shape_text(expected.shape),
-                                     nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest)));
-    } else if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
-      problems.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype,
-                                     shape_text(expected.shape), found->second.dtype,
-                                     shape_text(found->second.shape)));
+  for (const auto& [name, view] : views(program, session.parameters(), false)) {
+    const auto found = file.tensors.find(kBest + name);
+    if (found == file.tensors.end()) continue;
+    if (found->second.bytes != view.bytes)
+      throw RunError(kExitDataError,
+                     fmt::format("{}: {} has another size than {}", path, found->first, name));
+    if (best.empty()) best.assign(session.parameters(), session.parameters() + program.parameter_bytes);
+    std::memcpy(best.data() + session.find(name)->offset, found->second.data, view.bytes);
+  }
+  return training->second;
+}
+
+void use_raw_parameters(Session& session) {
+  averages_from_parameters(session, [](const gradc_symbol&) { return true; });
+}
+
+void average_checkpoints(const std::vector<std::string>& paths, const std::string& output) {
+  GRADC_CHECK(!paths.empty(), "the mean of no files");
+  std::vector<TensorFile> files;
+  for (const std::string& path : paths) files.push_back(read_safetensors(path));
+  const TensorFile& first = files.front();
+  for (size_t f = 1; f < files.size(); ++f) {
+    const auto differs = [&](const std::string& what) {
+      throw RunError(kExitDataError,
+                     fmt::format("{} and {} cannot be averaged: {}", paths[0], paths[f], what));
+    };
+    for (const auto& [name, view] : first.tensors) {
+      const auto other = files[f].tensors.find(name);
+      if (other == files[f].tensors.end()) differs(fmt::format("only the first has `{}`", name));
+      if (other->second.shape != view.shape || other->second.dtype != view.dtype)
+        differs(fmt::format("`{}` is {}{} in the first and {}{} in the second", name, view.dtype,
+                            shape_text(view.shape), other->second.dtype, shape_text(other->second.shape)));
     }
+    for (const auto& [name, view] : files[f].tensors)
+      if (!first.tensors.count(name)) differs(fmt::format("only the second has `{}`", name));
   }
-  for (const std::string& name : unknown) {
-    const std::string nearest = nearest_name(name, unused_known);
-    problems.push_back(fmt::format("{}: the model has no such parameter{}", name,
-                                   nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
+  std::map<std::string, TensorView> tensors = files.back().tensors;
+  std::map<std::string, std::vector<float>> means;
+  for (auto& [name, view] : tensors) {
+    if (view.dtype != "F32") continue;  // counters and the like: the last file's
+    std::vector<float>& mean = means[name];
+    mean.resize(view.bytes / sizeof(float));
+    for (size_t i = 0; i < mean.size(); ++i) {
+      double sum = 0;
+      for (const TensorFile& file : files) {
+        float value;
+        std::memcpy(&value, file.tensors.at(name).data + i * sizeof value, sizeof value);
+        sum += value;
+      }
+      mean[i] = static_cast<float>(sum / static_cast<double>(files.size()));
+    }
+    view.data = reinterpret_cast<const uint8_t*>(mean.data());
   }
-  if (!problems.empty()) {
-    std::string message =
-        fmt::format("{}: the weights do not fit {}:", path, program.name ? program.name : "the model");
-    for (size_t i = 0; i < std::min(problems.size(), kListed); ++i) message += "\n  " + problems[i];
-    if (problems.size() > kListed) message += fmt::format("\n  and {} more", problems.size() - kListed);
-    throw RunError(kExitDataError, message);
-  }
-  for (const auto& [name, view] : file.tensors)
-    std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
+  std::map<std::string, std::string> metadata = files.back().metadata;
+  metadata.erase("training");
+  write_safetensors(output, tensors, metadata);
 }
 
 std::string weights_sha256(const Session& session) {
   Sha256 hash;
   const auto number = [&](int64_t value) { hash.add(&value, sizeof value); };
-  for (const auto& [name, view] : views(session, false)) {
+  for (const auto& [name, view] : views(session.program(), session.parameters(), false)) {
     hash.add(name.c_str(), name.size() + 1);
     number(static_cast<int64_t>(view.shape.size()));
     for (int64_t extent : view.shape) number(extent);

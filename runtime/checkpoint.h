@@ -2,7 +2,9 @@
 // safetensors.h.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "runtime/session.h"
 
@@ -10,21 +12,38 @@ namespace gradc::runtime {
 
 struct CheckpointInfo {
   uint64_t seed = 0;
-  int64_t step = 0;    // updates done
-  bool slots = false;  // optimizer state too
+  int64_t step = 0;      // updates done
+  bool slots = false;    // optimizer state too
+  std::string training;  // where the run stands, as JSON (runtime/train.cpp); with it a run can go on
+  const uint8_t* best = nullptr;  // a copy of the session's block: weights to put back when the run ends
 };
 
-// Writes parameters and states under their names, in their logical shapes. __metadata__ has gradc_version,
-// target, name, source, seed and step. Throws RunError (kExitRunFailed); the old file then stays as it was.
+// Writes parameters, states and averages under their names, in their logical shapes; the copy in `best` as
+// "best/NAME". __metadata__ has gradc_version, target, name, source, seed, step and, if given, training.
+// Throws RunError (kExitRunFailed); the old file then stays as it was.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);
 
-// Reads weights into the session. Every parameter and state must be there with its type and shape, slots may
-// be, anything else is an error: RunError (kExitDataError) that lists what does not fit. Then the session is
-// unchanged.
+// Reads weights into the session. Every parameter and state must be there with its type and shape; optimizer
+// slots may be. An average (`ema`) that is missing starts as its parameter. Anything else is an error, but in
+// a file that gradc wrote: what belongs to a parameter there (slots of another optimizer) is passed over.
+// RunError (kExitDataError) lists what does not fit; then the session is unchanged.
 void load_checkpoint(Session& session, const std::string& path);
 
-// SHA-256 over parameters and states in name order; of each: the name's bytes and a zero byte, rank and
-// extents as 64-bit little-endian integers, the elements' bytes row-major in the logical shape. Hexadecimal.
+// Reads everything a run needs to go on, slots and averages too, and returns `training`, which must be there.
+// `best` gets the block that was saved beside it, or becomes empty. Errors as above.
+std::string load_training(Session& session, const std::string& path, std::vector<uint8_t>& best,
+                          std::map<std::string, std::string>& metadata);
+
+// Puts the parameters in their averages' place, so that eval and predict read them.
+void use_raw_parameters(Session& session);
+
+// The arithmetic mean of several files' arrays of numbers, in double precision; states, slots and all. Files
+// must have the same arrays. Metadata are the last file's, without `training`. Throws RunError.
+void average_checkpoints(const std::vector<std::string>& paths, const std::string& output);
+
+// SHA-256 over parameters, states and averages in name order; of each: the name's bytes and a zero byte, rank
+// and extents as 64-bit little-endian integers, the elements' bytes row-major in the logical shape.
+// Hexadecimal.
 std::string weights_sha256(const Session& session);
 
 }  // namespace gradc::runtime
