@@ -143,6 +143,7 @@ class Compiler {
     resolve_options(e_, x_, data_);
     if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});
     if (diagnostics_.count() == errors) check_gradients(f);
+    if (diagnostics_.count() == errors) resolve_driver(e_, x_, f);
     return diagnostics_.count() == errors;
   }
 

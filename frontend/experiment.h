@@ -61,6 +61,7 @@ struct Experiment {
   double ema = 0;  // 0: none
   std::vector<Multiplier> multipliers;
   const Statement *stop = nullptr, *checkpoint = nullptr;
+  bool moves = false;  // the runtime's driver moves the parameters itself, and needs their gradients alone
   std::vector<const Statement*> freezes;
   std::vector<Phase> schedule;
   std::map<std::string, Span> seen;  // statements that may stand once
@@ -98,6 +99,9 @@ void emit_gradients(Evaluator& e, const Experiment& x);
 void add_averages(Evaluator& e, const Experiment& x);
 void add_gradient_sums(Evaluator& e, const Experiment& x);
 
+// Optimizers that look at all examples (gd, lbfgs, svrg), whose procedure is the runtime's: their options,
+// and what they cannot work with, after @train was emitted (full_batch.cpp).
+void resolve_driver(Evaluator& e, Experiment& x, const Function& train);
 // The schedule whose rate shrinks when what it watches stalls: a rule of the runtime.
 bool is_plateau(const DefinitionValue& d);
 // An argument of a partially bound definition, or its parameter's default; none when there is neither.

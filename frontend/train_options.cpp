@@ -262,7 +262,7 @@ void add_averages(Evaluator& e, const Experiment& x) {
 }
 
 void add_gradient_sums(Evaluator& e, const Experiment& x) {
-  if (x.record.accumulate == 1) return;
+  if (x.record.accumulate == 1 && x.record.driver.empty()) return;
   Module& m = e.module();
   Function& init = *m.function("init");
   Builder b(init);

@@ -178,6 +178,14 @@ class Updates {
                            user_type(symbol.type)));
       return;
     }
+    if (x_.moves) {
+      // The runtime moves the parameters; what it needs is the gradient.
+      f.updates.push_back({symbol.name + ".grad", g, e_.location(span)});
+      f.outputs.push_back({"lr", rate});
+      f.remove_dead();
+      f.renumber();
+      return;
+    }
     next = project(symbol, next);
     if (!next) return;
     f.updates.push_back({symbol.name, next, e_.location(span)});

@@ -16,6 +16,7 @@ namespace gradc::runtime {
 namespace {
 
 constexpr size_t kListed = 10;
+const std::string kDriver = "driver/";
 const std::string kBest = "best/";  // before the names of weights to put back
 
 const char* file_dtype(int32_t dtype) {
@@ -70,7 +71,8 @@ class Fit {
         continue;
       }
       const gradc_symbol* owner = session.find(owner_of(name));
-      const bool extra = name.rfind(kBest, 0) == 0 || (owner && owner->kind == GRADC_PARAMETER);
+      const bool extra = name.rfind(kBest, 0) == 0 || name.rfind(kDriver, 0) == 0 ||
+                         (owner && owner->kind == GRADC_PARAMETER);
       if (!(own && extra)) unknown_.push_back(name);
     }
     for (int32_t i = 0; i < program.symbol_count; ++i) expect(program.symbols[i]);
@@ -146,6 +148,11 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
   std::map<std::string, TensorView> tensors = views(program, session.parameters(), info.slots);
   if (info.best)
     for (const auto& [name, view] : views(program, info.best, false)) tensors[kBest + name] = view;
+  for (const auto& [name, values] : info.arrays)
+    tensors[kDriver + name] = {"F32",
+                               {static_cast<int64_t>(values.size())},
+                               reinterpret_cast<const uint8_t*>(values.data()),
+                               values.size() * sizeof(float)};
   std::map<std::string, std::string> metadata = {{"gradc_version", text(program.gradc_version)},
                                                  {"target", text(program.target)},
                                                  {"name", text(program.name)},
@@ -164,8 +171,7 @@ void load_checkpoint(Session& session, const std::string& path) {
   averages_from_parameters(session, [&](const gradc_symbol& s) { return !file.tensors.count(s.name); });
 }
 
-std::string load_training(Session& session, const std::string& path, std::vector<uint8_t>& best,
-                          std::map<std::string, std::string>& metadata) {
+TrainingFile load_training(Session& session, const std::string& path) {
   const TensorFile file = read_safetensors(path);
   const auto training = file.metadata.find("training");
   if (training == file.metadata.end())
@@ -177,8 +183,14 @@ std::string load_training(Session& session, const std::string& path, std::vector
   const Fit fit(session, file, true);
   fit.check(path);
   copy_in(session, file, fit);
-  metadata = file.metadata;
-  best.clear();
+  TrainingFile result{training->second, file.metadata, {}, {}};
+  for (const auto& [name, view] : file.tensors) {
+    if (name.rfind(kDriver, 0) != 0 || view.dtype != "F32") continue;
+    std::vector<float>& values = result.arrays[name.substr(kDriver.size())];
+    values.resize(view.bytes / sizeof(float));
+    std::memcpy(values.data(), view.data, view.bytes);
+  }
+  std::vector<uint8_t>& best = result.best;
   const gradc_program& program = session.program();
   for (const auto& [name, view] : views(program, session.parameters(), false)) {
     const auto found = file.tensors.find(kBest + name);
@@ -189,7 +201,7 @@ std::string load_training(Session& session, const std::string& path, std::vector
     if (best.empty()) best.assign(session.parameters(), session.parameters() + program.parameter_bytes);
     std::memcpy(best.data() + session.find(name)->offset, found->second.data, view.bytes);
   }
-  return training->second;
+  return result;
 }
 
 void use_raw_parameters(Session& session) {

@@ -16,11 +16,12 @@ struct CheckpointInfo {
   bool slots = false;    // optimizer state too
   std::string training;  // where the run stands, as JSON (runtime/train.cpp); with it a run can go on
   const uint8_t* best = nullptr;  // a copy of the session's block: weights to put back when the run ends
+  std::map<std::string, std::vector<float>> arrays;  // of a driver
 };
 
 // Writes parameters, states and averages under their names, in their logical shapes; the copy in `best` as
-// "best/NAME". __metadata__ has gradc_version, target, name, source, seed, step and, if given, training.
-// Throws RunError (kExitRunFailed); the old file then stays as it was.
+// "best/NAME", and a driver's arrays as "driver/NAME". __metadata__ has gradc_version, target, name, source,
+// seed, step and, if given, training. Throws RunError (kExitRunFailed); the old file then stays as it was.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);
 
 // Reads weights into the session. Every parameter and state must be there with its type and shape; optimizer
@@ -29,10 +30,15 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
 // RunError (kExitDataError) lists what does not fit; then the session is unchanged.
 void load_checkpoint(Session& session, const std::string& path);
 
-// Reads everything a run needs to go on, slots and averages too, and returns `training`, which must be there.
-// `best` gets the block that was saved beside it, or becomes empty. Errors as above.
-std::string load_training(Session& session, const std::string& path, std::vector<uint8_t>& best,
-                          std::map<std::string, std::string>& metadata);
+// Reads everything a run needs to go on, slots and averages too; `training` must be there.
+// Errors as above.
+struct TrainingFile {
+  std::string training;
+  std::map<std::string, std::string> metadata;
+  std::vector<uint8_t> best;  // a block with the weights that were saved so, or empty
+  std::map<std::string, std::vector<float>> arrays;
+};
+TrainingFile load_training(Session& session, const std::string& path);
 
 // Puts the parameters in their averages' place, so that eval and predict read them.
 void use_raw_parameters(Session& session);

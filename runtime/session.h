@@ -29,12 +29,13 @@ struct StepScalars {
 };
 
 struct StepResult {
-  bool finite = true;    // false: no parameter was updated, and loss and metrics mean nothing
-  int64_t failed = 0;    // then: the batch, from 0 within the update
-  double loss = 0;       // mean over the update's examples
-  Metrics metrics;       // likewise
-  double lr = 0;         // NaN when the program reports none
-  double grad_norm = 0;  // of all gradients before clipping; NaN when the program reports none
+  bool finite = true;      // false: no parameter was updated, and loss and metrics mean nothing
+  int64_t failed = 0;      // then: the batch, from 0 within the update
+  double loss = 0;         // mean over the update's examples
+  Metrics metrics;         // likewise
+  double lr = 0;           // NaN when the program reports none
+  double grad_norm = 0;    // of all gradients before clipping; NaN when the program reports none
+  bool converged = false;  // a driver (runtime/drivers.h) sees no way to go on
 };
 
 struct EvalResult {

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/checkpoint.h"
+#include "runtime/drivers.h"
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
 #include "runtime/report.h"
@@ -75,7 +76,8 @@ class Run {
     if (!options.save.empty()) check_output_path(options.save, "weights file");
     state_.seed = options.seed.value_or(static_cast<uint64_t>(experiment.train.seed));
     state_.total = total_steps(options, experiment, updates_);
-    state_.shuffle = options.shuffle;
+    driver_ = make_driver(session, experiment.train);
+    state_.shuffle = options.shuffle && !(driver_ && driver_->keeps_order());
     state_.lr_factor = options.lr_factor.value_or(1);
     state_.batch = experiment.data.batch;
     state_.accumulate = accumulate_;
@@ -135,8 +137,10 @@ class Run {
   // Takes the place of a run that was saved, and checks that it is the same one.
   void resume() {
     const std::string& path = options_.resume;
-    std::map<std::string, std::string> metadata;
-    TrainState saved = TrainState::parse(load_training(session_, path, best_, metadata), path);
+    TrainingFile file = load_training(session_, path);
+    std::map<std::string, std::string>& metadata = file.metadata;
+    TrainState saved = TrainState::parse(file.training, path);
+    best_ = std::move(file.best);
     const auto differs = [&](int exit_code, const std::string& what) {
       throw RunError(exit_code,
                      fmt::format("{}: {}, so that this is not the run it was made in", path, what));
@@ -159,6 +163,9 @@ class Run {
     if (saved.examples != state_.examples)
       differs(kExitDataError,
               fmt::format("it has {} training examples, there are {}", saved.examples, state_.examples));
+    if (driver_ ? !driver_->restore({file.arrays, saved.driver})
+                : !saved.driver.empty() || !file.arrays.empty())
+      differs(kExitDataError, "its optimizer is another");
     if (saved.update > updates_) differs(kExitDataError, "it is further in its epoch than the epoch is long");
     if (options_.epochs || options_.steps) saved.total = state_.total;
     if (options_.lr_factor) saved.lr_factor = *options_.lr_factor;
@@ -198,7 +205,8 @@ class Run {
     const StepScalars scalars{state_.step, state_.epoch, state_.total,
                               state_.lr_factor * state_.plateau.factor, state_.micro_step};
     const auto start = Clock::now();
-    const StepResult result = session_.step(reader_, first, scalars, state_.seed, count);
+    const StepResult result = driver_ ? driver_->step(reader_, first, count, scalars, state_.seed)
+                                      : session_.step(reader_, first, scalars, state_.seed, count);
     seconds_ += seconds_since(start);
     if (!result.finite) fail(scalars, result.failed, reader_.batch(first + result.failed));
     ++state_.step;
@@ -210,6 +218,7 @@ class Run {
     ++steps_here_;
     state_.totals.add(result, rows);
     state_.lr = result.lr;
+    converged_ = result.converged;
     const bool logged = log_every_ > 0 && state_.step % log_every_ == 0;
     if (logged && options_.json) {
       Json event = {
@@ -305,6 +314,12 @@ class Run {
     if (rule.every > 0 && !rule.steps && state_.epoch % rule.every == 0)
       checkpoint(fmt::format("epoch-{:04}.safetensors", state_.epoch),
                  rule.best.part.empty() ? kNothing : value_of(rule.best));
+    if (converged_ && !stopped_) {
+      stopped_ = true;
+      if (options_.json) write_event(options_.out, {{"event", "converged"}, {"epoch", state_.epoch}});
+      progress_.line(fmt::format("{} sees no way further down: stopped", rules_.driver));
+      return;
+    }
     if (!stopped_) return;
     if (options_.json)
       write_event(options_.out, {{"event", "stop"},
@@ -318,12 +333,15 @@ class Run {
 
   // Everything a run needs to go on.
   void save_all(const std::string& path) {
+    const DriverState driver = driver_ ? driver_->state() : DriverState();
+    state_.driver = driver.numbers;
     save_checkpoint(session_, path,
                     {.seed = state_.seed,
                      .step = state_.step,
                      .slots = true,
                      .training = state_.json(),
-                     .best = best_.empty() ? nullptr : best_.data()});
+                     .best = best_.empty() ? nullptr : best_.data(),
+                     .arrays = driver.arrays});
   }
 
   // A file of the rule `checkpoint`; those it does not keep go once the new one is there.
@@ -447,7 +465,8 @@ class Run {
   std::string folder_;              // of checkpoints
   TrainState state_;
   std::vector<uint8_t> best_;  // a copy of the parameter block, where a rule `stop` watches
-  bool stopped_ = false;
+  bool stopped_ = false, converged_ = false;
+  std::unique_ptr<Driver> driver_;         // null: each update is one call of the program
   int64_t examples_ = 0, steps_here_ = 0;  // of this process
   double seconds_ = 0;
   TrainResult result_;

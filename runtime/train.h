@@ -18,6 +18,7 @@
 //   {"event":"plateau","epoch":E,"monitor":"val.loss","lr_factor":..}   reduce_on_plateau made the rates
 //   smaller
 //   {"event":"stop","epoch":E,"monitor":"val.loss","best":..,"best_epoch":E}   the rule `stop` ends the run
+//   {"event":"converged","epoch":E}   an optimizer with a line search sees no way further down: the run ends
 //   {"event":"end","steps":N,"seconds":..,"train_loss":..,"test_loss":..,"test_accuracy":..,"weights_sha256":"..","epochs":E,
 //    "examples_per_second":..,"interrupted":false,"best_epoch":null,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
 //    last

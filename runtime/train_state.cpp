@@ -102,6 +102,8 @@ std::string TrainState::json() const {
   for (const auto& [name, value] : totals.metrics)
     metrics.push_back({{"name", name}, {"sum", number(value)}});
   for (const KeptFile& f : kept) files.push_back({{"name", f.name}, {"value", number(f.value)}});
+  Json numbers = Json::object();
+  for (const auto& [name, value] : driver) numbers[name] = number(value);
   return Json{
       {"version", kVersion},
       {"seed", seed},
@@ -124,6 +126,7 @@ std::string TrainState::json() const {
         {"bad", plateau.bad},
         {"cooldown", plateau.cooldown}}},
       {"kept", files},
+      {"driver", numbers},
       {"ended", ended}}
       .dump();
 }
@@ -159,6 +162,7 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
     const Json& plateau = j.at("plateau");
     s.plateau = {plateau.at("factor"), number(plateau.at("best")), plateau.at("bad"), plateau.at("cooldown")};
     for (const Json& f : j.at("kept")) s.kept.push_back({f.at("name"), number(f.at("value"))});
+    for (const auto& [name, value] : j.at("driver").items()) s.driver[name] = number(value);
     s.ended = j.at("ended");
   } catch (const Json::exception& error) {
     throw wrong(fmt::format("does not read: {}", error.what()));

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,7 +70,8 @@ struct TrainState {
   StopState stop;
   PlateauState plateau;
   std::vector<KeptFile> kept;
-  bool ended = false;  // the best weights were put back: there is nothing to go on from
+  std::map<std::string, double> driver;  // a driver's numbers
+  bool ended = false;                    // the best weights were put back: there is nothing to go on from
 
   std::string json() const;
   // Throws RunError (kExitDataError), naming `path`, for text that json() did not write.

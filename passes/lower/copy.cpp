@@ -141,23 +141,25 @@ void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type,
   l.finish(kb, partition);
 }
 
-void copy_plain(Lowering& l, const std::string& name, const Type& type, int from, int to) {
+void copy_plain(Lowering& l, const std::string& name, const Type& type, const Storage& from, int to) {
   KernelBuilder kb(l, "copy_" + name, "copy");
   kb.declare_written(to);
   const int64_t elements = type.elements();
   loop::Partition partition;
   if (elements >= 4096) partition = {loop::Partition::Extent::fixed, elements, 4 * kSplitUnit};
-  const loop::Buffer source = kb.buffer(from, false, Reach::anything);
+  const loop::Buffer source = kb.buffer(from.allocation, false, Reach::anything);
   const loop::Buffer target = kb.buffer(to, true, Reach::anything);
   const Expr lo = loop::ref(kb.b.predefined().lo), hi = loop::ref(kb.b.predefined().hi);
   const int64_t full = elements / l.width * l.width;
+  const auto source_at = [&](const Expr& i) { return from.first ? i + loop::index(from.first) : i; };
   const auto vectors = [&](const Expr& begin, const Expr& end) {
-    kb.b.loop("i", begin, end, l.width,
-              [&](Expr i) { kb.b.store(target, i, kb.b.let("v", loop::load(source, i, l.width))); });
+    kb.b.loop("i", begin, end, l.width, [&](Expr i) {
+      kb.b.store(target, i, kb.b.let("v", loop::load(source, source_at(i), l.width)));
+    });
   };
   const auto tail = [&] {
     kb.b.loop("i", loop::index(full), loop::index(elements), 1,
-              [&](Expr i) { kb.b.store(target, i, kb.b.let("v", loop::load(source, i))); });
+              [&](Expr i) { kb.b.store(target, i, kb.b.let("v", loop::load(source, source_at(i)))); });
   };
   if (partition == loop::Partition{}) {
     kb.b.if_then(loop::compare(loop::CompareOp::lt, lo, hi), [&] {

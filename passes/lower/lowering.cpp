@@ -259,9 +259,9 @@ void Lowering::run() {
   for (const auto& [value, allocation] : batched_outputs_)
     copy_panels_to_rows(*this, "output", value->type, storage(value).allocation, allocation);
   for (const auto& [value, allocation] : plain_outputs_)
-    copy_plain(*this, "output", value->type, storage(value).allocation, allocation);
+    copy_plain(*this, "output", value->type, storage(value), allocation);
   for (const auto& [value, allocation] : late_updates_)
-    copy_plain(*this, "update", value->type, storage(value).allocation, allocation);
+    copy_plain(*this, "update", value->type, storage(value), allocation);
 
   // Every value in a place of its own, until the memory plan.
   for (loop::Allocation& a : result.program.allocations) {

@@ -196,7 +196,7 @@ RowsOperand rows_operand(const Op* contraction);
 // Copies between layouts (copy.cpp).
 void copy_rows_to_panels(Lowering& lowering, const std::string& name, const Type& type, int from, int to);
 void copy_panels_to_rows(Lowering& lowering, const std::string& name, const Type& type, int from, int to);
-void copy_plain(Lowering& lowering, const std::string& name, const Type& type, int from, int to);
+void copy_plain(Lowering& lowering, const std::string& name, const Type& type, const Storage& from, int to);
 
 // How the outermost axis of extent `extent` is split; a multiple of the widest vector wherever it is long.
 inline constexpr int64_t kSplitUnit = 16;

@@ -342,6 +342,19 @@ TEST(TrainOptions, FilesAverage) {
   EXPECT_NE(wrong.err.find("cannot be averaged"), std::string::npos) << wrong.err;
 }
 
+// A rate of 1 without a schedule is the step's own scalar, and no operation makes it.
+TEST(TrainOptions, TheRateIsReportedWhateverItIs) {
+  TemporaryFolder folder;
+  for (const char* rate : {"1", "0.5"})
+    for (const char* more : {"", "    accumulate 2"}) {
+      folder.write("m.nn", model(more, std::string("sgd(lr=") + rate + ")"));
+      const ToolResult r =
+          run_tool({"train", "m.nn", "--steps", "2", "--json", "--log-every", "1"}, folder.path());
+      ASSERT_EQ(r.exit_code, 0) << r.err;
+      EXPECT_EQ(Json::parse(lines(r.out).at(1)).at("lr"), std::stod(rate)) << more;
+    }
+}
+
 // The tool in the background, writing nothing.
 pid_t start_tool(const std::vector<std::string>& arguments) {
   const pid_t child = fork();
