@@ -342,6 +342,21 @@ TEST(TrainOptions, FilesAverage) {
   EXPECT_NE(wrong.err.find("cannot be averaged"), std::string::npos) << wrong.err;
 }
 
+TEST(TrainOptions, ThePlanCountsThem) {
+  TemporaryFolder folder;
+  folder.write("m.nn", model("    ema 0.9\n    accumulate 2", "adam()"));
+  const ToolResult r = run_tool({"plan", "m.nn", "--json"}, folder.path());
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  const Json plan = Json::parse(r.out);
+  const int64_t bytes = plan.at("parameter_bytes");
+  EXPECT_EQ(plan.at("optimizer_bytes"), 2 * bytes);
+  EXPECT_EQ(plan.at("average_bytes"), bytes);
+  EXPECT_EQ(plan.at("gradient_bytes"), bytes);
+  std::vector<std::string> programs;
+  for (const Json& p : plan.at("programs")) programs.push_back(p.at("name"));
+  EXPECT_EQ(programs, (std::vector<std::string>{"train_step", "update", "eval", "predict", "init"}));
+}
+
 // A rate of 1 without a schedule is the step's own scalar, and no operation makes it.
 TEST(TrainOptions, TheRateIsReportedWhateverItIs) {
   TemporaryFolder folder;
