@@ -173,6 +173,7 @@ class Run {
       return folder_.empty() || !std::filesystem::exists(folder_ + "/" + f.name);
     });
     state_ = std::move(saved);
+    stopped_ = rules_.stop.patience > 0 && state_.stop.bad >= rules_.stop.patience;
     const gradc_program& program = session_.program();
     if (program.target && metadata["target"] != program.target)
       progress_.line(fmt::format("{} was made on {}: here, on {}, last bits will differ", path,

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "runtime/safetensors.h"
@@ -340,6 +341,84 @@ TEST(TrainOptions, FilesAverage) {
   const ToolResult wrong = run_tool({"average", "1.st", "o.st", "-o", "mean.st"}, folder.path());
   EXPECT_EQ(wrong.exit_code, kExitDataError);
   EXPECT_NE(wrong.err.find("cannot be averaged"), std::string::npos) << wrong.err;
+}
+
+// Plateau, stop and checkpoint together, from the file to what is left on disk.
+TEST(TrainOptions, RulesJudgeEpochs) {
+  TemporaryFolder folder;
+  folder.write(
+      "m.nn",
+      "data digits = synthetic_digits(train=500, test=96, batch=32) { split val = 100 of train }\n"
+      "model small(image: f32[1, 28, 28]) = image |> flatten |> dense(16) |> relu |> dense(10)\n"
+      "train {\n"
+      "    logits    = small(digits.image)\n"
+      "    loss      cross_entropy(logits, digits.label)\n"
+      "    metric    accuracy(logits, digits.label)\n"
+      "    metric    error = 1 - cast(argmax(logits) == digits.label, \"f32\")\n"
+      "    optimizer momentum(lr=0.4)\n"
+      "    schedule  warmup(10) then reduce_on_plateau(\"val.loss\", patience=1, factor=0.5, min_lr=0.15)\n"
+      "    stop      when min val.error stalls 6 epochs\n"
+      "    checkpoint every 1 epoch keep 2 best val.accuracy\n"
+      "    epochs    60\n}\n");
+  const ToolResult r = run_tool({"train", "m.nn", "--json", "--log-every", "1"}, folder.path());
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  std::vector<Json> epochs;
+  int plateaus = 0, warming = 0;
+  double last_lr = 0, best_loss = INFINITY, factor = 1;
+  int bad = 0;
+  Json stop, end;
+  for (const std::string& line : lines(r.out)) {
+    end = Json::parse(line);
+    const std::string event = end.at("event");
+    if (event == "step") {
+      last_lr = end.at("lr");
+      const int step = end.at("step");
+      if (step <= 10) {
+        EXPECT_NEAR(last_lr, 0.04 * step, 1e-12);
+        ++warming;
+      } else {
+        EXPECT_EQ(last_lr, std::max(0.4 * factor, 0.15)) << step;
+      }
+    } else if (event == "epoch") {
+      epochs.push_back(end);
+      const double loss = end.at("val_loss");
+      bad = loss < best_loss * (1 - 1e-4) ? 0 : bad + 1;
+      best_loss = std::min(best_loss, loss);
+    } else if (event == "plateau") {
+      EXPECT_EQ(bad, 2);
+      bad = 0;
+      factor *= 0.5;
+      EXPECT_EQ(end.at("lr_factor"), factor);
+      ++plateaus;
+    } else if (event == "stop") {
+      stop = end;
+    }
+  }
+  EXPECT_EQ(warming, 10);
+  EXPECT_GT(plateaus, 1);
+  ASSERT_FALSE(stop.is_null());
+  EXPECT_EQ(stop.at("epoch"), epochs.size());
+  EXPECT_EQ(end.at("best_epoch"), epochs.size() - 6);
+  for (const Json& e : epochs) EXPECT_GE(e.at("val_error"), stop.at("best"));
+  // The best two by accuracy, of equal ones the newer, and the newest.
+  std::vector<size_t> order(epochs.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = order.size() - 1 - i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return epochs[a].at("val_accuracy").get<double>() > epochs[b].at("val_accuracy").get<double>();
+  });
+  std::set<std::string> expected, files;
+  for (const size_t i : {order[0], order[1], epochs.size() - 1}) {
+    const std::string number = std::to_string(i + 1);
+    expected.insert("epoch-" + std::string(4 - number.size(), '0') + number + ".safetensors");
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path("m.checkpoints")))
+    files.insert(entry.path().filename());
+  EXPECT_EQ(files, expected);
+  // The newest was written when the run was over: what goes on from it does nothing but end in the same way.
+  const ToolResult again =
+      run_tool({"train", "m.nn", "--json", "--resume", "m.checkpoints/" + *files.rbegin()}, folder.path());
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(Json::parse(lines(again.out).back()).at("weights_sha256"), end.at("weights_sha256"));
 }
 
 TEST(TrainOptions, ThePlanCountsThem) {
