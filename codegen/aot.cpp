@@ -29,13 +29,14 @@ class Tables {
                                 shape(s.rank, s.shape), int64(s.offset)},
                                sizeof s));
     }
-    return place(record({int32(static_cast<int32_t>(p.abi_version)), text(p.gradc_version), text(p.target),
-                         text(p.source), text(p.name), int64(p.batch), int64(p.parameter_bytes),
-                         int32(p.symbol_count), array(symbols), entry(p.init, prefix + "init"),
-                         entry(p.train_step, prefix + "train_step"), entry(p.eval, prefix + "eval"),
-                         entry(p.predict, prefix + "predict"), text(p.experiment_json)},
-                        sizeof p),
-                 "program");
+    return place(
+        record({int32(static_cast<int32_t>(p.abi_version)), text(p.gradc_version), text(p.target),
+                text(p.source), text(p.name), int64(p.batch), int64(p.parameter_bytes), int32(p.symbol_count),
+                array(symbols), entry(p.init, prefix + "init"), entry(p.train_step, prefix + "train_step"),
+                entry(p.eval, prefix + "eval"), entry(p.predict, prefix + "predict"), text(p.experiment_json),
+                entry(p.update, prefix + "update")},
+               sizeof p),
+        "program");
   }
 
   llvm::Constant* image(const std::vector<llvm::Constant*>& programs,

@@ -57,7 +57,7 @@ Compiled compile_for(const codegen::Target& target, const CompileRequest& reques
   if (!passes::run_tensor_passes(module, options))
     throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
   if (infer)
-    for (const char* name : {"init", "train_step"})
+    for (const char* name : {"init", "train_step", "update"})
       if (module.function(name)) module.remove_function(name);
   c.lowered = passes::lower(module, options);
   if (c.lowered.stopped) throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");

@@ -91,7 +91,7 @@ Tensors head(const Tensors& batch, int64_t rows) {
 
 // The inputs of a function: fields of the batch and the step's scalars. What is neither is given in `more`.
 Tensors inputs_of(const Function& f, const CallRequest& call, const Tensors& more = {}) {
-  static const char* const scalars[GRADC_SCALAR_COUNT] = {"step", "epoch", "total", "lr_factor"};
+  static const char* const scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
   Tensors result;
   for (const auto& input : f.inputs) {
     const std::string& name = input->symbol();
@@ -184,14 +184,15 @@ class Checker {
     call.scalars[GRADC_SCALAR_STEP] = 7;
     call.scalars[GRADC_SCALAR_EPOCH] = 1;
     call.scalars[GRADC_SCALAR_TOTAL] = 100;
+    call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows);
     return call;
   }
 
-  interpreter::RunInput interpreter_input(const Function& f, const CallRequest& call,
+  interpreter::RunInput interpreter_input(const Function& f, const CallRequest& call, const Tensors& symbols,
                                           const Tensors& more = {}) const {
     interpreter::RunInput input;
     input.inputs = inputs_of(f, call, more);
-    input.symbols = symbols_;
+    input.symbols = symbols;
     input.context.rows = call.rows;
     input.context.row_offset = call.row_offset;
     input.context.seed = call.seed;
@@ -265,7 +266,10 @@ class Checker {
       CallRequest call = call_for(rows);
       call.micro_step = step;
       call.scalars[GRADC_SCALAR_STEP] = static_cast<double>(step);
-      if (caller_.call("train_step", call) != 0) {
+      call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows);
+      const bool finite = caller_.call("train_step", call) == 0;
+      if (finite && compiled_.program().update.run) caller_.call("update", update_call(call));
+      if (!finite) {
         report_.notes.push_back(
             "the loss is not finite within three steps; checked at the initial parameters");
         restore(start);
@@ -277,16 +281,25 @@ class Checker {
       if (!symbols_.count(s.name)) symbols_[s.name] = interpreter::make_tensor(s.type, 1);
   }
 
+  // The same for @update, which has no rows.
+  static CallRequest update_call(CallRequest call) {
+    call.inputs.clear();
+    call.rows = 1;
+    return call;
+  }
+
   void restore(const Tensors& symbols) {
     for (const auto& [name, value] : symbols)
       if (has_symbol(name)) caller_.set_symbol(name, value);
   }
 
   void check_rows(int64_t rows) {
-    const CallRequest call = call_for(rows);
-    for (const char* program : {"train_step", "eval", "predict"}) {
+    const CallRequest full = call_for(rows);
+    for (const char* program : {"train_step", "update", "eval", "predict"}) {
       if (!compiled_.lowered().programs.count(program)) continue;
-      restore(symbols_);
+      const bool update = std::string(program) == "update";
+      const CallRequest call = update ? update_call(full) : full;
+      restore(update ? with_sums_ : symbols_);
       const int32_t status = caller_.call(program, call);
       if (status != 0) {
         report_.rows.push_back({"output", program, "loss", "", "", rows, 0,
@@ -294,16 +307,16 @@ class Checker {
         report_.notes.push_back(fmt::format("@{}: the loss is not finite", program));
         continue;
       }
-      check_values(program, call);
-      check_outputs(program, call);
+      check_values(program, call, update ? with_sums_ : symbols_);
+      check_outputs(program, call, update ? with_sums_ : symbols_, rows);
     }
   }
 
   // Every value the native code stored against the interpreter's value of the same operation of the optimised
   // IR.
-  void check_values(const std::string& program, const CallRequest& call) {
+  void check_values(const std::string& program, const CallRequest& call, const Tensors& symbols) {
     const Function& f = *compiled_.module().function(program);
-    const interpreter::RunInput input = interpreter_input(f, call);
+    const interpreter::RunInput input = interpreter_input(f, call, symbols);
     const passes::LoweredProgram& lowered = compiled_.lowered().programs.at(program);
     std::map<const Op*, const passes::StoredValue*> in_arena;
     for (const passes::StoredValue& stored : lowered.stored)
@@ -330,38 +343,51 @@ class Checker {
 
   // Outputs, gradients and updates against the interpreter on the module as the frontend wrote it,
   // differentiated but not optimised.
-  void check_outputs(const std::string& program, const CallRequest& call) {
+  void check_outputs(const std::string& program, const CallRequest& call, const Tensors& symbols,
+                     int64_t rows) {
     const Function& f = *reference_->model.module->function(program);
-    const interpreter::RunInput input = interpreter_input(f, call);
+    const interpreter::RunInput input = interpreter_input(f, call, symbols);
     const interpreter::RunResult result = interpreter::run(f, input);
     for (const Output& o : f.outputs) {
       const auto native = caller_.outputs().find(o.name);
       GRADC_CHECK(native != caller_.outputs().end(), "native @{} has no output '{}'", program, o.name);
       const bool gradient = o.name.rfind("grad.", 0) == 0;
       add({gradient ? "gradient" : "output", program, gradient ? o.name.substr(5) : o.name,
-           gradient ? symbol_place(o.name.substr(5)) : "", to_string(o.value->type), call.rows, 0, 0,
+           gradient ? symbol_place(o.name.substr(5)) : "", to_string(o.value->type), rows, 0, 0,
            gradient ? tolerances_.gradient : tolerances_.value},
           native->second, result.outputs.at(o.name), o.value);
       if (gradient) {
-        if (call.rows == numeric_rows()) reference_gradient_[o.name.substr(5)] = result.outputs.at(o.name);
-        if (call.rows == numeric_rows()) native_gradient_[o.name.substr(5)] = native->second;
+        if (rows == numeric_rows()) reference_gradient_[o.name.substr(5)] = result.outputs.at(o.name);
+        if (rows == numeric_rows()) native_gradient_[o.name.substr(5)] = native->second;
         largest_gradient_ = std::max(largest_gradient_, norm(result.outputs.at(o.name)));
       }
     }
     settle(f, input);
-    if (program != "train_step") return;
+    if (program != "train_step" && program != "update") return;
+    // With @update to come, what this leaves is what that starts from.
+    if (program == "train_step" && compiled_.program().update.run) {
+      with_sums_ = symbols_;
+      for (const auto& [name, value] : caller_.symbols()) with_sums_[name] = value;
+    }
     // Updates follow from the native gradient: an optimizer that divides by a tiny gradient's own size would
     // magnify its rounding.
     std::set<std::string> done;
     const Module& forward = *forward_->model.module;
+    Tensors gradients;
+    for (const auto& [name, value] : caller_.outputs())
+      if (name.rfind("grad.", 0) == 0) gradients[name.substr(5)] = value;
+    if (const Function* all = forward.function("gradients"); all && !gradients.empty())
+      for (const auto& [name, value] :
+           interpreter::run(*all, interpreter_input(*all, call, symbols, gradients)).outputs)
+        if (gradients.count(name)) gradients[name] = value;
     for (const auto& update : forward.functions) {
       if (update->name.rfind("update.", 0) != 0) continue;
-      const auto g = caller_.outputs().find("grad." + update->name.substr(7));
-      if (g == caller_.outputs().end()) continue;
-      const interpreter::RunInput with_g = interpreter_input(*update, call, {{"g", g->second}});
-      check_updates(*update, with_g, call.rows, done);
+      const auto g = gradients.find(update->name.substr(7));
+      if (g == gradients.end()) continue;
+      const interpreter::RunInput with_g = interpreter_input(*update, call, symbols, {{"g", g->second}});
+      check_updates(*update, with_g, rows, done);
     }
-    check_updates(f, input, call.rows, done, &result);
+    check_updates(f, input, rows, done, &result);
   }
 
   void check_updates(const Function& f, const interpreter::RunInput& input, int64_t rows,
@@ -402,7 +428,8 @@ class Checker {
       return;
     }
     const CallRequest call = call_for(numeric_rows());
-    interpreter::RunInput input = interpreter_input(*forward_->model.module->function("train"), call);
+    interpreter::RunInput input =
+        interpreter_input(*forward_->model.module->function("train"), call, symbols_);
     interpreter::Decisions decisions;
     decisions.mode = interpreter::Decisions::Mode::record;
     input.context.decisions = &decisions;
@@ -473,7 +500,7 @@ class Checker {
   std::unique_ptr<LoadedModel> reference_, forward_;
   NativeCaller caller_;
   std::vector<Doubt> doubts_;
-  Tensors batch_, symbols_, reference_gradient_, native_gradient_;
+  Tensors batch_, symbols_, with_sums_, reference_gradient_, native_gradient_;
   double largest_gradient_ = 0;
   CheckReport report_;
 };

@@ -52,6 +52,7 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
                   "parameters, as gradc train --save or PyTorch's safetensors wrote them")
       ->required()
       ->type_name("FILE");
+  app->add_flag("--raw", o.raw, "where the model has `ema`: the parameters themselves, not their averages");
   standalone::add_split_option(app, o.split);
 }
 
@@ -186,6 +187,14 @@ int run_command_line(int argc, char** argv) {
   ops_command->add_option("NAME", ops.name, "one of them, with formula, defaults, source and an example")
       ->type_name("");
   ops_command->add_flag("--json", ops.json, "as JSON, one object a line");
+  AverageOptions average;
+  CLI::App* average_command = app.add_subcommand("average", "the mean of several files of weights");
+  average_command->add_option("WEIGHTS", average.weights, "files that gradc train or PyTorch wrote")
+      ->required()
+      ->type_name("A.safetensors B.safetensors ...");
+  average_command->add_option("--output,-o", average.output, "where the mean goes")
+      ->required()
+      ->type_name("W.safetensors");
 
   bool passes_json = false;
   CLI::App* passes_command = app.add_subcommand("passes", "list the compiler's passes in their order");
@@ -214,6 +223,7 @@ int run_command_line(int argc, char** argv) {
     if (*bench_command) return run_bench(bench);
     if (*plan_command) return run_plan(plan);
     if (*ops_command) return run_ops(ops);
+    if (*average_command) return run_average(average);
     if (*passes_command) return run_passes(passes_json);
     return run_cache(cache);
   } catch (const ModelError& error) {

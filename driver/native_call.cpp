@@ -74,7 +74,7 @@ NativeCaller::NativeCaller(const CompiledModel& compiled)
                   "parameters") {
   int64_t arena = 64;
   const gradc_program& p = compiled.program();
-  for (const gradc_entry_info* e : {&p.init, &p.train_step, &p.eval, &p.predict})
+  for (const gradc_entry_info* e : {&p.init, &p.train_step, &p.update, &p.eval, &p.predict})
     arena = std::max(arena, e->arena_bytes + e->scratch_bytes);
   arena_ = runtime::AlignedBlock(static_cast<uint64_t>(arena), "arena");
 }
@@ -83,6 +83,7 @@ int32_t NativeCaller::call(const std::string& name, const CallRequest& request) 
   const gradc_program& p = compiled_.program();
   const gradc_entry_info& info = name == "init"         ? p.init
                                  : name == "train_step" ? p.train_step
+                                 : name == "update"     ? p.update
                                  : name == "eval"       ? p.eval
                                                         : p.predict;
   GRADC_CHECK(info.run, "the model has no program '{}'", name);

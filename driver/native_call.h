@@ -18,7 +18,7 @@ struct CallRequest {
   int64_t row_offset = 0;
   uint64_t seed = 1;
   uint64_t micro_step = 0;
-  double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
+  double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
 };
 
 // A parameter block and an arena, and calls on them by one thread.
@@ -26,8 +26,8 @@ class NativeCaller {
  public:
   explicit NativeCaller(const CompiledModel& compiled);
 
-  // Runs program "init", "train_step", "eval" or "predict"; returns what the entry returned. The arena is
-  // filled with bytes that read as NaN first, so that a value no kernel wrote shows.
+  // Runs program "init", "train_step", "update", "eval" or "predict"; returns what the entry returned. The
+  // arena is filled with bytes that read as NaN first, so that a value no kernel wrote shows.
   int32_t call(const std::string& name, const CallRequest& request);
   // Outputs of the last call by name, and values it stored in the arena or the parameter block.
   const Tensors& outputs() const { return outputs_; }

@@ -33,6 +33,7 @@ struct EvalOptions {
   ModelOptions model;
   std::string weights;  // safetensors
   std::string split;    // empty: test, else val, else train
+  bool raw = false;     // the parameters themselves where the model has averages of them
 };
 
 struct PredictOptions {
@@ -72,6 +73,11 @@ struct OpsOptions {
   bool json = false;
 };
 
+struct AverageOptions {
+  std::vector<std::string> weights;
+  std::string output;
+};
+
 struct PlanOptions {
   ModelOptions model;
   std::optional<int64_t> batch;
@@ -102,6 +108,7 @@ int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
 int run_ops(const OpsOptions& options);
+int run_average(const AverageOptions& options);
 int run_passes(bool json);
 int run_cache(const CacheOptions& options);
 

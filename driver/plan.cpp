@@ -62,7 +62,7 @@ int run_plan(const PlanOptions& options) {
   if (lowered.stopped || lowered.programs.empty())
     throw RunError(kExitUsage, "plan needs the whole pipeline: no --stop-after");
 
-  SymbolSums kinds[3];
+  SymbolSums kinds[5];  // by SymbolKind
   for (const Symbol& s : module.symbols) {
     SymbolSums& sums = kinds[static_cast<size_t>(s.kind)];
     sums.values += s.type.elements();
@@ -75,7 +75,7 @@ int run_plan(const PlanOptions& options) {
   const int threads = std::min(runtime::choose_thread_count(options.model.threads), useful);
   std::vector<ProgramPlan> programs;
   int64_t working = 0, buffers = 0;
-  for (const char* name : {"train_step", "eval", "predict", "init"}) {
+  for (const char* name : {"train_step", "update", "eval", "predict", "init"}) {
     const auto it = lowered.programs.find(name);
     if (it == lowered.programs.end()) continue;
     programs.push_back(plan_of(name, it->second));
@@ -107,6 +107,8 @@ int run_plan(const PlanOptions& options) {
                                               {"parameter_bytes", kinds[0].bytes},
                                               {"state_bytes", kinds[1].bytes},
                                               {"optimizer_bytes", kinds[2].bytes},
+                                              {"average_bytes", kinds[3].bytes},
+                                              {"gradient_bytes", kinds[4].bytes},
                                               {"peak_bytes", peak},
                                               {"programs", list}}
                            .dump());
@@ -117,9 +119,11 @@ int run_plan(const PlanOptions& options) {
   const auto line = [](const char* what, const std::string& size, const std::string& more) {
     fmt::print("{:<18}{:>12}  {}\n", what, size, more);
   };
-  const char* names[3] = {"parameters", "state", "optimizer state"};
-  for (size_t i = 0; i < 3; ++i)
-    line(names[i], megabytes(static_cast<double>(kinds[i].bytes)), fmt::format("{} values", kinds[i].values));
+  const char* names[5] = {"parameters", "state", "optimizer state", "averages", "gradient sums"};
+  for (size_t i = 0; i < 5; ++i)
+    if (i < 3 || kinds[i].bytes > 0)  // most models have neither averages nor sums
+      line(names[i], megabytes(static_cast<double>(kinds[i].bytes)),
+           fmt::format("{} values", kinds[i].values));
   line("working memory", megabytes(static_cast<double>(working)),
        "arena and each thread's scratch memory, shared by all programs");
   line("inputs, outputs", megabytes(static_cast<double>(buffers)), "one batch");

@@ -15,8 +15,9 @@ gradc_entry_info& entry_of(gradc_program& program, const std::string& name) {
   if (name == "init") return program.init;
   if (name == "train_step") return program.train_step;
   if (name == "eval") return program.eval;
-  GRADC_CHECK(name == "predict", "there is no entry '{}'", name);
-  return program.predict;
+  if (name == "predict") return program.predict;
+  GRADC_CHECK(name == "update", "there is no entry '{}'", name);
+  return program.update;
 }
 
 int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {

@@ -10,7 +10,7 @@
 namespace gradc::driver {
 
 // The programs of a model in the ABI's order.
-inline constexpr const char* kProgramNames[] = {"init", "train_step", "eval", "predict"};
+inline constexpr const char* kProgramNames[] = {"init", "train_step", "eval", "predict", "update"};
 
 // The entry of one of kProgramNames.
 gradc_entry_info& entry_of(gradc_program& program, const std::string& name);

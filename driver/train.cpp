@@ -23,7 +23,7 @@ NotFinite explain(const CompileRequest& request, const runtime::Session& session
   step.inputs = batch_of(program.train_step, inputs.data(), error.rows);
   step.rows = error.rows;
   step.seed = error.seed;
-  step.micro_step = static_cast<uint64_t>(error.scalars.step);
+  step.micro_step = error.micro_step;
   Tensors symbols;
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& s = program.symbols[i];

@@ -28,6 +28,7 @@ struct Loaded {
     if (stopped(compiled, options.model)) return;
     session.emplace(compiled.program(), options.model.threads);
     runtime::load_checkpoint(*session, options.weights);
+    if (options.raw) runtime::use_raw_parameters(*session);
     if (with_data)
       data = runtime::load_dataset(runtime::read_experiment(compiled.program().experiment_json).data);
   }
@@ -54,6 +55,13 @@ int run_predict(const PredictOptions& options) {
   if (!loaded.session) return kExitOk;
   if (run.inputs.empty()) run.split = &runtime::split_to_use(loaded.data, options.eval.split);
   runtime::run_predict(*loaded.session, run);
+  return kExitOk;
+}
+
+int run_average(const AverageOptions& options) {
+  runtime::check_output_path(options.output, "weights file");
+  runtime::average_checkpoints(options.weights, options.output);
+  fmt::print("the mean of {} files in {}\n", options.weights.size(), options.output);
   return kExitOk;
 }
 

@@ -36,6 +36,7 @@ class Compiler {
       Evaluator::TopFrame top(e_);
       if (!evaluate_settings(e_, sources_, settings) || !evaluate_data(e_, record.data)) return {};
     }
+    data_ = record.data;
     const auto& train = program_.user.train;
     if (train.size() != 1) {
       Diagnostic& d =
@@ -57,7 +58,10 @@ class Compiler {
     if (!program(module_->add_function("eval"), ProgramKind::eval)) return {};
     if (x_.has_predict && !program(module_->add_function("predict"), ProgramKind::predict)) return {};
     e_.late_parameters = false;  // slots are to come
+    add_averages(e_, x_);
     if (!emit_updates(e_, x_)) return {};
+    emit_gradients(e_, x_);
+    add_gradient_sums(e_, x_);
     init.remove_dead();
     init.renumber();
     record.train = x_.record;
@@ -149,8 +153,10 @@ class Compiler {
   bool finish_training(Function& f) {
     const size_t errors = diagnostics_.count();
     if (!assign_optimizers(e_, x_)) return false;
+    resolve_options(e_, x_, data_);
     if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});
     if (diagnostics_.count() == errors) check_gradients(f);
+    if (diagnostics_.count() == errors) resolve_driver(e_, x_, f);
     return diagnostics_.count() == errors;
   }
 
@@ -193,6 +199,7 @@ class Compiler {
   std::unique_ptr<Module> module_;
   Evaluator e_;
   Experiment x_;
+  DataRecord data_;
 };
 
 }  // namespace

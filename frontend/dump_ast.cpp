@@ -86,7 +86,12 @@ class Dumper {
       case StatementKind::experiment:
         return tree(s.name.empty() ? s.word : s.word + " " + s.name, [&] {
           if (s.value) expr(*s.value);
+          if (!s.mode.empty()) leaf(s.mode);
           labelled("weight", s.weight);
+          labelled("keep", s.keep);
+          if (!s.monitor.part.empty())
+            leaf(fmt::format("{}{}{}.{}", s.monitor.direction, s.monitor.direction.empty() ? "" : " ",
+                             s.monitor.part, s.monitor.metric));
           for (const ExprPtr& e : s.chain) labelled("phase", e);
           patterns("on", s.on);
           patterns("no_decay", s.no_decay);

@@ -52,7 +52,9 @@ struct ErrorCode {
   X(pattern, "E0308", "a pattern that matches no parameter")                                             \
   X(coverage, "E0309", "a parameter with no optimizer, or with two")                                     \
   X(bad_schedule, "E0310", "a schedule that cannot be used as written")                                  \
-  X(no_gradient, "E0311", "a loss that no trained parameter reaches")
+  X(no_gradient, "E0311", "a loss that no trained parameter reaches")                                    \
+  X(monitor, "E0312", "a loss or metric to watch that is not there")                                     \
+  X(full_batch, "E0313", "an optimizer of all examples with what it cannot work with")
 
 namespace codes {
 #define GRADC_CODE(name, code, meaning) inline constexpr const char* name = code;

@@ -33,6 +33,17 @@ struct Experiment {
     std::shared_ptr<const DefinitionValue> callee;
     std::vector<BoundArgument> arguments;
     const Statement* statement = nullptr;
+    std::set<std::string> parameters;  // of a projection
+  };
+  struct Clip {
+    bool norm = false;  // of all gradients together; else each element
+    double limit = 0;
+    Span span;
+  };
+  // lr_mult, decay_mult: a factor for some parameters.
+  struct Multiplier {
+    double value = 1;
+    const Statement* statement = nullptr;
   };
   struct Phase {
     std::shared_ptr<const DefinitionValue> value;
@@ -45,7 +56,13 @@ struct Experiment {
   Op* predict = nullptr;
   bool has_predict = false;
   std::vector<Optimizer> optimizers;
-  std::vector<Penalty> penalties;
+  std::vector<Penalty> penalties, projections;
+  std::vector<Clip> clips;  // in the order written
+  double noise = 0;
+  double ema = 0;  // 0: none
+  std::vector<Multiplier> multipliers;
+  const Statement *stop = nullptr, *checkpoint = nullptr;
+  bool moves = false;  // the runtime's driver moves the parameters itself, and needs their gradients alone
   std::vector<const Statement*> freezes;
   std::vector<Phase> schedule;
   std::map<std::string, Span> seen;  // statements that may stand once
@@ -53,6 +70,7 @@ struct Experiment {
 
   std::map<std::string, const Optimizer*> governed;  // trained parameter -> its optimizer
   std::set<std::string> frozen;
+  std::map<std::string, double> lr_mult, decay_mult;  // by parameter, where not 1
 };
 
 // `set` with --set, and `data` (experiment_data.cpp).
@@ -69,6 +87,34 @@ Op* emit_penalties(Evaluator& e, Experiment& experiment);
 
 // @update.P for every trained parameter (updates.cpp).
 bool emit_updates(Evaluator& e, const Experiment& experiment);
+
+// Statements of `train` that change what an update does or when the run stops and saves (train_options.cpp).
+bool is_train_option(const std::string& word);
+void train_option(Evaluator& e, Experiment& x, const Statement& s);
+// After @train: patterns of multipliers and projections, and what is watched, against what there is.
+void resolve_options(Evaluator& e, Experiment& x, const DataRecord& data);
+Monitor monitor_of(Evaluator& e, const Experiment& x, const DataRecord& data, const MonitorSyntax& m);
+// @gradients, what becomes of the gradients together: clipping, noise. Not made when there is nothing to do.
+void emit_gradients(Evaluator& e, const Experiment& x);
+// The symbols of averages and of gradients that add up, and the reads of averages in @eval and @predict.
+void add_averages(Evaluator& e, const Experiment& x);
+void add_gradient_sums(Evaluator& e, const Experiment& x);
+
+// Optimizers that look at all examples (gd, lbfgs, svrg), whose procedure is the runtime's: their options,
+// and what they cannot work with, after @train was emitted (full_batch.cpp).
+void resolve_driver(Evaluator& e, Experiment& x, const Function& train);
+// The schedule whose rate shrinks when what it watches stalls: a rule of the runtime.
+bool is_plateau(const DefinitionValue& d);
+// An argument of a partially bound definition, or its parameter's default; none when there is neither.
+Value bound_argument(Evaluator& e, const DefinitionValue& d, const std::string& name);
+
+// Shared by the statements (train_statements.cpp).
+bool once(Evaluator& e, Experiment& x, const Statement& s, const std::string& what);
+std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr, DefinitionKind kind);
+// The parameters that patterns match; each pattern must match one.
+std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns);
+// The call behind `penalty` or `project`; `example`: the statement as it might have been written.
+bool parameter_function(Evaluator& e, Experiment::Penalty& p, const Statement& s, const char* example);
 
 // `*` matches any text, dots too.
 bool matches(const std::string& pattern, const std::string& name);

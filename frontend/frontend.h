@@ -12,6 +12,8 @@
 //   @update.P   one for each trained parameter P. Inputs: "g" (type of P), then f64 scalars "step", "epoch",
 //   "total",
 //               "lr_factor". Updates P and its slots; output "lr" (f64). The schedule is evaluated inside.
+//   @gradients  only where gradients are clipped or get noise. Inputs: the gradient of every trained
+//   parameter P, named P, and "step"; outputs likewise, and "grad_norm" (f64).
 // Passes differentiate @train and join the updates into @train_step.
 #pragma once
 #include <map>

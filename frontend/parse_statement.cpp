@@ -6,8 +6,9 @@ namespace gradc::frontend {
 
 namespace {
 
-const std::vector<std::string> kExperimentWords = {"loss",     "metric", "penalty", "predict", "optimizer",
-                                                   "schedule", "epochs", "seed",    "freeze"};
+const std::vector<std::string> kExperimentWords = {
+    "loss", "metric", "penalty", "predict", "optimizer", "schedule",   "epochs",     "seed", "freeze",
+    "clip", "noise",  "project", "ema",     "lr_mult",   "decay_mult", "accumulate", "stop", "checkpoint"};
 const std::vector<std::string> kStatementWords = {"return", "if", "for", "state", "require"};
 
 }  // namespace
@@ -226,6 +227,55 @@ std::vector<Pattern> Parser::patterns() {
   return result;
 }
 
+// min val.error
+MonitorSyntax Parser::monitor() {
+  MonitorSyntax m;
+  const Span begin = current().span;
+  if ((at_word("min") || at_word("max")) && !is(ahead(1), ".")) m.direction = advance().text;
+  m.part = expect_name("what to watch, as in `val.accuracy`").text;
+  expect(".", "between a part of the data and what is measured on it, as in `val.accuracy`");
+  const Token& metric = expect_name("the loss or a metric, as in `val.accuracy`");
+  m.metric = metric.text;
+  m.span = join(begin, metric.span);
+  return m;
+}
+
+// One of `words`, which `singular` may shorten by an s.
+std::string Parser::unit(const std::vector<std::string>& words, const std::string& expectation) {
+  for (const std::string& w : words)
+    if (at_word(w) || at_word(w.substr(0, w.size() - 1))) {
+      advance();
+      return w;
+    }
+  fail(expectation);
+}
+
+// stop when val.loss stalls 10 epochs
+void Parser::stop_statement(Statement& s) {
+  if (!at_word("when")) fail("`when`, as in `stop when val.loss stalls 10 epochs`");
+  advance();
+  s.monitor = monitor();
+  if (!at_word("stalls")) fail("`stalls`, as in `stop when val.loss stalls 10 epochs`");
+  advance();
+  s.value = expression();
+  s.mode = unit({"epochs"}, "`epochs`, as in `stop when val.loss stalls 10 epochs`");
+}
+
+// checkpoint every 2 epochs keep 3 best val.accuracy
+void Parser::checkpoint_statement(Statement& s) {
+  const char* example = "as in `checkpoint every 1 epoch keep 3 best val.accuracy`";
+  if (!at_word("every")) fail(fmt::format("`every`, {}", example));
+  advance();
+  s.value = expression();
+  s.mode = unit({"epochs", "steps"}, fmt::format("`epochs` or `steps`, {}", example));
+  if (!at_word("keep")) return;
+  advance();
+  s.keep = expression();
+  if (!at_word("best")) return;
+  advance();
+  s.monitor = monitor();
+}
+
 Statement Parser::experiment_statement() {
   Statement s;
   s.kind = StatementKind::experiment;
@@ -234,6 +284,20 @@ Statement Parser::experiment_statement() {
   if (at_statement_end()) fail(fmt::format("something behind `{}`", s.word));
   if (s.word == "freeze") {
     s.on = patterns();
+    return s;
+  }
+  if (s.word == "stop" || s.word == "checkpoint") {
+    s.word == "stop" ? stop_statement(s) : checkpoint_statement(s);
+    return s;
+  }
+  if (s.word == "clip") {
+    if (!at_word("norm") && !at_word("value"))
+      fail("`norm` or `value`, as in `clip norm 5` or `clip value 0.5`");
+    s.mode = advance().text;
+  }
+  if (s.word == "accumulate" && at_word("all") &&
+      (ahead(1).line_start || is(ahead(1), ";") || is(ahead(1), "}"))) {
+    s.mode = advance().text;
     return s;
   }
   if ((s.word == "loss" || s.word == "metric") && current().kind == TokenKind::name && is(ahead(1), "=")) {
@@ -253,7 +317,10 @@ Statement Parser::experiment_statement() {
       s.chain.push_back(expression());
     }
   }
-  if (s.word == "optimizer" || s.word == "penalty") {
+  const bool multiplier = s.word == "lr_mult" || s.word == "decay_mult";
+  if (multiplier && !at_word("on"))
+    fail(fmt::format("`on` and patterns, as in `{} 0.1 on \"backbone.*\"`", s.word));
+  if (s.word == "optimizer" || s.word == "penalty" || s.word == "project" || multiplier) {
     while ((at_word("on") || (at_word("no_decay") && s.word == "optimizer"))) {
       const Token word = advance();
       std::vector<Pattern>& list = word.text == "on" ? s.on : s.no_decay;

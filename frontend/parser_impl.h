@@ -91,6 +91,10 @@ class Parser {
   Statement for_statement(bool experiment);
   Statement require_statement();
   Statement experiment_statement();
+  MonitorSyntax monitor();
+  std::string unit(const std::vector<std::string>& words, const std::string& expectation);
+  void stop_statement(Statement& s);
+  void checkpoint_statement(Statement& s);
   std::vector<Pattern> patterns();
   [[noreturn]] void unknown_statement(bool experiment);
 

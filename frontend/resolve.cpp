@@ -208,6 +208,7 @@ class Resolver {
       case StatementKind::experiment:
         if (s.value) expr(*s.value);
         if (s.weight) expr(*s.weight);
+        if (s.keep) expr(*s.keep);
         for (ExprPtr& e : s.chain) expr(*e);
         return;
     }

@@ -75,6 +75,12 @@ struct Pattern {
   Span span;
 };
 
+// `val.accuracy`, `min val.error`: a number that epochs are judged by.
+struct MonitorSyntax {
+  std::string part, metric, direction;  // direction: "min", "max" or empty
+  Span span;                            // no part: there is none
+};
+
 struct Statement;
 using Block = std::vector<Statement>;
 
@@ -93,8 +99,11 @@ struct Statement {
   int ordinal = 0;      // of an unlabelled for in its scope, from 1
   std::string message;  // of a require
   // experiment statements
-  std::string word;  // loss metric predict penalty optimizer schedule epochs seed freeze
+  std::string word;  // loss metric predict penalty optimizer schedule epochs seed freeze ...
   Span word_span;
+  std::string mode;            // of clip: norm, value; of checkpoint: epochs, steps; of accumulate: all
+  ExprPtr keep;                // of a checkpoint
+  MonitorSyntax monitor;       // of stop and checkpoint
   ExprPtr weight;              // of a loss
   std::vector<ExprPtr> chain;  // of a schedule: a then b then c
   std::vector<Pattern> on, no_decay;

@@ -9,15 +9,15 @@
 
 namespace gradc::frontend {
 
-namespace {
-
-bool once(Evaluator& e, Experiment& x, const Statement& s) {
-  const auto [it, is_new] = x.seen.emplace(s.word, s.word_span);
+bool once(Evaluator& e, Experiment& x, const Statement& s, const std::string& what) {
+  const auto [it, is_new] = x.seen.emplace(what, s.word_span);
   if (is_new) return true;
-  e.error(codes::experiment_part, s.word_span, fmt::format("`{}` stands twice in `train`", s.word))
+  e.error(codes::experiment_part, s.word_span, fmt::format("`{}` stands twice in `train`", what))
       .related.push_back({it->second, "first here"});
   return false;
 }
+
+namespace {
 
 // One f32 number per example; booleans and integers are converted where `convert` says so.
 Op* per_example(Evaluator& e, const Value& v, Span span, const char* what, bool convert) {
@@ -57,7 +57,8 @@ bool free_name(Evaluator& e, Experiment& x, const std::string& name, Span span, 
     return std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.name == name; }) !=
            list.end();
   };
-  const bool reserved = name == "loss" || name == "lr" || name == "penalty" || name == "predict";
+  const bool reserved =
+      name == "loss" || name == "lr" || name == "penalty" || name == "predict" || name == "grad_norm";
   if (!reserved && !taken(x.metrics) && !taken(x.losses)) return true;
   e.error(codes::duplicate, span,
           reserved ? fmt::format("`{}` cannot name a {}", name, what)
@@ -107,21 +108,6 @@ void predict(Evaluator& e, Experiment& x, const Statement& s) {
   x.predict = v.tensor;
 }
 
-// The definition value of a statement such as `optimizer adam(lr=1e-3)`.
-std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr, DefinitionKind kind) {
-  const Value v = e.evaluate(expr);
-  if (v.poisoned()) return nullptr;
-  if (v.is(ValueKind::definition) && v.definition->is(kind)) return v.definition;
-  std::vector<std::string> known;
-  for (const auto& [name, d] : e.program().prelude_definitions)
-    if (d->kind == kind) known.push_back(name);
-  e.error(codes::wrong_kind, expr.span,
-          fmt::format("expected {} {}, not {}", kind == DefinitionKind::optimizer ? "an" : "a", name(kind),
-                      describe(v)))
-      .helps.push_back(fmt::format("there are {}", fmt::join(known, ", ")));
-  return nullptr;
-}
-
 void optimizer(Evaluator& e, Experiment& x, const Statement& s) {
   Experiment::Optimizer o;
   o.value = definition(e, *s.value, DefinitionKind::optimizer);
@@ -144,22 +130,8 @@ void schedule(Evaluator& e, Experiment& x, const Statement& s) {
 }
 
 void penalty(Evaluator& e, Experiment& x, const Statement& s) {
-  const Expr& call = *s.value;
-  if (call.kind != ExprKind::call || call.piped) {
-    e.error(codes::bad_result, call.span,
-            "a penalty is the call of a function without its first argument, the parameter")
-        .helps.push_back("as in `penalty l2(1e-4) on \"*.weight\"`");
-    return;
-  }
   Experiment::Penalty p;
-  p.statement = &s;
-  const Value callee = e.lookup_callee(call);
-  p.arguments = e.evaluate_arguments(call);
-  if (callee.poisoned() || std::any_of(p.arguments.begin(), p.arguments.end(),
-                                       [](const BoundArgument& a) { return a.value.poisoned(); }))
-    return;
-  p.callee = callee.definition;
-  x.penalties.push_back(std::move(p));
+  if (parameter_function(e, p, s, "penalty l2(1e-4)")) x.penalties.push_back(std::move(p));
 }
 
 std::vector<std::string> parameter_names(const Module& m) {
@@ -169,7 +141,23 @@ std::vector<std::string> parameter_names(const Module& m) {
   return names;
 }
 
-// The parameters that patterns match; each pattern must match one.
+}  // namespace
+
+// The definition value of a statement such as `optimizer adam(lr=1e-3)`.
+std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr, DefinitionKind kind) {
+  const Value v = e.evaluate(expr);
+  if (v.poisoned()) return nullptr;
+  if (v.is(ValueKind::definition) && v.definition->is(kind)) return v.definition;
+  std::vector<std::string> known;
+  for (const auto& [name, d] : e.program().prelude_definitions)
+    if (d->kind == kind) known.push_back(name);
+  e.error(codes::wrong_kind, expr.span,
+          fmt::format("expected {} {}, not {}", kind == DefinitionKind::optimizer ? "an" : "a", name(kind),
+                      describe(v)))
+      .helps.push_back(fmt::format("there are {}", fmt::join(known, ", ")));
+  return nullptr;
+}
+
 std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns) {
   const std::vector<std::string> names = parameter_names(e.module());
   std::set<std::string> result;
@@ -193,7 +181,25 @@ std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns
   return result;
 }
 
-}  // namespace
+// `example`: the statement as it might have been written.
+bool parameter_function(Evaluator& e, Experiment::Penalty& p, const Statement& s, const char* example) {
+  const Expr& call = *s.value;
+  if (call.kind != ExprKind::call || call.piped) {
+    e.error(codes::bad_result, call.span,
+            fmt::format("a {} is the call of a function without its first argument, the parameter",
+                        s.word == "project" ? "projection" : s.word))
+        .helps.push_back(fmt::format("as in `{} on \"*.weight\"`", example));
+    return false;
+  }
+  p.statement = &s;
+  const Value callee = e.lookup_callee(call);
+  p.arguments = e.evaluate_arguments(call);
+  if (callee.poisoned() || std::any_of(p.arguments.begin(), p.arguments.end(),
+                                       [](const BoundArgument& a) { return a.value.poisoned(); }))
+    return false;
+  p.callee = callee.definition;
+  return true;
+}
 
 bool matches(const std::string& pattern, const std::string& name) {
   // Greedy with one point to go back to: linear in practice, never exponential.
@@ -222,7 +228,7 @@ void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
   if (s.word == "predict") {
     if (train) {
       x.has_predict = true;
-      once(e, x, s);
+      once(e, x, s, s.word);
     }
     return x.kind == ProgramKind::predict ? predict(e, x, s) : void();
   }
@@ -237,7 +243,8 @@ void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
     x.freezes.push_back(&s);
     return;
   }
-  if (!once(e, x, s)) return;
+  if (is_train_option(s.word)) return train_option(e, x, s);
+  if (!once(e, x, s, s.word)) return;
   if (s.word == "schedule") return schedule(e, x, s);
   int64_t& target = s.word == "epochs" ? x.record.epochs : x.record.seed;
   const Value v = e.evaluate(*s.value);

@@ -8,6 +8,16 @@
 
 namespace gradc::frontend {
 
+namespace {}  // namespace
+
+Value bound_argument(Evaluator& e, const DefinitionValue& d, const std::string& name) {
+  for (const BoundArgument& a : d.arguments)
+    if (a.name == name) return a.value;
+  for (const ParameterSyntax& p : d.definition->parameters)
+    if (p.name == name && p.default_value) return e.evaluate(*p.default_value);
+  return Value::none();
+}
+
 namespace {
 
 class Updates {
@@ -32,15 +42,6 @@ class Updates {
     Value step, epoch, total;
   };
 
-  // An argument of a partially bound definition, or its parameter's default; none when there is neither.
-  Value argument(const DefinitionValue& d, const std::string& name) {
-    for (const BoundArgument& a : d.arguments)
-      if (a.name == name) return a.value;
-    for (const ParameterSyntax& p : d.definition->parameters)
-      if (p.name == name && p.default_value) return e_.evaluate(*p.default_value);
-    return Value::none();
-  }
-
   static bool has_parameter(const Definition& d, const std::string& name) {
     return std::any_of(d.parameters.begin(), d.parameters.end(),
                        [&](const ParameterSyntax& p) { return p.name == name; });
@@ -57,7 +58,7 @@ class Updates {
     Clock own = clock;
     double steps = 0;
     if (!last) {
-      const Value length = argument(*p.value, "steps");
+      const Value length = bound_argument(e_, *p.value, "steps");
       if (length.is_static_number() && length.as_number() <= 0) {
         e_.error(codes::bad_schedule, p.span,
                  fmt::format("`{}` must last at least one step, not {}", p.value->name, print(length)));
@@ -115,7 +116,7 @@ class Updates {
     Op* factor = f.add_input("lr_factor", scalar);
     Op* w = f.read(symbol);
 
-    const Value base = argument(d, "lr");
+    const Value base = bound_argument(e_, d, "lr");
     if (!base.is_static_number()) {
       if (!base.poisoned())
         e_.error(codes::wrong_kind, span,
@@ -128,18 +129,32 @@ class Updates {
                            print(base)));
       return;
     }
-    const Value scheduled = x_.schedule.empty() ? base : phase(0, base, clock);
+    // reduce_on_plateau bounds what is left of the rate, so that it must see the factor.
+    const bool plateau = std::any_of(x_.schedule.begin(), x_.schedule.end(),
+                                     [](const Experiment::Phase& p) { return is_plateau(*p.value); });
+    const Value start = plateau ? Value::of(arithmetic("mul", base, Value::of(factor), span)) : base;
+    const Value scheduled = x_.schedule.empty() ? start : phase(0, start, clock);
     if (scheduled.poisoned()) return;
-    Op* lr = arithmetic("mul", scheduled, Value::of(factor), span);
+    Op* rate = plateau ? e_.lift(scheduled, DType::f64, span)
+                       : arithmetic("mul", scheduled, Value::of(factor), span);
+    const double mult = multiplier(x_.lr_mult, symbol.name);
+    Op* lr = mult == 1 ? rate : arithmetic("mul", Value::of(rate), Value::of(mult), span);
 
     std::map<std::string, Value> given = {
         {"w", Value::of(w)},    {"t", Value::of(arithmetic("add", clock.step, Value::of(1.0), span))},
         {"step", clock.step},   {"epoch", clock.epoch},
         {"total", clock.total}, {"lr", Value::of(lr)}};
     const bool decays = !optimizer.no_decay.count(symbol.name);
+    const double decay_mult = multiplier(x_.decay_mult, symbol.name);
     if (has_parameter(*d.definition, "weight_decay")) {
-      if (!decays) given["weight_decay"] = Value::of(0.0);
-    } else if (const Value decay = argument(d, "weight_decay"); !decay.is(ValueKind::none)) {
+      double own = 0;
+      if (!decays) {
+        given["weight_decay"] = Value::of(0.0);
+      } else if (decay_mult != 1) {
+        if (!e_.to_number(bound_argument(e_, d, "weight_decay"), span, "`weight_decay`", own)) return;
+        given["weight_decay"] = Value::of(own * decay_mult);
+      }
+    } else if (const Value decay = bound_argument(e_, d, "weight_decay"); !decay.is(ValueKind::none)) {
       // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of
       // their own see to it themselves.)
       double rate = 0;
@@ -148,6 +163,7 @@ class Updates {
         e_.error(codes::bad_value, span, fmt::format("`weight_decay` must not be negative, but is {}", rate));
         return;
       }
+      rate *= decay_mult;
       if (decays && rate != 0) {
         Op* pull = e_.emit("mul", {w, e_.lift(Value::of(rate), DType::f32, span)}, {}, span).tensor;
         g = e_.emit("add", {g, pull}, {}, span).tensor;
@@ -173,13 +189,59 @@ class Updates {
                            user_type(symbol.type)));
       return;
     }
+    if (x_.moves) {
+      // The runtime moves the parameters; what it needs is the gradient.
+      f.updates.push_back({symbol.name + ".grad", g, e_.location(span)});
+      f.outputs.push_back({"lr", rate});
+      f.remove_dead();
+      f.renumber();
+      return;
+    }
+    next = project(symbol, next);
+    if (!next) return;
     f.updates.push_back({symbol.name, next, e_.location(span)});
+    if (x_.ema > 0) average(f, symbol, next);
     for (const Symbol& s : e_.module().symbols)
       if (const auto it = target.states.find(s.name); it != target.states.end())
         f.updates.push_back({s.name, it->second, e_.location(span)});
-    f.outputs.push_back({"lr", lr});
+    f.outputs.push_back({"lr", rate});
     f.remove_dead();
     f.renumber();
+  }
+
+  static double multiplier(const std::map<std::string, double>& list, const std::string& name) {
+    const auto it = list.find(name);
+    return it == list.end() ? 1 : it->second;
+  }
+
+  // The parameter's new value, through every projection that applies to it; null after an error.
+  Op* project(const Symbol& symbol, Op* next) {
+    for (const Experiment::Penalty& p : x_.projections) {
+      if (!p.parameters.count(symbol.name)) continue;
+      const Span span = p.statement->value->span;
+      std::vector<BoundArgument> arguments = p.arguments;
+      arguments.insert(arguments.begin(), {"", Value::of(next), span});
+      const Value v = e_.call(*p.callee, std::move(arguments), *p.statement->value);
+      if (v.poisoned()) return nullptr;
+      if (!v.is_tensor() || v.tensor->type != symbol.type) {
+        e_.error(codes::bad_result, span,
+                 fmt::format("a projection gives the parameter's new value, here {}, not {}",
+                             user_type(symbol.type), describe(v)))
+            .helps.push_back(fmt::format("the parameter is `{}`; `on` leaves others out", symbol.name));
+        return nullptr;
+      }
+      next = v.tensor;
+    }
+    return next;
+  }
+
+  // average = decay average + (1 - decay) w, with the value that w has after the update.
+  void average(Function& f, const Symbol& symbol, Op* next) {
+    const Symbol* shadow = e_.module().symbol(symbol.name + ".ema");
+    Builder b(f);
+    b.set_location(e_.location(x_.seen.at("ema")));
+    Op* old = b.mul(f.read(*shadow), x_.ema);
+    f.updates.push_back({shadow->name, b.add(old, b.mul(next, 1 - x_.ema)), e_.location(x_.seen.at("ema"))});
   }
 
   Evaluator& e_;

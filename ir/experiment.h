@@ -28,9 +28,43 @@ struct DataRecord {
   std::vector<DataSplit> splits;
 };
 
+// A number that epochs are judged by: loss or a metric on a part of the data.
+struct Monitor {
+  std::string part, metric;  // "val", "accuracy"; no part: none
+  bool greater = false;      // is better
+};
+
+// checkpoint every 2 epochs keep 3 best val.accuracy
+struct CheckpointRule {
+  int64_t every = 0;   // 0: none
+  bool steps = false;  // updates, not epochs
+  int64_t keep = 0;    // files; 0: all
+  Monitor best;        // which are kept; no part: the last
+};
+
+// stop when val.loss stalls 10 epochs
+struct StopRule {
+  int64_t patience = 0;  // epochs; 0: none
+  Monitor monitor;
+};
+
+// schedule reduce_on_plateau(...): the rate of every optimizer times a factor that shrinks.
+struct PlateauRule {
+  int64_t patience = 0, cooldown = 0;
+  double factor = 1, threshold = 0;  // factor 1: none
+  Monitor monitor;
+};
+
 struct TrainRecord {
   int64_t epochs = 1;
   int64_t seed = 1;
+  int64_t accumulate = 1;  // batches an update; 0: all of an epoch
+  CheckpointRule checkpoint;
+  StopRule stop;
+  PlateauRule plateau;
+  // An optimizer that is a procedure of the runtime ("gd", "lbfgs", "svrg") and its numbers; empty: none.
+  std::string driver;
+  std::map<std::string, double> driver_options;
 };
 
 // A field of the data that the programs take as input, in input order.

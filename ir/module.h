@@ -23,10 +23,13 @@ enum class SymbolKind : uint8_t {
   parameter,  // trained
   state,      // running statistics
   slot,       // an optimizer's state for one parameter
+  average,    // a parameter's moving average, which evaluation and prediction read in its stead
+  gradient,   // the sum of a parameter's gradients over the micro-batches of one update
 };
 
 struct Symbol {
-  std::string name;  // "stage1.0.conv2d_1.weight"; a slot: "<parameter>.<slot>", e.g. "dense_1.weight.m"
+  std::string name;  // "stage1.0.conv2d_1.weight"; slots, averages and gradients: "<parameter>.<what>", as
+                     // "dense_1.weight.m"
   Type type;         // never batched
   SymbolKind kind = SymbolKind::parameter;
   Location location;

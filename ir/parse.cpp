@@ -208,10 +208,14 @@ class Parser {
         symbol(SymbolKind::state);
       } else if (keyword == "slot") {
         symbol(SymbolKind::slot);
+      } else if (keyword == "average") {
+        symbol(SymbolKind::average);
+      } else if (keyword == "gradient") {
+        symbol(SymbolKind::gradient);
       } else if (keyword == "func") {
         function();
       } else {
-        throw ParseError{begin, "expected `param`, `state`, `slot` or `func`"};
+        throw ParseError{begin, "expected `param`, `state`, `slot`, `average`, `gradient` or `func`"};
       }
     }
     return std::move(module_);

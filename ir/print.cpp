@@ -107,6 +107,8 @@ std::string_view keyword(SymbolKind kind) {
     case SymbolKind::parameter: return "param";
     case SymbolKind::state: return "state";
     case SymbolKind::slot: return "slot";
+    case SymbolKind::average: return "average";
+    case SymbolKind::gradient: return "gradient";
   }
   return "?";
 }

@@ -221,10 +221,14 @@ std::vector<std::string> verify(const Module& m) {
       errors.push_back(fmt::format("@{} {}", s.name, e));
   }
   for (const Symbol& s : m.symbols) {
-    if (s.kind != SymbolKind::slot) continue;
+    if (s.kind == SymbolKind::parameter || s.kind == SymbolKind::state) continue;
     const auto owner = symbols.find(s.name.substr(0, s.name.rfind('.')));
     if (s.name.rfind('.') == s.name.npos || owner == symbols.end() || owner->second != SymbolKind::parameter)
-      errors.push_back(fmt::format("the slot @{} is not named after a parameter", s.name));
+      errors.push_back(fmt::format("the {} @{} is not named after a parameter",
+                                   s.kind == SymbolKind::slot      ? "slot"
+                                   : s.kind == SymbolKind::average ? "average"
+                                                                   : "gradient",
+                                   s.name));
   }
   std::set<std::string> names;
   for (const auto& f : m.functions) {

@@ -7,8 +7,9 @@
 //   weight)
 //
 // The loss is the mean over the rows that are there, so each example's loss starts with gradient 1 /
-// row_count. Gradients of a value used several times add up in reverse order of its uses. Backward operations
-// carry the location of the forward operation they belong to.
+// row_count; with 1 where several batches make one update (LossScale::sum). Gradients of a value used several
+// times add up in reverse order of its uses. Backward operations carry the location of the forward operation
+// they belong to.
 #include <set>
 
 #include "ir/op_def.h"
@@ -21,7 +22,8 @@ namespace {
 
 class Differentiator {
  public:
-  Differentiator(Module& module, Function& step) : module_(module), step_(step), b_(step) {}
+  Differentiator(Module& module, Function& step, LossScale scale)
+      : module_(module), step_(step), scale_(scale), b_(step) {}
 
   std::map<std::string, Op*> run() {
     std::set<const Op*> active;  // depends on a trained parameter
@@ -36,10 +38,11 @@ class Differentiator {
       if (!active.count(o.value)) continue;
       if (o.name == "loss") {
         b_.set_locations(o.value->locations);
-        Op* seed = b_.div(b_.constant(1), b_.create("row_count", {}));
+        Op* seed = b_.constant(1);
+        if (scale_ == LossScale::mean) seed = b_.div(seed, b_.create("row_count", {}));
         accumulate(o.value,
                    b_.create("broadcast", {seed}, {{"shape", o.value->type.shape}, {"batched", true}}));
-      } else if (o.name == "penalty") {
+      } else if (o.name == "penalty" && scale_ == LossScale::mean) {
         b_.set_locations(o.value->locations);
         accumulate(o.value, b_.constant(1));
       }
@@ -72,14 +75,15 @@ class Differentiator {
 
   Module& module_;
   Function& step_;
+  const LossScale scale_;
   Builder b_;
   std::map<const Op*, Op*> gradient_;
 };
 
 }  // namespace
 
-std::map<std::string, Op*> differentiate(Module& module, Function& step) {
-  return Differentiator(module, step).run();
+std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale) {
+  return Differentiator(module, step, scale).run();
 }
 
 }  // namespace gradc::passes

@@ -7,10 +7,13 @@ namespace gradc::passes {
 
 struct PipelineOptions;
 
-// Appends to @train_step the gradient of its "loss" (mean over the rows) and "penalty" outputs for every
-// parameter that has an
-// @update function; returns them by parameter name. See differentiate.cpp.
-std::map<std::string, Op*> differentiate(Module& module, Function& step);
+// What is differentiated: the mean over the rows of "loss", and "penalty"; or the sum over the rows of "loss"
+// alone, where several batches make one update.
+enum class LossScale : uint8_t { mean, sum };
+
+// Appends to the function the gradient of its outputs "loss" and "penalty", as far as it has them, for every
+// parameter that has an @update function; returns them by parameter name. See differentiate.cpp.
+std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale = LossScale::mean);
 
 bool stabilize(Function& f);            // stable forms of formulas, before differentiation
 bool fold(Function& f);                 // constants

@@ -1,5 +1,8 @@
-// Joins the frontend's functions into the programs that run: @train and its gradients and every @update.P
-// become @train_step; the per-example losses and metrics of @train_step and @eval become sums over the rows.
+// Joins the frontend's functions into the programs that run: @train, its gradients, @gradients and every
+// @update.P become @train_step, or, where gradients add up over several batches, @train_step and @update; the
+// per-example losses and metrics of @train_step and @eval become sums over the rows.
+#include <algorithm>
+
 #include "ir/op_def.h"
 #include "passes/passes.h"
 #include "passes/pipeline.h"
@@ -8,6 +11,8 @@
 namespace gradc::passes {
 
 namespace {
+
+using Values = std::map<std::string, Op*>;
 
 // Replaces a per-example output by its sum over the rows; what an output adds that is not per example (a
 // penalty) counts once a row.
@@ -28,56 +33,159 @@ void sum_outputs(Function& f) {
   f.outputs = std::move(outputs);
 }
 
+// Copies `from` to the end of `to`: an output that `from` passes on from its inputs is the argument itself.
+struct Inlined {
+  Inlined(const Function& from, const Values& arguments, Module& module, Builder& b)
+      : image(inline_function(from, arguments, module, b)), arguments(arguments) {}
+  Op* at(Op* v) const {
+    const auto it = image.find(v);
+    return it != image.end() ? it->second : arguments.at(v->symbol());
+  }
+  std::map<const Op*, Op*> image;
+  const Values& arguments;
+};
+
+class StepMaker {
+ public:
+  StepMaker(Module& module, bool gradient_outputs)
+      : module_(module), train_(*module.function("train")), gradient_outputs_(gradient_outputs) {
+    for (const Symbol& s : module_.symbols) sums_ = sums_ || s.kind == SymbolKind::gradient;
+  }
+
+  void run() {
+    Function& step = module_.add_function("train_step");
+    copy_train(step, [](const Output&) { return true; });
+    for (const Output& o : step.outputs) penalised_ = penalised_ || o.name == "penalty";
+    const Values gradients = differentiate(module_, step, sums_ ? LossScale::sum : LossScale::mean);
+    sum_outputs(step);
+    for (size_t i = 0; i < step.outputs.size(); ++i)
+      if (step.outputs[i].name == "loss") step.guard_output = static_cast<int>(i);
+    if (sums_) {
+      add_up(step, gradients);
+      update(module_.add_function("update"));
+    } else {
+      finish(step, gradients);
+    }
+    std::vector<std::string> merged = {"train"};
+    for (const auto& f : module_.functions)
+      if (f->name == "gradients" || f->name.rfind("update.", 0) == 0) merged.push_back(f->name);
+    for (const std::string& name : merged) module_.remove_function(name);
+  }
+
+ private:
+  template <class Keep>
+  void copy_train(Function& f, Keep&& keep) {
+    Values inputs;
+    for (const auto& input : train_.inputs)
+      inputs[input->symbol()] = f.add_input(input->symbol(), input->type);
+    Builder b(f);
+    const Inlined copy(train_, inputs, module_, b);
+    for (const Output& o : train_.outputs)
+      if (keep(o)) f.outputs.push_back({o.name, copy.at(o.value)});
+    if (f.name == "train_step")
+      for (const Update& u : train_.updates) f.updates.push_back({u.symbol, copy.at(u.value), u.location});
+  }
+
+  // A step scalar, made at the first use.
+  static Op* scalar(Function& f, const std::string& name) {
+    Op* input = f.input(name);
+    return input ? input : f.add_input(name, Type{DType::f64, false, {}});
+  }
+
+  Op* zero(Builder& b, const Type& type) {
+    return b.create("broadcast", {b.constant(0)}, {{"shape", type.shape}, {"batched", false}});
+  }
+
+  // P.grad = the first micro-batch's gradient, or P.grad and this one's.
+  void add_up(Function& step, const Values& gradients) {
+    Builder b(step);
+    Op* later = b.compare("gt", scalar(step, "micro"), b.constant(0, DType::f64));
+    for (const Symbol& sum : module_.symbols) {
+      if (sum.kind != SymbolKind::gradient) continue;
+      const auto g = gradients.find(owner(sum));
+      b.set_location(sum.location);
+      Op* now = g != gradients.end() ? g->second : zero(b, sum.type);
+      step.updates.push_back({sum.name, b.select(later, b.add(step.read(sum), now), now), sum.location});
+    }
+  }
+
+  // @update: the sums over all examples of the update, the penalties' gradients, and what follows.
+  void update(Function& f) {
+    if (penalised_) copy_train(f, [](const Output& o) { return o.name == "penalty"; });
+    Values gradients = differentiate(module_, f, LossScale::mean);
+    f.outputs.clear();
+    Builder b(f);
+    Op* examples = b.cast(scalar(f, "examples"), DType::f32);
+    for (const Symbol& sum : module_.symbols) {
+      if (sum.kind != SymbolKind::gradient) continue;
+      b.set_location(sum.location);
+      Op* mean = b.div(f.read(sum), examples);
+      Op*& g = gradients[owner(sum)];
+      g = g ? b.add(mean, g) : mean;
+    }
+    finish(f, gradients);
+    f.remove_dead();
+    const auto uses = f.use_counts();
+    std::erase_if(f.inputs, [&](const auto& input) {
+      const auto it = uses.find(input.get());
+      return it == uses.end() || it->second == 0;
+    });
+  }
+
+  // @gradients and every @update.P, behind the gradients.
+  void finish(Function& f, Values gradients) {
+    Builder b(f);
+    Values scalars;
+    for (const char* name : {"step", "epoch", "total", "lr_factor"}) scalars[name] = scalar(f, name);
+    for (const Symbol& symbol : module_.symbols) {
+      if (!module_.function("update." + symbol.name)) continue;
+      b.set_location(symbol.location);
+      Op*& g = gradients[symbol.name];
+      // A parameter the loss does not depend on still decays: its gradient is zero.
+      if (!g) g = zero(b, symbol.type);
+    }
+    const Values raw = gradients;
+    std::vector<Output> numbers;
+    if (const Function* all = module_.function("gradients")) {
+      Values arguments = gradients;
+      arguments.insert(scalars.begin(), scalars.end());
+      const Inlined copy(*all, arguments, module_, b);
+      for (const Output& o : all->outputs)
+        if (gradients.count(o.name))
+          gradients[o.name] = copy.at(o.value);
+        else
+          numbers.push_back({o.name, copy.at(o.value)});
+    }
+    Op* rate = nullptr;
+    for (const Symbol& symbol : module_.symbols) {
+      const Function* update = module_.function("update." + symbol.name);
+      if (!update) continue;
+      Values arguments = scalars;
+      b.set_location(symbol.location);
+      arguments["g"] = gradients.at(symbol.name);
+      const Inlined copy(*update, arguments, module_, b);
+      for (const Update& u : update->updates) f.updates.push_back({u.symbol, copy.at(u.value), u.location});
+      for (const Output& o : update->outputs)
+        if (o.name == "lr" && !rate) rate = copy.at(o.value);
+      if (gradient_outputs_) f.outputs.push_back({"grad." + symbol.name, raw.at(symbol.name)});
+    }
+    if (rate) f.outputs.push_back({"lr", rate});
+    for (const Output& o : numbers) f.outputs.push_back(o);
+  }
+
+  static std::string owner(const Symbol& s) { return s.name.substr(0, s.name.rfind('.')); }
+
+  Module& module_;
+  const Function& train_;
+  const bool gradient_outputs_;
+  bool sums_ = false, penalised_ = false;
+};
+
 }  // namespace
 
 void make_train_step(Module& module, bool gradient_outputs) {
-  Function* train = module.function("train");
-  GRADC_CHECK(train, "the module has no @train");
-  Function& step = module.add_function("train_step");
-  std::map<std::string, Op*> inputs;
-  for (const auto& input : train->inputs)
-    inputs[input->symbol()] = step.add_input(input->symbol(), input->type);
-  {
-    Builder b(step);
-    const auto image = inline_function(*train, inputs, module, b);
-    for (const Output& o : train->outputs) step.outputs.push_back({o.name, image.at(o.value)});
-    for (const Update& u : train->updates) step.updates.push_back({u.symbol, image.at(u.value), u.location});
-  }
-  const std::map<std::string, Op*> gradients = differentiate(module, step);
-  sum_outputs(step);
-  for (size_t i = 0; i < step.outputs.size(); ++i)
-    if (step.outputs[i].name == "loss") step.guard_output = static_cast<int>(i);
-
-  std::map<std::string, Op*> scalars;
-  for (const char* name : {"step", "epoch", "total", "lr_factor"})
-    scalars[name] = step.add_input(name, Type{DType::f64, false, {}});
-  Builder b(step);
-  std::vector<std::string> merged;
-  Op* rate = nullptr;
-  for (const Symbol& symbol : module.symbols) {
-    const Function* update = module.function("update." + symbol.name);
-    if (!update) continue;
-    merged.push_back(update->name);
-    std::map<std::string, Op*> arguments = scalars;
-    const auto g = gradients.find(symbol.name);
-    b.set_location(symbol.location);
-    // A parameter the loss does not depend on still decays: its gradient is zero.
-    arguments["g"] = g != gradients.end() ? g->second
-                                          : b.create("broadcast", {b.constant(0)},
-                                                     {{"shape", symbol.type.shape}, {"batched", false}});
-    const auto image = inline_function(*update, arguments, module, b);
-    const auto at = [&](Op* v) {
-      const auto it = image.find(v);
-      return it != image.end() ? it->second : arguments.at(v->symbol());
-    };
-    for (const Update& u : update->updates) step.updates.push_back({u.symbol, at(u.value), u.location});
-    for (const Output& o : update->outputs)
-      if (o.name == "lr" && !rate) rate = at(o.value);
-    if (gradient_outputs) step.outputs.push_back({"grad." + symbol.name, arguments["g"]});
-  }
-  if (rate) step.outputs.push_back({"lr", rate});
-  for (const std::string& name : merged) module.remove_function(name);
-  module.remove_function("train");
+  GRADC_CHECK(module.function("train"), "the module has no @train");
+  StepMaker(module, gradient_outputs).run();
   if (Function* eval = module.function("eval")) sum_outputs(*eval);
   for (const auto& f : module.functions) f->renumber();
 }

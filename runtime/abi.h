@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define GRADC_ABI_VERSION 1
+#define GRADC_ABI_VERSION 2
 
 /* Indices into gradc_step_args.scalars (doubles). */
 enum gradc_scalar {
@@ -17,8 +17,12 @@ enum gradc_scalar {
   GRADC_SCALAR_EPOCH = 1,     /* from 0 */
   GRADC_SCALAR_TOTAL = 2,     /* updates of the whole run */
   GRADC_SCALAR_LR_FACTOR = 3, /* run-time factor on the learning rate, normally 1 */
-  GRADC_SCALAR_COUNT = 4
+  GRADC_SCALAR_MICRO = 4,     /* number of the micro-batch within its update, from 0 */
+  GRADC_SCALAR_EXAMPLES = 5,  /* examples of the whole update, over all its micro-batches */
+  GRADC_SCALAR_COUNT = 6
 };
+/* Their names as inputs of tensor IR functions, in the same order. */
+#define GRADC_SCALAR_NAMES {"step", "epoch", "total", "lr_factor", "micro", "examples"}
 
 /* What one call of an entry reads. Field order is fixed: generated code addresses fields by their byte
  * offsets. */
@@ -48,9 +52,15 @@ typedef int32_t (*gradc_entry)(const gradc_step_args* args, int32_t thread, int3
 
 enum gradc_dtype { GRADC_F32 = 0, GRADC_F64 = 1, GRADC_I32 = 2, GRADC_BOOL = 3 /* one byte */ };
 
-/* A parameter, state or optimizer slot. `name` is PyTorch-like ("dense_1.weight"); a slot's name is
- * "<parameter>.<slot>". */
-enum gradc_symbol_kind { GRADC_PARAMETER = 0, GRADC_STATE = 1, GRADC_SLOT = 2 };
+/* What outlives a call. `name` is PyTorch-like ("dense_1.weight"); the last three kinds belong to a parameter
+ * and are named after it: "dense_1.weight.m", "dense_1.weight.ema", "dense_1.weight.grad". */
+enum gradc_symbol_kind {
+  GRADC_PARAMETER = 0,
+  GRADC_STATE = 1,   /* running statistics */
+  GRADC_SLOT = 2,    /* an optimizer's state for one parameter */
+  GRADC_AVERAGE = 3, /* a parameter's moving average, which eval and predict read in its stead */
+  GRADC_GRADIENT = 4 /* the sum of a parameter's gradients over the micro-batches of one update */
+};
 typedef struct gradc_symbol {
   const char* name;
   int32_t kind;  /* gradc_symbol_kind */
@@ -69,7 +79,8 @@ typedef struct gradc_input {
 } gradc_input;
 
 /* An output of an entry. batched = 0: one value of `shape` for the whole call ("loss" and metrics: the SUM
- * over the rows, f32; the runtime divides by the rows it has seen). batched = 1: rows x shape, row-major. */
+ * over the rows, f32; the runtime divides by the rows it has seen; f64: a number of the update, such as "lr",
+ * as it is). batched = 1: rows x shape, row-major. */
 typedef struct gradc_output {
   const char* name;
   int32_t dtype;
@@ -100,10 +111,15 @@ typedef struct gradc_program {
   int32_t symbol_count;
   const gradc_symbol* symbols;
   gradc_entry_info init;       /* writes every symbol's first value; rows = 1 */
-  gradc_entry_info train_step; /* outputs: "loss", then metrics by name, then "lr" (f64 scalar, not summed) */
+  gradc_entry_info train_step; /* outputs: "loss", then metrics by name, then the update's numbers ("lr",
+                                  "grad_norm": f64) unless `update` has them */
   gradc_entry_info eval;       /* outputs: "loss", then metrics by name */
   gradc_entry_info predict;    /* outputs: "predict", batched */
   const char* experiment_json; /* data and training records, see runtime/experiment.h */
+  gradc_entry_info update; /* null: train_step updates the parameters itself. Else train_step only adds each
+                              micro-batch's gradients to the symbols of kind GRADC_GRADIENT (micro 0: replaces
+                              them), and `update`, called once with rows = 1 and no inputs, divides them by
+                              `examples` and updates. Outputs: the update's numbers, f64 */
 } gradc_program;
 
 /* What an executable or a library holds: one model, compiled for one processor or several. */

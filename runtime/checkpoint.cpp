@@ -5,7 +5,6 @@
 
 #include <cstring>
 #include <map>
-#include <set>
 
 #include "runtime/dataset.h"
 #include "runtime/safetensors.h"
@@ -17,6 +16,8 @@ namespace gradc::runtime {
 namespace {
 
 constexpr size_t kListed = 10;
+const std::string kDriver = "driver/";
+const std::string kBest = "best/";  // before the names of weights to put back
 
 const char* file_dtype(int32_t dtype) {
   switch (dtype) {
@@ -27,68 +28,111 @@ const char* file_dtype(int32_t dtype) {
   }
 }
 
-// Without `data` the view says what a file must hold.
-TensorView view_of(const gradc_symbol& symbol, const uint8_t* data = nullptr) {
-  return {file_dtype(symbol.dtype),
-          {symbol.shape, symbol.shape + symbol.rank},
-          data,
-          static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype))};
+uint64_t bytes_of(const gradc_symbol& symbol) {
+  return static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype));
 }
 
-std::map<std::string, TensorView> views(const Session& session, bool slots) {
+// Without a block the view says what a file must hold.
+TensorView view_of(const uint8_t* block, const gradc_symbol& symbol) {
+  return {file_dtype(symbol.dtype),
+          {symbol.shape, symbol.shape + symbol.rank},
+          block ? block + symbol.offset : nullptr,
+          bytes_of(symbol)};
+}
+
+bool is_weight(const gradc_symbol& symbol) {
+  return symbol.kind == GRADC_PARAMETER || symbol.kind == GRADC_STATE || symbol.kind == GRADC_AVERAGE;
+}
+
+std::map<std::string, TensorView> views(const gradc_program& program, const uint8_t* block, bool slots) {
   std::map<std::string, TensorView> result;
-  const gradc_program& program = session.program();
-  for (int32_t i = 0; i < program.symbol_count; ++i)
-    if (slots || program.symbols[i].kind != GRADC_SLOT)
-      result[program.symbols[i].name] = view_of(program.symbols[i], session.data(program.symbols[i]));
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& symbol = program.symbols[i];
+    if (is_weight(symbol) || (slots && symbol.kind == GRADC_SLOT))
+      result[symbol.name] = view_of(block, symbol);
+  }
   return result;
 }
 
-// Removes what a program without training has no place for, and throws when the rest does not fit.
-void check(const gradc_program& program, const std::string& path, TensorFile& file) {
-  std::set<std::string> names;
-  for (int32_t i = 0; i < program.symbol_count; ++i) names.insert(program.symbols[i].name);
-  if (program.train_step.output_count == 0)  // an entry that is not there has no outputs
-    std::erase_if(file.tensors, [&](const auto& tensor) { return !names.count(tensor.first); });
-  std::vector<std::string> problems, known, unknown, unused_known;
-  for (const auto& [name, view] : file.tensors)
-    if (!names.count(name)) unknown.push_back(name);
-  for (int32_t i = 0; i < program.symbol_count; ++i) known.push_back(program.symbols[i].name);
-  for (int32_t i = 0; i < program.symbol_count; ++i) {
-    const gradc_symbol& symbol = program.symbols[i];
-    const auto found = file.tensors.find(symbol.name);
-    const TensorView expected = view_of(symbol);
-    if (found == file.tensors.end()) {
-      if (symbol.kind == GRADC_SLOT) continue;
-      unused_known.push_back(symbol.name);
-      const std::string nearest = nearest_name(symbol.name, unknown);
-      problems.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
-                                     shape_text(expected.shape),
-                                     nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest)));
-    } else if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
-      problems.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype,
-                                     shape_text(expected.shape), found->second.dtype,
-                                     shape_text(found->second.shape)));
-    }
-  }
-  for (const std::string& name : unknown) {
-    const std::string nearest = nearest_name(name, unused_known);
-    problems.push_back(fmt::format("{}: the model has no such parameter{}", name,
-                                   nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
-  }
-  if (!problems.empty()) {
-    std::string message =
-        fmt::format("{}: the weights do not fit {}:", path, program.name ? program.name : "the model");
-    for (size_t i = 0; i < std::min(problems.size(), kListed); ++i) message += "\n  " + problems[i];
-    if (problems.size() > kListed) message += fmt::format("\n  and {} more", problems.size() - kListed);
-    throw RunError(kExitDataError, message);
-  }
+// "dense_1.weight" of "dense_1.weight.ema".
+std::string owner_of(const std::string& name) {
+  return name.substr(0, std::min(name.rfind('.'), name.size()));
 }
 
-void load(Session& session, const std::string& path, TensorFile file) {
-  check(session.program(), path, file);
-  for (const auto& [name, view] : file.tensors)
+const gradc_symbol* find(const gradc_program& program, const std::string& name) {
+  for (int32_t i = 0; i < program.symbol_count; ++i)
+    if (name == program.symbols[i].name) return &program.symbols[i];
+  return nullptr;
+}
+
+// What of a file does not fit a program, in words. `all`: slots and averages must be there too.
+class Fit {
+ public:
+  Fit(const gradc_program& program, const TensorFile& file, bool all)
+      : program_(program), file_(file), all_(all) {
+    const bool own = file.metadata.count("gradc_version") != 0;
+    const bool trains = program.train_step.output_count > 0;  // an entry that is not there has no outputs
+    for (const auto& [name, view] : file.tensors) {
+      const gradc_symbol* symbol = find(program, name);
+      if (symbol && symbol->kind != GRADC_GRADIENT) {
+        used_.push_back(name);
+        continue;
+      }
+      const gradc_symbol* owner = find(program, owner_of(name));
+      const bool extra = name.rfind(kBest, 0) == 0 || name.rfind(kDriver, 0) == 0 ||
+                         (owner && owner->kind == GRADC_PARAMETER);
+      if (trains && !(own && extra)) unknown_.push_back(name);
+    }
+    for (int32_t i = 0; i < program.symbol_count; ++i) expect(program.symbols[i]);
+    for (const std::string& name : unknown_) {
+      const std::string nearest = nearest_name(name, missing_);
+      problems_.push_back(fmt::format("{}: the model has no such parameter{}", name,
+                                      nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
+    }
+  }
+
+  void check(const std::string& path) const {
+    if (problems_.empty()) return;
+    std::string message =
+        fmt::format("{}: the weights do not fit {}:", path, program_.name ? program_.name : "the model");
+    for (size_t i = 0; i < std::min(problems_.size(), kListed); ++i) message += "\n  " + problems_[i];
+    if (problems_.size() > kListed) message += fmt::format("\n  and {} more", problems_.size() - kListed);
+    throw RunError(kExitDataError, message);
+  }
+
+  const std::vector<std::string>& used() const { return used_; }
+
+ private:
+  void expect(const gradc_symbol& symbol) {
+    if (symbol.kind == GRADC_GRADIENT) return;
+    const auto found = file_.tensors.find(symbol.name);
+    const TensorView expected = view_of(nullptr, symbol);
+    if (found == file_.tensors.end()) {
+      if (!all_ && symbol.kind == GRADC_SLOT) return;
+      if (!all_ && symbol.kind == GRADC_AVERAGE && file_.tensors.count(owner_of(symbol.name))) return;
+      missing_.push_back(symbol.name);
+      const std::string nearest = nearest_name(symbol.name, unknown_);
+      problems_.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
+                                      shape_text(expected.shape),
+                                      nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest)));
+    } else if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
+      problems_.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype,
+                                      shape_text(expected.shape), found->second.dtype,
+                                      shape_text(found->second.shape)));
+    }
+  }
+
+  const gradc_program& program_;
+  const TensorFile& file_;
+  const bool all_;
+  std::vector<std::string> used_, unknown_, missing_, problems_;
+};
+
+void copy_in(Session& session, const TensorFile& file, const Fit& fit) {
+  for (const std::string& name : fit.used()) {
+    const TensorView& view = file.tensors.at(name);
     std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
+  }
 }
 
 }  // namespace
@@ -96,32 +140,147 @@ void load(Session& session, const std::string& path, TensorFile file) {
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info) {
   const gradc_program& program = session.program();
   const auto text = [](const char* value) { return std::string(value ? value : ""); };
-  write_safetensors(path, views(session, info.slots),
-                    {{"gradc_version", text(program.gradc_version)},
-                     {"target", text(program.target)},
-                     {"name", text(program.name)},
-                     {"source", text(program.source)},
-                     {"seed", std::to_string(info.seed)},
-                     {"step", std::to_string(info.step)}});
+  std::map<std::string, TensorView> tensors = views(program, session.parameters(), info.slots);
+  if (info.best)
+    for (const auto& [name, view] : views(program, info.best, false)) tensors[kBest + name] = view;
+  for (const auto& [name, values] : info.arrays)
+    tensors[kDriver + name] = {"F32",
+                               {static_cast<int64_t>(values.size())},
+                               reinterpret_cast<const uint8_t*>(values.data()),
+                               values.size() * sizeof(float)};
+  std::map<std::string, std::string> metadata = {{"gradc_version", text(program.gradc_version)},
+                                                 {"target", text(program.target)},
+                                                 {"name", text(program.name)},
+                                                 {"source", text(program.source)},
+                                                 {"seed", std::to_string(info.seed)},
+                                                 {"step", std::to_string(info.step)}};
+  if (!info.training.empty()) metadata["training"] = info.training;
+  write_safetensors(path, tensors, metadata);
 }
+
+namespace {
+
+void load(Session& session, const std::string& path, const TensorFile& file) {
+  const gradc_program& program = session.program();
+  const Fit fit(program, file, false);
+  fit.check(path);
+  copy_in(session, file, fit);
+  // An average that the file lacks starts as its parameter, which a program without training may lack.
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& average = program.symbols[i];
+    if (average.kind != GRADC_AVERAGE || file.tensors.count(average.name)) continue;
+    const TensorView& parameter = file.tensors.at(owner_of(average.name));
+    std::memcpy(session.data(average), parameter.data, std::min(bytes_of(average), parameter.bytes));
+  }
+}
+
+}  // namespace
 
 void load_checkpoint(Session& session, const std::string& path) {
   load(session, path, read_safetensors(path));
-}
-
-void check_checkpoint(const gradc_program& program, const std::string& path) {
-  TensorFile file = read_safetensors(path);
-  check(program, path, file);
 }
 
 void load_checkpoint(Session& session, const std::string& name, std::vector<uint8_t> bytes) {
   load(session, name, parse_safetensors(name, std::move(bytes)));
 }
 
+void check_checkpoint(const gradc_program& program, const std::string& path) {
+  const TensorFile file = read_safetensors(path);
+  Fit(program, file, false).check(path);
+}
+
+TrainingFile load_training(Session& session, const std::string& path) {
+  const TensorFile file = read_safetensors(path);
+  const auto training = file.metadata.find("training");
+  if (training == file.metadata.end())
+    throw RunError(
+        kExitDataError,
+        fmt::format("{}: these are weights alone: a run cannot go on from them. Write the file with "
+                    "--save-state or a `checkpoint` rule, or start from the weights with --init-from",
+                    path));
+  const Fit fit(session.program(), file, true);
+  fit.check(path);
+  copy_in(session, file, fit);
+  TrainingFile result{training->second, file.metadata, {}, {}};
+  for (const auto& [name, view] : file.tensors) {
+    if (name.rfind(kDriver, 0) != 0 || view.dtype != "F32") continue;
+    std::vector<float>& values = result.arrays[name.substr(kDriver.size())];
+    values.resize(view.bytes / sizeof(float));
+    std::memcpy(values.data(), view.data, view.bytes);
+  }
+  std::vector<uint8_t>& best = result.best;
+  const gradc_program& program = session.program();
+  for (const auto& [name, view] : views(program, session.parameters(), false)) {
+    const auto found = file.tensors.find(kBest + name);
+    if (found == file.tensors.end()) continue;
+    if (found->second.bytes != view.bytes)
+      throw RunError(kExitDataError,
+                     fmt::format("{}: {} has another size than {}", path, found->first, name));
+    if (best.empty()) best.assign(session.parameters(), session.parameters() + program.parameter_bytes);
+    std::memcpy(best.data() + session.find(name)->offset, found->second.data, view.bytes);
+  }
+  return result;
+}
+
+void use_raw_parameters(Session& session) {
+  const gradc_program& program = session.program();
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& average = program.symbols[i];
+    if (average.kind != GRADC_AVERAGE) continue;
+    const gradc_symbol* parameter = session.find(owner_of(average.name));
+    if (!parameter)
+      throw RunError(kExitUsage,
+                     "a program without training has no parameters besides their averages (--raw)");
+    std::memcpy(session.data(average), session.data(*parameter), bytes_of(average));
+  }
+}
+
+void average_checkpoints(const std::vector<std::string>& paths, const std::string& output) {
+  GRADC_CHECK(!paths.empty(), "the mean of no files");
+  std::vector<TensorFile> files;
+  for (const std::string& path : paths) files.push_back(read_safetensors(path));
+  const TensorFile& first = files.front();
+  for (size_t f = 1; f < files.size(); ++f) {
+    const auto differs = [&](const std::string& what) {
+      throw RunError(kExitDataError,
+                     fmt::format("{} and {} cannot be averaged: {}", paths[0], paths[f], what));
+    };
+    for (const auto& [name, view] : first.tensors) {
+      const auto other = files[f].tensors.find(name);
+      if (other == files[f].tensors.end()) differs(fmt::format("only the first has `{}`", name));
+      if (other->second.shape != view.shape || other->second.dtype != view.dtype)
+        differs(fmt::format("`{}` is {}{} in the first and {}{} in the second", name, view.dtype,
+                            shape_text(view.shape), other->second.dtype, shape_text(other->second.shape)));
+    }
+    for (const auto& [name, view] : files[f].tensors)
+      if (!first.tensors.count(name)) differs(fmt::format("only the second has `{}`", name));
+  }
+  std::map<std::string, TensorView> tensors = files.back().tensors;
+  std::map<std::string, std::vector<float>> means;
+  for (auto& [name, view] : tensors) {
+    if (view.dtype != "F32") continue;  // counters and the like: the last file's
+    std::vector<float>& mean = means[name];
+    mean.resize(view.bytes / sizeof(float));
+    for (size_t i = 0; i < mean.size(); ++i) {
+      double sum = 0;
+      for (const TensorFile& file : files) {
+        float value;
+        std::memcpy(&value, file.tensors.at(name).data + i * sizeof value, sizeof value);
+        sum += value;
+      }
+      mean[i] = static_cast<float>(sum / static_cast<double>(files.size()));
+    }
+    view.data = reinterpret_cast<const uint8_t*>(mean.data());
+  }
+  std::map<std::string, std::string> metadata = files.back().metadata;
+  metadata.erase("training");
+  write_safetensors(output, tensors, metadata);
+}
+
 std::string weights_sha256(const Session& session) {
   Sha256 hash;
   const auto number = [&](int64_t value) { hash.add(&value, sizeof value); };
-  for (const auto& [name, view] : views(session, false)) {
+  for (const auto& [name, view] : views(session.program(), session.parameters(), false)) {
     hash.add(name.c_str(), name.size() + 1);
     number(static_cast<int64_t>(view.shape.size()));
     for (int64_t extent : view.shape) number(extent);

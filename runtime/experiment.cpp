@@ -30,6 +30,34 @@ OptionValue option_value(const Json& value) {
   return value.get<std::string>();
 }
 
+Monitor monitor_of(const Json& json) {
+  return {json.at("part").get<std::string>(), json.at("metric").get<std::string>(),
+          json.at("greater").get<bool>()};
+}
+
+void read_rules(const Json& train, TrainRecord& record) {
+  record.accumulate = train.value("accumulate", int64_t{1});
+  if (train.contains("checkpoint")) {
+    const Json& rule = train.at("checkpoint");
+    record.checkpoint = {rule.at("every").get<int64_t>(), rule.at("steps").get<bool>(),
+                         rule.at("keep").get<int64_t>(), monitor_of(rule.at("best"))};
+  }
+  if (train.contains("stop")) {
+    const Json& rule = train.at("stop");
+    record.stop = {rule.at("patience").get<int64_t>(), monitor_of(rule.at("monitor"))};
+  }
+  if (train.contains("plateau")) {
+    const Json& rule = train.at("plateau");
+    record.plateau = {rule.at("patience").get<int64_t>(), rule.at("cooldown").get<int64_t>(),
+                      rule.at("factor").get<double>(), rule.at("threshold").get<double>(),
+                      monitor_of(rule.at("monitor"))};
+  }
+  if (train.contains("driver")) {
+    record.driver = train.at("driver").at("name").get<std::string>();
+    record.driver_options = train.at("driver").at("options").get<std::map<std::string, double>>();
+  }
+}
+
 }  // namespace
 
 Experiment read_experiment(const char* json) {
@@ -51,6 +79,7 @@ Experiment read_experiment(const char* json) {
     const Json& train = root.at("train");
     result.train.epochs = train.at("epochs").get<int64_t>();
     result.train.seed = train.at("seed").get<int64_t>();
+    read_rules(train, result.train);
   } catch (const Json::exception& error) {
     GRADC_CHECK(false, "the experiment's record does not read: {}\n{}", error.what(), json);
   }

@@ -6,7 +6,14 @@
 //              "options": {"path": "dir"},  the source's options: bool, integer, double, string or list of
 //              integers "batch": 128,                at most gradc_program.batch "drop_last": false, default
 //              false "splits": [{"name": "val", "count": 5000, "from": "train"}]},   default []
-//    "train": {"epochs": 10, "seed": 1}}
+//    "train": {"epochs": 10, "seed": 1,
+//              "accumulate": 4,             default 1: batches an update; 0: all of an epoch
+//              "checkpoint": {"every": 1, "steps": false, "keep": 3, "best": MONITOR},      default none
+//              "stop": {"patience": 15, "monitor": MONITOR},                                 default none
+//              "plateau": {"patience": 10, "cooldown": 0, "factor": 0.1, "threshold": 1e-4,
+//                          "monitor": MONITOR},                                              default none
+//              "driver": {"name": "lbfgs", "options": {"history": 10}}}}                      default none
+//   MONITOR: {"part": "val", "metric": "accuracy", "greater": true}; part "" where there is none
 #pragma once
 #include <cstdint>
 #include <map>
@@ -34,9 +41,39 @@ struct DataRecord {
   std::vector<SplitRecord> splits;
 };
 
+// A number that epochs are judged by.
+struct Monitor {
+  std::string part, metric;  // "val", "accuracy"; no part: none
+  bool greater = false;      // is better
+};
+
+struct CheckpointRule {
+  int64_t every = 0;  // epochs or steps; 0: none
+  bool steps = false;
+  int64_t keep = 0;  // files; 0: all
+  Monitor best;      // which are kept; no part: the last
+};
+
+struct StopRule {
+  int64_t patience = 0;  // epochs without getting better; 0: none
+  Monitor monitor;
+};
+
+struct PlateauRule {
+  int64_t patience = 0, cooldown = 0;
+  double factor = 1, threshold = 0;  // factor 1: none
+  Monitor monitor;
+};
+
 struct TrainRecord {
   int64_t epochs = 1;
   int64_t seed = 1;
+  int64_t accumulate = 1;  // batches an update; 0: all of an epoch
+  CheckpointRule checkpoint;
+  StopRule stop;
+  PlateauRule plateau;
+  std::string driver;  // an optimizer that is a procedure here, see runtime/drivers.h; empty: none
+  std::map<std::string, double> driver_options;
 };
 
 struct Experiment {

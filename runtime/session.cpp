@@ -66,14 +66,16 @@ void check_program(const gradc_program& program) {
 
 int team_size(const gradc_program& program, int threads) {
   int useful = 1;
-  for (const auto* entry : {&program.init, &program.train_step, &program.eval, &program.predict})
+  for (const auto* entry :
+       {&program.init, &program.train_step, &program.update, &program.eval, &program.predict})
     if (entry->run) useful = std::max(useful, static_cast<int>(entry->max_threads));
   return std::min(choose_thread_count(threads), useful);
 }
 
 uint64_t arena_bytes(const gradc_program& program, int threads) {
   int64_t bytes = 0;
-  for (const auto* entry : {&program.init, &program.train_step, &program.eval, &program.predict})
+  for (const auto* entry :
+       {&program.init, &program.train_step, &program.update, &program.eval, &program.predict})
     if (entry->run) bytes = std::max(bytes, entry->arena_bytes + threads * entry->scratch_bytes);
   return static_cast<uint64_t>(bytes);
 }
@@ -97,6 +99,7 @@ Session::Session(const gradc_program& program, int threads)
       train_step_(make_outputs(program.train_step)),
       eval_(make_outputs(program.eval)),
       predict_(make_outputs(program.predict)),
+      update_(make_outputs(program.update)),
       team_(team_size(program, threads)) {}
 
 Session::Outputs Session::make_outputs(const gradc_entry_info& entry) const {
@@ -174,47 +177,113 @@ void Session::require_training() const {
 
 void Session::initialize(uint64_t seed) {
   require_training();
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   call(program_.init, init_, nullptr, 0, {nullptr, 1}, scalars, seed, 0);
 }
 
-StepResult Session::step(BatchReader& reader, int64_t index, const StepScalars& scalars, uint64_t seed) {
-  return step(&reader, index, reader.batch(index), scalars, seed);
+namespace {
+
+// The scalars of one call, in the ABI's order.
+struct Scalars {
+  Scalars(const StepScalars& s, int64_t micro, int64_t examples)
+      : values{static_cast<double>(s.step),  static_cast<double>(s.epoch),
+               static_cast<double>(s.total), s.lr_factor,
+               static_cast<double>(micro),   static_cast<double>(examples)} {}
+  double values[GRADC_SCALAR_COUNT];
+};
+
+StepResult no_numbers() {
+  StepResult result;
+  result.lr = result.grad_norm = std::numeric_limits<double>::quiet_NaN();
+  return result;
+}
+
+// Sums over so many examples become means.
+void divide(StepResult& result, int64_t examples) {
+  const auto count = static_cast<double>(examples);
+  result.loss /= count;
+  for (auto& [name, value] : result.metrics) value /= count;
+}
+
+}  // namespace
+
+void Session::add_outputs(const gradc_entry_info& entry, const Outputs& outputs, StepResult& result) const {
+  size_t metric = 0;
+  for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) {
+    const std::string_view name = entry.outputs[i].name;
+    const double value = outputs.value(entry, i);
+    if (entry.outputs[i].dtype == GRADC_F64) {
+      if (name == "lr") result.lr = value;
+      if (name == "grad_norm") result.grad_norm = value;
+    } else if (name == "loss") {
+      result.loss += value;
+    } else {
+      if (metric == result.metrics.size()) result.metrics.emplace_back(name, 0.0);
+      result.metrics[metric++].second += value;
+    }
+  }
+}
+
+StepResult Session::step(BatchReader& reader, int64_t first, const StepScalars& scalars, uint64_t seed,
+                         int64_t count) {
+  if (!accumulates()) {
+    GRADC_CHECK(count == 1, "{} batches for a program that updates after each", count);
+    return direct_step(&reader, first, reader.batch(first), scalars, seed);
+  }
+  StepResult result = gradients(reader, first, count, scalars, seed);
+  if (!result.finite) return result;
+  int64_t examples = 0;
+  for (int64_t i = 0; i < count; ++i) examples += reader.rows(first + i);
+  StepScalars last = scalars;
+  last.micro_step = static_cast<int64_t>(scalars.first_key()) + count - 1;
+  update(examples, last, seed, result);
+  return result;
 }
 
 StepResult Session::step(const Batch& batch, const StepScalars& scalars, uint64_t seed) {
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
-  return step(nullptr, 0, batch, scalars, seed);
-}
-
-StepResult Session::step(BatchReader* reader, int64_t index, const Batch& batch, const StepScalars& scalars,
-                         uint64_t seed) {
-  const double values[GRADC_SCALAR_COUNT] = {static_cast<double>(scalars.step),
-                                             static_cast<double>(scalars.epoch),
-                                             static_cast<double>(scalars.total), scalars.lr_factor};
-  require_training();
-  const gradc_entry_info& entry = program_.train_step;
-  StepResult result;
-  result.finite =
-      call(entry, train_step_, reader, index, batch, values, seed, static_cast<uint64_t>(scalars.step)) == 0;
-  result.lr = std::numeric_limits<double>::quiet_NaN();
-  const auto rows = static_cast<double>(batch.rows);
-  for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) {
-    const std::string_view name = entry.outputs[i].name;
-    const double value = train_step_.value(entry, i);
-    if (i == 0) {
-      result.loss = value / rows;
-    } else if (name == "lr") {
-      result.lr = value;
-    } else {
-      result.metrics.emplace_back(name, value / rows);
-    }
-  }
+  StepResult result = direct_step(nullptr, 0, batch, scalars, seed);
+  if (accumulates() && result.finite) update(batch.rows, scalars, seed, result);
   return result;
 }
 
+StepResult Session::direct_step(BatchReader* reader, int64_t index, const Batch& batch,
+                                const StepScalars& scalars, uint64_t seed) {
+  const Scalars values(scalars, 0, batch.rows);
+  StepResult result = no_numbers();
+  result.finite = call(program_.train_step, train_step_, reader, index, batch, values.values, seed,
+                       scalars.first_key()) == 0;
+  add_outputs(program_.train_step, train_step_, result);
+  divide(result, batch.rows);
+  return result;
+}
+
+StepResult Session::gradients(BatchReader& reader, int64_t first, int64_t count, const StepScalars& scalars,
+                              uint64_t seed) {
+  GRADC_CHECK(accumulates() && count >= 1, "{} batches", count);
+  StepResult result = no_numbers();
+  int64_t examples = 0;
+  for (int64_t i = 0; i < count; ++i) examples += reader.rows(first + i);
+  for (int64_t i = 0; i < count; ++i) {
+    const Scalars values(scalars, i, examples);
+    result.finite = call(program_.train_step, train_step_, &reader, first + i, reader.batch(first + i),
+                         values.values, seed, scalars.first_key() + static_cast<uint64_t>(i)) == 0;
+    result.failed = i;
+    if (!result.finite) return result;
+    add_outputs(program_.train_step, train_step_, result);
+  }
+  divide(result, examples);
+  return result;
+}
+
+void Session::update(int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result) {
+  const Scalars values(scalars, 0, examples);
+  call(program_.update, update_, nullptr, 0, {nullptr, 1}, values.values, seed, scalars.first_key());
+  add_outputs(program_.update, update_, result);
+}
+
 EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_t, int64_t)>& keep_going) {
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   const gradc_entry_info& entry = program_.eval;
   BatchReader reader(split, entry, std::min(program_.batch, split.count));
   std::vector<double> sums(static_cast<size_t>(entry.output_count), 0.0);
@@ -263,7 +332,7 @@ const gradc_output& Session::predict_output() const {
 
 const void* Session::predict(BatchReader& reader, int64_t index) {
   predict_output();
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   call(program_.predict, predict_, &reader, index, reader.batch(index), scalars, 0, 0);
   return predict_.pointers[0];
 }
@@ -271,7 +340,7 @@ const void* Session::predict(BatchReader& reader, int64_t index) {
 const void* Session::predict(const Batch& batch) {
   predict_output();
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   call(program_.predict, predict_, nullptr, 0, batch, scalars, 0, 0);
   return predict_.pointers[0];
 }

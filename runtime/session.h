@@ -24,13 +24,18 @@ struct StepScalars {
   int64_t epoch = 0;
   int64_t total = 1;
   double lr_factor = 1;
+  int64_t micro_step = -1;  // batches before this update's first, for random keys; -1: as many as `step`
+  uint64_t first_key() const { return static_cast<uint64_t>(micro_step < 0 ? step : micro_step); }
 };
 
 struct StepResult {
-  bool finite = true;  // false: nothing was updated, and loss and metrics mean nothing
-  double loss = 0;     // mean over the batch
-  Metrics metrics;     // means over the batch
-  double lr = 0;       // NaN when the program reports none
+  bool finite = true;      // false: no parameter was updated, and loss and metrics mean nothing
+  int64_t failed = 0;      // then: the batch, from 0 within the update
+  double loss = 0;         // mean over the update's examples
+  Metrics metrics;         // likewise
+  double lr = 0;           // NaN when the program reports none
+  double grad_norm = 0;    // of all gradients before clipping; NaN when the program reports none
+  bool converged = false;  // a driver (runtime/drivers.h) sees no way to go on
 };
 
 struct EvalResult {
@@ -57,12 +62,23 @@ class Session {
   // Gives every parameter, state and slot its first value.
   void initialize(uint64_t seed);
 
-  // One update on batch `index` of the reader, which must be made for program().train_step. Random keys: seed
-  // and scalars.step.
-  StepResult step(BatchReader& reader, int64_t index, const StepScalars& scalars, uint64_t seed);
+  // Whether the program adds up gradients over several batches before it updates (program().update).
+  bool accumulates() const { return program_.update.run != nullptr; }
+
+  // One update on `count` batches from number `first` of the reader, which must be made for
+  // program().train_step; more than one only where the program accumulates. Random keys: seed, and the number
+  // of each batch as StepScalars says.
+  StepResult step(BatchReader& reader, int64_t first, const StepScalars& scalars, uint64_t seed,
+                  int64_t count = 1);
 
   // The same on rows that stand in memory already.
   StepResult step(const Batch& batch, const StepScalars& scalars, uint64_t seed);
+
+  // The two halves of a step, where the program accumulates: the gradients of all batches into the symbols of
+  // kind GRADC_GRADIENT, as sums over `examples` of them; then the update from these.
+  StepResult gradients(BatchReader& reader, int64_t first, int64_t count, const StepScalars& scalars,
+                       uint64_t seed);
+  void update(int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result);
 
   // Where code that was compiled for profiling writes its times (gradc_step_args.profile); the caller's,
   // large enough for every entry that is called.
@@ -87,6 +103,7 @@ class Session {
   const uint8_t* data(const gradc_symbol& symbol) const { return parameters_.data() + symbol.offset; }
   // The whole block, for comparing and restoring.
   uint8_t* parameters() { return parameters_.data(); }
+  const uint8_t* parameters() const { return parameters_.data(); }
 
  private:
   struct Outputs {
@@ -100,13 +117,15 @@ class Session {
   int32_t call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index,
                const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step);
 
-  StepResult step(BatchReader* reader, int64_t index, const Batch& batch, const StepScalars& scalars,
-                  uint64_t seed);
+  // Adds what train_step left to the sums of a step: losses and metrics times rows, numbers as they are.
+  void add_outputs(const gradc_entry_info& entry, const Outputs& outputs, StepResult& result) const;
+  StepResult direct_step(BatchReader* reader, int64_t index, const Batch& batch, const StepScalars& scalars,
+                         uint64_t seed);
 
   const gradc_program& program_;
   uint64_t* profile_ = nullptr;
   AlignedBlock parameters_, arena_;
-  Outputs init_, train_step_, eval_, predict_;
+  Outputs init_, train_step_, eval_, predict_, update_;
   Team team_;
 };
 

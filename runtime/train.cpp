@@ -7,13 +7,16 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "runtime/checkpoint.h"
+#include "runtime/drivers.h"
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
 #include "runtime/report.h"
+#include "runtime/train_state.h"
 #include "support/diagnostic.h"
 
 namespace gradc::runtime {
@@ -21,7 +24,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kJsonLogEvery = 100;
 
 double seconds_since(Clock::time_point start) {
@@ -42,42 +44,21 @@ int64_t total_steps(const TrainOptions& options, const Experiment& experiment, i
   return std::min(total, options.steps.value_or(INT64_MAX));
 }
 
-// Sums over the examples of an epoch.
-struct Totals {
-  int64_t examples = 0;
-  double loss = 0;
-  Metrics metrics;
-
-  void add(const StepResult& step, int64_t rows) {
-    if (metrics.empty())
-      for (const auto& [name, value] : step.metrics) metrics.emplace_back(name, 0.0);
-    examples += rows;
-    loss += step.loss * static_cast<double>(rows);
-    for (size_t i = 0; i < metrics.size(); ++i)
-      metrics[i].second += step.metrics[i].second * static_cast<double>(rows);
-  }
-  double mean_loss() const { return examples ? loss / static_cast<double>(examples) : kNan; }
-  Metrics mean_metrics() const {
-    Metrics means = metrics;
-    for (auto& [name, value] : means) value /= static_cast<double>(examples);
-    return means;
-  }
-};
-
 class Run {
  public:
   Run(Session& session, const Dataset& data, const Experiment& experiment, const TrainOptions& options)
       : session_(session),
         data_(data),
+        rules_(experiment.train),
         options_(options),
         reader_(data.split("train"), session.program().train_step, experiment.data.batch,
                 experiment.data.drop_last),
-        seed_(options.seed.value_or(static_cast<uint64_t>(experiment.train.seed))),
         log_every_(options.log_every > 0 ? options.log_every
                    : options.json        ? kJsonLogEvery
                                          : 0),
-        total_(total_steps(options, experiment, reader_.batches())),
-        epochs_((total_ / reader_.batches()) + (total_ % reader_.batches() != 0)),
+        accumulate_(experiment.train.accumulate > 0 ? std::min(experiment.train.accumulate, reader_.batches())
+                                                    : reader_.batches()),
+        updates_((reader_.batches() + accumulate_ - 1) / accumulate_),
         progress_(options.log, options.json && options.progress == ProgressMode::automatic
                                    ? ProgressMode::off
                                    : options.progress) {
@@ -85,63 +66,182 @@ class Run {
                 experiment.data.batch, session.batch());
     if (options.log_every < 0)
       throw RunError(kExitUsage, fmt::format("--log-every {}: expected 1 or more", options.log_every));
-    if (!std::isfinite(options.lr_factor) || options.lr_factor < 0)
+    if (options.lr_factor && (!std::isfinite(*options.lr_factor) || *options.lr_factor < 0))
       throw RunError(kExitUsage, fmt::format("a learning rate factor of {}: expected a number from 0",
-                                             options.lr_factor));
+                                             *options.lr_factor));
+    if (!options.resume.empty() && !options.init_from.empty())
+      throw RunError(kExitUsage, "--resume and --init-from: a run starts from one file");
+    if (options.save_state && options.save.empty())
+      throw RunError(kExitUsage, "--save-state: say where with --save FILE");
     if (!options.save.empty()) check_output_path(options.save, "weights file");
+    state_.seed = options.seed.value_or(static_cast<uint64_t>(experiment.train.seed));
+    state_.total = total_steps(options, experiment, updates_);
+    driver_ = make_driver(session, experiment.train);
+    state_.shuffle = options.shuffle && !(driver_ && driver_->keeps_order());
+    state_.lr_factor = options.lr_factor.value_or(1);
+    state_.batch = experiment.data.batch;
+    state_.accumulate = accumulate_;
+    state_.examples = reader_.examples();
+    find_parts();
+    prepare_folder();
   }
 
   TrainResult operator()() {
-    session_.initialize(seed_);
+    session_.initialize(state_.seed);
     if (!options_.init_from.empty()) load_checkpoint(session_, options_.init_from);
-    while (step_ < total_ && !interrupt_.interrupted()) epoch();
+    if (!options_.resume.empty()) resume();
+    epochs_ = state_.total / updates_ + (state_.total % updates_ != 0);
+    while ((state_.step < state_.total || state_.update == updates_) && !stopped_ &&
+           !interrupt_.interrupted())
+      epoch();
     return end();
   }
 
  private:
-  void epoch() {
-    if (options_.shuffle) reader_.shuffle(seed_, static_cast<uint64_t>(epoch_));
-    totals_ = {};
-    const double before = seconds_;
-    for (int64_t index = 0; index < reader_.batches(); ++index) {
-      if (step_ == total_ || interrupt_.interrupted()) return;
-      one_step(index);
+  // The parts to evaluate after each epoch: `val`, and what a rule watches.
+  void find_parts() {
+    if (data_.find("val")) parts_.push_back("val");
+    const auto watch = [&](const Monitor& m, const char* rule) {
+      if (m.part.empty() || m.part == "train") return;
+      if (!data_.find(m.part))
+        throw RunError(kExitDataError, fmt::format("`{}` watches {}.{}, but the data have no part `{}`", rule,
+                                                   m.part, m.metric, m.part));
+      if (std::find(parts_.begin(), parts_.end(), m.part) == parts_.end()) parts_.push_back(m.part);
+    };
+    watch(rules_.stop.monitor, "stop");
+    watch(rules_.checkpoint.best, "checkpoint");
+    watch(rules_.plateau.monitor, "reduce_on_plateau");
+  }
+
+  void prepare_folder() {
+    if (rules_.checkpoint.every == 0) {
+      if (!options_.checkpoints.empty())
+        throw RunError(
+            kExitUsage,
+            "--checkpoints: the model file has no rule for them; add one to its train block, as in "
+            "`checkpoint every 1 epoch keep 3`");
+      return;
     }
-    ++epoch_;
+    const char* name = session_.program().name;
+    folder_ = options_.checkpoints.empty()
+                  ? std::filesystem::path(name ? name : "model").stem().string() + ".checkpoints"
+                  : options_.checkpoints;
+    std::error_code error;
+    std::filesystem::create_directories(folder_, error);
+    if (error || !std::filesystem::is_directory(folder_))
+      throw RunError(kExitRunFailed, fmt::format("{}: no folder for checkpoints can be made here: {}",
+                                                 folder_, error ? error.message() : "a file has this name"));
+    check_output_path(folder_ + "/last.safetensors", "checkpoint");
+  }
+
+  // Takes the place of a run that was saved, and checks that it is the same one.
+  void resume() {
+    const std::string& path = options_.resume;
+    TrainingFile file = load_training(session_, path);
+    std::map<std::string, std::string>& metadata = file.metadata;
+    TrainState saved = TrainState::parse(file.training, path);
+    best_ = std::move(file.best);
+    const auto differs = [&](int exit_code, const std::string& what) {
+      throw RunError(exit_code,
+                     fmt::format("{}: {}, so that this is not the run it was made in", path, what));
+    };
+    if (saved.ended)
+      throw RunError(
+          kExitDataError,
+          fmt::format("{}: this run has ended and its best weights were put back; start another from "
+                      "them with --init-from",
+                      path));
+    if (options_.seed && *options_.seed != saved.seed)
+      differs(kExitUsage, fmt::format("it has seed {}, --seed says {}", saved.seed, *options_.seed));
+    if (!options_.shuffle && saved.shuffle) differs(kExitUsage, "it shuffles, --no-shuffle does not");
+    if (saved.batch != state_.batch)
+      differs(kExitDataError,
+              fmt::format("it has batches of {}, the model file of {}", saved.batch, state_.batch));
+    if (saved.accumulate != state_.accumulate)
+      differs(kExitDataError, fmt::format("it has {} batches an update, the model file {}", saved.accumulate,
+                                          state_.accumulate));
+    if (saved.examples != state_.examples)
+      differs(kExitDataError,
+              fmt::format("it has {} training examples, there are {}", saved.examples, state_.examples));
+    if (driver_ ? !driver_->restore({file.arrays, saved.driver})
+                : !saved.driver.empty() || !file.arrays.empty())
+      differs(kExitDataError, "its optimizer is another");
+    if (saved.update > updates_) differs(kExitDataError, "it is further in its epoch than the epoch is long");
+    if (options_.epochs || options_.steps) saved.total = state_.total;
+    if (options_.lr_factor) saved.lr_factor = *options_.lr_factor;
+    std::erase_if(saved.kept, [&](const KeptFile& f) {
+      return folder_.empty() || !std::filesystem::exists(folder_ + "/" + f.name);
+    });
+    state_ = std::move(saved);
+    stopped_ = rules_.stop.patience > 0 && state_.stop.bad >= rules_.stop.patience;
+    const gradc_program& program = session_.program();
+    if (program.target && metadata["target"] != program.target)
+      progress_.line(fmt::format("{} was made on {}: here, on {}, last bits will differ", path,
+                                 metadata["target"], program.target));
+    if (program.source && metadata["source"] != program.source)
+      progress_.line(fmt::format("the model file has changed since {} was made", path));
+    if (options_.json)
+      write_event(options_.out, {{"event", "resume"}, {"step", state_.step}, {"epoch", state_.epoch}});
+    else
+      progress_.line(fmt::format("going on after step {} (epoch {})", state_.step, state_.epoch + 1));
+  }
+
+  void epoch() {
+    if (state_.shuffle) reader_.shuffle(state_.seed, static_cast<uint64_t>(state_.epoch));
+    if (state_.update == 0) state_.totals = {};
+    const double before = seconds_;
+    while (state_.update < updates_) {
+      if (state_.step == state_.total || interrupt_.interrupted()) return;
+      one_step();
+      const CheckpointRule& rule = rules_.checkpoint;
+      if (rule.every > 0 && rule.steps && state_.step % rule.every == 0)
+        checkpoint(fmt::format("step-{:08}.safetensors", state_.step), kNothing);
+    }
     end_epoch(seconds_ - before);
   }
 
-  void one_step(int64_t index) {
-    const StepScalars scalars{step_, epoch_, total_, options_.lr_factor};
+  void one_step() {
+    const int64_t first = state_.update * accumulate_;
+    const int64_t count = std::min(accumulate_, reader_.batches() - first);
+    const StepScalars scalars{state_.step, state_.epoch, state_.total,
+                              state_.lr_factor * state_.plateau.factor, state_.micro_step};
     const auto start = Clock::now();
-    const StepResult result = session_.step(reader_, index, scalars, seed_);
+    const StepResult result = driver_ ? driver_->step(reader_, first, count, scalars, state_.seed)
+                                      : session_.step(reader_, first, scalars, state_.seed, count);
     seconds_ += seconds_since(start);
-    if (!result.finite) fail(scalars, reader_.batch(index));
-    ++step_;
-    const int64_t rows = reader_.rows(index);
+    if (!result.finite) fail(scalars, result.failed, reader_.batch(first + result.failed));
+    ++state_.step;
+    ++state_.update;
+    state_.micro_step += count;
+    int64_t rows = 0;
+    for (int64_t i = first; i < first + count; ++i) rows += reader_.rows(i);
     examples_ += rows;
-    totals_.add(result, rows);
-    lr_ = result.lr;
-    const bool logged = log_every_ > 0 && step_ % log_every_ == 0;
+    ++steps_here_;
+    state_.totals.add(result, rows);
+    state_.lr = result.lr;
+    converged_ = result.converged;
+    const bool logged = log_every_ > 0 && state_.step % log_every_ == 0;
     if (logged && options_.json) {
-      Json event = {{"event", "step"}, {"step", step_}, {"epoch", epoch_ + 1}, {"loss", result.loss}};
+      Json event = {
+          {"event", "step"}, {"step", state_.step}, {"epoch", state_.epoch + 1}, {"loss", result.loss}};
       for (const auto& [name, value] : result.metrics) event[name] = value;
-      if (!std::isnan(lr_)) event["lr"] = lr_;
+      if (!std::isnan(state_.lr)) event["lr"] = state_.lr;
+      if (!std::isnan(result.grad_norm)) event["grad_norm"] = result.grad_norm;
       write_event(options_.out, event);
     } else if (logged && !options_.json && !progress_.off()) {
-      progress_.line(fmt::format("step {}  {}", step_, results_text(result.loss, result.metrics)));
+      progress_.line(fmt::format("step {}  {}", state_.step, results_text(result.loss, result.metrics)));
     }
-    if (progress_.due()) show(index + 1);
+    if (progress_.due()) show(first + count);
   }
 
   void show(int64_t done) {
     const double rate = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
-    const double left =
-        seconds_ / static_cast<double>(std::max<int64_t>(step_, 1)) * static_cast<double>(total_ - step_);
-    progress_.update(
-        fmt::format("epoch {}/{}", epoch_ + 1, epochs_), done, reader_.batches(),
-        fmt::format("{}  {} examples/s  ETA {}", results_text(totals_.mean_loss(), totals_.mean_metrics()),
-                    count_text(static_cast<int64_t>(rate)), duration_text(left)));
+    const double left = seconds_ / static_cast<double>(std::max<int64_t>(steps_here_, 1)) *
+                        static_cast<double>(state_.total - state_.step);
+    progress_.update(fmt::format("epoch {}/{}", state_.epoch + 1, epochs_), done, reader_.batches(),
+                     fmt::format("{}  {} examples/s  ETA {}",
+                                 results_text(state_.totals.mean_loss(), state_.totals.mean_metrics()),
+                                 count_text(static_cast<int64_t>(rate)), duration_text(left)));
   }
 
   // Loss and metrics of a split, into the result's metrics; empty without the split or when interrupted.
@@ -159,31 +259,130 @@ class Run {
   }
 
   void end_epoch(double seconds) {
-    const Metrics metrics = totals_.mean_metrics();
-    Json event = {
-        {"event", "epoch"}, {"epoch", epoch_}, {"step", step_}, {"train_loss", totals_.mean_loss()}};
-    for (const auto& [name, value] : metrics) event["train_" + name] = value;
-    std::string text =
-        fmt::format("epoch {}/{}  {}", epoch_, epochs_, results_text(totals_.mean_loss(), metrics));
-    if (const auto validation = evaluate("val")) {
-      event["val_loss"] = validation->loss;
-      for (const auto& [name, value] : validation->metrics) event["val_" + name] = value;
-      text += "  " + results_text(validation->loss, validation->metrics, "val ");
+    std::vector<std::pair<std::string, EvalResult>> evaluations;
+    for (const std::string& part : parts_) {
+      const auto result = evaluate(part);
+      if (!result) return;  // interrupted: whoever goes on evaluates first
+      evaluations.emplace_back(part, *result);
     }
-    if (!std::isnan(lr_)) event["lr"] = lr_;
+    ++state_.epoch;
+    state_.update = 0;
+    const Metrics metrics = state_.totals.mean_metrics();
+    const double loss = state_.totals.mean_loss();
+    Json event = {{"event", "epoch"}, {"epoch", state_.epoch}, {"step", state_.step}, {"train_loss", loss}};
+    for (const auto& [name, value] : metrics) event["train_" + name] = value;
+    std::string text = fmt::format("epoch {}/{}  {}", state_.epoch, epochs_, results_text(loss, metrics));
+    for (const auto& [part, result] : evaluations) {
+      event[part + "_loss"] = result.loss;
+      for (const auto& [name, value] : result.metrics) event[part + "_" + name] = value;
+      text += "  " + results_text(result.loss, result.metrics, part + " ");
+    }
+    if (!std::isnan(state_.lr)) event["lr"] = state_.lr;
     event["seconds"] = seconds;
     if (options_.json) write_event(options_.out, event);
     progress_.line(fmt::format("{}  {:.1f} s", text, seconds));
+    const auto value_of = [&](const Monitor& m) {
+      if (m.part == "train") return m.metric == "loss" ? loss : metric_of(metrics, m.metric);
+      for (const auto& [part, result] : evaluations)
+        if (part == m.part) return m.metric == "loss" ? result.loss : metric_of(result.metrics, m.metric);
+      return kNothing;
+    };
+    judge(value_of);
   }
 
-  [[noreturn]] void fail(const StepScalars& scalars, const Batch& batch) {
+  static std::string text_of(const Monitor& m) { return m.part + "." + m.metric; }
+
+  // What the rules make of an epoch that is complete.
+  template <class ValueOf>
+  void judge(ValueOf&& value_of) {
+    const StopRule& stop = rules_.stop;
+    if (stop.patience > 0) {
+      if (state_.stop.add(value_of(stop.monitor), state_.epoch, stop))
+        best_.assign(session_.parameters(), session_.parameters() + session_.program().parameter_bytes);
+      stopped_ = state_.stop.bad >= stop.patience;
+    }
+    const PlateauRule& plateau = rules_.plateau;
+    if (plateau.factor != 1 && state_.plateau.add(value_of(plateau.monitor), plateau)) {
+      if (options_.json)
+        write_event(options_.out, {{"event", "plateau"},
+                                   {"epoch", state_.epoch},
+                                   {"monitor", text_of(plateau.monitor)},
+                                   {"lr_factor", state_.plateau.factor}});
+      progress_.line(fmt::format("{} is on a plateau: learning rates are now {:g} of the schedule's",
+                                 text_of(plateau.monitor), state_.plateau.factor));
+    }
+    const CheckpointRule& rule = rules_.checkpoint;
+    if (rule.every > 0 && !rule.steps && state_.epoch % rule.every == 0)
+      checkpoint(fmt::format("epoch-{:04}.safetensors", state_.epoch),
+                 rule.best.part.empty() ? kNothing : value_of(rule.best));
+    if (converged_ && !stopped_) {
+      stopped_ = true;
+      if (options_.json) write_event(options_.out, {{"event", "converged"}, {"epoch", state_.epoch}});
+      progress_.line(fmt::format("{} sees no way further down: stopped", rules_.driver));
+      return;
+    }
+    if (!stopped_) return;
+    if (options_.json)
+      write_event(options_.out, {{"event", "stop"},
+                                 {"epoch", state_.epoch},
+                                 {"monitor", text_of(stop.monitor)},
+                                 {"best", state_.stop.best},
+                                 {"best_epoch", state_.stop.epoch}});
+    progress_.line(
+        fmt::format("{} has stalled for {} epochs: stopped", text_of(stop.monitor), state_.stop.bad));
+  }
+
+  // Everything a run needs to go on.
+  void save_all(const std::string& path) {
+    const DriverState driver = driver_ ? driver_->state() : DriverState();
+    state_.driver = driver.numbers;
+    save_checkpoint(session_, path,
+                    {.seed = state_.seed,
+                     .step = state_.step,
+                     .slots = true,
+                     .training = state_.json(),
+                     .best = best_.empty() ? nullptr : best_.data(),
+                     .arrays = driver.arrays});
+  }
+
+  // A file of the rule `checkpoint`; those it does not keep go once the new one is there.
+  void checkpoint(const std::string& name, double value) {
+    std::erase_if(state_.kept, [&](const KeptFile& f) { return f.name == name; });
+    state_.kept.push_back({name, value});
+    const std::vector<std::string> dropped = drop_files(state_.kept, rules_.checkpoint);
+    const std::string path = folder_ + "/" + name;
+    save_all(path);
+    for (const std::string& old : dropped) {
+      std::error_code ignored;  // whoever removed it first had a reason
+      std::filesystem::remove(folder_ + "/" + old, ignored);
+    }
+    if (options_.json)
+      write_event(options_.out,
+                  {{"event", "checkpoint"}, {"file", path}, {"step", state_.step}, {"epoch", state_.epoch}});
+  }
+
+  // The weights of the best epoch, in the session.
+  void put_back_best() {
+    const gradc_program& program = session_.program();
+    for (int32_t i = 0; i < program.symbol_count; ++i) {
+      const gradc_symbol& s = program.symbols[i];
+      if (s.kind == GRADC_SLOT || s.kind == GRADC_GRADIENT) continue;
+      std::memcpy(session_.data(s), best_.data() + s.offset,
+                  static_cast<size_t>(element_count(s.rank, s.shape) * dtype_bytes(s.dtype)));
+    }
+    result_.best_epoch = state_.stop.epoch;
+    state_.ended = true;
+  }
+
+  [[noreturn]] void fail(const StepScalars& scalars, int64_t micro, const Batch& batch) {
     NonFiniteLoss error(fmt::format(
         "the loss is not finite in step {} (epoch {}): it became NaN or infinite, and the step was not "
         "applied{}; try a smaller learning rate, and look for log, sqrt or division of what can be 0",
         scalars.step + 1, scalars.epoch + 1,
         options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save)));
     error.scalars = scalars;
-    error.seed = seed_;
+    error.micro_step = scalars.first_key() + static_cast<uint64_t>(micro);
+    error.seed = state_.seed;
     error.rows = batch.rows;
     const gradc_entry_info& entry = session_.program().train_step;
     for (int32_t i = 0; i < entry.input_count; ++i) {
@@ -197,34 +396,43 @@ class Run {
 
   TrainResult end() {
     result_.interrupted = interrupt_.interrupted();
+    if (!result_.interrupted && !best_.empty()) put_back_best();
     result_.weights_sha256 = weights_sha256(session_);
     // Before the last evaluation: what was trained shall not depend on it.
-    if (!options_.save.empty()) save_checkpoint(session_, options_.save, {.seed = seed_, .step = step_});
+    if (!options_.save.empty()) {
+      if (options_.save_state || result_.interrupted)
+        save_all(options_.save);
+      else
+        save_checkpoint(session_, options_.save, {.seed = state_.seed, .step = state_.step});
+    }
+    if (result_.interrupted && !folder_.empty()) checkpoint("last.safetensors", kNothing);
     std::optional<EvalResult> test;
     if (!result_.interrupted) test = evaluate("test");
     if (interrupt_.interrupted()) result_.interrupted = true;
     progress_.clear();
-    result_.steps = step_;
-    result_.epochs = epoch_;
+    result_.steps = state_.step;
+    result_.epochs = state_.epoch;
     result_.seconds = seconds_;
     result_.examples_per_second = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
-    result_.train_loss = totals_.mean_loss();
-    result_.test_loss = test ? test->loss : kNan;
-    result_.test_accuracy = test ? metric_of(test->metrics, "accuracy") : kNan;
+    result_.train_loss = state_.totals.mean_loss();
+    result_.test_loss = test ? test->loss : kNothing;
+    result_.test_accuracy = test ? metric_of(test->metrics, "accuracy") : kNothing;
     result_.metrics["train_loss"] = result_.train_loss;
-    for (const auto& [name, value] : totals_.mean_metrics()) result_.metrics["train_" + name] = value;
+    for (const auto& [name, value] : state_.totals.mean_metrics()) result_.metrics["train_" + name] = value;
     if (options_.json)
-      write_event(options_.out, {{"event", "end"},
-                                 {"steps", result_.steps},
-                                 {"seconds", result_.seconds},
-                                 {"train_loss", result_.train_loss},
-                                 {"test_loss", result_.test_loss},
-                                 {"test_accuracy", result_.test_accuracy},
-                                 {"weights_sha256", result_.weights_sha256},
-                                 {"epochs", result_.epochs},
-                                 {"examples_per_second", result_.examples_per_second},
-                                 {"interrupted", result_.interrupted},
-                                 {"metrics", result_.metrics}});
+      write_event(options_.out,
+                  {{"event", "end"},
+                   {"steps", result_.steps},
+                   {"seconds", result_.seconds},
+                   {"train_loss", result_.train_loss},
+                   {"test_loss", result_.test_loss},
+                   {"test_accuracy", result_.test_accuracy},
+                   {"weights_sha256", result_.weights_sha256},
+                   {"epochs", result_.epochs},
+                   {"examples_per_second", result_.examples_per_second},
+                   {"interrupted", result_.interrupted},
+                   {"best_epoch", result_.best_epoch > 0 ? Json(result_.best_epoch) : Json(nullptr)},
+                   {"metrics", result_.metrics}});
     else
       summarise(test);
     return result_;
@@ -236,22 +444,32 @@ class Run {
                     count_text(result_.steps), result_.seconds,
                     count_text(static_cast<int64_t>(result_.examples_per_second)));
     if (test) text += "\n" + results_text(test->loss, test->metrics, "test ");
+    if (result_.best_epoch > 0) text += fmt::format("\nweights of epoch {}, the best", result_.best_epoch);
     if (!options_.save.empty()) text += fmt::format("\nweights saved to {}", options_.save);
+    if (result_.interrupted && (!options_.save.empty() || !folder_.empty()))
+      text += fmt::format("\ngo on with --resume {}",
+                          options_.save.empty() ? folder_ + "/last.safetensors" : options_.save);
     write_line(options_.out, text);
   }
 
   Session& session_;
   const Dataset& data_;
+  const TrainRecord& rules_;
   const TrainOptions& options_;
   BatchReader reader_;
-  uint64_t seed_;
   int64_t log_every_;
-  int64_t total_, epochs_;
+  int64_t accumulate_, updates_;  // batches an update, updates an epoch
+  int64_t epochs_ = 0;            // of the whole run
   InterruptGuard interrupt_;
   Progress progress_;
-  int64_t step_ = 0, epoch_ = 0, examples_ = 0;
-  double seconds_ = 0, lr_ = kNan;
-  Totals totals_;
+  std::vector<std::string> parts_;  // evaluated after each epoch
+  std::string folder_;              // of checkpoints
+  TrainState state_;
+  std::vector<uint8_t> best_;  // a copy of the parameter block, where a rule `stop` watches
+  bool stopped_ = false, converged_ = false;
+  std::unique_ptr<Driver> driver_;         // null: each update is one call of the program
+  int64_t examples_ = 0, steps_here_ = 0;  // of this process
+  double seconds_ = 0;
   TrainResult result_;
 };
 

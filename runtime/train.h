@@ -3,20 +3,29 @@
 //
 // With `json`, standard output is one object a line; keys in this order; numbers print so that they read back
 // to the same double, and what is not finite prints as null:
-//   {"event":"step","step":N,"epoch":E,"loss":..,METRIC:..,"lr":..}     after each log_every-th update: N
-//   updates are done, loss and
-//                                                                       metrics are means over that update's
-//                                                                       batch, epoch is from 1
+//   {"event":"step","step":N,"epoch":E,"loss":..,METRIC:..,"lr":..,"grad_norm":..}   after each log_every-th
+//                                       update: N updates are done, loss and metrics are means over that
+//                                       update's examples, epoch is from 1; grad_norm, with `clip norm`: of
+//                                       all gradients before they are clipped
 //   {"event":"epoch","epoch":E,"step":N,"train_loss":..,"train_METRIC":..,"val_loss":..,"val_METRIC":..,"lr":..,"seconds":..}
 //                                       after each complete epoch; train_*: means over its examples as they
-//                                       were trained on; val_* only if the data have a split `val`; seconds:
+//                                       were trained on; val_* only if the data have a split `val`, and
+//                                       likewise of other parts that a rule watches; seconds:
 //                                       of training this epoch
+//   {"event":"resume","step":N,"epoch":E}   first, of a run that goes on: N updates are done, E epochs
+//   complete
+//   {"event":"checkpoint","file":"..","step":N,"epoch":E}   a file was written
+//   {"event":"plateau","epoch":E,"monitor":"val.loss","lr_factor":..}   reduce_on_plateau made the rates
+//   smaller
+//   {"event":"stop","epoch":E,"monitor":"val.loss","best":..,"best_epoch":E}   the rule `stop` ends the run
+//   {"event":"converged","epoch":E}   an optimizer with a line search sees no way further down: the run ends
 //   {"event":"end","steps":N,"seconds":..,"train_loss":..,"test_loss":..,"test_accuracy":..,"weights_sha256":"..","epochs":E,
-//    "examples_per_second":..,"interrupted":false,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
+//    "examples_per_second":..,"interrupted":false,"best_epoch":null,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
 //    last
 //                                       train_loss: of the last epoch, also one cut short; seconds: of
 //                                       training, evaluation and reading not counted; test_*: null without a
-//                                       split `test` or when interrupted
+//                                       split `test` or when interrupted; best_epoch: whose weights a rule
+//                                       `stop` put back
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -40,10 +49,13 @@ struct TrainOptions {
   std::optional<int64_t> epochs, steps;
   std::optional<uint64_t> seed;  // of initial weights, order and random layers; else the experiment's
   bool shuffle = true;
-  int64_t log_every = 0;  // updates between step records; 0: 100 with json, else by time
-  double lr_factor = 1;   // on the scheduled learning rate
-  std::string init_from;  // weights to start from instead of the initialisers
-  std::string save;       // where to put the weights at the end, also when interrupted
+  int64_t log_every = 0;            // updates between step records; 0: 100 with json, else by time
+  std::optional<double> lr_factor;  // on the scheduled learning rate; else 1, or the resumed run's
+  std::string init_from;            // weights to start from instead of the initialisers
+  std::string resume;               // a checkpoint to go on from, bit for bit as if the run had never stopped
+  std::string save;                 // where to put the weights at the end, also when interrupted
+  bool save_state = false;          // with them what `resume` needs; always when interrupted
+  std::string checkpoints;  // folder for the rule `checkpoint`; empty: the model's name and ".checkpoints"
   bool json = false;
   ProgressMode progress = ProgressMode::automatic;
   std::FILE* out = stdout;  // results
@@ -59,13 +71,15 @@ struct TrainResult {
   std::string weights_sha256;
   std::map<std::string, double> metrics;  // "train_accuracy", "val_loss", ...
   bool interrupted = false;               // by SIGINT: the tool exits with kExitInterrupted
+  int64_t best_epoch = 0;  // whose weights these are, where a rule `stop` put the best back; else 0
 };
 
 // The loss or its gradient's input was not finite. Nothing was updated in that step and nothing is saved; the
 // session still holds the weights the step started from, so that it can be repeated and explained.
 struct NonFiniteLoss : RunError {
   NonFiniteLoss(const std::string& message) : RunError(5, message) {}
-  StepScalars scalars;  // of the step; scalars.step is also its micro_step
+  StepScalars scalars;      // of the step
+  uint64_t micro_step = 0;  // random key of the batch
   uint64_t seed = 0;
   int64_t rows = 0;
   std::vector<std::vector<uint8_t>> inputs;  // of train_step, rows x shape each

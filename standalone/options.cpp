@@ -51,7 +51,15 @@ void add_train_options(CLI::App* app, runtime::TrainOptions& o) {
   app->add_flag_callback(
       "--no-shuffle", [&o] { o.shuffle = false; }, "take the training examples in their own order");
   app->add_option("--init-from", o.init_from, "start from these parameters")->type_name("W.safetensors");
+  app->add_option("--resume", o.resume,
+                  "go on with an interrupted run, bit for bit as if it had never stopped")
+      ->type_name("W.safetensors");
   app->add_option("--save", o.save, "write the trained parameters here")->type_name("W.safetensors");
+  app->add_flag("--save-state", o.save_state,
+                "with --save: also what --resume needs (always when interrupted)");
+  app->add_option("--checkpoints", o.checkpoints,
+                  "the folder for the file's `checkpoint` rule (default: MODEL.checkpoints)")
+      ->type_name("DIR");
   app->add_option("--log-every", o.log_every, "report the loss every so many steps")
       ->check(from_to(1, kMany))
       ->type_name("N");

@@ -150,15 +150,16 @@ void copy_plain(Lowering& l, const std::string& name, const Type& type, const St
   const loop::Buffer source = kb.buffer(from.allocation, false, Reach::anything);
   const loop::Buffer target = kb.buffer(to, true, Reach::anything);
   const Expr lo = loop::ref(kb.b.predefined().lo), hi = loop::ref(kb.b.predefined().hi);
-  const Expr first = loop::index(from.first);
   const int64_t full = elements / l.width * l.width;
+  const auto source_at = [&](const Expr& i) { return from.first ? i + loop::index(from.first) : i; };
   const auto vectors = [&](const Expr& begin, const Expr& end) {
-    kb.b.loop("i", begin, end, l.width,
-              [&](Expr i) { kb.b.store(target, i, kb.b.let("v", loop::load(source, first + i, l.width))); });
+    kb.b.loop("i", begin, end, l.width, [&](Expr i) {
+      kb.b.store(target, i, kb.b.let("v", loop::load(source, source_at(i), l.width)));
+    });
   };
   const auto tail = [&] {
     kb.b.loop("i", loop::index(full), loop::index(elements), 1,
-              [&](Expr i) { kb.b.store(target, i, kb.b.let("v", loop::load(source, first + i))); });
+              [&](Expr i) { kb.b.store(target, i, kb.b.let("v", loop::load(source, source_at(i)))); });
   };
   if (partition == loop::Partition{}) {
     kb.b.if_then(loop::compare(loop::CompareOp::lt, lo, hi), [&] {

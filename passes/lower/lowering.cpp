@@ -12,10 +12,9 @@ namespace gradc::passes::lowering {
 namespace {
 
 int scalar_input_index(const std::string& name) {
-  if (name == "step") return GRADC_SCALAR_STEP;
-  if (name == "epoch") return GRADC_SCALAR_EPOCH;
-  if (name == "total") return GRADC_SCALAR_TOTAL;
-  if (name == "lr_factor") return GRADC_SCALAR_LR_FACTOR;
+  static const char* const names[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
+  for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
+    if (name == names[i]) return i;
   internal_error(__FILE__, __LINE__, "unknown scalar input " + name);
 }
 

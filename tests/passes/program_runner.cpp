@@ -115,8 +115,8 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
     outputs.emplace_back(count(out.value->type, rows) * width);
     output_pointers.push_back(outputs.back().base);
   }
-  double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
-  const char* names[GRADC_SCALAR_COUNT] = {"step", "epoch", "total", "lr_factor"};
+  double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+  const char* names[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
   for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
     if (input.inputs.count(names[i])) scalars[i] = *input.inputs.at(names[i]).data.data();
   gradc_step_args args{};

@@ -178,7 +178,7 @@ const gradc_program& fake_program(const FakeOptions& options) {
   static gradc_program program;
   static std::string json;
   json = "{\"data\":" + options.data + ",\"train\":{\"epochs\":" + std::to_string(options.epochs) +
-         ",\"seed\":7}}";
+         ",\"seed\":7" + (options.rules.empty() ? "" : ",") + options.rules + "}}";
   const int64_t arena = options.batch * 12 * 4;
   program = {GRADC_ABI_VERSION,
              "0.1.0",
@@ -193,7 +193,8 @@ const gradc_program& fake_program(const FakeOptions& options) {
              {run_train, arena, 2, inputs, 3, scalars, options.max_threads},
              {run_eval, arena, 2, inputs, 2, scalars, options.max_threads},
              {options.predict ? run_predict : nullptr, arena, 1, inputs, 1, prediction, options.max_threads},
-             json.c_str()};
+             json.c_str(),
+             {}};
   record = {};
   return program;
 }

@@ -14,6 +14,7 @@ struct FakeOptions {
   std::string data =
       R"({"name":"digits","source":"synthetic_digits","options":{"train":1000,"test":300},"batch":32})";
   int64_t epochs = 3;
+  std::string rules;  // more of "train": R"("stop":{...})"
   int32_t max_threads = 8;
   bool predict = true;
 };

@@ -21,6 +21,7 @@
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"
 #include "tests/runtime/helpers.h"
+#include "tests/runtime/training.h"
 
 namespace gradc::runtime {
 namespace {
@@ -32,61 +33,9 @@ using test::FakeOptions;
 using test::seen;
 using test::TemporaryFolder;
 
-// A stream in memory, as the loop writes to.
-class Stream {
- public:
-  Stream() : file_(open_memstream(&text_, &size_)) {}
-  ~Stream() {
-    std::fclose(file_);
-    std::free(text_);
-  }
-  operator std::FILE*() { return file_; }
-  std::string text() {
-    std::fflush(file_);
-    return std::string(text_, size_);
-  }
-  std::vector<json> events() {
-    std::vector<json> result;
-    std::istringstream lines(text());
-    for (std::string line; std::getline(lines, line);) result.push_back(json::parse(line));
-    return result;
-  }
-
- private:
-  char* text_ = nullptr;
-  size_t size_ = 0;
-  std::FILE* file_;
-};
-
-// A session on the fake program with its data, and a run with streams of its own.
-struct Bench {
-  explicit Bench(const FakeOptions& fake = {}, int threads = 1)
-      : program(fake_program(fake)),
-        experiment(read_experiment(program.experiment_json)),
-        data(load_dataset(experiment.data)),
-        session(program, threads) {
-    std::signal(SIGINT,
-                SIG_DFL);  // a script's background job starts with it ignored, and the runtime respects that
-  }
-  TrainResult run(TrainOptions options = {}) {
-    options.out = out;
-    options.log = log;
-    return train(session, data, experiment, options);
-  }
-  const gradc_program& program;
-  Experiment experiment;
-  Dataset data;
-  Session session;
-  Stream out, log;
-};
-
-FakeOptions with_data(const std::string& options, const std::string& more = "", int64_t batch = 32) {
-  FakeOptions fake;
-  fake.batch = batch;
-  fake.data = R"({"name":"digits","source":"synthetic_digits","options":{)" + options + R"(},"batch":)" +
-              std::to_string(batch) + more + "}";
-  return fake;
-}
+using test::Bench;
+using test::Stream;
+using test::with_data;
 
 TEST(Train, Converges) {
   Bench bench(with_data(R"("train":3000,"test":500)"), 2);

@@ -1,0 +1,136 @@
+// Optimizers that look at all examples: the options the runtime's procedures take from the prelude's
+// definitions, and what in an experiment they cannot work with. Knows no procedure.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "frontend/error_codes.h"
+#include "frontend/experiment.h"
+#include "ir/op_def.h"
+
+namespace gradc::frontend {
+
+namespace {
+
+bool looks_at_all(const DefinitionValue& d) {
+  static const std::vector<std::string> names = {"gd", "lbfgs", "svrg"};
+  return d.definition && d.definition->is_prelude &&
+         std::find(names.begin(), names.end(), d.definition->name) != names.end();
+}
+
+class DriverRules {
+ public:
+  DriverRules(Evaluator& e, Experiment& x, const Experiment::Optimizer& o, const Function& train)
+      : e_(e),
+        x_(x),
+        o_(o),
+        train_(train),
+        name_(o.value->definition->name),
+        span_(o.statement->value->span) {}
+
+  void run() {
+    alone();
+    whole_loss();
+    if (name_ != "svrg") {
+      if (x_.record.accumulate != 1 && x_.record.accumulate != 0)
+        refuse(x_.seen.at("accumulate"), "makes one update of all examples, whatever `accumulate` says");
+      x_.record.accumulate = 0;
+    }
+    const std::string search = name_ == "svrg" ? "none" : text("line_search");
+    x_.moves = name_ == "lbfgs" || search == "armijo";
+    if (x_.moves) nothing_bends();
+    if (name_ == "gd" && !x_.moves) return;  // compiled as it is written
+    x_.record.driver = name_;
+    std::map<std::string, double>& options = x_.record.driver_options;
+    if (name_ != "svrg") options["line_search"] = search == "none" ? 0 : search == "armijo" ? 1 : 2;
+    const std::vector<std::string> numbers =
+        name_ == "gd"      ? std::vector<std::string>{"armijo", "shrink", "trials"}
+        : name_ == "lbfgs" ? std::vector<std::string>{"history", "tolerance_grad", "tolerance_change"}
+                           : std::vector<std::string>{"every"};
+    for (const std::string& n : numbers)
+      if (!e_.to_number(bound_argument(e_, *o_.value, n), span_, "`" + n + "`", options[n])) return;
+  }
+
+ private:
+  Diagnostic& refuse(Span place, const std::string& why) {
+    return e_.error(codes::full_batch, place, fmt::format("`{}` {}", name_, why));
+  }
+
+  std::string text(const char* option) {
+    const Value v = bound_argument(e_, *o_.value, option);
+    return v.is(ValueKind::string) ? v.text : "";
+  }
+
+  void alone() {
+    for (const Experiment::Optimizer& other : x_.optimizers)
+      if (&other != &o_) {
+        refuse(span_, "moves all parameters together: no other optimizer can stand beside it")
+            .related.push_back({other.statement->word_span, "the other is here"});
+        return;
+      }
+    if (!o_.statement->on.empty())
+      refuse(o_.statement->on[0].span, "moves all parameters together and takes no `on`")
+          .helps.push_back("what shall not be trained is `freeze`");
+  }
+
+  // The loss must be a function of the parameters that sums over examples, the same whenever it is evaluated.
+  void whole_loss() {
+    for (const auto& op : train_.body) {
+      const bool mixes = (!op->type.batched && std::any_of(op->operands.begin(), op->operands.end(),
+                                                           [](const Op* o) { return o->type.batched; })) ||
+                         op->is("row_count");
+      if (!op->def->random && !mixes) continue;
+      Diagnostic& d = refuse(
+          span_, op->def->random ? "needs the same loss whenever it looks, but random numbers are drawn here"
+                                 : "adds up its gradient over pieces of the data, but a batch is mixed here");
+      if (!op->locations.empty())
+        d.notes.push_back(fmt::format("`{}` at {}", op->name(), user_place(op->locations[0])));
+      d.helps.push_back(op->def->random
+                            ? "leave out dropout and noise layers, or take another optimizer, as adam or sgd"
+                            : "take layernorm instead of batchnorm, or another optimizer, as adam or sgd");
+      return;
+    }
+    for (const auto& read : train_.symbols) {
+      const Symbol* s = e_.module().symbol(read->symbol());
+      if (!s || s->kind != SymbolKind::state) continue;
+      refuse(span_,
+             fmt::format("needs the same loss whenever it looks, but the state `{}` changes", s->name));
+      return;
+    }
+  }
+
+  // A line search compares losses along a straight line of steps.
+  void nothing_bends() {
+    const auto bends = [&](Span place, const std::string& what, const char* help) {
+      refuse(place, fmt::format("searches along a line, which `{}` would bend", what)).helps.push_back(help);
+    };
+    const char* leave = "leave it out, or take an optimizer without a line search";
+    for (const Experiment::Clip& c : x_.clips) bends(c.span, "clip", leave);
+    if (x_.noise > 0) bends(x_.seen.at("noise"), "noise", leave);
+    if (x_.ema > 0) bends(x_.seen.at("ema"), "ema", leave);
+    for (const Experiment::Penalty& p : x_.projections) bends(p.statement->word_span, "project", leave);
+    for (const Experiment::Multiplier& m : x_.multipliers)
+      bends(m.statement->word_span, m.statement->word, leave);
+    if (!bound_argument(e_, *o_.value, "weight_decay").is(ValueKind::none))
+      bends(span_, "weight_decay", "`penalty l2(...)` is part of the loss");
+  }
+
+  Evaluator& e_;
+  Experiment& x_;
+  const Experiment::Optimizer& o_;
+  const Function& train_;
+  const std::string name_;
+  const Span span_;
+};
+
+}  // namespace
+
+void resolve_driver(Evaluator& e, Experiment& x, const Function& train) {
+  for (const Experiment::Optimizer& o : x.optimizers) {
+    if (!looks_at_all(*o.value)) continue;
+    DriverRules(e, x, o, train).run();
+    return;
+  }
+}
+
+}  // namespace gradc::frontend

@@ -1,0 +1,81 @@
+// Where a run stands, beside the weights: what a checkpoint must hold so that the run can go on as if it had
+// never stopped. Knows its JSON form and nothing of sessions and files.
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/experiment.h"
+#include "runtime/session.h"
+
+namespace gradc::runtime {
+
+// Sums over the examples of an epoch.
+struct Totals {
+  int64_t examples = 0;
+  double loss = 0;
+  Metrics metrics;
+
+  void add(const StepResult& step, int64_t rows);
+  double mean_loss() const;  // NaN before the first example
+  Metrics mean_metrics() const;
+};
+
+inline constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
+
+// Whether a value is better than the best so far by more than `threshold` times it; the first number always
+// is, and what is not a number never.
+bool is_better(double value, double best, bool greater, double threshold = 0);
+
+struct StopState {
+  double best = kNothing;
+  int64_t epoch = 0;  // complete ones at the best
+  int64_t bad = 0;    // epochs since
+  // Notes an epoch's value; true when it is the best so far.
+  bool add(double value, int64_t epochs, const StopRule& rule);
+};
+
+// PyTorch's ReduceLROnPlateau, for a factor on all rates.
+struct PlateauState {
+  double factor = 1, best = kNothing;
+  int64_t bad = 0, cooldown = 0;  // epochs
+  // Notes an epoch's value; true when the factor shrinks.
+  bool add(double value, const PlateauRule& rule);
+};
+
+struct KeptFile {
+  std::string name;  // in the folder of checkpoints
+  double value = kNothing;
+};
+// Takes out of `files`, in order of time, those that a rule does not keep, and returns their names. The
+// newest always stays.
+std::vector<std::string> drop_files(std::vector<KeptFile>& files, const CheckpointRule& rule);
+
+struct TrainState {
+  // Of the run, checked when it goes on.
+  uint64_t seed = 0;
+  int64_t total = 0;  // updates
+  bool shuffle = true;
+  double lr_factor = 1;
+  int64_t batch = 0, accumulate = 1, examples = 0;  // of the training part
+  // The place in it.
+  int64_t step = 0, micro_step = 0;  // updates and batches done
+  int64_t epoch = 0;                 // complete ones
+  int64_t update = 0;                // done in this epoch; all of them: its evaluation is still to come
+  double lr = kNothing;              // of the last update
+  Totals totals;                     // of this epoch
+  StopState stop;
+  PlateauState plateau;
+  std::vector<KeptFile> kept;
+  std::map<std::string, double> driver;  // a driver's numbers
+  bool ended = false;                    // the best weights were put back: there is nothing to go on from
+
+  std::string json() const;
+  // Throws RunError (kExitDataError), naming `path`, for text that json() did not write.
+  static TrainState parse(const std::string& text, const std::string& path);
+};
+
+}  // namespace gradc::runtime
