@@ -67,6 +67,13 @@ struct CacheOptions {
   bool json = false;
 };
 
+struct LsuvOptions {
+  ModelOptions model;
+  std::string save;                 // safetensors
+  std::vector<std::string> except;  // patterns of parameters that stay as they are
+  std::optional<int64_t> seed, rows;
+};
+
 struct OpsOptions {
   std::string name;  // empty: everything, a line each
   bool json = false;
@@ -101,6 +108,7 @@ int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
+int run_lsuv(const LsuvOptions& options);
 int run_ops(const OpsOptions& options);
 int run_passes(bool json);
 int run_cache(const CacheOptions& options);
