@@ -69,21 +69,26 @@ Tensors batch_of(const gradc_entry_info& entry, const void* const* inputs, int64
   return result;
 }
 
-Tensors first_batch(const CompiledModel& compiled, int64_t rows, std::vector<std::string>& notes) {
+Tensors training_batch(const CompiledModel& compiled, int64_t rows) {
   const gradc_program& p = compiled.program();
+  const runtime::Dataset data = runtime::load_dataset(runtime::read_experiment(p.experiment_json).data);
+  const runtime::Split& split = data.split("train");
+  rows = std::min(rows, split.count);
+  Tensors batch;
+  for (const gradc_entry_info* entry : {&p.train_step, &p.eval, &p.predict}) {
+    if (!entry->run) continue;
+    runtime::BatchReader reader(split, *entry, rows);
+    reader.shuffle(1, 0);
+    reader.assemble(0, 0, 1);
+    batch.merge(batch_of(*entry, reader.batch(0).inputs, rows));
+  }
+  return batch;
+}
+
+Tensors first_batch(const CompiledModel& compiled, int64_t rows, std::vector<std::string>& notes) {
   try {
-    const runtime::Dataset data = runtime::load_dataset(runtime::read_experiment(p.experiment_json).data);
-    const runtime::Split& split = data.split("train");
-    rows = std::min(rows, split.count);
-    Tensors batch;
-    for (const gradc_entry_info* entry : {&p.train_step, &p.eval, &p.predict}) {
-      if (!entry->run) continue;
-      runtime::BatchReader reader(split, *entry, rows);
-      reader.shuffle(1, 0);
-      reader.assemble(0, 0, 1);
-      batch.merge(batch_of(*entry, reader.batch(0).inputs, rows));
-    }
-    notes.push_back(fmt::format("checked on {} examples of the training data ({})", rows,
+    Tensors batch = training_batch(compiled, rows);
+    notes.push_back(fmt::format("checked on {} examples of the training data ({})", rows_of(batch),
                                 compiled.experiment().data.source));
     return batch;
   } catch (const RunError& error) {

@@ -9,8 +9,11 @@
 namespace gradc::driver {
 
 // At most `rows` examples of the training split in a fixed shuffled order, as every data field that some
-// program reads. Where the data cannot be read, random values of the fields' types (integers small enough for
-// every use); `notes` says which it was.
+// program reads. Throws RunError (kExitDataError) where the data cannot be read.
+Tensors training_batch(const CompiledModel& compiled, int64_t rows);
+
+// The same, but random values of the fields' types (integers small enough for every use) where the data
+// cannot be read; `notes` says which it was.
 Tensors first_batch(const CompiledModel& compiled, int64_t rows, std::vector<std::string>& notes);
 
 // Made-up examples alone, as native code reads them: floats uniform in -1..1.

@@ -180,6 +180,25 @@ int run_command_line(int argc, char** argv) {
   add_thread_option(plan_command, plan.model.threads);
   add_code_options(plan_command, plan.model);
 
+  LsuvOptions lsuv;
+  CLI::App* lsuv_command = app.add_subcommand(
+      "lsuv", "first values from the data: scale each layer so that its products vary by 1 on one batch");
+  add_model_options(lsuv_command, lsuv.model);
+  lsuv_command->add_option("--save", lsuv.save, "write the parameters here, for gradc train --init-from")
+      ->required()
+      ->type_name("W.safetensors");
+  add_list(lsuv_command, "--except", lsuv.except,
+           "leave the parameters as they are whose names match, such as a small last layer (repeatable)")
+      ->type_name("PATTERN");
+  lsuv_command->add_option("--seed", lsuv.seed, "of the values that are scaled (default: the file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  lsuv_command->add_option("--rows", lsuv.rows, "examples in the batch (default: the file's batch)")
+      ->check(from_to(2, 65536))
+      ->type_name("N");
+  add_thread_option(lsuv_command, lsuv.model.threads);
+  add_code_options(lsuv_command, lsuv.model);
+
   OpsOptions ops;
   CLI::App* ops_command = app.add_subcommand(
       "ops",
@@ -212,7 +231,8 @@ int run_command_line(int argc, char** argv) {
   const bool json = (*train_command && train.model.json) || (*eval_command && eval.model.json) ||
                     (*dump_command && dump.model.json) || (*predict_command && predict.eval.model.json) ||
                     (*check_command && check.model.json) || (*bench_command && bench.model.json) ||
-                    (*plan_command && plan.model.json) || (*compile_command && compile.model.json);
+                    (*plan_command && plan.model.json) || (*compile_command && compile.model.json) ||
+                    (*lsuv_command && lsuv.model.json);
   try {
     if (*compile_command) return run_compile(compile);
     if (*train_command) return run_train(train);
@@ -222,6 +242,7 @@ int run_command_line(int argc, char** argv) {
     if (*check_command) return run_check(check);
     if (*bench_command) return run_bench(bench);
     if (*plan_command) return run_plan(plan);
+    if (*lsuv_command) return run_lsuv(lsuv);
     if (*ops_command) return run_ops(ops);
     if (*average_command) return run_average(average);
     if (*passes_command) return run_passes(passes_json);

@@ -68,6 +68,13 @@ struct CacheOptions {
   bool json = false;
 };
 
+struct LsuvOptions {
+  ModelOptions model;
+  std::string save;                 // safetensors
+  std::vector<std::string> except;  // patterns of parameters that stay as they are
+  std::optional<int64_t> seed, rows;
+};
+
 struct OpsOptions {
   std::string name;  // empty: everything, a line each
   bool json = false;
@@ -107,6 +114,7 @@ int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
+int run_lsuv(const LsuvOptions& options);
 int run_ops(const OpsOptions& options);
 int run_average(const AverageOptions& options);
 int run_passes(bool json);

@@ -252,6 +252,70 @@ TEST(Check, MadeUpRowsWhereTheDataIsMissing) {
   EXPECT_NE(r.out.find("made-up"), std::string::npos);
 }
 
+// What each layer makes varies by 1 on the data afterwards, as predictions show, and training starts from
+// there.
+TEST(Lsuv, ScalesEachLayerToUnitVariance) {
+  TemporaryFolder folder;
+  const std::string model =
+      "data digits = synthetic_digits(train=512, test=64, batch=256)\n"
+      "set depth = 2\n"
+      "model net(image: f32[1, 28, 28]) {\n"
+      "    a = image |> conv2d(6, 5, stride=2, init=orthogonal(gain=7))\n"
+      "    b = a |> tanh |> flatten |> dense(40, init=normal(0, 0.001))\n"
+      "    c = b |> relu |> dense(10, init=orthogonal(gain=30))\n"
+      "    made = if depth == 0 { flatten(a) } else if depth == 1 { b } else { c }\n"
+      "    return made + 0 * sum(c)\n}\n"
+      "train {\n    made = net(digits.image)\n    loss cross_entropy(made, digits.label)\n"
+      "    predict made\n    optimizer sgd(lr=0.05)\n}\n";
+  const std::string w = folder.path("w.safetensors");
+  folder.write("net.nn", model);
+  const ToolResult r = run_tool({"lsuv", "net.nn", "--save", w, "--json"}, folder.path());
+  ASSERT_EQ(r.exit_code, kExitOk) << r.err;
+  const std::vector<std::string> out = lines(r.out);
+  ASSERT_EQ(out.size(), 4u) << r.out;
+  for (size_t i = 0; i < 3; ++i) {
+    const Json line = Json::parse(out[i]);
+    const double variance = line.at("variance");
+    EXPECT_NEAR(line.at("factor").get<double>(), 1 / std::sqrt(variance), 1e-9);
+    EXPECT_GT(std::abs(std::log(variance)), 1) << "nothing to scale: " << out[i];
+  }
+  for (const char* depth : {"0", "1", "2"}) {
+    double sum = 0, squares = 0, count = 0;
+    for (const std::string& line :
+         lines(run_tool({"predict", "net.nn", "--set", std::string("depth=") + depth, "--weights", w,
+                         "--split", "train", "--json"},
+                        folder.path())
+                   .out))
+      for (const double v : Json::parse(line).at("predict").get<std::vector<double>>())
+        sum += v, squares += v * v, ++count;
+    ASSERT_GT(count, 1000);
+    // The batch is half of the examples.
+    EXPECT_NEAR(squares / count - sum * sum / count / count, 1, 0.05) << "layer " << depth;
+  }
+  EXPECT_EQ(run_tool({"train", "net.nn", "--init-from", w, "--steps", "3"}, folder.path()).exit_code,
+            kExitOk);
+  const ToolResult text = run_tool({"lsuv", "net.nn", "--save", w, "--except", "dense_1.*"}, folder.path());
+  EXPECT_NE(text.out.find("dense_2.weight"), std::string::npos) << text.out;
+  EXPECT_EQ(text.out.find("dense_1.weight"), std::string::npos) << text.out;
+  const ToolResult none =
+      run_tool({"lsuv", "net.nn", "--save", w, "--except", "dense_3.weight"}, folder.path());
+  EXPECT_EQ(none.exit_code, kExitUsage);
+  EXPECT_NE(none.err.find("did you mean 'dense_"), std::string::npos) << none.err;
+}
+
+TEST(Lsuv, NeedsTheDataAndAPlaceToSave) {
+  TemporaryFolder folder;
+  folder.write(
+      "net.nn",
+      "data digits = mnist(\"nowhere\")\nmodel net(image: f32[1, 28, 28]) = image |> flatten |> dense(10)\n"
+      "train {\n    logits = net(digits.image)\n    loss cross_entropy(logits, digits.label)\n    optimizer "
+      "sgd()\n}\n");
+  const ToolResult r = run_tool({"lsuv", "net.nn", "--save", "w.safetensors"}, folder.path());
+  EXPECT_EQ(r.exit_code, kExitDataError) << r.err;
+  EXPECT_EQ(run_tool({"lsuv", "net.nn"}, folder.path()).exit_code, kExitUsage);
+  EXPECT_EQ(folder.files(), std::vector<std::string>{"net.nn"});
+}
+
 TEST(Ops, ListsEverythingAndExplainsOne) {
   const ToolResult all = run_tool({"ops"});
   EXPECT_EQ(all.exit_code, kExitOk);

@@ -35,7 +35,8 @@ INSTANTIATE_TEST_SUITE_P(
         Usage{"unknown_command", {"trian", "small.nn"}, "did you mean 'train'?"},
         Usage{"far_command",
               {"frobnicate"},
-              "The commands are: train, eval, predict, dump, check, bench, plan, ops, passes, cache"},
+              "The commands are: train, eval, predict, dump, check, compile, bench, plan, lsuv, ops, passes, "
+              "cache"},
         Usage{"file_without_command", {"small.nn"}, "did you mean 'gradc train small.nn'?"},
         Usage{"unknown_option",
               {"train", "small.nn", "--epoch=3"},
@@ -66,8 +67,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Usage, HelpAndVersionGoToStdout) {
   const ToolResult help = run_tool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* part : {"train", "eval", "predict", "dump", "check", "bench", "ops", "passes", "cache",
-                           "GRADC_THREADS", "Exit codes"})
+  for (const char* part : {"train", "eval", "predict", "dump", "check", "bench", "lsuv", "ops", "passes",
+                           "cache", "GRADC_THREADS", "Exit codes"})
     EXPECT_NE(help.out.find(part), std::string::npos) << part;
   EXPECT_EQ(help.err, "");
   const ToolResult version = run_tool({"--version"});
