@@ -34,7 +34,8 @@ struct TrainOptions {
 
 struct EvalOptions {
   ModelOptions model;
-  std::string weights;  // safetensors
+  std::vector<std::string> weights;  // safetensors; several: an ensemble
+  int64_t samples = 1;  // predictions of each, with random layers drawing anew (Monte-Carlo dropout)
   std::string split;    // empty: test, else val, else train
   bool raw = false;     // the parameters themselves where the model has averages of them
 };
@@ -43,6 +44,7 @@ struct PredictOptions {
   EvalOptions eval;
   std::vector<std::string> inputs;  // [name=]file.npy; empty: a split of the data
   std::string output;               // name.npy or name.csv; empty: stdout
+  std::string spread;               // name.npy: the standard deviation over an ensemble's predictions
   std::optional<int64_t> rows;      // the first so many
 };
 

@@ -158,15 +158,20 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
   const Split split = options.inputs.empty() ? *options.split : split_from_files(program, options.inputs);
   BatchReader reader(split, program.predict, std::min(program.batch, split.count));
   const int64_t columns = element_count(output.rank, output.shape), size = dtype_bytes(output.dtype);
+  const bool several = options.ensemble.members() > 1;
+  const Ensemble ensemble = several ? predict_ensemble(session, split, options.ensemble) : Ensemble();
   OutputFile file(options.output, "predictions");
   std::vector<int64_t> shape = {split.count};
   shape.insert(shape.end(), output.shape, output.shape + output.rank);
   file.write(npy ? npy_header(npy_dtype(output.dtype), shape) : csv_header(output.name, columns));
   const InterruptGuard interrupt;
+  int64_t done = 0;
   for (int64_t index = 0; index < reader.batches(); ++index) {
     if (interrupt.interrupted()) throw RunError(kExitInterrupted, "interrupted; no predictions were written");
-    const auto* values = static_cast<const uint8_t*>(session.predict(reader, index));
     const int64_t rows = reader.rows(index);
+    const auto* values = several ? reinterpret_cast<const uint8_t*>(ensemble.mean.data() + done * columns)
+                                 : static_cast<const uint8_t*>(session.predict(reader, index));
+    done += rows;
     if (npy) {
       file.write(values, static_cast<size_t>(rows * columns * size));
       continue;
@@ -182,6 +187,12 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
     file.write(lines);
   }
   file.commit();
+  if (several && !options.spread.empty()) {
+    OutputFile spread(options.spread, "spread of predictions");
+    spread.write(npy_header("<f4", shape));
+    spread.write(ensemble.spread.data(), ensemble.spread.size() * sizeof(float));
+    spread.commit();
+  }
   return split.count;
 }
 

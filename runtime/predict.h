@@ -5,6 +5,7 @@
 #include <string>
 
 #include "runtime/dataset.h"
+#include "runtime/ensemble.h"
 #include "runtime/session.h"
 
 namespace gradc::runtime {
@@ -23,6 +24,8 @@ struct PredictOptions {
   std::map<std::string, std::string> inputs;
   const Split* split = nullptr;  // used when `inputs` is empty
   std::string output;            // name.npy or name.csv
+  EnsembleOptions ensemble;      // with more than one member: the mean of its predictions
+  std::string spread;            // then: name.npy for their standard deviation; empty: not written
 };
 
 // Writes predict's output for every example, through a temporary file, and returns the number of examples.
