@@ -48,10 +48,17 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
   add_model_options(app, o.model);
   add_code_options(app, o.model);
   add_thread_option(app, o.model.threads);
-  app->add_option("--weights,--init-from", o.weights,
-                  "parameters, as gradc train --save or PyTorch's safetensors wrote them")
+  add_list(
+      app, "--weights,--init-from", o.weights,
+      "parameters, as gradc train --save or PyTorch's safetensors wrote them (repeatable: the mean of the "
+      "models' predictions)")
       ->required()
       ->type_name("FILE");
+  app->add_option("--samples", o.samples,
+                  "predict so many times with dropout and noise layers drawing as in training, and take the "
+                  "mean (Monte-Carlo dropout)")
+      ->check(from_to(1, 1000000))
+      ->type_name("N");
   app->add_flag("--raw", o.raw, "where the model has `ema`: the parameters themselves, not their averages");
   standalone::add_split_option(app, o.split);
 }
@@ -88,6 +95,11 @@ int run_command_line(int argc, char** argv) {
       app.add_subcommand("predict", "what the model says of each example, one line an example");
   add_eval_options(predict_command, predict.eval);
   standalone::add_predict_options(predict_command, predict.run);
+  predict_command
+      ->add_option(
+          "--spread", predict.run.spread,
+          "with several --weights or --samples: write the standard deviation of the predictions here")
+      ->type_name("NAME.npy");
   add_list(predict_command, "--input", predict.inputs,
            "examples from a NumPy file instead of the data (repeatable, with the input's name)")
       ->type_name("[NAME=]FILE.npy");

@@ -24,11 +24,12 @@ struct CompileRequest {
   std::string file;                             // the model file as the user named it
   std::map<std::string, std::string> settings;  // --set name=value
   std::string target = "native";
-  int64_t batch = 0;               // B; 0: as the file says
-  passes::PipelineOptions passes;  // batch, vector width and registers are filled in from the two above
-  std::string object_cache;        // folder of objects compiled earlier; empty: none
-  bool color = false;              // of diagnostics
-  bool profile = false;            // code that notes the time of each kernel call
+  int64_t batch = 0;                   // B; 0: as the file says
+  passes::PipelineOptions passes;      // batch, vector width and registers are filled in from the two above
+  std::string object_cache;            // folder of objects compiled earlier; empty: none
+  bool color = false;                  // of diagnostics
+  bool profile = false;                // code that notes the time of each kernel call
+  bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
 };
 
 // A model file after the frontend. Sources stay here because diagnostics and locations refer to them.

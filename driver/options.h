@@ -31,7 +31,8 @@ struct TrainOptions {
 
 struct EvalOptions {
   ModelOptions model;
-  std::string weights;  // safetensors
+  std::vector<std::string> weights;  // safetensors; several: an ensemble
+  int64_t samples = 1;  // predictions of each, with random layers drawing anew (Monte-Carlo dropout)
   std::string split;    // empty: test, else val, else train
   bool raw = false;     // the parameters themselves where the model has averages of them
 };

@@ -1,9 +1,13 @@
 // `gradc eval`, `gradc predict` and `gradc check`: the commands that do not train. Knows no operator.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "driver/check.h"
 #include "driver/options.h"
+#include "ir/op_def.h"
 #include "runtime/checkpoint.h"
+#include "runtime/ensemble.h"
 #include "runtime/files.h"
 #include "runtime/predict.h"
 #include "runtime/session.h"
@@ -23,14 +27,33 @@ bool stopped(const CompiledModel& compiled, const ModelOptions& options) {
 
 // A compiled model with trained parameters and its data.
 struct Loaded {
-  explicit Loaded(const EvalOptions& options, bool with_data = true)
-      : compiled(compile_request(options.model)) {
+  explicit Loaded(const EvalOptions& options, bool with_data = true) : compiled(request_of(options)) {
     if (stopped(compiled, options.model)) return;
+    if (options.samples > 1 && !draws(compiled.module()))
+      throw RunError(
+          kExitUsage,
+          fmt::format("--samples {}: nothing in this model's prediction draws random numbers, so that all "
+                      "would be equal",
+                      options.samples));
     session.emplace(compiled.program(), options.model.threads);
-    runtime::load_checkpoint(*session, options.weights);
+    runtime::load_checkpoint(*session, options.weights.front());
     if (options.raw) runtime::use_raw_parameters(*session);
     if (with_data)
       data = runtime::load_dataset(runtime::read_experiment(compiled.program().experiment_json).data);
+  }
+  static CompileRequest request_of(const EvalOptions& options) {
+    CompileRequest request = compile_request(options.model);
+    request.stochastic_evaluation = options.samples > 1;
+    return request;
+  }
+  static bool draws(const Module& module) {
+    const Function* predict = module.function("predict");
+    return predict && std::any_of(predict->body.begin(), predict->body.end(),
+                                  [](const auto& op) { return op->def->random; });
+  }
+  runtime::EnsembleOptions ensemble(const EvalOptions& options) const {
+    const runtime::Experiment experiment = runtime::read_experiment(compiled.program().experiment_json);
+    return {options.weights, options.raw, options.samples, static_cast<uint64_t>(experiment.train.seed)};
   }
   CompiledModel compiled;
   std::optional<runtime::Session> session;
@@ -42,17 +65,31 @@ struct Loaded {
 int run_eval(const EvalOptions& options) {
   Loaded loaded(options);
   if (!loaded.session) return kExitOk;
-  runtime::run_eval(*loaded.session, runtime::split_to_use(loaded.data, options.split), options.model.json);
+  const runtime::Split& split = runtime::split_to_use(loaded.data, options.split);
+  if (const runtime::EnsembleOptions members = loaded.ensemble(options); members.members() > 1) {
+    runtime::run_ensemble_eval(*loaded.session, split, members, options.model.json);
+  } else {
+    runtime::run_eval(*loaded.session, split, options.model.json);
+  }
   return kExitOk;
 }
 
 int run_predict(const PredictOptions& options) {
-  if (!options.run.output.empty()) runtime::check_output_path(options.run.output, "predictions");
   runtime::PredictOptions run = options.run;
+  if (!run.output.empty()) runtime::check_output_path(run.output, "predictions");
+  if (!run.spread.empty()) {
+    if (run.output.empty() || (options.eval.weights.size() < 2 && options.eval.samples < 2))
+      throw RunError(kExitUsage,
+                     "predict: --spread needs --output, and several --weights or --samples to spread");
+    if (!run.spread.ends_with(".npy"))
+      throw RunError(kExitUsage, fmt::format("predict: --spread {}: expected NAME.npy", run.spread));
+    runtime::check_output_path(run.spread, "spread of predictions");
+  }
   run.inputs = standalone::input_files(options.inputs);
   run.json = options.eval.model.json;
   Loaded loaded(options.eval, run.inputs.empty());
   if (!loaded.session) return kExitOk;
+  run.ensemble = loaded.ensemble(options.eval);
   if (run.inputs.empty()) run.split = &runtime::split_to_use(loaded.data, options.eval.split);
   runtime::run_predict(*loaded.session, run);
   return kExitOk;

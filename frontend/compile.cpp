@@ -16,10 +16,12 @@ namespace {
 
 class Compiler {
  public:
-  Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics)
+  Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics,
+           bool stochastic_evaluation)
       : sources_(sources),
         program_(program),
         diagnostics_(diagnostics),
+        stochastic_evaluation_(stochastic_evaluation),
         module_(std::make_unique<Module>()),
         e_(program, diagnostics, *module_) {}
 
@@ -84,7 +86,8 @@ class Compiler {
     x_.predict = nullptr;
     Evaluator::Target target;
     target.function = &f;
-    target.training = target.stochastic = kind == ProgramKind::train;
+    target.training = kind == ProgramKind::train;
+    target.stochastic = target.training || stochastic_evaluation_;
     Evaluator::Redirect redirect(e_, target);
     Evaluator::TopFrame top(e_);
     e_.run_block(program_.user.train[0].body, false);
@@ -196,6 +199,7 @@ class Compiler {
   SourceManager& sources_;
   const Program& program_;
   Diagnostics& diagnostics_;
+  const bool stochastic_evaluation_;
   std::unique_ptr<Module> module_;
   Evaluator e_;
   Experiment x_;
@@ -205,13 +209,14 @@ class Compiler {
 }  // namespace
 
 std::optional<Model> compile(SourceManager& sources, uint32_t file,
-                             const std::map<std::string, std::string>& settings, Diagnostics& diagnostics) {
+                             const std::map<std::string, std::string>& settings, Diagnostics& diagnostics,
+                             bool stochastic_evaluation) {
   Program program = load(sources, file, diagnostics);
   if (diagnostics.has_errors()) return {};
   resolve(program, diagnostics);
   if (diagnostics.has_errors()) return {};
   try {
-    std::optional<Model> model = Compiler(sources, program, diagnostics).run(settings);
+    std::optional<Model> model = Compiler(sources, program, diagnostics, stochastic_evaluation).run(settings);
     GRADC_CHECK(model || diagnostics.has_errors(), "compilation failed without a message");
     if (diagnostics.has_errors()) return {};
     return model;

@@ -35,8 +35,10 @@ struct Model {
 // Compiles the file `file` of `sources`. `settings` are --set name=value pairs: each must name a `set` of the
 // file. Errors go to diagnostics (codes E01xx lexical and syntax, E02xx names and types, E03xx experiment and
 // settings); then the result is empty.
+// `stochastic_evaluation`: `stochastic` holds in @eval and @predict too, as Monte-Carlo dropout needs it.
 std::optional<Model> compile(SourceManager& sources, uint32_t file,
-                             const std::map<std::string, std::string>& settings, Diagnostics& diagnostics);
+                             const std::map<std::string, std::string>& settings, Diagnostics& diagnostics,
+                             bool stochastic_evaluation = false);
 
 // The syntax tree as indented text (`gradc dump --stage ast`), or empty when the file does not parse.
 std::string dump_ast(SourceManager& sources, uint32_t file, Diagnostics& diagnostics);

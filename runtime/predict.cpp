@@ -166,6 +166,8 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
   split.count = std::min(split.count, options.rows.value_or(split.count));
   BatchReader reader(split, program.predict, std::min(program.batch, split.count));
   const int64_t columns = element_count(output.rank, output.shape), size = dtype_bytes(output.dtype);
+  const bool several = options.ensemble.members() > 1;
+  const Ensemble ensemble = several ? predict_ensemble(session, split, options.ensemble) : Ensemble();
   std::optional<OutputFile> file;
   if (!lines) file.emplace(options.output, "predictions");
   std::vector<int64_t> shape = {split.count};
@@ -177,10 +179,12 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
   for (int64_t index = 0; index < reader.batches(); ++index) {
     if (interrupt.interrupted())
       throw RunError(kExitInterrupted, lines ? "interrupted" : "interrupted; no predictions were written");
-    const auto* values = static_cast<const uint8_t*>(session.predict(reader, index));
     const int64_t rows = reader.rows(index);
+    const auto* values = several ? reinterpret_cast<const uint8_t*>(ensemble.mean.data() + done * columns)
+                                 : static_cast<const uint8_t*>(session.predict(reader, index));
     if (npy) {
       file->write(values, static_cast<size_t>(rows * columns * size));
+      done += rows;
       continue;
     }
     for (int64_t row = 0; row < rows; ++row, ++done) {
@@ -203,6 +207,12 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
   }
   if (lines) return split.count;
   file->commit();
+  if (several && !options.spread.empty()) {
+    OutputFile spread(options.spread, "spread of predictions");
+    spread.write(npy_header("<f4", shape));
+    spread.write(ensemble.spread.data(), ensemble.spread.size() * sizeof(float));
+    spread.commit();
+  }
   if (options.json) {
     write_event(options.out, {{"event", "end"}, {"examples", split.count}, {"output", options.output}});
   } else {

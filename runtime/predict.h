@@ -6,6 +6,7 @@
 #include <string>
 
 #include "runtime/dataset.h"
+#include "runtime/ensemble.h"
 #include "runtime/session.h"
 
 namespace gradc::runtime {
@@ -27,6 +28,8 @@ struct PredictOptions {
   std::optional<int64_t> rows;   // the first so many examples only
   bool json = false;
   std::FILE* out = stdout;
+  EnsembleOptions ensemble;  // with more than one member: the mean of its predictions
+  std::string spread;        // then: name.npy for their standard deviation; empty: not written
 };
 
 // Writes predict's output for every example and returns the number of examples.

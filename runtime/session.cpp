@@ -138,7 +138,8 @@ double Session::Outputs::value(const gradc_entry_info& entry, size_t index) cons
 }
 
 int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index,
-                      const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step) {
+                      const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step,
+                      int64_t row_offset) {
   gradc_step_args args{};
   args.arena = arena_.data();
   args.parameters = parameters_.data();
@@ -146,7 +147,7 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
   args.outputs = outputs.pointers.data();
   args.scalars = scalars;
   args.rows = batch.rows;
-  args.row_offset = 0;
+  args.row_offset = row_offset;
   args.seed = seed;
   args.micro_step = micro_step;
   args.barrier = Team::barrier_of;
@@ -330,10 +331,11 @@ const gradc_output& Session::predict_output() const {
   return program_.predict.outputs[0];
 }
 
-const void* Session::predict(BatchReader& reader, int64_t index) {
+const void* Session::predict(BatchReader& reader, int64_t index, uint64_t seed, uint64_t sample) {
   predict_output();
   const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
-  call(program_.predict, predict_, &reader, index, reader.batch(index), scalars, 0, 0);
+  call(program_.predict, predict_, &reader, index, reader.batch(index), scalars, seed, sample,
+       index == 0 ? 0 : index * reader.rows(0));
   return predict_.pointers[0];
 }
 

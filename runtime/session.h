@@ -93,7 +93,8 @@ class Session {
 
   // One call of program().predict on at most batch() rows; the result stands in rows x shape of output
   // `predict` until the next call. Throws RunError (kExitModelError) when the model has no `predict`.
-  const void* predict(BatchReader& reader, int64_t index);
+  // `seed` and `sample` are the random keys of programs compiled to draw random numbers in evaluation too.
+  const void* predict(BatchReader& reader, int64_t index, uint64_t seed = 0, uint64_t sample = 0);
   const void* predict(const Batch& batch);
   const gradc_output& predict_output() const;
 
@@ -115,7 +116,8 @@ class Session {
   // Assembles the reader's batch (if there is a reader) and runs the entry on the team; returns what the
   // entry returned.
   int32_t call(const gradc_entry_info& entry, Outputs& outputs, BatchReader* reader, int64_t index,
-               const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step);
+               const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step,
+               int64_t row_offset = 0);
 
   // Adds what train_step left to the sums of a step: losses and metrics times rows, numbers as they are.
   void add_outputs(const gradc_entry_info& entry, const Outputs& outputs, StepResult& result) const;
