@@ -287,7 +287,7 @@ DataSyntax Parser::data() {
           throw Recover{};
         }
         if (accept(";")) continue;
-        d.splits.push_back(split());
+        data_statement(d);
         end_statement();
       } catch (const Recover&) {
         if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
@@ -301,19 +301,59 @@ DataSyntax Parser::data() {
   return d;
 }
 
-SplitSyntax Parser::split() {
-  SplitSyntax s;
-  if (!at_word("split")) {
-    error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()))
-        .helps.push_back("`data` takes `split NAME = COUNT of PART`");
+void Parser::data_statement(DataSyntax& d) {
+  if (at_word("split")) {
+    d.splits.push_back(split());
+  } else if (at_word("field")) {
+    d.fields.push_back(field());
+  } else {
+    Diagnostic& e =
+        error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()));
+    static const std::vector<std::string> words = {"split", "field"};
+    if (const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
+        !near.empty())
+      e.helps.push_back(fmt::format("did you mean `{}`?", near));
+    e.helps.push_back("`data` takes `split NAME = COUNT of PART` and `field NAME: TYPE = FROM`");
     throw Recover{};
   }
+}
+
+FieldSyntax Parser::field() {
+  FieldSyntax f;
+  const Span begin = advance().span;
+  const Token name = expect_name("the field's name");
+  f.name = name.text;
+  f.name_span = name.span;
+  expect(":", "and the field's type, as in `field image: f32[3, 64, 64] = \"images.npy\"`");
+  f.type = type();
+  expect("=", "and where the field comes from, as in `field label: i32 = \"labels.npy\"`");
+  f.from = expression();
+  if (at_word("test") && !current().line_start) {
+    advance();
+    f.test = expression();
+  }
+  f.span = join(begin, previous().span);
+  return f;
+}
+
+SplitSyntax Parser::split() {
+  SplitSyntax s;
   const Span begin = advance().span;
   const Token name = expect_name("the new part's name");
   s.name = name.text;
   s.name_span = name.span;
   expect("=", "and the number of examples, as in `split val = 5000 of train`");
-  s.count = expression();
+  // `fold` may be a setting's name too: `split val = fold of train`.
+  if (at_word("fold") &&
+      !(ahead(1).kind == TokenKind::name && ahead(1).text == "of" && !ahead(1).line_start)) {
+    advance();
+    s.count = expression();
+    if (!at_word("of")) fail("`of` and the number of folds, as in `split val = fold 1 of 5 of train`");
+    advance();
+    s.folds = expression();
+  } else {
+    s.count = expression();
+  }
   if (!at_word("of")) fail("`of` and the part to take from, as in `split val = 5000 of train`");
   advance();
   const Token from = expect_name("the part to take from");

@@ -81,7 +81,9 @@ class Parser {
   TypeSyntax type();
   SettingSyntax setting();
   DataSyntax data();
+  void data_statement(DataSyntax& d);
   SplitSyntax split();
+  FieldSyntax field();
   TrainSyntax train();
   Block block(bool experiment, Span* span = nullptr);
   void statement(Block& out, bool experiment);

@@ -131,16 +131,27 @@ struct SettingSyntax {
   ExprPtr value;
 };
 
+// split NAME = count of FROM, or split NAME = fold count of folds of FROM.
 struct SplitSyntax {
   std::string name, from;
   Span span, name_span, from_span;
   ExprPtr count;
+  ExprPtr folds;  // null: no fold
+};
+
+// field NAME: type = from test test
+struct FieldSyntax {
+  std::string name;
+  Span span, name_span;
+  TypeSyntax type;
+  ExprPtr from, test;  // test may be null
 };
 
 struct DataSyntax {
   std::string name;
   Span span, name_span;
   ExprPtr source;  // a call
+  std::vector<FieldSyntax> fields;
   std::vector<SplitSyntax> splits;
 };
 

@@ -85,12 +85,12 @@ BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int6
                                "left; make the batch smaller or keep the last one (last=\"keep\")",
                                split.name, split.count, batch));
   order_.resize(static_cast<size_t>(split.count));
-  std::iota(order_.begin(), order_.end(), split.first);
+  for (int64_t i = 0; i < split.count; ++i) order_[static_cast<size_t>(i)] = split.row(i);
 }
 
 void BatchReader::shuffle(uint64_t seed, uint64_t epoch) {
   order_ = keyed_permutation(split_.count, seed, epoch);
-  for (int64_t& row : order_) row += split_.first;
+  for (int64_t& row : order_) row = split_.row(row);
 }
 
 int64_t BatchReader::rows(int64_t index) const { return std::min(batch_, split_.count - index * batch_); }

@@ -3,17 +3,18 @@
 //
 // Sources and their options (data NAME = SOURCE(...)):
 //   mnist            path: a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte,
-//   t10k-images-idx3-ubyte and
-//                    t10k-labels-idx1-ubyte, each plain or .gz. Splits train and test; image f32[1, 28, 28]
-//                    in 0..1, label i32.
+//                    t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or .gz. Splits train and
+//                    test; image f32[1, 28, 28] in 0..1, label i32.
 //   synthetic_digits train=10000, test=2000, seed=1: drawn digits (runtime/synthetic_digits.h). Fields and
-//   splits as mnist. idx              images, labels: two IDX files of equally many examples (split train);
-//   test_images, test_labels: two more
-//                    (split test); classes=10. Images of unsigned bytes become value / 255, of floats stay as
-//                    they are; an array of N x H x W becomes f32[1, H, W], others keep their shape.
+//                    splits as mnist.
+//   idx              images, labels: two IDX files of equally many examples (split train); test_images,
+//                    test_labels: two more (split test); classes=10. Images of unsigned bytes become
+//                    value / 255, of floats stay as they are; an array of N x H x W becomes f32[1, H, W],
+//                    others keep their shape.
 //   random           shape=[1, 28, 28], classes=10, train=1024, test=256, seed=1: random numbers
 //                    (runtime/random_data.h). Splits train and test; image f32[shape] standard normal, label
 //                    i32 uniform in 0..classes - 1.
+//   cifar10, npy, csv: see runtime/file_sources.h.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -44,12 +45,14 @@ struct Table {
   std::vector<Field> fields;
 };
 
-// The examples first..first+count of a table.
+// Examples of a table: first..first+count, or those that `rows` lists.
 struct Split {
   std::string name;
   std::shared_ptr<const Table> table;
   int64_t first = 0;
   int64_t count = 0;
+  std::shared_ptr<const std::vector<int64_t>> rows;  // the first `count` of them; null: none
+  int64_t row(int64_t i) const { return rows ? (*rows)[static_cast<size_t>(i)] : first + i; }
 };
 
 class Dataset {

@@ -46,8 +46,16 @@ Experiment read_experiment(const char* json) {
     result.data.drop_last = data.value("drop_last", false);
     if (data.contains("splits"))
       for (const Json& split : data.at("splits"))
-        result.data.splits.push_back({split.at("name").get<std::string>(), split.at("count").get<int64_t>(),
-                                      split.at("from").get<std::string>()});
+        result.data.splits.push_back({split.at("name").get<std::string>(), split.value("count", int64_t{0}),
+                                      split.at("from").get<std::string>(), split.value("fraction", 0.0),
+                                      split.value("fold", int64_t{0}), split.value("folds", int64_t{0})});
+    if (data.contains("fields"))
+      for (const Json& field : data.at("fields"))
+        result.data.fields.push_back(
+            {field.at("name").get<std::string>(), field.at("dtype").get<std::string>() == "f32",
+             field.at("shape").get<std::vector<int64_t>>(), field.at("train").get<std::string>(),
+             field.at("test").get<std::string>(), field.at("columns").get<std::vector<std::string>>(),
+             field.at("numbers").get<std::vector<int64_t>>()});
     const Json& train = root.at("train");
     result.train.epochs = train.at("epochs").get<int64_t>();
     result.train.seed = train.at("seed").get<int64_t>();
