@@ -5,10 +5,27 @@
 
 namespace gradc::driver {
 
+namespace {
+
+nlohmann::json options_json(const std::map<std::string, RecordValue>& options) {
+  nlohmann::json result = nlohmann::json::object();
+  for (const auto& [name, value] : options)
+    std::visit([&, &name = name](const auto& v) { result[name] = v; }, value);
+  return result;
+}
+
+nlohmann::json methods_json(const std::vector<DataMethod>& methods) {
+  nlohmann::json result = nlohmann::json::array();
+  for (const DataMethod& method : methods)
+    result.push_back(
+        {{"field", method.field}, {"name", method.name}, {"options", options_json(method.options)}});
+  return result;
+}
+
+}  // namespace
+
 std::string experiment_json(const ExperimentRecord& record) {
-  nlohmann::json options = nlohmann::json::object(), splits = nlohmann::json::array();
-  for (const auto& [name, value] : record.data.options)
-    std::visit([&, &name = name](const auto& v) { options[name] = v; }, value);
+  nlohmann::json splits = nlohmann::json::array();
   for (const DataSplit& split : record.data.splits) {
     nlohmann::json entry = {{"name", split.name}, {"from", split.from}};
     if (split.folds > 0) {
@@ -32,11 +49,13 @@ std::string experiment_json(const ExperimentRecord& record) {
                       {"numbers", field.numbers}});
   const nlohmann::json data = {{"name", record.data.name},
                                {"source", record.data.source},
-                               {"options", options},
+                               {"options", options_json(record.data.options)},
                                {"batch", record.data.batch},
                                {"drop_last", record.data.drop_last},
                                {"splits", splits},
-                               {"fields", fields}};
+                               {"fields", fields},
+                               {"normalize", methods_json(record.data.normalize)},
+                               {"augment", methods_json(record.data.augment)}};
   return nlohmann::json{{"data", data},
                         {"train", {{"epochs", record.train.epochs}, {"seed", record.train.seed}}}}
       .dump();

@@ -6,6 +6,7 @@
 #include "runtime/checkpoint.h"
 #include "runtime/files.h"
 #include "runtime/predict.h"
+#include "runtime/prepare.h"
 #include "runtime/session.h"
 #include "standalone/options.h"
 #include "support/check.h"
@@ -28,12 +29,18 @@ struct Loaded {
     if (stopped(compiled, options.model)) return;
     session.emplace(compiled.program(), options.model.threads);
     runtime::load_checkpoint(*session, options.weights);
-    if (with_data)
-      data = runtime::load_dataset(runtime::read_experiment(compiled.program().experiment_json).data);
+    const runtime::DataRecord record = runtime::read_experiment(compiled.program().experiment_json).data;
+    if (with_data) {
+      data = runtime::load_dataset(record);
+      runtime::restore_preparation(data, record, session->data_arrays, options.weights);
+    } else {
+      preparation = runtime::restored_preparation(record, session->data_arrays, options.weights);
+    }
   }
   CompiledModel compiled;
   std::optional<runtime::Session> session;
   runtime::Dataset data;
+  std::shared_ptr<const runtime::Preparation> preparation;  // of examples from elsewhere
 };
 
 }  // namespace
@@ -52,6 +59,7 @@ int run_predict(const PredictOptions& options) {
   run.json = options.eval.model.json;
   Loaded loaded(options.eval, run.inputs.empty());
   if (!loaded.session) return kExitOk;
+  run.preparation = loaded.preparation;
   if (run.inputs.empty()) run.split = &runtime::split_to_use(loaded.data, options.eval.split);
   runtime::run_predict(*loaded.session, run);
   return kExitOk;

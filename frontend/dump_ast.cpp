@@ -25,6 +25,8 @@ class Dumper {
             expr(*s.count);
             labelled("folds", s.folds);
           });
+        for (const MethodSyntax& m : d.normalizations) tree("normalize " + m.field, [&] { expr(*m.method); });
+        for (const MethodSyntax& m : d.augmentations) tree("augment " + m.field, [&] { expr(*m.method); });
       });
     for (const auto& d : f.definitions) definition(*d);
     for (const TrainSyntax& t : f.train) tree("train", [&] { block(t.body); });

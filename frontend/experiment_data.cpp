@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "frontend/data_block.h"
+#include "frontend/data_methods.h"
 #include "frontend/error_codes.h"
 #include "frontend/experiment.h"
 #include "frontend/parser.h"
@@ -277,6 +278,8 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   }
   data_splits(e, d, record);
   result.record = record;
+  data_methods(e, d, result);
+  record = result.record;
   e.data[d.name] = std::move(result);
   // What only the compiler needs of an image's size does not go to the reader, which finds it in the file.
   for (const char* name : {"channels", "height", "width"})

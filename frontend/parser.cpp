@@ -277,28 +277,32 @@ DataSyntax Parser::data() {
   }
   if (at("{") && !current().line_start) {
     const Span open = advance().span;
-    Grouping group(*this, false);
-    while (!at("}")) {
-      const size_t started_at = at_;
-      const int depth = depth_;
-      try {
-        if (at_end() || (current().column_one && at_declaration())) {
-          error(codes::unclosed, open, "this `{` is never closed");
-          throw Recover{};
-        }
-        if (accept(";")) continue;
-        data_statement(d);
-        end_statement();
-      } catch (const Recover&) {
-        if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
-        depth_ = depth;
-        skip_statement(started_at);
-      }
-    }
-    advance();
+    data_block(open, [&] { data_statement(d); });
   }
   d.span = join(begin, previous().span);
   return d;
+}
+
+void Parser::data_block(Span open, const std::function<void()>& statement) {
+  Grouping group(*this, false);
+  while (!at("}")) {
+    const size_t started_at = at_;
+    const int depth = depth_;
+    try {
+      if (at_end() || (current().column_one && at_declaration())) {
+        error(codes::unclosed, open, "this `{` is never closed");
+        throw Recover{};
+      }
+      if (accept(";")) continue;
+      statement();
+      end_statement();
+    } catch (const Recover&) {
+      if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
+      depth_ = depth;
+      skip_statement(started_at);
+    }
+  }
+  advance();
 }
 
 void Parser::data_statement(DataSyntax& d) {
@@ -306,16 +310,56 @@ void Parser::data_statement(DataSyntax& d) {
     d.splits.push_back(split());
   } else if (at_word("field")) {
     d.fields.push_back(field());
+  } else if (at_word("augment")) {
+    augment(d);
+  } else if (at_word("normalize")) {
+    advance();
+    MethodSyntax m;
+    const Token name = expect_name("the field to normalize, as in `normalize image by channel`");
+    m.field = name.text;
+    m.field_span = name.span;
+    if (!at_word("by")) fail("`by` and the method, as in `normalize image by channel`");
+    advance();
+    m.method = method();
+    d.normalizations.push_back(std::move(m));
   } else {
     Diagnostic& e =
         error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()));
-    static const std::vector<std::string> words = {"split", "field"};
+    static const std::vector<std::string> words = {"split", "field", "normalize", "augment"};
     if (const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
         !near.empty())
       e.helps.push_back(fmt::format("did you mean `{}`?", near));
-    e.helps.push_back("`data` takes `split NAME = COUNT of PART` and `field NAME: TYPE = FROM`");
+    e.helps.push_back(
+        "`data` takes `split NAME = COUNT of PART`, `normalize FIELD by METHOD`, `augment FIELD { METHOD ... "
+        "}` "
+        "and `field NAME: TYPE = FROM`");
     throw Recover{};
   }
+}
+
+void Parser::augment(DataSyntax& d) {
+  d.augments.push_back(advance().span);
+  const Token field = expect_name("the field to augment, as in `augment image { flip_horizontal(0.5) }`");
+  if (!at("{")) fail("`{` and the methods, as in `augment image { flip_horizontal(0.5) }`");
+  const Span open = advance().span;
+  Nesting nesting(*this);
+  data_block(open, [&] {
+    MethodSyntax m{field.text, field.span, method()};
+    d.augmentations.push_back(std::move(m));
+  });
+}
+
+ExprPtr Parser::method() {
+  const Token& name = current();
+  if (name.kind != TokenKind::name) fail("the name of a method");
+  ExprPtr e = expression();
+  if ((e->kind == ExprKind::call && !e->piped && e->qualifier.empty() &&
+       e->instance.kind == Instance::Kind::none) ||
+      (e->kind == ExprKind::name && e->qualifier.empty()))
+    return e;
+  error(codes::syntax, e->span, "a method is written as a name or a call")
+      .helps.push_back("as in `flip_horizontal(0.5)`");
+  throw Recover{};
 }
 
 FieldSyntax Parser::field() {

@@ -51,6 +51,9 @@ class Resolver {
         standalone(s.count);
         if (s.folds) standalone(s.folds);
       }
+      for (const auto* methods : {&d.normalizations, &d.augmentations})
+        for (const MethodSyntax& m : *methods)
+          for (const Argument& a : m.method->arguments) standalone(a.value);
     }
     in_train_ = true;
     for (TrainSyntax& t : program_.user.train) {

@@ -147,12 +147,21 @@ struct FieldSyntax {
   ExprPtr from, test;  // test may be null
 };
 
+// normalize FIELD by METHOD, or one METHOD of augment FIELD { ... }.
+struct MethodSyntax {
+  std::string field;
+  Span field_span;
+  ExprPtr method;  // a name or a call
+};
+
 struct DataSyntax {
   std::string name;
   Span span, name_span;
   ExprPtr source;  // a call
   std::vector<FieldSyntax> fields;
   std::vector<SplitSyntax> splits;
+  std::vector<MethodSyntax> normalizations, augmentations;
+  std::vector<Span> augments;  // of the words `augment`
 };
 
 struct TrainSyntax {

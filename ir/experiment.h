@@ -31,6 +31,13 @@ struct DataField {
   std::vector<int64_t> numbers;      // by number, from 0
 };
 
+// A method of preparing examples with all its options: normalize FIELD by NAME(...), or one of augment.
+struct DataMethod {
+  std::string field;
+  std::string name;
+  std::map<std::string, RecordValue> options;
+};
+
 struct DataRecord {
   std::string name;    // data NAME = ...
   std::string source;  // "mnist", "cifar10", ..., see frontend/data_sources.cpp
@@ -40,6 +47,8 @@ struct DataRecord {
   bool drop_last = false;
   std::vector<DataField> fields;
   std::vector<DataSplit> splits;
+  std::vector<DataMethod> normalize;  // in order
+  std::vector<DataMethod> augment;    // in order, all of one field
 };
 
 struct TrainRecord {

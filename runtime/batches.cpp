@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "runtime/prepare.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -60,13 +61,16 @@ const Field& field_of(const gradc_input& input, const Split& split) {
     names.push_back(field.name);
     if (field.name != full && field.name != last) continue;
     const std::vector<int64_t> wanted(input.shape, input.shape + input.rank);
-    if (field.dtype() != input.dtype || without_leading_ones(field.shape) != without_leading_ones(wanted))
+    const Preparation* preparation = split.preparation.get();
+    const gradc_dtype dtype = preparation ? preparation->dtype_of(field) : field.dtype();
+    const std::vector<int64_t> shape = preparation ? preparation->shape_of(field) : field.shape;
+    if (dtype != input.dtype || without_leading_ones(shape) != without_leading_ones(wanted))
       throw RunError(
           kExitDataError,
           fmt::format(
               "the model reads {} as {}, but the data hold {}; change the model's input, or the data set",
               full, type_text(input.dtype, input.rank, input.shape),
-              type_text(field.dtype(), static_cast<int32_t>(field.shape.size()), field.shape.data())));
+              type_text(dtype, static_cast<int32_t>(shape.size()), shape.data())));
     return field;
   }
   throw RunError(kExitDataError, fmt::format("the model reads {}, which the data lack; they hold {}", full,
@@ -76,7 +80,12 @@ const Field& field_of(const gradc_input& input, const Split& split) {
 BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last)
     : split_(split), batch_(batch), drop_last_(drop_last), buffers_(entry, batch) {
   GRADC_CHECK(batch >= 1 && split.count >= 1, "batch {} of {} examples", batch, split.count);
-  for (int32_t i = 0; i < entry.input_count; ++i) fields_.push_back(&field_of(entry.inputs[i], split));
+  for (int32_t i = 0; i < entry.input_count; ++i) {
+    const gradc_input& input = entry.inputs[i];
+    fields_.push_back(&field_of(input, split));
+    example_bytes_.push_back(
+        static_cast<size_t>(element_count(input.rank, input.shape) * dtype_bytes(input.dtype)));
+  }
   batches_ = drop_last ? split.count / batch : (split.count + batch - 1) / batch;
   if (batches_ == 0)
     throw RunError(kExitDataError,
@@ -95,13 +104,24 @@ void BatchReader::shuffle(uint64_t seed, uint64_t epoch) {
 
 int64_t BatchReader::rows(int64_t index) const { return std::min(batch_, split_.count - index * batch_); }
 
+void BatchReader::begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled) {
+  if (shuffled) shuffle(seed, epoch);
+  key_ = EpochKey{seed, epoch};
+}
+
 void BatchReader::assemble(int64_t index, int thread, int threads) {
+  assemble(index, thread, threads, buffers_);
+}
+
+void BatchReader::assemble(int64_t index, int thread, int threads, InputBuffers& buffers) const {
   const int64_t all = rows(index), begin = all * thread / threads, end = all * (thread + 1) / threads;
   const int64_t* rows = order_.data() + index * batch_ + begin;
   for (size_t i = 0; i < fields_.size(); ++i) {
-    const auto stride = static_cast<size_t>(fields_[i]->elements()) * 4;  // f32 and i32
-    fields_[i]->gather(rows, end - begin,
-                       static_cast<uint8_t*>(buffers_.data(i)) + static_cast<size_t>(begin) * stride);
+    uint8_t* to = static_cast<uint8_t*>(buffers.data(i)) + static_cast<size_t>(begin) * example_bytes_[i];
+    if (split_.preparation)
+      split_.preparation->gather(split_, *fields_[i], rows, end - begin, key_ ? &*key_ : nullptr, to);
+    else
+      fields_[i]->gather(rows, end - begin, to);
   }
 }
 

@@ -1,11 +1,13 @@
 // Batches of a split in the layout that an entry reads; knows nothing of what the entry does with them.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "runtime/abi.h"
 #include "runtime/dataset.h"
+#include "runtime/draws.h"
 #include "runtime/memory.h"
 
 namespace gradc::runtime {
@@ -49,9 +51,15 @@ class BatchReader {
   // The order of the next round; at first the split's own.
   void shuffle(uint64_t seed, uint64_t epoch);
 
+  // For training: the order of this epoch, and from now on examples are augmented, with random numbers of
+  // this seed and epoch. Not shuffled, the order stays as it is.
+  void begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled);
+
   int64_t rows(int64_t index) const;
   // Thread `thread` of `threads` fills its part of batch `index`; batch() is complete when all have.
   void assemble(int64_t index, int thread, int threads);
+  // The same into other buffers, which were made for the same entry and batch.
+  void assemble(int64_t index, int thread, int threads, InputBuffers& buffers) const;
   Batch batch(int64_t index) const { return {buffers_.pointers(), rows(index)}; }
 
  private:
@@ -59,8 +67,10 @@ class BatchReader {
   int64_t batch_ = 0;
   bool drop_last_ = false;
   int64_t batches_ = 0;
+  std::optional<EpochKey> key_;  // examples are augmented
   std::vector<const Field*> fields_;
-  std::vector<int64_t> order_;  // rows of the table
+  std::vector<size_t> example_bytes_;  // of each input
+  std::vector<int64_t> order_;         // rows of the table
   InputBuffers buffers_;
 };
 

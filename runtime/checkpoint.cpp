@@ -44,10 +44,36 @@ std::map<std::string, TensorView> views(const Session& session, bool slots) {
   return result;
 }
 
-// Removes what a program without training has no place for, and throws when the rest does not fit.
-void check(const gradc_program& program, const std::string& path, TensorFile& file) {
+void add_data_arrays(const Session& session, std::map<std::string, TensorView>& tensors) {
+  for (const auto& [name, array] : session.data_arrays)
+    tensors[name] = {"F32", array.shape, reinterpret_cast<const uint8_t*>(array.values.data()),
+                     array.values.size() * sizeof(float)};
+}
+
+// Takes the arrays of the data out of a file: what is called so and is no symbol of the model.
+DataArrays take_data_arrays(const std::set<std::string>& symbols, TensorFile& file) {
+  DataArrays result;
+  for (auto it = file.tensors.begin(); it != file.tensors.end();) {
+    const auto& [name, view] = *it;
+    if (name.rfind(kDataPrefix, 0) != 0 || view.dtype != "F32" || symbols.count(name)) {
+      ++it;
+      continue;
+    }
+    FloatArray& array = result[name];
+    array.shape = view.shape;
+    array.values.resize(view.bytes / sizeof(float));
+    if (view.bytes != 0) std::memcpy(array.values.data(), view.data, view.bytes);
+    it = file.tensors.erase(it);
+  }
+  return result;
+}
+
+// Removes what a program without training has no place for, and throws when the rest does not fit. The arrays of the
+// data are taken out and returned.
+DataArrays check(const gradc_program& program, const std::string& path, TensorFile& file) {
   std::set<std::string> names;
   for (int32_t i = 0; i < program.symbol_count; ++i) names.insert(program.symbols[i].name);
+  DataArrays data_arrays = take_data_arrays(names, file);
   if (program.train_step.output_count == 0)  // an entry that is not there has no outputs
     std::erase_if(file.tensors, [&](const auto& tensor) { return !names.count(tensor.first); });
   std::vector<std::string> problems, known, unknown, unused_known;
@@ -83,10 +109,11 @@ void check(const gradc_program& program, const std::string& path, TensorFile& fi
     if (problems.size() > kListed) message += fmt::format("\n  and {} more", problems.size() - kListed);
     throw RunError(kExitDataError, message);
   }
+  return data_arrays;
 }
 
 void load(Session& session, const std::string& path, TensorFile file) {
-  check(session.program(), path, file);
+  session.data_arrays = check(session.program(), path, file);
   for (const auto& [name, view] : file.tensors)
     std::memcpy(session.data(*session.find(name)), view.data, view.bytes);
 }
@@ -96,7 +123,9 @@ void load(Session& session, const std::string& path, TensorFile file) {
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info) {
   const gradc_program& program = session.program();
   const auto text = [](const char* value) { return std::string(value ? value : ""); };
-  write_safetensors(path, views(session, info.slots),
+  std::map<std::string, TensorView> tensors = views(session, info.slots);
+  add_data_arrays(session, tensors);
+  write_safetensors(path, tensors,
                     {{"gradc_version", text(program.gradc_version)},
                      {"target", text(program.target)},
                      {"name", text(program.name)},

@@ -15,13 +15,15 @@ struct CheckpointInfo {
   bool slots = false;  // optimizer state too
 };
 
-// Writes parameters and states under their names, in their logical shapes. __metadata__ has gradc_version,
-// target, name, source, seed and step. Throws RunError (kExitRunFailed); the old file then stays as it was.
+// Writes parameters and states under their names, in their logical shapes, and the session's data arrays.
+// __metadata__ has gradc_version, target, name, source, seed and step. Throws RunError (kExitRunFailed); the
+// old file then stays as it was.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);
 
 // Reads weights into the session. Every parameter and state must be there with its type and shape, slots may
-// be, anything else is an error: RunError (kExitDataError) that lists what does not fit. Then the session is
-// unchanged. A program compiled without training leaves out what only training needs.
+// be, arrays called data.* become the session's data arrays, anything else is an error: RunError
+// (kExitDataError) that lists what does not fit. Then the session is unchanged. A program compiled without
+// training leaves out what only training needs.
 void load_checkpoint(Session& session, const std::string& path);
 // Whether load_checkpoint would take the file, without a session. Throws as it does.
 void check_checkpoint(const gradc_program& program, const std::string& path);

@@ -13,6 +13,7 @@
 #include "runtime/file_sources.h"
 #include "runtime/idx.h"
 #include "runtime/memory.h"
+#include "runtime/prepare.h"
 #include "runtime/random_data.h"
 #include "runtime/source_options.h"
 #include "runtime/synthetic_digits.h"
@@ -316,6 +317,11 @@ Dataset load_dataset(const DataRecord& record) {
                        wanted.name, split_text(wanted), wanted.from, from.count, from.count - 1));
     Split part = cut(from, wanted, count);
     result.splits.push_back(std::move(part));
+  }
+  if (!record.normalize.empty() || !record.augment.empty()) {
+    const auto unfitted =
+        std::make_shared<const Preparation>(record);  // refuses to work until it is replaced
+    for (Split& split : result.splits) split.preparation = unfitted;
   }
   return result;
 }

@@ -45,6 +45,8 @@ struct Table {
   std::vector<Field> fields;
 };
 
+class Preparation;
+
 // Examples of a table: first..first+count, or those that `rows` lists.
 struct Split {
   std::string name;
@@ -52,6 +54,8 @@ struct Split {
   int64_t first = 0;
   int64_t count = 0;
   std::shared_ptr<const std::vector<int64_t>> rows;  // the first `count` of them; null: none
+  // What is done to an example before a program reads it (runtime/prepare.h); null: nothing.
+  std::shared_ptr<const Preparation> preparation;
   int64_t row(int64_t i) const { return rows ? (*rows)[static_cast<size_t>(i)] : first + i; }
 };
 
@@ -63,7 +67,8 @@ class Dataset {
       const std::string& name) const;  // throws RunError (kExitDataError) with the names there are
 };
 
-// Reads the source and cuts the splits. Throws RunError (kExitDataError).
+// Reads the source and cuts the splits. Where the record has methods of preparing examples, they are to be
+// fitted or restored (runtime/prepare.h) before a batch is read. Throws RunError (kExitDataError).
 Dataset load_dataset(const DataRecord& record);
 
 // A permutation of 0..count-1 that depends on seed and epoch alone.

@@ -30,6 +30,21 @@ OptionValue option_value(const Json& value) {
   return value.get<std::string>();
 }
 
+std::map<std::string, OptionValue> options_of(const Json& options) {
+  std::map<std::string, OptionValue> result;
+  for (const auto& [name, value] : options.items()) result[name] = option_value(value);
+  return result;
+}
+
+std::vector<MethodRecord> methods_of(const Json& data, const char* key) {
+  std::vector<MethodRecord> result;
+  if (data.contains(key))
+    for (const Json& method : data.at(key))
+      result.push_back({method.at("field").get<std::string>(), method.at("name").get<std::string>(),
+                        options_of(method.at("options"))});
+  return result;
+}
+
 }  // namespace
 
 Experiment read_experiment(const char* json) {
@@ -40,8 +55,7 @@ Experiment read_experiment(const char* json) {
     const Json& data = root.at("data");
     result.data.name = data.at("name").get<std::string>();
     result.data.source = data.at("source").get<std::string>();
-    for (const auto& [name, value] : data.at("options").items())
-      result.data.options[name] = option_value(value);
+    result.data.options = options_of(data.at("options"));
     result.data.batch = data.at("batch").get<int64_t>();
     result.data.drop_last = data.value("drop_last", false);
     if (data.contains("splits"))
@@ -56,6 +70,8 @@ Experiment read_experiment(const char* json) {
              field.at("shape").get<std::vector<int64_t>>(), field.at("train").get<std::string>(),
              field.at("test").get<std::string>(), field.at("columns").get<std::vector<std::string>>(),
              field.at("numbers").get<std::vector<int64_t>>()});
+    result.data.normalize = methods_of(data, "normalize");
+    result.data.augment = methods_of(data, "augment");
     const Json& train = root.at("train");
     result.train.epochs = train.at("epochs").get<int64_t>();
     result.train.seed = train.at("seed").get<int64_t>();

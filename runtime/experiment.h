@@ -10,7 +10,11 @@
 //              "splits": [{"name": "val", "count": 5000, "from": "train"}],   default []; instead of count,
 //                                           "fraction": 0.1, or "fold": 1 and "folds": 5
 //              "fields": [{"name": "image", "dtype": "f32", "shape": [3, 64, 64], "train": "x.npy",
-//                          "test": "", "columns": [], "numbers": []}]},       default []; those declared
+//                          "test": "", "columns": [], "numbers": []}],        default []; those declared
+//              "normalize": [{"field": "image", "name": "channel", "options": {"std": true}}],   default []
+//              "augment": [{"field": "image", "name": "random_crop", "options": {"pad": 4, "size": [32,
+//              32]}}]
+//                                           default []
 //    "train": {"epochs": 10, "seed": 1}}
 #pragma once
 #include <cstdint>
@@ -42,6 +46,13 @@ struct FieldRecord {
   std::vector<int64_t> numbers;      // by number, from 0
 };
 
+// A normalisation or augmentation with all its options (runtime/normalize.h, runtime/augment.h).
+struct MethodRecord {
+  std::string field;
+  std::string name;
+  std::map<std::string, OptionValue> options;
+};
+
 struct DataRecord {
   std::string name;
   std::string source;
@@ -50,6 +61,7 @@ struct DataRecord {
   bool drop_last = false;
   std::vector<SplitRecord> splits;
   std::vector<FieldRecord> fields;
+  std::vector<MethodRecord> normalize, augment;  // in order
 };
 
 struct TrainRecord {

@@ -13,6 +13,7 @@
 #include "runtime/checkpoint.h"
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
+#include "runtime/prepare.h"
 #include "runtime/report.h"
 #include "support/diagnostic.h"
 
@@ -94,13 +95,15 @@ class Run {
   TrainResult operator()() {
     session_.initialize(seed_);
     if (!options_.init_from.empty()) load_checkpoint(session_, options_.init_from);
+    // The data are prepared by what was fitted to them, not to those that the first weights were trained on.
+    session_.data_arrays = data_arrays_of(data_.split("train"));
     while (step_ < total_ && !interrupt_.interrupted()) epoch();
     return end();
   }
 
  private:
   void epoch() {
-    if (options_.shuffle) reader_.shuffle(seed_, static_cast<uint64_t>(epoch_));
+    reader_.begin_epoch(seed_, static_cast<uint64_t>(epoch_), options_.shuffle);
     totals_ = {};
     const double before = seconds_;
     for (int64_t index = 0; index < reader_.batches(); ++index) {
