@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 
 #include "runtime/prepare.h"
@@ -78,7 +79,7 @@ const Field& field_of(const gradc_input& input, const Split& split) {
 }
 
 BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last)
-    : split_(split), batch_(batch), drop_last_(drop_last), buffers_(entry, batch) {
+    : split_(split), batch_(batch), drop_last_(drop_last), buffers_(entry, batch), entry_(entry) {
   GRADC_CHECK(batch >= 1 && split.count >= 1, "batch {} of {} examples", batch, split.count);
   for (int32_t i = 0; i < entry.input_count; ++i) {
     const gradc_input& input = entry.inputs[i];
@@ -98,6 +99,7 @@ BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int6
 }
 
 void BatchReader::shuffle(uint64_t seed, uint64_t epoch) {
+  if (loader_) loader_->cancel();
   order_ = keyed_permutation(split_.count, seed, epoch);
   for (int64_t& row : order_) row = split_.row(row);
 }
@@ -105,8 +107,24 @@ void BatchReader::shuffle(uint64_t seed, uint64_t epoch) {
 int64_t BatchReader::rows(int64_t index) const { return std::min(batch_, split_.count - index * batch_); }
 
 void BatchReader::begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled) {
+  if (loader_) loader_->cancel();
   if (shuffled) shuffle(seed, epoch);
   key_ = EpochKey{seed, epoch};
+  if (loader_) loader_->start(0);
+}
+
+void BatchReader::load_ahead(int threads) {
+  if (!second_) second_.emplace(entry_, batch_);
+  loader_ = std::make_unique<Loader>(threads, [this](int64_t index, int part, int parts, int buffer) {
+    assemble(index, part, parts, buffer == 0 ? buffers_ : *second_);
+  });
+}
+
+void BatchReader::fetch(int64_t index) {
+  const auto start = std::chrono::steady_clock::now();
+  const int buffer = loader_->fetch(index, index + 1 < batches_ ? index + 1 : -1);
+  current_ = buffer == 0 ? &buffers_ : &*second_;
+  waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 void BatchReader::assemble(int64_t index, int thread, int threads) {

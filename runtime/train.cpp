@@ -24,6 +24,7 @@ using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kJsonLogEvery = 100;
+constexpr int kMaxLoaders = 8;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -90,6 +91,11 @@ class Run {
       throw RunError(kExitUsage, fmt::format("a learning rate factor of {}: expected a number from 0",
                                              options.lr_factor));
     if (!options.save.empty()) check_output_path(options.save, "weights file");
+    // Examples that are only copied are assembled by the step's own threads, which is quicker than handing
+    // them over.
+    const bool prepared = data.split("train").preparation != nullptr;
+    const int loaders = options.loaders.value_or(prepared ? std::min(session.threads(), kMaxLoaders) : 0);
+    if (loaders > 0) reader_.load_ahead(loaders);
   }
 
   TrainResult operator()() {
@@ -210,6 +216,7 @@ class Run {
     result_.steps = step_;
     result_.epochs = epoch_;
     result_.seconds = seconds_;
+    result_.data_wait_seconds = reader_.waited();
     result_.examples_per_second = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
     result_.train_loss = totals_.mean_loss();
     result_.test_loss = test ? test->loss : kNan;
@@ -226,6 +233,7 @@ class Run {
                                  {"weights_sha256", result_.weights_sha256},
                                  {"epochs", result_.epochs},
                                  {"examples_per_second", result_.examples_per_second},
+                                 {"data_wait_seconds", result_.data_wait_seconds},
                                  {"interrupted", result_.interrupted},
                                  {"metrics", result_.metrics}});
     else

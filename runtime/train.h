@@ -12,10 +12,11 @@
 //                                       were trained on; val_* only if the data have a split `val`; seconds:
 //                                       of training this epoch
 //   {"event":"end","steps":N,"seconds":..,"train_loss":..,"test_loss":..,"test_accuracy":..,"weights_sha256":"..","epochs":E,
-//    "examples_per_second":..,"interrupted":false,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
+//    "examples_per_second":..,"data_wait_seconds":..,"interrupted":false,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
 //    last
 //                                       train_loss: of the last epoch, also one cut short; seconds: of
-//                                       training, evaluation and reading not counted; test_*: null without a
+//                                       training, evaluation and reading not counted; data_wait_seconds: of
+//                                       these, in which a step waited for its batch; test_*: null without a
 //                                       split `test` or when interrupted
 #pragma once
 #include <cstdint>
@@ -44,6 +45,10 @@ struct TrainOptions {
   double lr_factor = 1;   // on the scheduled learning rate
   std::string init_from;  // weights to start from instead of the initialisers
   std::string save;       // where to put the weights at the end, also when interrupted
+  // Threads that assemble the next batch beside training; 0: the step's own threads assemble each batch
+  // first. Unless said, as many as the step has, at most 8, where examples are normalised or augmented, else
+  // 0.
+  std::optional<int> loaders;
   bool json = false;
   ProgressMode progress = ProgressMode::automatic;
   std::FILE* out = stdout;  // results
@@ -54,6 +59,7 @@ struct TrainResult {
   int64_t steps = 0;
   int64_t epochs = 0;  // complete ones
   double seconds = 0;
+  double data_wait_seconds = 0;  // of them, those in which a step waited for its batch
   double examples_per_second = 0;
   double train_loss = 0, test_loss = 0, test_accuracy = 0;  // NaN where there is none
   std::string weights_sha256;
