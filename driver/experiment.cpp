@@ -47,15 +47,18 @@ std::string experiment_json(const ExperimentRecord& record) {
                       {"test", field.test},
                       {"columns", field.columns},
                       {"numbers", field.numbers}});
-  const nlohmann::json data = {{"name", record.data.name},
-                               {"source", record.data.source},
-                               {"options", options_json(record.data.options)},
-                               {"batch", record.data.batch},
-                               {"drop_last", record.data.drop_last},
-                               {"splits", splits},
-                               {"fields", fields},
-                               {"normalize", methods_json(record.data.normalize)},
-                               {"augment", methods_json(record.data.augment)}};
+  nlohmann::json data = {{"name", record.data.name},
+                         {"source", record.data.source},
+                         {"options", options_json(record.data.options)},
+                         {"batch", record.data.batch},
+                         {"drop_last", record.data.drop_last},
+                         {"splits", splits},
+                         {"fields", fields},
+                         {"normalize", methods_json(record.data.normalize)},
+                         {"augment", methods_json(record.data.augment)}};
+  if (!record.data.curriculum.empty())
+    data["curriculum"] = {{"field", record.data.curriculum}, {"epochs", record.data.curriculum_epochs}};
+  if (record.data.bootstrap) data["bootstrap"] = *record.data.bootstrap;
   return nlohmann::json{{"data", data},
                         {"train", {{"epochs", record.train.epochs}, {"seed", record.train.seed}}}}
       .dump();

@@ -223,4 +223,40 @@ void data_splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
   }
 }
 
+void data_order(Evaluator& e, const DataSyntax& d, const DataSource& data, DataRecord& record) {
+  for (size_t i = 1; i < d.curricula.size(); ++i)
+    e.error(codes::experiment_part, d.curricula[i].span, "a data set has one `curriculum`")
+        .related.push_back({d.curricula[0].span, "the first is here"});
+  for (size_t i = 1; i < d.bootstraps.size(); ++i)
+    e.error(codes::experiment_part, d.bootstraps[i]->span, "a data set has one `bootstrap`")
+        .related.push_back({d.bootstraps[0]->span, "the first is here"});
+  if (!d.bootstraps.empty()) {
+    int64_t seed = 0;
+    if (e.to_integer(e.evaluate(*d.bootstraps[0]), d.bootstraps[0]->span, "the seed of `bootstrap`", seed))
+      record.bootstrap = seed;
+  }
+  if (d.curricula.empty()) return;
+  const CurriculumSyntax& c = d.curricula[0];
+  const auto field = data.fields.find(c.field);
+  if (field == data.fields.end()) {
+    std::vector<std::string> names;
+    for (const auto& [name, type] : data.fields) names.push_back(name);
+    Diagnostic& error = e.error(codes::unknown_field, c.field_span,
+                                fmt::format("the data `{}` have no field `{}`", d.name, c.field));
+    if (const std::string near = nearest_name(c.field, names); !near.empty())
+      error.helps.push_back(fmt::format("did you mean `{}`?", near));
+    error.helps.push_back(fmt::format("there are {}", fmt::join(names, ", ")));
+  } else if (!field->second.shape.empty()) {
+    e.error(
+        codes::shapes, c.field_span,
+        fmt::format("a score is one number an example, and `{}` is {}", c.field, user_type(field->second)));
+  }
+  if (!e.to_integer(e.evaluate(*c.epochs), c.epochs->span, "the number of epochs", record.curriculum_epochs))
+    return;
+  if (record.curriculum_epochs < 1)
+    e.error(codes::bad_value, c.epochs->span,
+            fmt::format("a curriculum takes at least 1 epoch, not {}", record.curriculum_epochs));
+  record.curriculum = c.field;
+}
+
 }  // namespace gradc::frontend

@@ -12,4 +12,7 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
 // Splits into the record; the options and fields must be there already.
 void data_splits(Evaluator& e, const DataSyntax& d, DataRecord& record);
 
+// Curriculum and bootstrap into the record. Reports errors.
+void data_order(Evaluator& e, const DataSyntax& d, const DataSource& data, DataRecord& record);
+
 }  // namespace gradc::frontend

@@ -25,6 +25,8 @@ class Dumper {
             expr(*s.count);
             labelled("folds", s.folds);
           });
+        for (const CurriculumSyntax& c : d.curricula) tree("curriculum " + c.field, [&] { expr(*c.epochs); });
+        for (const ExprPtr& seed : d.bootstraps) labelled("bootstrap", seed);
         for (const MethodSyntax& m : d.normalizations) tree("normalize " + m.field, [&] { expr(*m.method); });
         for (const MethodSyntax& m : d.augmentations) tree("augment " + m.field, [&] { expr(*m.method); });
       });

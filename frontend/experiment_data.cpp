@@ -277,6 +277,7 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
       return false;
   }
   data_splits(e, d, record);
+  data_order(e, d, result, record);
   result.record = record;
   data_methods(e, d, result);
   record = result.record;

@@ -312,6 +312,22 @@ void Parser::data_statement(DataSyntax& d) {
     d.fields.push_back(field());
   } else if (at_word("augment")) {
     augment(d);
+  } else if (at_word("bootstrap")) {
+    advance();
+    d.bootstraps.push_back(expression());
+  } else if (at_word("curriculum")) {
+    CurriculumSyntax c;
+    const Span begin = advance().span;
+    const Token name = expect_name("the field of scores, as in `curriculum difficulty over 10 epochs`");
+    c.field = name.text;
+    c.field_span = name.span;
+    if (!at_word("over")) fail("`over` and the epochs, as in `curriculum difficulty over 10 epochs`");
+    advance();
+    c.epochs = expression();
+    if (!at_word("epochs") || current().line_start)
+      fail("`epochs`, as in `curriculum difficulty over 10 epochs`");
+    c.span = join(begin, advance().span);
+    d.curricula.push_back(std::move(c));
   } else if (at_word("normalize")) {
     advance();
     MethodSyntax m;
@@ -325,14 +341,15 @@ void Parser::data_statement(DataSyntax& d) {
   } else {
     Diagnostic& e =
         error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()));
-    static const std::vector<std::string> words = {"split", "field", "normalize", "augment"};
+    static const std::vector<std::string> words = {"split",   "field",      "normalize",
+                                                   "augment", "curriculum", "bootstrap"};
     if (const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
         !near.empty())
       e.helps.push_back(fmt::format("did you mean `{}`?", near));
     e.helps.push_back(
         "`data` takes `split NAME = COUNT of PART`, `normalize FIELD by METHOD`, `augment FIELD { METHOD ... "
-        "}` "
-        "and `field NAME: TYPE = FROM`");
+        "}`, "
+        "`field NAME: TYPE = FROM`, `curriculum FIELD over COUNT epochs` and `bootstrap SEED`");
     throw Recover{};
   }
 }

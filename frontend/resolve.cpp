@@ -51,6 +51,8 @@ class Resolver {
         standalone(s.count);
         if (s.folds) standalone(s.folds);
       }
+      for (const CurriculumSyntax& c : d.curricula) standalone(c.epochs);
+      for (const ExprPtr& seed : d.bootstraps) standalone(seed);
       for (const auto* methods : {&d.normalizations, &d.augmentations})
         for (const MethodSyntax& m : *methods)
           for (const Argument& a : m.method->arguments) standalone(a.value);

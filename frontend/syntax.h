@@ -154,6 +154,13 @@ struct MethodSyntax {
   ExprPtr method;  // a name or a call
 };
 
+// curriculum FIELD over N epochs
+struct CurriculumSyntax {
+  std::string field;
+  Span span, field_span;
+  ExprPtr epochs;
+};
+
 struct DataSyntax {
   std::string name;
   Span span, name_span;
@@ -162,6 +169,8 @@ struct DataSyntax {
   std::vector<SplitSyntax> splits;
   std::vector<MethodSyntax> normalizations, augmentations;
   std::vector<Span> augments;  // of the words `augment`
+  std::vector<CurriculumSyntax> curricula;
+  std::vector<ExprPtr> bootstraps;  // bootstrap SEED
 };
 
 struct TrainSyntax {

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -49,6 +50,9 @@ struct DataRecord {
   std::vector<DataSplit> splits;
   std::vector<DataMethod> normalize;  // in order
   std::vector<DataMethod> augment;    // in order, all of one field
+  std::string curriculum;             // the field of scores; empty: none
+  int64_t curriculum_epochs = 0;
+  std::optional<int64_t> bootstrap;  // seed
 };
 
 struct TrainRecord {

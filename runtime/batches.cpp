@@ -98,17 +98,17 @@ BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int6
   for (int64_t i = 0; i < split.count; ++i) order_[static_cast<size_t>(i)] = split.row(i);
 }
 
-void BatchReader::shuffle(uint64_t seed, uint64_t epoch) {
+void BatchReader::set_order(uint64_t seed, uint64_t epoch, bool shuffled) {
   if (loader_) loader_->cancel();
-  order_ = keyed_permutation(split_.count, seed, epoch);
-  for (int64_t& row : order_) row = split_.row(row);
+  order_ = epoch_order(split_, seed, epoch, shuffled);
 }
+
+void BatchReader::shuffle(uint64_t seed, uint64_t epoch) { set_order(seed, epoch, true); }
 
 int64_t BatchReader::rows(int64_t index) const { return std::min(batch_, split_.count - index * batch_); }
 
 void BatchReader::begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled) {
-  if (loader_) loader_->cancel();
-  if (shuffled) shuffle(seed, epoch);
+  set_order(seed, epoch, shuffled);
   key_ = EpochKey{seed, epoch};
   if (loader_) loader_->start(0);
 }

@@ -78,6 +78,8 @@ class BatchReader {
   void note_wait(double seconds) { waited_ += seconds; }
 
  private:
+  void set_order(uint64_t seed, uint64_t epoch, bool shuffled);
+
   Split split_;
   int64_t batch_ = 0;
   bool drop_last_ = false;

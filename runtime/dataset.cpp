@@ -25,6 +25,7 @@ namespace {
 
 // The random stream of the order of examples, far above those that model files use.
 constexpr uint32_t kShuffleStream = 0xFFFF0001u;
+constexpr uint32_t kBootstrapStream = 0xFFFF0002u;
 
 using sources::fail;
 using sources::Options;
@@ -247,6 +248,46 @@ Split cut(Split& from, const SplitRecord& wanted, int64_t count) {
   return result;
 }
 
+// As many examples, drawn with replacement (Breiman 1996, "Bagging predictors").
+void bootstrap(Split& train, uint64_t seed) {
+  std::vector<int64_t> rows(static_cast<size_t>(train.count));
+  for (int64_t i = 0; i < train.count; ++i) {
+    const PhiloxWords words =
+        philox4x32_10({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), kBootstrapStream, 0},
+                      static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+    const uint64_t random = uint64_t{words[1]} << 32 | words[0];
+    rows[static_cast<size_t>(i)] = train.row(static_cast<int64_t>(
+        static_cast<unsigned __int128>(random) * static_cast<uint64_t>(train.count) >> 64));
+  }
+  train.rows = std::make_shared<const std::vector<int64_t>>(std::move(rows));
+}
+
+// Rows by score, equal ones as they were.
+void sort_by_score(Split& train, const DataRecord& record) {
+  const Field* scores = nullptr;
+  for (const Field& field : train.table->fields)
+    if (field.name == record.curriculum) scores = &field;
+  if (!scores)
+    fail(fmt::format("data {}: there is no field `{}` to order by", record.name, record.curriculum));
+  const auto score = [&](int64_t row) {
+    const auto at = static_cast<size_t>(row);
+    if (!scores->floats.empty()) return static_cast<double>(scores->floats[at]);
+    return scores->integers.empty() ? static_cast<double>(scores->bytes[at])
+                                    : static_cast<double>(scores->integers[at]);
+  };
+  std::vector<int64_t> rows;
+  for (int64_t i = 0; i < train.count; ++i) {
+    rows.push_back(train.row(i));
+    if (std::isnan(score(rows.back())))
+      fail(
+          fmt::format("data {}: the score `{}` of example {} is not a number; a curriculum needs one of each",
+                      record.name, record.curriculum, rows.back()));
+  }
+  std::stable_sort(rows.begin(), rows.end(), [&](int64_t a, int64_t b) { return score(a) < score(b); });
+  train.easy_first = std::make_shared<const std::vector<int64_t>>(std::move(rows));
+  train.curriculum_epochs = record.curriculum_epochs;
+}
+
 }  // namespace
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -318,12 +359,36 @@ Dataset load_dataset(const DataRecord& record) {
     Split part = cut(from, wanted, count);
     result.splits.push_back(std::move(part));
   }
+  Split& train = const_cast<Split&>(result.split("train"));
+  if (record.bootstrap) bootstrap(train, static_cast<uint64_t>(*record.bootstrap));
+  if (!record.curriculum.empty()) sort_by_score(train, record);
   if (!record.normalize.empty() || !record.augment.empty()) {
     const auto unfitted =
         std::make_shared<const Preparation>(record);  // refuses to work until it is replaced
     for (Split& split : result.splits) split.preparation = unfitted;
   }
   return result;
+}
+
+std::vector<int64_t> epoch_order(const Split& split, uint64_t seed, uint64_t epoch, bool shuffled) {
+  const auto count = static_cast<size_t>(split.count);
+  const bool easy = split.easy_first && epoch < static_cast<uint64_t>(split.curriculum_epochs);
+  size_t taken = count;
+  if (easy) {
+    const double share = static_cast<double>(epoch + 1) / static_cast<double>(split.curriculum_epochs + 1);
+    taken = std::clamp<size_t>(static_cast<size_t>(std::ceil(share * static_cast<double>(count))), 1, count);
+  }
+  std::vector<int64_t> rows;
+  rows.reserve(count);
+  for (uint64_t round = 0; rows.size() < count; ++round) {
+    std::vector<int64_t> order;  // rounds beyond the first have keys far from those of other epochs
+    if (shuffled) order = keyed_permutation(static_cast<int64_t>(taken), seed, epoch ^ round << 40);
+    for (size_t i = 0; i < taken && rows.size() < count; ++i) {
+      const int64_t place = shuffled ? order[i] : static_cast<int64_t>(i);
+      rows.push_back(easy ? (*split.easy_first)[static_cast<size_t>(place)] : split.row(place));
+    }
+  }
+  return rows;
 }
 
 std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch) {

@@ -54,6 +54,10 @@ struct Split {
   int64_t first = 0;
   int64_t count = 0;
   std::shared_ptr<const std::vector<int64_t>> rows;  // the first `count` of them; null: none
+  // A curriculum: its rows from the least score to the greatest, and for how many epochs it holds; null:
+  // none.
+  std::shared_ptr<const std::vector<int64_t>> easy_first;
+  int64_t curriculum_epochs = 0;
   // What is done to an example before a program reads it (runtime/prepare.h); null: nothing.
   std::shared_ptr<const Preparation> preparation;
   int64_t row(int64_t i) const { return rows ? (*rows)[static_cast<size_t>(i)] : first + i; }
@@ -73,6 +77,11 @@ Dataset load_dataset(const DataRecord& record);
 
 // A permutation of 0..count-1 that depends on seed and epoch alone.
 std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch);
+
+// The order in which an epoch takes a split's rows, `count` of them: the split's own, or shuffled by seed and
+// epoch. In epoch e of a curriculum's E, only the easiest share (e + 1) / (E + 1) is taken, round after round
+// until the epoch is full.
+std::vector<int64_t> epoch_order(const Split& split, uint64_t seed, uint64_t epoch, bool shuffled);
 
 std::string shape_text(const std::vector<int64_t>& shape);  // "[1, 28, 28]"
 

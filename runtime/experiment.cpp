@@ -72,6 +72,11 @@ Experiment read_experiment(const char* json) {
              field.at("numbers").get<std::vector<int64_t>>()});
     result.data.normalize = methods_of(data, "normalize");
     result.data.augment = methods_of(data, "augment");
+    if (data.contains("curriculum")) {
+      result.data.curriculum = data.at("curriculum").at("field").get<std::string>();
+      result.data.curriculum_epochs = data.at("curriculum").at("epochs").get<int64_t>();
+    }
+    if (data.contains("bootstrap")) result.data.bootstrap = data.at("bootstrap").get<int64_t>();
     const Json& train = root.at("train");
     result.train.epochs = train.at("epochs").get<int64_t>();
     result.train.seed = train.at("seed").get<int64_t>();

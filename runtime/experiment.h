@@ -12,13 +12,14 @@
 //              "fields": [{"name": "image", "dtype": "f32", "shape": [3, 64, 64], "train": "x.npy",
 //                          "test": "", "columns": [], "numbers": []}],        default []; those declared
 //              "normalize": [{"field": "image", "name": "channel", "options": {"std": true}}],   default []
-//              "augment": [{"field": "image", "name": "random_crop", "options": {"pad": 4, "size": [32,
-//              32]}}]
-//                                           default []
+//              "augment": [{"field": "image", "name": "hue", "options": {"amount": 0.1}}],       default []
+//              "curriculum": {"field": "difficulty", "epochs": 10},                              default none
+//              "bootstrap": 3},             default none: the seed
 //    "train": {"epochs": 10, "seed": 1}}
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -62,6 +63,9 @@ struct DataRecord {
   std::vector<SplitRecord> splits;
   std::vector<FieldRecord> fields;
   std::vector<MethodRecord> normalize, augment;  // in order
+  std::string curriculum;                        // the field of scores; empty: none
+  int64_t curriculum_epochs = 0;
+  std::optional<int64_t> bootstrap;  // seed
 };
 
 struct TrainRecord {

@@ -40,6 +40,7 @@ std::vector<std::string> with_data(const std::string& command, const std::string
   if (reads_files(example) && std::filesystem::is_directory(data_of(example))) {
     arguments.push_back("--set");
     arguments.push_back("data=" + data_of(example));
+    if (has(example, "set width = 16")) arguments.insert(arguments.end(), {"--set", "width=8"});  // for time
   }
   return arguments;
 }

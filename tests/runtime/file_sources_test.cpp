@@ -1,6 +1,8 @@
 // The sources cifar10, npy and csv, folds and shares: what is read, and what is refused and how.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -326,6 +328,88 @@ TEST(Splits, BatchesFollowThem) {
   const auto& labels = data.split("train").table->fields[1].integers;
   const auto* got = static_cast<const int32_t*>(reader.batch(0).inputs[0]);
   for (size_t i = 0; i < 11; ++i) EXPECT_EQ(got[i], labels[1 + 5 * i]);
+}
+
+// --- Order: curriculum and bootstrap
+
+DataRecord scored(TemporaryFolder& folder, const std::vector<double>& scores) {
+  std::string text = "score\n";
+  for (const double score : scores) text += std::to_string(score) + "\n";
+  write_text(folder / "s.csv", text);
+  DataRecord record{.name = "d", .source = "csv", .options = {{"path", folder / "s.csv"}}, .batch = 2};
+  record.fields = {{.name = "score", .is_float = true, .columns = {"score"}}};
+  return record;
+}
+
+TEST(Curriculum, BeginsWithTheEasiest) {
+  TemporaryFolder folder;
+  std::vector<double> scores;
+  for (int i = 0; i < 40; ++i) scores.push_back((i * 17) % 40);  // every number once
+  DataRecord record = scored(folder, scores);
+  record.curriculum = "score";
+  record.curriculum_epochs = 3;
+  const Split train = load_dataset(record).split("train");
+  for (uint64_t epoch = 0; epoch < 6; ++epoch) {
+    const std::vector<int64_t> order = epoch_order(train, 1, epoch, true);
+    ASSERT_EQ(order.size(), 40u);
+    const int taken = epoch < 3 ? 10 * (static_cast<int>(epoch) + 1) : 40;
+    std::vector<int> counts(40);
+    for (const int64_t row : order) ++counts[static_cast<size_t>(scores[static_cast<size_t>(row)])];
+    for (int score = 0; score < 40; ++score) {
+      EXPECT_GE(counts[static_cast<size_t>(score)], score < taken ? 40 / taken : 0) << epoch << " " << score;
+      EXPECT_LE(counts[static_cast<size_t>(score)], score < taken ? (39 / taken) + 1 : 0)
+          << epoch << " " << score;
+    }
+    EXPECT_EQ(epoch_order(train, 1, epoch, true), order);
+    EXPECT_NE(epoch_order(train, 2, epoch, true), order);
+    // A round's order is another one than the first's.
+    if (epoch == 0) {
+      EXPECT_NE(std::vector<int64_t>(order.begin(), order.begin() + 10),
+                std::vector<int64_t>(order.begin() + 10, order.begin() + 20));
+    }
+  }
+  const std::vector<int64_t> plain = epoch_order(train, 1, 0, false);
+  for (size_t i = 0; i < 10; ++i) EXPECT_EQ(scores[static_cast<size_t>(plain[i])], static_cast<double>(i));
+}
+
+TEST(Curriculum, IsOfTheTrainingPartAndNeedsNumbers) {
+  TemporaryFolder folder;
+  DataRecord record = scored(folder, {3, 1, 2, 0});
+  record.splits = {{.name = "val", .count = 1, .from = "train"}};
+  record.curriculum = "score";
+  record.curriculum_epochs = 1;
+  const Dataset data = load_dataset(record);
+  EXPECT_EQ(*data.split("train").easy_first, (std::vector<int64_t>{1, 2, 0}));
+  EXPECT_EQ(data.split("val").easy_first, nullptr);
+  record.curriculum = "scores";
+  expect_error(kExitDataError, {"no field `scores`"}, [&] { load_dataset(record); });
+  const float nan[] = {1, NAN};
+  write_array<float>(folder / "s.npy", "<f4", {2}, {nan, nan + 2});
+  DataRecord numbers{.name = "d", .source = "npy", .batch = 2};
+  numbers.fields = {{.name = "score", .is_float = true, .train = folder / "s.npy"}};
+  numbers.curriculum = "score";
+  numbers.curriculum_epochs = 1;
+  expect_error(kExitDataError, {"`score` of example 1 is not a number"}, [&] { load_dataset(numbers); });
+}
+
+TEST(Bootstrap, DrawsWithReplacement) {
+  DataRecord record{
+      .name = "d", .source = "synthetic_digits", .options = {{"train", int64_t{2000}}}, .batch = 8};
+  record.splits = {{.name = "val", .count = 500, .from = "train"}};
+  const auto rows = [&](int64_t seed) {
+    record.bootstrap = seed;
+    return rows_of(load_dataset(record).split("train"));
+  };
+  std::vector<int64_t> first = rows(1);
+  EXPECT_EQ(first.size(), 1500u);
+  EXPECT_EQ(rows(1), first);
+  EXPECT_NE(rows(2), first);
+  EXPECT_EQ(rows_of(load_dataset(record).split("val")).front(), 1500);
+  std::sort(first.begin(), first.end());
+  EXPECT_GE(first.front(), 0);
+  EXPECT_LT(first.back(), 1500);
+  const auto different = std::unique(first.begin(), first.end()) - first.begin();
+  EXPECT_NEAR(static_cast<double>(different), 1500 * (1 - std::exp(-1.0)), 40);
 }
 
 }  // namespace
