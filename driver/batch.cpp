@@ -7,6 +7,7 @@
 
 #include "runtime/batches.h"
 #include "runtime/dataset.h"
+#include "runtime/prepare.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "support/philox.h"
@@ -71,7 +72,9 @@ Tensors batch_of(const gradc_entry_info& entry, const void* const* inputs, int64
 
 Tensors training_batch(const CompiledModel& compiled, int64_t rows) {
   const gradc_program& p = compiled.program();
-  const runtime::Dataset data = runtime::load_dataset(runtime::read_experiment(p.experiment_json).data);
+  const runtime::DataRecord record = runtime::read_experiment(p.experiment_json).data;
+  runtime::Dataset data = runtime::load_dataset(record);
+  runtime::fit_preparation(data, record);
   const runtime::Split& split = data.split("train");
   rows = std::min(rows, split.count);
   Tensors batch;

@@ -5,15 +5,60 @@
 
 namespace gradc::driver {
 
+namespace {
+
+nlohmann::json options_json(const std::map<std::string, RecordValue>& options) {
+  nlohmann::json result = nlohmann::json::object();
+  for (const auto& [name, value] : options)
+    std::visit([&, &name = name](const auto& v) { result[name] = v; }, value);
+  return result;
+}
+
+nlohmann::json methods_json(const std::vector<DataMethod>& methods) {
+  nlohmann::json result = nlohmann::json::array();
+  for (const DataMethod& method : methods)
+    result.push_back(
+        {{"field", method.field}, {"name", method.name}, {"options", options_json(method.options)}});
+  return result;
+}
+
+}  // namespace
+
 std::string experiment_json(const ExperimentRecord& record) {
-  nlohmann::json options = nlohmann::json::object(), splits = nlohmann::json::array();
-  for (const auto& [name, value] : record.data.options)
-    std::visit([&, &name = name](const auto& v) { options[name] = v; }, value);
-  for (const DataSplit& split : record.data.splits)
-    splits.push_back({{"name", split.name}, {"count", split.count}, {"from", split.from}});
-  const nlohmann::json data = {
-      {"name", record.data.name},   {"source", record.data.source},       {"options", options},
-      {"batch", record.data.batch}, {"drop_last", record.data.drop_last}, {"splits", splits}};
+  nlohmann::json splits = nlohmann::json::array();
+  for (const DataSplit& split : record.data.splits) {
+    nlohmann::json entry = {{"name", split.name}, {"from", split.from}};
+    if (split.folds > 0) {
+      entry["fold"] = split.fold;
+      entry["folds"] = split.folds;
+    } else if (split.fraction > 0) {
+      entry["fraction"] = split.fraction;
+    } else {
+      entry["count"] = split.count;
+    }
+    splits.push_back(std::move(entry));
+  }
+  nlohmann::json fields = nlohmann::json::array();
+  for (const DataField& field : record.data.fields)
+    fields.push_back({{"name", field.name},
+                      {"dtype", field.dtype},
+                      {"shape", field.shape},
+                      {"train", field.train},
+                      {"test", field.test},
+                      {"columns", field.columns},
+                      {"numbers", field.numbers}});
+  nlohmann::json data = {{"name", record.data.name},
+                         {"source", record.data.source},
+                         {"options", options_json(record.data.options)},
+                         {"batch", record.data.batch},
+                         {"drop_last", record.data.drop_last},
+                         {"splits", splits},
+                         {"fields", fields},
+                         {"normalize", methods_json(record.data.normalize)},
+                         {"augment", methods_json(record.data.augment)}};
+  if (!record.data.curriculum.empty())
+    data["curriculum"] = {{"field", record.data.curriculum}, {"epochs", record.data.curriculum_epochs}};
+  if (record.data.bootstrap) data["bootstrap"] = *record.data.bootstrap;
   const TrainRecord& t = record.train;
   const auto monitor = [](const Monitor& m) {
     return nlohmann::json{{"part", m.part}, {"metric", m.metric}, {"greater", m.greater}};

@@ -7,6 +7,7 @@
 #include "driver/explain.h"
 #include "driver/options.h"
 #include "runtime/files.h"
+#include "runtime/prepare.h"
 #include "runtime/train.h"
 
 namespace gradc::driver {
@@ -46,7 +47,8 @@ int run_train(const TrainOptions& options) {
     return kExitOk;
   }
   const runtime::Experiment experiment = runtime::read_experiment(compiled.program().experiment_json);
-  const runtime::Dataset data = runtime::load_dataset(experiment.data);
+  runtime::Dataset data = runtime::load_dataset(experiment.data);
+  runtime::fit_preparation(data, experiment.data);
   runtime::Session session(compiled.program(), options.model.threads);
 
   runtime::TrainOptions run = options.run;

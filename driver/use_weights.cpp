@@ -10,6 +10,7 @@
 #include "runtime/ensemble.h"
 #include "runtime/files.h"
 #include "runtime/predict.h"
+#include "runtime/prepare.h"
 #include "runtime/session.h"
 #include "standalone/options.h"
 #include "support/check.h"
@@ -38,8 +39,13 @@ struct Loaded {
     session.emplace(compiled.program(), options.model.threads);
     runtime::load_checkpoint(*session, options.weights.front());
     if (options.raw) runtime::use_raw_parameters(*session);
-    if (with_data)
-      data = runtime::load_dataset(runtime::read_experiment(compiled.program().experiment_json).data);
+    const runtime::DataRecord record = runtime::read_experiment(compiled.program().experiment_json).data;
+    if (with_data) {
+      data = runtime::load_dataset(record);
+      runtime::restore_preparation(data, record, session->data_arrays, options.weights.front());
+    } else {
+      preparation = runtime::restored_preparation(record, session->data_arrays, options.weights.front());
+    }
   }
   static CompileRequest request_of(const EvalOptions& options) {
     CompileRequest request = compile_request(options.model);
@@ -58,6 +64,7 @@ struct Loaded {
   CompiledModel compiled;
   std::optional<runtime::Session> session;
   runtime::Dataset data;
+  std::shared_ptr<const runtime::Preparation> preparation;  // of examples from elsewhere
 };
 
 }  // namespace
@@ -90,6 +97,7 @@ int run_predict(const PredictOptions& options) {
   Loaded loaded(options.eval, run.inputs.empty());
   if (!loaded.session) return kExitOk;
   run.ensemble = loaded.ensemble(options.eval);
+  run.preparation = loaded.preparation;
   if (run.inputs.empty()) run.split = &runtime::split_to_use(loaded.data, options.eval.split);
   runtime::run_predict(*loaded.session, run);
   return kExitOk;

@@ -29,6 +29,23 @@ const std::vector<SourceKind>& source_kinds() {
         {"channels", Kind::integer, false, int64_t{1}, 1, "of an image"},
         {"height", Kind::integer, false, int64_t{28}, 1, "of an image"},
         {"width", Kind::integer, false, int64_t{28}, 1, "of an image"}}},
+      {"cifar10",
+       "CIFAR-10's binary files in one folder, data_batch_1.bin to data_batch_5.bin, as many as are there, "
+       "and "
+       "test_batch.bin: image f32[3, 32, 32] in 0..1, label i32; parts train, and test when there.",
+       {{"path", Kind::text, true, {}, 0, "the folder"}}},
+      {"npy",
+       "NumPy's .npy files, one for each declared field; parts train, and test when given.",
+       {{"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
+       true},
+      {"csv",
+       "A text file of columns, a line an example; part train, and test when given.",
+       {{"path", Kind::text, true, {}, 0, "the file to train on"},
+        {"test", Kind::text, false, std::string(), 0, "the file to test on"},
+        {"separator", Kind::text, false, std::string(","), 0, "the character between two columns"},
+        {"header", Kind::boolean, false, true, 0, "whether the first line names the columns"},
+        {"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
+       true},
       {"random",
        "Random numbers of any shape, for benchmarks and experiments: image f32[shape], standard normal, "
        "label "
@@ -44,6 +61,12 @@ const std::vector<SourceKind>& source_kinds() {
 }
 
 std::map<std::string, Type> fields_of(const DataRecord& record) {
+  if (!record.fields.empty()) {
+    std::map<std::string, Type> fields;
+    for (const DataField& f : record.fields)
+      fields[f.name] = Type{f.dtype == "f32" ? DType::f32 : DType::i32, true, f.shape};
+    return fields;
+  }
   const auto extent = [&](const char* name, int64_t otherwise) {
     const auto it = record.options.find(name);
     return it != record.options.end() && std::holds_alternative<int64_t>(it->second)
@@ -51,9 +74,16 @@ std::map<std::string, Type> fields_of(const DataRecord& record) {
                : otherwise;
   };
   Shape image = {extent("channels", 1), extent("height", 28), extent("width", 28)};
+  if (record.source == "cifar10") image = {3, 32, 32};
   if (const auto shape = record.options.find("shape"); shape != record.options.end())
     image = std::get<std::vector<int64_t>>(shape->second);
   return {{"image", Type{DType::f32, true, std::move(image)}}, {"label", Type{DType::i32, true, {}}}};
+}
+
+int64_t classes_of(const DataRecord& record) {
+  if (const auto classes = record.options.find("classes"); classes != record.options.end())
+    return std::get<int64_t>(classes->second);
+  return 10;  // mnist, cifar10, synthetic_digits
 }
 
 }  // namespace gradc::frontend

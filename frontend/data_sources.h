@@ -13,7 +13,7 @@ namespace gradc::frontend {
 
 struct SourceOption {
   const char* name;
-  enum class Kind : uint8_t { integer, integers, text } kind;
+  enum class Kind : uint8_t { integer, integers, text, boolean } kind;
   bool required = false;
   RecordValue default_value{};
   int64_t low = 0;  // least value of an integer, or of each in a list
@@ -27,6 +27,7 @@ struct SourceKind {
   const char* doc;
   std::vector<SourceOption>
       options;  // besides batch and last, which every source has; the first may be given by position
+  bool declares_fields = false;  // the model file says what fields there are
 };
 const std::vector<SourceKind>& source_kinds();
 
@@ -36,7 +37,9 @@ struct DataSource {
   DataRecord record;
   std::map<std::string, Type> fields;  // "image": f32[n,1,28,28]
 };
-// The fields of a source with its options.
+// The fields of a source with its options, or those declared.
 std::map<std::string, Type> fields_of(const DataRecord& record);
+// The number of classes that the field `label` counts; 0 where it is not known.
+int64_t classes_of(const DataRecord& record);
 
 }  // namespace gradc::frontend

@@ -14,8 +14,21 @@ class Dumper {
     for (const DataSyntax& d : f.data)
       tree("data " + d.name, [&] {
         expr(*d.source);
+        for (const FieldSyntax& f : d.fields)
+          tree(fmt::format("field {}: {}", f.name, f.type.dtype), [&] {
+            for (const ExprPtr& extent : f.type.dims) expr(*extent);
+            labelled("from", f.from);
+            labelled("test", f.test);
+          });
         for (const SplitSyntax& s : d.splits)
-          tree(fmt::format("split {} of {}", s.name, s.from), [&] { expr(*s.count); });
+          tree(fmt::format("split {} of {}", s.name, s.from), [&] {
+            expr(*s.count);
+            labelled("folds", s.folds);
+          });
+        for (const CurriculumSyntax& c : d.curricula) tree("curriculum " + c.field, [&] { expr(*c.epochs); });
+        for (const ExprPtr& seed : d.bootstraps) labelled("bootstrap", seed);
+        for (const MethodSyntax& m : d.normalizations) tree("normalize " + m.field, [&] { expr(*m.method); });
+        for (const MethodSyntax& m : d.augmentations) tree("augment " + m.field, [&] { expr(*m.method); });
       });
     for (const auto& d : f.definitions) definition(*d);
     for (const TrainSyntax& t : f.train) tree("train", [&] { block(t.body); });

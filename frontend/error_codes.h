@@ -45,7 +45,7 @@ struct ErrorCode {
   X(experiment_part, "E0301", "a part of the experiment that is missing or there twice")                 \
   X(unknown_setting, "E0302", "--set names no `set` of the file")                                        \
   X(bad_setting, "E0303", "a value of --set that does not fit the setting")                              \
-  X(unknown_source, "E0304", "a data source or option that does not exist")                              \
+  X(unknown_source, "E0304", "a data source, method or option that does not exist")                      \
   X(unknown_field, "E0305", "a field the data does not have")                                            \
   X(bad_result, "E0306", "a loss, metric, penalty or prediction of the wrong type")                      \
   X(bad_value, "E0307", "an experiment value out of its range")                                          \

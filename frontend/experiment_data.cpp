@@ -5,6 +5,8 @@
 #include <map>
 #include <optional>
 
+#include "frontend/data_block.h"
+#include "frontend/data_methods.h"
 #include "frontend/error_codes.h"
 #include "frontend/experiment.h"
 #include "frontend/parser.h"
@@ -140,6 +142,11 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
     record.options[o.name] = i;
     return;
   }
+  if (o.kind == SourceOption::Kind::boolean) {
+    bool b = false;
+    if (e.to_boolean(v, span, fmt::format("`{}`", o.name), b)) record.options[o.name] = b;
+    return;
+  }
   if (!v.is(ValueKind::string)) {
     e.error(codes::wrong_kind, span, fmt::format("`{}` must be a string, not {}", o.name, describe(v)));
     return;
@@ -181,44 +188,6 @@ void check_random_size(Evaluator& e, const DataRecord& record, const std::map<st
 Value option_value(Evaluator& e, const Argument& a) {
   if (a.name == "last" && a.value->kind == ExprKind::name) return Value::of(a.value->text);
   return e.evaluate(*a.value);
-}
-
-void splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
-  std::map<std::string, int64_t> known;  // examples left in the parts whose size is an option
-  for (const char* part : {"train", "test"})
-    if (const auto it = record.options.find(part); it != record.options.end())
-      known[part] = std::get<int64_t>(it->second);
-  std::vector<std::string> parts = {"train"};
-  const auto test = record.options.find("test_images");
-  if (record.source != "idx" ||
-      (test != record.options.end() && !std::get<std::string>(test->second).empty()))
-    parts.emplace_back("test");
-  for (const SplitSyntax& s : d.splits) {
-    DataSplit split{s.name, 0, s.from};
-    if (!e.to_integer(e.evaluate(*s.count), s.count->span, "the number of examples", split.count)) continue;
-    if (split.count < 1)
-      e.error(codes::bad_value, s.count->span,
-              fmt::format("a part has at least one example, not {}", split.count));
-    if (std::find(parts.begin(), parts.end(), s.from) == parts.end()) {
-      Diagnostic& error =
-          e.error(codes::bad_value, s.from_span, fmt::format("there is no part `{}` to take from", s.from));
-      if (const std::string near = nearest_name(s.from, parts); !near.empty())
-        error.helps.push_back(fmt::format("did you mean `{}`?", near));
-      error.helps.push_back(fmt::format("the parts are {}", fmt::join(parts, ", ")));
-    }
-    if (std::find(parts.begin(), parts.end(), s.name) != parts.end())
-      e.error(codes::duplicate, s.name_span, fmt::format("there is a part `{}` already", s.name));
-    if (const auto from = known.find(s.from); from != known.end() && split.count >= 1) {
-      if (split.count >= from->second)
-        e.error(codes::bad_value, s.count->span,
-                fmt::format("{} examples of `{}` leave none: it has {}", split.count, s.from, from->second));
-      else
-        from->second -= split.count;
-      known.emplace(s.name, split.count);
-    }
-    parts.push_back(s.name);
-    record.splits.push_back(std::move(split));
-  }
 }
 
 }  // namespace
@@ -300,14 +269,18 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   if (e.diagnostics().count() != errors) return false;
   if (record.source == "random") check_random_size(e, record, places, source.span);
   if (e.diagnostics().count() != errors) return false;
+  if (!data_fields(e, d, *kind, record)) return false;
   DataSource result{d.name, record, fields_of(record)};
   for (const auto& [name, type] : result.fields) {
     Shape ignored;
     if (!e.to_shape(Value::of_shape(type.shape), source.span, fmt::format("the field `{}`", name), ignored))
       return false;
   }
-  splits(e, d, record);
+  data_splits(e, d, record);
+  data_order(e, d, result, record);
   result.record = record;
+  data_methods(e, d, result);
+  record = result.record;
   e.data[d.name] = std::move(result);
   // What only the compiler needs of an image's size does not go to the reader, which finds it in the file.
   for (const char* name : {"channels", "height", "width"})

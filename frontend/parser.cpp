@@ -277,43 +277,144 @@ DataSyntax Parser::data() {
   }
   if (at("{") && !current().line_start) {
     const Span open = advance().span;
-    Grouping group(*this, false);
-    while (!at("}")) {
-      const size_t started_at = at_;
-      const int depth = depth_;
-      try {
-        if (at_end() || (current().column_one && at_declaration())) {
-          error(codes::unclosed, open, "this `{` is never closed");
-          throw Recover{};
-        }
-        if (accept(";")) continue;
-        d.splits.push_back(split());
-        end_statement();
-      } catch (const Recover&) {
-        if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
-        depth_ = depth;
-        skip_statement(started_at);
-      }
-    }
-    advance();
+    data_block(open, [&] { data_statement(d); });
   }
   d.span = join(begin, previous().span);
   return d;
 }
 
-SplitSyntax Parser::split() {
-  SplitSyntax s;
-  if (!at_word("split")) {
-    error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()))
-        .helps.push_back("`data` takes `split NAME = COUNT of PART`");
+void Parser::data_block(Span open, const std::function<void()>& statement) {
+  Grouping group(*this, false);
+  while (!at("}")) {
+    const size_t started_at = at_;
+    const int depth = depth_;
+    try {
+      if (at_end() || (current().column_one && at_declaration())) {
+        error(codes::unclosed, open, "this `{` is never closed");
+        throw Recover{};
+      }
+      if (accept(";")) continue;
+      statement();
+      end_statement();
+    } catch (const Recover&) {
+      if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
+      depth_ = depth;
+      skip_statement(started_at);
+    }
+  }
+  advance();
+}
+
+void Parser::data_statement(DataSyntax& d) {
+  if (at_word("split")) {
+    d.splits.push_back(split());
+  } else if (at_word("field")) {
+    d.fields.push_back(field());
+  } else if (at_word("augment")) {
+    augment(d);
+  } else if (at_word("bootstrap")) {
+    advance();
+    d.bootstraps.push_back(expression());
+  } else if (at_word("curriculum")) {
+    CurriculumSyntax c;
+    const Span begin = advance().span;
+    const Token name = expect_name("the field of scores, as in `curriculum difficulty over 10 epochs`");
+    c.field = name.text;
+    c.field_span = name.span;
+    if (!at_word("over")) fail("`over` and the epochs, as in `curriculum difficulty over 10 epochs`");
+    advance();
+    c.epochs = expression();
+    if (!at_word("epochs") || current().line_start)
+      fail("`epochs`, as in `curriculum difficulty over 10 epochs`");
+    c.span = join(begin, advance().span);
+    d.curricula.push_back(std::move(c));
+  } else if (at_word("normalize")) {
+    advance();
+    MethodSyntax m;
+    const Token name = expect_name("the field to normalize, as in `normalize image by channel`");
+    m.field = name.text;
+    m.field_span = name.span;
+    if (!at_word("by")) fail("`by` and the method, as in `normalize image by channel`");
+    advance();
+    m.method = method();
+    d.normalizations.push_back(std::move(m));
+  } else {
+    Diagnostic& e =
+        error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()));
+    static const std::vector<std::string> words = {"split",   "field",      "normalize",
+                                                   "augment", "curriculum", "bootstrap"};
+    if (const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
+        !near.empty())
+      e.helps.push_back(fmt::format("did you mean `{}`?", near));
+    e.helps.push_back(
+        "`data` takes `split NAME = COUNT of PART`, `normalize FIELD by METHOD`, `augment FIELD { METHOD ... "
+        "}`, "
+        "`field NAME: TYPE = FROM`, `curriculum FIELD over COUNT epochs` and `bootstrap SEED`");
     throw Recover{};
   }
+}
+
+void Parser::augment(DataSyntax& d) {
+  d.augments.push_back(advance().span);
+  const Token field = expect_name("the field to augment, as in `augment image { flip_horizontal(0.5) }`");
+  if (!at("{")) fail("`{` and the methods, as in `augment image { flip_horizontal(0.5) }`");
+  const Span open = advance().span;
+  Nesting nesting(*this);
+  data_block(open, [&] {
+    MethodSyntax m{field.text, field.span, method()};
+    d.augmentations.push_back(std::move(m));
+  });
+}
+
+ExprPtr Parser::method() {
+  const Token& name = current();
+  if (name.kind != TokenKind::name) fail("the name of a method");
+  ExprPtr e = expression();
+  if ((e->kind == ExprKind::call && !e->piped && e->qualifier.empty() &&
+       e->instance.kind == Instance::Kind::none) ||
+      (e->kind == ExprKind::name && e->qualifier.empty()))
+    return e;
+  error(codes::syntax, e->span, "a method is written as a name or a call")
+      .helps.push_back("as in `flip_horizontal(0.5)`");
+  throw Recover{};
+}
+
+FieldSyntax Parser::field() {
+  FieldSyntax f;
+  const Span begin = advance().span;
+  const Token name = expect_name("the field's name");
+  f.name = name.text;
+  f.name_span = name.span;
+  expect(":", "and the field's type, as in `field image: f32[3, 64, 64] = \"images.npy\"`");
+  f.type = type();
+  expect("=", "and where the field comes from, as in `field label: i32 = \"labels.npy\"`");
+  f.from = expression();
+  if (at_word("test") && !current().line_start) {
+    advance();
+    f.test = expression();
+  }
+  f.span = join(begin, previous().span);
+  return f;
+}
+
+SplitSyntax Parser::split() {
+  SplitSyntax s;
   const Span begin = advance().span;
   const Token name = expect_name("the new part's name");
   s.name = name.text;
   s.name_span = name.span;
   expect("=", "and the number of examples, as in `split val = 5000 of train`");
-  s.count = expression();
+  // `fold` may be a setting's name too: `split val = fold of train`.
+  if (at_word("fold") &&
+      !(ahead(1).kind == TokenKind::name && ahead(1).text == "of" && !ahead(1).line_start)) {
+    advance();
+    s.count = expression();
+    if (!at_word("of")) fail("`of` and the number of folds, as in `split val = fold 1 of 5 of train`");
+    advance();
+    s.folds = expression();
+  } else {
+    s.count = expression();
+  }
   if (!at_word("of")) fail("`of` and the part to take from, as in `split val = 5000 of train`");
   advance();
   const Token from = expect_name("the part to take from");

@@ -2,6 +2,7 @@
 // included nowhere else.
 #pragma once
 #include <fmt/core.h>
+#include <functional>
 
 #include <algorithm>
 #include <set>
@@ -81,7 +82,12 @@ class Parser {
   TypeSyntax type();
   SettingSyntax setting();
   DataSyntax data();
+  void data_block(Span open, const std::function<void()>& statement);
+  void data_statement(DataSyntax& d);
   SplitSyntax split();
+  FieldSyntax field();
+  void augment(DataSyntax& d);
+  ExprPtr method();
   TrainSyntax train();
   Block block(bool experiment, Span* span = nullptr);
   void statement(Block& out, bool experiment);

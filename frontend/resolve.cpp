@@ -42,7 +42,20 @@ class Resolver {
     for (const DataSyntax& d : program_.user.data) {
       for (const Argument& a : d.source->arguments)
         if (a.name != "last" || a.value->kind != ExprKind::name) standalone(a.value);  // last=keep: a word
-      for (const SplitSyntax& s : d.splits) standalone(s.count);
+      for (const FieldSyntax& f : d.fields) {
+        for (const ExprPtr& extent : f.type.dims) standalone(extent);
+        standalone(f.from);
+        if (f.test) standalone(f.test);
+      }
+      for (const SplitSyntax& s : d.splits) {
+        standalone(s.count);
+        if (s.folds) standalone(s.folds);
+      }
+      for (const CurriculumSyntax& c : d.curricula) standalone(c.epochs);
+      for (const ExprPtr& seed : d.bootstraps) standalone(seed);
+      for (const auto* methods : {&d.normalizations, &d.augmentations})
+        for (const MethodSyntax& m : *methods)
+          for (const Argument& a : m.method->arguments) standalone(a.value);
     }
     in_train_ = true;
     for (TrainSyntax& t : program_.user.train) {

@@ -140,17 +140,46 @@ struct SettingSyntax {
   ExprPtr value;
 };
 
+// split NAME = count of FROM, or split NAME = fold count of folds of FROM.
 struct SplitSyntax {
   std::string name, from;
   Span span, name_span, from_span;
   ExprPtr count;
+  ExprPtr folds;  // null: no fold
+};
+
+// field NAME: type = from test test
+struct FieldSyntax {
+  std::string name;
+  Span span, name_span;
+  TypeSyntax type;
+  ExprPtr from, test;  // test may be null
+};
+
+// normalize FIELD by METHOD, or one METHOD of augment FIELD { ... }.
+struct MethodSyntax {
+  std::string field;
+  Span field_span;
+  ExprPtr method;  // a name or a call
+};
+
+// curriculum FIELD over N epochs
+struct CurriculumSyntax {
+  std::string field;
+  Span span, field_span;
+  ExprPtr epochs;
 };
 
 struct DataSyntax {
   std::string name;
   Span span, name_span;
   ExprPtr source;  // a call
+  std::vector<FieldSyntax> fields;
   std::vector<SplitSyntax> splits;
+  std::vector<MethodSyntax> normalizations, augmentations;
+  std::vector<Span> augments;  // of the words `augment`
+  std::vector<CurriculumSyntax> curricula;
+  std::vector<ExprPtr> bootstraps;  // bootstrap SEED
 };
 
 struct TrainSyntax {

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 
+#include "runtime/prepare.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -60,13 +62,16 @@ const Field& field_of(const gradc_input& input, const Split& split) {
     names.push_back(field.name);
     if (field.name != full && field.name != last) continue;
     const std::vector<int64_t> wanted(input.shape, input.shape + input.rank);
-    if (field.dtype() != input.dtype || without_leading_ones(field.shape) != without_leading_ones(wanted))
+    const Preparation* preparation = split.preparation.get();
+    const gradc_dtype dtype = preparation ? preparation->dtype_of(field) : field.dtype();
+    const std::vector<int64_t> shape = preparation ? preparation->shape_of(field) : field.shape;
+    if (dtype != input.dtype || without_leading_ones(shape) != without_leading_ones(wanted))
       throw RunError(
           kExitDataError,
           fmt::format(
               "the model reads {} as {}, but the data hold {}; change the model's input, or the data set",
               full, type_text(input.dtype, input.rank, input.shape),
-              type_text(field.dtype(), static_cast<int32_t>(field.shape.size()), field.shape.data())));
+              type_text(dtype, static_cast<int32_t>(shape.size()), shape.data())));
     return field;
   }
   throw RunError(kExitDataError, fmt::format("the model reads {}, which the data lack; they hold {}", full,
@@ -74,9 +79,14 @@ const Field& field_of(const gradc_input& input, const Split& split) {
 }
 
 BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last)
-    : split_(split), batch_(batch), drop_last_(drop_last), buffers_(entry, batch) {
+    : split_(split), batch_(batch), drop_last_(drop_last), buffers_(entry, batch), entry_(entry) {
   GRADC_CHECK(batch >= 1 && split.count >= 1, "batch {} of {} examples", batch, split.count);
-  for (int32_t i = 0; i < entry.input_count; ++i) fields_.push_back(&field_of(entry.inputs[i], split));
+  for (int32_t i = 0; i < entry.input_count; ++i) {
+    const gradc_input& input = entry.inputs[i];
+    fields_.push_back(&field_of(input, split));
+    example_bytes_.push_back(
+        static_cast<size_t>(element_count(input.rank, input.shape) * dtype_bytes(input.dtype)));
+  }
   batches_ = drop_last ? split.count / batch : (split.count + batch - 1) / batch;
   if (batches_ == 0)
     throw RunError(kExitDataError,
@@ -85,23 +95,51 @@ BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int6
                                "left; make the batch smaller or keep the last one (last=\"keep\")",
                                split.name, split.count, batch));
   order_.resize(static_cast<size_t>(split.count));
-  std::iota(order_.begin(), order_.end(), split.first);
+  for (int64_t i = 0; i < split.count; ++i) order_[static_cast<size_t>(i)] = split.row(i);
 }
 
-void BatchReader::shuffle(uint64_t seed, uint64_t epoch) {
-  order_ = keyed_permutation(split_.count, seed, epoch);
-  for (int64_t& row : order_) row += split_.first;
+void BatchReader::set_order(uint64_t seed, uint64_t epoch, bool shuffled) {
+  if (loader_) loader_->cancel();
+  order_ = epoch_order(split_, seed, epoch, shuffled);
 }
+
+void BatchReader::shuffle(uint64_t seed, uint64_t epoch) { set_order(seed, epoch, true); }
 
 int64_t BatchReader::rows(int64_t index) const { return std::min(batch_, split_.count - index * batch_); }
 
+void BatchReader::begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled) {
+  set_order(seed, epoch, shuffled);
+  key_ = EpochKey{seed, epoch};
+  if (loader_) loader_->start(0);
+}
+
+void BatchReader::load_ahead(int threads) {
+  if (!second_) second_.emplace(entry_, batch_);
+  loader_ = std::make_unique<Loader>(threads, [this](int64_t index, int part, int parts, int buffer) {
+    assemble(index, part, parts, buffer == 0 ? buffers_ : *second_);
+  });
+}
+
+void BatchReader::fetch(int64_t index) {
+  const auto start = std::chrono::steady_clock::now();
+  const int buffer = loader_->fetch(index, index + 1 < batches_ ? index + 1 : -1);
+  current_ = buffer == 0 ? &buffers_ : &*second_;
+  waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 void BatchReader::assemble(int64_t index, int thread, int threads) {
+  assemble(index, thread, threads, buffers_);
+}
+
+void BatchReader::assemble(int64_t index, int thread, int threads, InputBuffers& buffers) const {
   const int64_t all = rows(index), begin = all * thread / threads, end = all * (thread + 1) / threads;
   const int64_t* rows = order_.data() + index * batch_ + begin;
   for (size_t i = 0; i < fields_.size(); ++i) {
-    const auto stride = static_cast<size_t>(fields_[i]->elements()) * 4;  // f32 and i32
-    fields_[i]->gather(rows, end - begin,
-                       static_cast<uint8_t*>(buffers_.data(i)) + static_cast<size_t>(begin) * stride);
+    uint8_t* to = static_cast<uint8_t*>(buffers.data(i)) + static_cast<size_t>(begin) * example_bytes_[i];
+    if (split_.preparation)
+      split_.preparation->gather(split_, *fields_[i], rows, end - begin, key_ ? &*key_ : nullptr, to);
+    else
+      fields_[i]->gather(rows, end - begin, to);
   }
 }
 

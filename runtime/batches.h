@@ -1,11 +1,15 @@
 // Batches of a split in the layout that an entry reads; knows nothing of what the entry does with them.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "runtime/abi.h"
 #include "runtime/dataset.h"
+#include "runtime/draws.h"
+#include "runtime/loader.h"
 #include "runtime/memory.h"
 
 namespace gradc::runtime {
@@ -43,25 +47,53 @@ class BatchReader {
  public:
   // Throws RunError (kExitDataError) when the inputs do not fit the data, or drop_last leaves nothing.
   BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last = false);
+  BatchReader(const BatchReader&) = delete;
+  BatchReader& operator=(const BatchReader&) = delete;
 
   int64_t batches() const { return batches_; }
   int64_t examples() const { return drop_last_ ? batches_ * batch_ : split_.count; }  // of one round
   // The order of the next round; at first the split's own.
   void shuffle(uint64_t seed, uint64_t epoch);
 
+  // For training: the order of this epoch, and from now on examples are augmented, with random numbers of
+  // this seed and epoch. Not shuffled, the order stays as it is.
+  void begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled);
+
   int64_t rows(int64_t index) const;
   // Thread `thread` of `threads` fills its part of batch `index`; batch() is complete when all have.
   void assemble(int64_t index, int thread, int threads);
-  Batch batch(int64_t index) const { return {buffers_.pointers(), rows(index)}; }
+  // The same into other buffers, which were made for the same entry and batch.
+  void assemble(int64_t index, int thread, int threads, InputBuffers& buffers) const;
+  Batch batch(int64_t index) const { return {current_->pointers(), rows(index)}; }
+
+  // From now on threads of its own assemble the next batch while one is worked on: batches are fetched, not
+  // assembled. Throws RunError when they cannot be started.
+  void load_ahead(int threads);
+  bool loads_ahead() const { return loader_ != nullptr; }
+  // Waits until batch `index` is there, for batch(index) until the next fetch(); then begins with the next.
+  void fetch(int64_t index);
+
+  // Seconds that training waited for data: in fetch(), or in assemble() as who called it noted them.
+  double waited() const { return waited_; }
+  void note_wait(double seconds) { waited_ += seconds; }
 
  private:
+  void set_order(uint64_t seed, uint64_t epoch, bool shuffled);
+
   Split split_;
   int64_t batch_ = 0;
   bool drop_last_ = false;
   int64_t batches_ = 0;
+  std::optional<EpochKey> key_;  // examples are augmented
   std::vector<const Field*> fields_;
-  std::vector<int64_t> order_;  // rows of the table
+  std::vector<size_t> example_bytes_;  // of each input
+  std::vector<int64_t> order_;         // rows of the table
   InputBuffers buffers_;
+  std::optional<InputBuffers> second_;       // with a loader
+  const InputBuffers* current_ = &buffers_;  // what batch() shows
+  const gradc_entry_info& entry_;
+  double waited_ = 0;
+  std::unique_ptr<Loader> loader_;  // last: its threads use the others
 };
 
 }  // namespace gradc::runtime

@@ -65,6 +65,30 @@ const gradc_symbol* find(const gradc_program& program, const std::string& name) 
   return nullptr;
 }
 
+void add_data_arrays(const Session& session, std::map<std::string, TensorView>& tensors) {
+  for (const auto& [name, array] : session.data_arrays)
+    tensors[name] = {"F32", array.shape, reinterpret_cast<const uint8_t*>(array.values.data()),
+                     array.values.size() * sizeof(float)};
+}
+
+// Takes the arrays of the data out of a file: what is called so and is no symbol of the model.
+DataArrays take_data_arrays(const gradc_program& program, TensorFile& file) {
+  DataArrays result;
+  for (auto it = file.tensors.begin(); it != file.tensors.end();) {
+    const auto& [name, view] = *it;
+    if (name.rfind(kDataPrefix, 0) != 0 || view.dtype != "F32" || find(program, name)) {
+      ++it;
+      continue;
+    }
+    FloatArray& array = result[name];
+    array.shape = view.shape;
+    array.values.resize(view.bytes / sizeof(float));
+    if (view.bytes != 0) std::memcpy(array.values.data(), view.data, view.bytes);
+    it = file.tensors.erase(it);
+  }
+  return result;
+}
+
 // What of a file does not fit a program, in words. `all`: slots and averages must be there too.
 class Fit {
  public:
@@ -141,6 +165,7 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
   const gradc_program& program = session.program();
   const auto text = [](const char* value) { return std::string(value ? value : ""); };
   std::map<std::string, TensorView> tensors = views(program, session.parameters(), info.slots);
+  add_data_arrays(session, tensors);
   if (info.best)
     for (const auto& [name, view] : views(program, info.best, false)) tensors[kBest + name] = view;
   for (const auto& [name, values] : info.arrays)
@@ -160,10 +185,12 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
 
 namespace {
 
-void load(Session& session, const std::string& path, const TensorFile& file) {
+void load(Session& session, const std::string& path, TensorFile file) {
   const gradc_program& program = session.program();
+  DataArrays data_arrays = take_data_arrays(program, file);
   const Fit fit(program, file, false);
   fit.check(path);
+  session.data_arrays = std::move(data_arrays);
   copy_in(session, file, fit);
   // An average that the file lacks starts as its parameter, which a program without training may lack.
   for (int32_t i = 0; i < program.symbol_count; ++i) {
@@ -185,12 +212,13 @@ void load_checkpoint(Session& session, const std::string& name, std::vector<uint
 }
 
 void check_checkpoint(const gradc_program& program, const std::string& path) {
-  const TensorFile file = read_safetensors(path);
+  TensorFile file = read_safetensors(path);
+  take_data_arrays(program, file);
   Fit(program, file, false).check(path);
 }
 
 TrainingFile load_training(Session& session, const std::string& path) {
-  const TensorFile file = read_safetensors(path);
+  TensorFile file = read_safetensors(path);
   const auto training = file.metadata.find("training");
   if (training == file.metadata.end())
     throw RunError(
@@ -198,8 +226,10 @@ TrainingFile load_training(Session& session, const std::string& path) {
         fmt::format("{}: these are weights alone: a run cannot go on from them. Write the file with "
                     "--save-state or a `checkpoint` rule, or start from the weights with --init-from",
                     path));
+  DataArrays data_arrays = take_data_arrays(session.program(), file);
   const Fit fit(session.program(), file, true);
   fit.check(path);
+  session.data_arrays = std::move(data_arrays);
   copy_in(session, file, fit);
   TrainingFile result{training->second, file.metadata, {}, {}};
   for (const auto& [name, view] : file.tensors) {

@@ -20,15 +20,17 @@ struct CheckpointInfo {
 };
 
 // Writes parameters, states and averages under their names, in their logical shapes; the copy in `best` as
-// "best/NAME", and a driver's arrays as "driver/NAME". __metadata__ has gradc_version, target, name, source,
-// seed, step and, if given, training. Throws RunError (kExitRunFailed); the old file then stays as it was.
+// "best/NAME", a driver's arrays as "driver/NAME", and the session's data arrays. __metadata__ has
+// gradc_version, target, name, source, seed, step and, if given, training. Throws RunError (kExitRunFailed);
+// the old file then stays as it was.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);
 
 // Reads weights into the session. Every parameter and state must be there with its type and shape; optimizer
-// slots may be. An average (`ema`) that is missing starts as its parameter. Anything else is an error, but in
-// a file that gradc wrote: what belongs to a parameter there (slots of another optimizer) is passed over.
-// RunError (kExitDataError) lists what does not fit; then the session is unchanged. A program
-// compiled without training leaves out what only training needs.
+// slots may be; arrays called data.* become the session's data arrays. An average (`ema`) that is missing
+// starts as its parameter. Anything else is an error, but in a file that gradc wrote: what belongs to a
+// parameter there (slots of another optimizer) is passed over. RunError (kExitDataError) lists what does not
+// fit; then the session is unchanged. A program compiled without training leaves out what only training
+// needs.
 void load_checkpoint(Session& session, const std::string& path);
 // Whether load_checkpoint would take the file, without a session. Throws as it does.
 void check_checkpoint(const gradc_program& program, const std::string& path);

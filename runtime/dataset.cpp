@@ -6,17 +6,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <optional>
-#include <set>
 
+#include "runtime/file_sources.h"
 #include "runtime/idx.h"
 #include "runtime/memory.h"
+#include "runtime/prepare.h"
 #include "runtime/random_data.h"
+#include "runtime/source_options.h"
 #include "runtime/synthetic_digits.h"
-#include "support/check.h"
 #include "support/data_limits.h"
-#include "support/diagnostic.h"
 #include "support/philox.h"
 
 namespace gradc::runtime {
@@ -24,74 +25,11 @@ namespace {
 
 // The random stream of the order of examples, far above those that model files use.
 constexpr uint32_t kShuffleStream = 0xFFFF0001u;
+constexpr uint32_t kBootstrapStream = 0xFFFF0002u;
 
-[[noreturn]] void fail(const std::string& message) { throw RunError(kExitDataError, message); }
-
-std::string suggestion(const std::string& name, const std::vector<std::string>& candidates) {
-  const std::string nearest = nearest_name(name, candidates);
-  return nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest);
-}
-
-// A source's options by name; what no one asked for is unknown.
-class Options {
- public:
-  explicit Options(const DataRecord& record) : record_(record) {}
-
-  std::string text(const std::string& name) {
-    const std::string value = optional_text(name);
-    if (value.empty())
-      fail(fmt::format("data {} = {}(...): the option `{}` is missing", record_.name, record_.source, name));
-    return value;
-  }
-  std::string optional_text(const std::string& name) {
-    const OptionValue* value = find(name);
-    if (!value) return "";
-    if (const auto* text = std::get_if<std::string>(value)) return *text;
-    wrong(name, "a string");
-  }
-  int64_t integer(const std::string& name, int64_t otherwise, int64_t low, int64_t high) {
-    const OptionValue* value = find(name);
-    if (!value) return otherwise;
-    const auto* number = std::get_if<int64_t>(value);
-    if (!number || *number < low || *number > high)
-      wrong(name, fmt::format("an integer from {} to {}", low, high));
-    return *number;
-  }
-  // A list of 1 to `most` integers, each at least 1.
-  std::vector<int64_t> extents(const std::string& name, std::vector<int64_t> otherwise, int64_t most) {
-    const OptionValue* value = find(name);
-    if (!value) return otherwise;
-    const auto* list = std::get_if<std::vector<int64_t>>(value);
-    if (!list || list->empty() || list->size() > static_cast<size_t>(most) ||
-        std::any_of(list->begin(), list->end(), [](int64_t extent) { return extent < 1; }))
-      wrong(name, fmt::format("a list of 1 to {} integers of at least 1", most));
-    return *list;
-  }
-  void refuse_others() const {
-    for (const auto& [name, value] : record_.options)
-      if (!asked_.count(name))
-        fail(fmt::format("data {} = {}(...): there is no option `{}`{}", record_.name, record_.source, name,
-                         suggestion(name, {asked_.begin(), asked_.end()})));
-  }
-
- private:
-  const OptionValue* find(const std::string& name) {
-    asked_.insert(name);
-    const auto it = record_.options.find(name);
-    return it == record_.options.end() ? nullptr : &it->second;
-  }
-  [[noreturn]] void wrong(const std::string& name, const std::string& expected) const {
-    fail(fmt::format("data {} = {}(...): the option `{}` must be {}", record_.name, record_.source, name,
-                     expected));
-  }
-  const DataRecord& record_;
-  std::set<std::string> asked_;
-};
-
-Split whole(std::string name, Table table) {
-  const int64_t rows = table.rows;
-  return {std::move(name), std::make_shared<const Table>(std::move(table)), 0, rows};
-}
+using sources::fail;
+using sources::Options;
+using sources::whole;
 
 Field image_field(const std::string& path, IdxArray array) {
   Field field{.name = "image", .shape = {array.shape.begin() + 1, array.shape.end()}};
@@ -272,10 +210,83 @@ struct SourceEntry {
   const char* name;
   std::vector<Split> (*read)(const DataRecord&);
 };
-constexpr SourceEntry kSources[] = {{"mnist", read_mnist},
-                                    {"synthetic_digits", draw_digits},
-                                    {"idx", read_idx_files},
+constexpr SourceEntry kSources[] = {{"mnist", read_mnist},   {"synthetic_digits", draw_digits},
+                                    {"idx", read_idx_files}, {"cifar10", read_cifar10},
+                                    {"npy", read_npy_files}, {"csv", read_csv_files},
                                     {"random", make_random}};
+
+// How many of `size` examples a split takes; 0 where it cannot.
+int64_t taken(const SplitRecord& wanted, int64_t size) {
+  int64_t count = wanted.count;
+  if (wanted.folds > 0) count = size < wanted.folds ? 0 : (size - wanted.fold) / wanted.folds + 1;
+  if (wanted.fraction > 0) count = std::llround(wanted.fraction * static_cast<double>(size));
+  return count < 1 || count >= size ? 0 : count;
+}
+
+// "5000 of train", "fold 1 of 5 of train".
+std::string split_text(const SplitRecord& wanted) {
+  if (wanted.folds > 0) return fmt::format("fold {} of {} of {}", wanted.fold, wanted.folds, wanted.from);
+  if (wanted.fraction > 0) return fmt::format("{} of {}", wanted.fraction, wanted.from);
+  return fmt::format("{} of {}", wanted.count, wanted.from);
+}
+
+// Takes the new split's examples out of `from`.
+Split cut(Split& from, const SplitRecord& wanted, int64_t count) {
+  Split result{wanted.name, from.table, from.first + from.count - count, count};
+  if (wanted.folds == 0) {
+    if (from.rows)
+      result.rows = std::make_shared<const std::vector<int64_t>>(from.rows->end() - count, from.rows->end());
+    from.count -= count;
+    return result;
+  }
+  std::vector<int64_t> in, out;
+  for (int64_t i = 0; i < from.count; ++i)
+    (i % wanted.folds == wanted.fold - 1 ? in : out).push_back(from.row(i));
+  from.count = static_cast<int64_t>(out.size());
+  from.rows = std::make_shared<const std::vector<int64_t>>(std::move(out));
+  result.rows = std::make_shared<const std::vector<int64_t>>(std::move(in));
+  return result;
+}
+
+// As many examples, drawn with replacement (Breiman 1996, "Bagging predictors").
+void bootstrap(Split& train, uint64_t seed) {
+  std::vector<int64_t> rows(static_cast<size_t>(train.count));
+  for (int64_t i = 0; i < train.count; ++i) {
+    const PhiloxWords words =
+        philox4x32_10({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), kBootstrapStream, 0},
+                      static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+    const uint64_t random = uint64_t{words[1]} << 32 | words[0];
+    rows[static_cast<size_t>(i)] = train.row(static_cast<int64_t>(
+        static_cast<unsigned __int128>(random) * static_cast<uint64_t>(train.count) >> 64));
+  }
+  train.rows = std::make_shared<const std::vector<int64_t>>(std::move(rows));
+}
+
+// Rows by score, equal ones as they were.
+void sort_by_score(Split& train, const DataRecord& record) {
+  const Field* scores = nullptr;
+  for (const Field& field : train.table->fields)
+    if (field.name == record.curriculum) scores = &field;
+  if (!scores)
+    fail(fmt::format("data {}: there is no field `{}` to order by", record.name, record.curriculum));
+  const auto score = [&](int64_t row) {
+    const auto at = static_cast<size_t>(row);
+    if (!scores->floats.empty()) return static_cast<double>(scores->floats[at]);
+    return scores->integers.empty() ? static_cast<double>(scores->bytes[at])
+                                    : static_cast<double>(scores->integers[at]);
+  };
+  std::vector<int64_t> rows;
+  for (int64_t i = 0; i < train.count; ++i) {
+    rows.push_back(train.row(i));
+    if (std::isnan(score(rows.back())))
+      fail(
+          fmt::format("data {}: the score `{}` of example {} is not a number; a curriculum needs one of each",
+                      record.name, record.curriculum, rows.back()));
+  }
+  std::stable_sort(rows.begin(), rows.end(), [&](int64_t a, int64_t b) { return score(a) < score(b); });
+  train.easy_first = std::make_shared<const std::vector<int64_t>>(std::move(rows));
+  train.curriculum_epochs = record.curriculum_epochs;
+}
 
 }  // namespace
 
@@ -324,7 +335,7 @@ const Split& Dataset::split(const std::string& name) const {
   std::vector<std::string> names;
   for (const Split& split : splits) names.push_back(split.name);
   fail(fmt::format("the data have no split `{}`; there are {}{}", name, fmt::join(names, ", "),
-                   suggestion(name, names)));
+                   sources::suggestion(name, names)));
 }
 
 Dataset load_dataset(const DataRecord& record) {
@@ -336,19 +347,48 @@ Dataset load_dataset(const DataRecord& record) {
   }
   if (result.splits.empty())
     fail(fmt::format("data {}: unknown source `{}`; there are {}{}", record.name, record.source,
-                     fmt::join(names, ", "), suggestion(record.source, names)));
+                     fmt::join(names, ", "), sources::suggestion(record.source, names)));
   for (const SplitRecord& wanted : record.splits) {
     if (result.find(wanted.name))
       fail(fmt::format("data {}: there is already a split `{}`", record.name, wanted.name));
     Split& from = const_cast<Split&>(result.split(wanted.from));
-    if (wanted.count < 1 || wanted.count >= from.count)
-      fail(fmt::format("data {}: split {} = {} of {}: {} has {} examples; expected 1 to {}", record.name,
-                       wanted.name, wanted.count, wanted.from, wanted.from, from.count, from.count - 1));
-    from.count -= wanted.count;
-    const Split cut{wanted.name, from.table, from.first + from.count, wanted.count};
-    result.splits.push_back(cut);
+    const int64_t count = taken(wanted, from.count);
+    if (count == 0)
+      fail(fmt::format("data {}: split {} = {}: {} has {} examples; expected a part of 1 to {}", record.name,
+                       wanted.name, split_text(wanted), wanted.from, from.count, from.count - 1));
+    Split part = cut(from, wanted, count);
+    result.splits.push_back(std::move(part));
+  }
+  Split& train = const_cast<Split&>(result.split("train"));
+  if (record.bootstrap) bootstrap(train, static_cast<uint64_t>(*record.bootstrap));
+  if (!record.curriculum.empty()) sort_by_score(train, record);
+  if (!record.normalize.empty() || !record.augment.empty()) {
+    const auto unfitted =
+        std::make_shared<const Preparation>(record);  // refuses to work until it is replaced
+    for (Split& split : result.splits) split.preparation = unfitted;
   }
   return result;
+}
+
+std::vector<int64_t> epoch_order(const Split& split, uint64_t seed, uint64_t epoch, bool shuffled) {
+  const auto count = static_cast<size_t>(split.count);
+  const bool easy = split.easy_first && epoch < static_cast<uint64_t>(split.curriculum_epochs);
+  size_t taken = count;
+  if (easy) {
+    const double share = static_cast<double>(epoch + 1) / static_cast<double>(split.curriculum_epochs + 1);
+    taken = std::clamp<size_t>(static_cast<size_t>(std::ceil(share * static_cast<double>(count))), 1, count);
+  }
+  std::vector<int64_t> rows;
+  rows.reserve(count);
+  for (uint64_t round = 0; rows.size() < count; ++round) {
+    std::vector<int64_t> order;  // rounds beyond the first have keys far from those of other epochs
+    if (shuffled) order = keyed_permutation(static_cast<int64_t>(taken), seed, epoch ^ round << 40);
+    for (size_t i = 0; i < taken && rows.size() < count; ++i) {
+      const int64_t place = shuffled ? order[i] : static_cast<int64_t>(i);
+      rows.push_back(easy ? (*split.easy_first)[static_cast<size_t>(place)] : split.row(place));
+    }
+  }
+  return rows;
 }
 
 std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch) {

@@ -3,17 +3,18 @@
 //
 // Sources and their options (data NAME = SOURCE(...)):
 //   mnist            path: a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte,
-//   t10k-images-idx3-ubyte and
-//                    t10k-labels-idx1-ubyte, each plain or .gz. Splits train and test; image f32[1, 28, 28]
-//                    in 0..1, label i32.
+//                    t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or .gz. Splits train and
+//                    test; image f32[1, 28, 28] in 0..1, label i32.
 //   synthetic_digits train=10000, test=2000, seed=1: drawn digits (runtime/synthetic_digits.h). Fields and
-//   splits as mnist. idx              images, labels: two IDX files of equally many examples (split train);
-//   test_images, test_labels: two more
-//                    (split test); classes=10. Images of unsigned bytes become value / 255, of floats stay as
-//                    they are; an array of N x H x W becomes f32[1, H, W], others keep their shape.
+//                    splits as mnist.
+//   idx              images, labels: two IDX files of equally many examples (split train); test_images,
+//                    test_labels: two more (split test); classes=10. Images of unsigned bytes become
+//                    value / 255, of floats stay as they are; an array of N x H x W becomes f32[1, H, W],
+//                    others keep their shape.
 //   random           shape=[1, 28, 28], classes=10, train=1024, test=256, seed=1: random numbers
 //                    (runtime/random_data.h). Splits train and test; image f32[shape] standard normal, label
 //                    i32 uniform in 0..classes - 1.
+//   cifar10, npy, csv: see runtime/file_sources.h.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -44,12 +45,22 @@ struct Table {
   std::vector<Field> fields;
 };
 
-// The examples first..first+count of a table.
+class Preparation;
+
+// Examples of a table: first..first+count, or those that `rows` lists.
 struct Split {
   std::string name;
   std::shared_ptr<const Table> table;
   int64_t first = 0;
   int64_t count = 0;
+  std::shared_ptr<const std::vector<int64_t>> rows;  // the first `count` of them; null: none
+  // A curriculum: its rows from the least score to the greatest, and for how many epochs it holds; null:
+  // none.
+  std::shared_ptr<const std::vector<int64_t>> easy_first;
+  int64_t curriculum_epochs = 0;
+  // What is done to an example before a program reads it (runtime/prepare.h); null: nothing.
+  std::shared_ptr<const Preparation> preparation;
+  int64_t row(int64_t i) const { return rows ? (*rows)[static_cast<size_t>(i)] : first + i; }
 };
 
 class Dataset {
@@ -60,11 +71,17 @@ class Dataset {
       const std::string& name) const;  // throws RunError (kExitDataError) with the names there are
 };
 
-// Reads the source and cuts the splits. Throws RunError (kExitDataError).
+// Reads the source and cuts the splits. Where the record has methods of preparing examples, they are to be
+// fitted or restored (runtime/prepare.h) before a batch is read. Throws RunError (kExitDataError).
 Dataset load_dataset(const DataRecord& record);
 
 // A permutation of 0..count-1 that depends on seed and epoch alone.
 std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch);
+
+// The order in which an epoch takes a split's rows, `count` of them: the split's own, or shuffled by seed and
+// epoch. In epoch e of a curriculum's E, only the easiest share (e + 1) / (E + 1) is taken, round after round
+// until the epoch is full.
+std::vector<int64_t> epoch_order(const Split& split, uint64_t seed, uint64_t epoch, bool shuffled);
 
 std::string shape_text(const std::vector<int64_t>& shape);  // "[1, 28, 28]"
 

@@ -58,6 +58,21 @@ void read_rules(const Json& train, TrainRecord& record) {
   }
 }
 
+std::map<std::string, OptionValue> options_of(const Json& options) {
+  std::map<std::string, OptionValue> result;
+  for (const auto& [name, value] : options.items()) result[name] = option_value(value);
+  return result;
+}
+
+std::vector<MethodRecord> methods_of(const Json& data, const char* key) {
+  std::vector<MethodRecord> result;
+  if (data.contains(key))
+    for (const Json& method : data.at(key))
+      result.push_back({method.at("field").get<std::string>(), method.at("name").get<std::string>(),
+                        options_of(method.at("options"))});
+  return result;
+}
+
 }  // namespace
 
 Experiment read_experiment(const char* json) {
@@ -68,14 +83,28 @@ Experiment read_experiment(const char* json) {
     const Json& data = root.at("data");
     result.data.name = data.at("name").get<std::string>();
     result.data.source = data.at("source").get<std::string>();
-    for (const auto& [name, value] : data.at("options").items())
-      result.data.options[name] = option_value(value);
+    result.data.options = options_of(data.at("options"));
     result.data.batch = data.at("batch").get<int64_t>();
     result.data.drop_last = data.value("drop_last", false);
     if (data.contains("splits"))
       for (const Json& split : data.at("splits"))
-        result.data.splits.push_back({split.at("name").get<std::string>(), split.at("count").get<int64_t>(),
-                                      split.at("from").get<std::string>()});
+        result.data.splits.push_back({split.at("name").get<std::string>(), split.value("count", int64_t{0}),
+                                      split.at("from").get<std::string>(), split.value("fraction", 0.0),
+                                      split.value("fold", int64_t{0}), split.value("folds", int64_t{0})});
+    if (data.contains("fields"))
+      for (const Json& field : data.at("fields"))
+        result.data.fields.push_back(
+            {field.at("name").get<std::string>(), field.at("dtype").get<std::string>() == "f32",
+             field.at("shape").get<std::vector<int64_t>>(), field.at("train").get<std::string>(),
+             field.at("test").get<std::string>(), field.at("columns").get<std::vector<std::string>>(),
+             field.at("numbers").get<std::vector<int64_t>>()});
+    result.data.normalize = methods_of(data, "normalize");
+    result.data.augment = methods_of(data, "augment");
+    if (data.contains("curriculum")) {
+      result.data.curriculum = data.at("curriculum").at("field").get<std::string>();
+      result.data.curriculum_epochs = data.at("curriculum").at("epochs").get<int64_t>();
+    }
+    if (data.contains("bootstrap")) result.data.bootstrap = data.at("bootstrap").get<int64_t>();
     const Json& train = root.at("train");
     result.train.epochs = train.at("epochs").get<int64_t>();
     result.train.seed = train.at("seed").get<int64_t>();

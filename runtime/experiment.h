@@ -4,8 +4,17 @@
 //   {"data":  {"name": "digits",            the data set's name in the model file
 //              "source": "mnist",           see runtime/dataset.h
 //              "options": {"path": "dir"},  the source's options: bool, integer, double, string or list of
-//              integers "batch": 128,                at most gradc_program.batch "drop_last": false, default
-//              false "splits": [{"name": "val", "count": 5000, "from": "train"}]},   default []
+//              integers
+//              "batch": 128,                at most gradc_program.batch
+//              "drop_last": false,          default false
+//              "splits": [{"name": "val", "count": 5000, "from": "train"}],   default []; instead of count,
+//                                           "fraction": 0.1, or "fold": 1 and "folds": 5
+//              "fields": [{"name": "image", "dtype": "f32", "shape": [3, 64, 64], "train": "x.npy",
+//                          "test": "", "columns": [], "numbers": []}],        default []; those declared
+//              "normalize": [{"field": "image", "name": "channel", "options": {"std": true}}],   default []
+//              "augment": [{"field": "image", "name": "hue", "options": {"amount": 0.1}}],       default []
+//              "curriculum": {"field": "difficulty", "epochs": 10},                              default none
+//              "bootstrap": 3},             default none: the seed
 //    "train": {"epochs": 10, "seed": 1,
 //              "accumulate": 4,             default 1: batches an update; 0: all of an epoch
 //              "checkpoint": {"every": 1, "steps": false, "keep": 3, "best": MONITOR},      default none
@@ -17,6 +26,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -25,11 +35,30 @@ namespace gradc::runtime {
 
 using OptionValue = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>>;
 
-// `count` examples taken from the end of `from`, which then lacks them.
+// Examples taken out of the part `from`, which then lacks them.
 struct SplitRecord {
   std::string name;
-  int64_t count = 0;
+  int64_t count = 0;  // so many from the end, or
   std::string from;
+  double fraction = 0;          // this share from the end, or
+  int64_t fold = 0, folds = 0;  // those at fold - 1, fold - 1 + folds, ...
+};
+
+// A declared field of the sources npy and csv.
+struct FieldRecord {
+  std::string name;
+  bool is_float = true;              // f32, else i32
+  std::vector<int64_t> shape;        // of one example
+  std::string train, test;           // npy: files
+  std::vector<std::string> columns;  // csv: by name, or
+  std::vector<int64_t> numbers;      // by number, from 0
+};
+
+// A normalisation or augmentation with all its options (runtime/normalize.h, runtime/augment.h).
+struct MethodRecord {
+  std::string field;
+  std::string name;
+  std::map<std::string, OptionValue> options;
 };
 
 struct DataRecord {
@@ -39,6 +68,11 @@ struct DataRecord {
   int64_t batch = 0;
   bool drop_last = false;
   std::vector<SplitRecord> splits;
+  std::vector<FieldRecord> fields;
+  std::vector<MethodRecord> normalize, augment;  // in order
+  std::string curriculum;                        // the field of scores; empty: none
+  int64_t curriculum_epochs = 0;
+  std::optional<int64_t> bootstrap;  // seed
 };
 
 // A number that epochs are judged by.

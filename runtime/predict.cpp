@@ -163,6 +163,7 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
                                options.output));
   const gradc_program& program = session.program();
   Split split = options.inputs.empty() ? *options.split : split_from_files(program, options.inputs);
+  if (!options.inputs.empty()) split.preparation = options.preparation;
   split.count = std::min(split.count, options.rows.value_or(split.count));
   BatchReader reader(split, program.predict, std::min(program.batch, split.count));
   const int64_t columns = element_count(output.rank, output.shape), size = dtype_bytes(output.dtype);

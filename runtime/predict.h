@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -23,9 +24,10 @@ struct PredictOptions {
   // axis counts the examples. uint8 becomes value / 255, as images do in data sets; float32, for integer
   // inputs int32, is taken as it is.
   std::map<std::string, std::string> inputs;
-  const Split* split = nullptr;  // used when `inputs` is empty
-  std::string output;            // name.npy or name.csv; empty: a line an example on `out`
-  std::optional<int64_t> rows;   // the first so many examples only
+  std::shared_ptr<const Preparation> preparation;  // of the inputs; null: none
+  const Split* split = nullptr;                    // used when `inputs` is empty
+  std::string output;                              // name.npy or name.csv; empty: a line an example on `out`
+  std::optional<int64_t> rows;                     // the first so many examples only
   bool json = false;
   std::FILE* out = stdout;
   EnsembleOptions ensemble;  // with more than one member: the mean of its predictions

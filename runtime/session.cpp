@@ -2,6 +2,7 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -153,12 +154,21 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
   args.barrier = Team::barrier_of;
   args.team = &team_;
   args.profile = profile_;
+  if (reader && reader->loads_ahead()) {
+    reader->fetch(index);
+    args.inputs = reader->batch(index).inputs;
+    reader = nullptr;
+  }
+  const auto start = std::chrono::steady_clock::now();
   int32_t result = 0;
   team_.run(
       [&](int thread, int threads) {
         if (reader) {
           reader->assemble(index, thread, threads);
           if (threads > 1) team_.barrier();
+          if (thread == 0)
+            reader->note_wait(
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
         }
         const FlushToZero guard;
         const int32_t returned = entry.run(&args, thread, threads);

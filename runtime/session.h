@@ -9,6 +9,7 @@
 
 #include "runtime/abi.h"
 #include "runtime/batches.h"
+#include "runtime/data_arrays.h"
 #include "runtime/memory.h"
 #include "runtime/threads.h"
 
@@ -102,6 +103,8 @@ class Session {
   const gradc_symbol* find(const std::string& name) const;
   uint8_t* data(const gradc_symbol& symbol) { return parameters_.data() + symbol.offset; }
   const uint8_t* data(const gradc_symbol& symbol) const { return parameters_.data() + symbol.offset; }
+  // Numbers fitted to the data that are saved and loaded with the weights (runtime/prepare.h).
+  DataArrays data_arrays;
   // The whole block, for comparing and restoring.
   uint8_t* parameters() { return parameters_.data(); }
   const uint8_t* parameters() const { return parameters_.data(); }

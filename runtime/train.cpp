@@ -15,6 +15,7 @@
 #include "runtime/drivers.h"
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
+#include "runtime/prepare.h"
 #include "runtime/report.h"
 #include "runtime/train_state.h"
 #include "support/diagnostic.h"
@@ -25,6 +26,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 constexpr int64_t kJsonLogEvery = 100;
+constexpr int kMaxLoaders = 8;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -84,12 +86,19 @@ class Run {
     state_.examples = reader_.examples();
     find_parts();
     prepare_folder();
+    // Examples that are only copied are assembled by the step's own threads, which is quicker than handing
+    // them over.
+    const bool prepared = data.split("train").preparation != nullptr;
+    const int loaders = options.loaders.value_or(prepared ? std::min(session.threads(), kMaxLoaders) : 0);
+    if (loaders > 0) reader_.load_ahead(loaders);
   }
 
   TrainResult operator()() {
     session_.initialize(state_.seed);
     if (!options_.init_from.empty()) load_checkpoint(session_, options_.init_from);
     if (!options_.resume.empty()) resume();
+    // The data are prepared by what was fitted to them, not to those that the first weights were trained on.
+    session_.data_arrays = data_arrays_of(data_.split("train"));
     epochs_ = state_.total / updates_ + (state_.total % updates_ != 0);
     while ((state_.step < state_.total || state_.update == updates_) && !stopped_ &&
            !interrupt_.interrupted())
@@ -187,7 +196,7 @@ class Run {
   }
 
   void epoch() {
-    if (state_.shuffle) reader_.shuffle(state_.seed, static_cast<uint64_t>(state_.epoch));
+    reader_.begin_epoch(state_.seed, static_cast<uint64_t>(state_.epoch), state_.shuffle);
     if (state_.update == 0) state_.totals = {};
     const double before = seconds_;
     while (state_.update < updates_) {
@@ -413,6 +422,7 @@ class Run {
     result_.steps = state_.step;
     result_.epochs = state_.epoch;
     result_.seconds = seconds_;
+    result_.data_wait_seconds = reader_.waited();
     result_.examples_per_second = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
     result_.train_loss = state_.totals.mean_loss();
     result_.test_loss = test ? test->loss : kNothing;
@@ -430,6 +440,7 @@ class Run {
                    {"weights_sha256", result_.weights_sha256},
                    {"epochs", result_.epochs},
                    {"examples_per_second", result_.examples_per_second},
+                   {"data_wait_seconds", result_.data_wait_seconds},
                    {"interrupted", result_.interrupted},
                    {"best_epoch", result_.best_epoch > 0 ? Json(result_.best_epoch) : Json(nullptr)},
                    {"metrics", result_.metrics}});

@@ -20,10 +20,11 @@
 //   {"event":"stop","epoch":E,"monitor":"val.loss","best":..,"best_epoch":E}   the rule `stop` ends the run
 //   {"event":"converged","epoch":E}   an optimizer with a line search sees no way further down: the run ends
 //   {"event":"end","steps":N,"seconds":..,"train_loss":..,"test_loss":..,"test_accuracy":..,"weights_sha256":"..","epochs":E,
-//    "examples_per_second":..,"interrupted":false,"best_epoch":null,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
+//    "examples_per_second":..,"data_wait_seconds":..,"interrupted":false,"best_epoch":null,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
 //    last
 //                                       train_loss: of the last epoch, also one cut short; seconds: of
-//                                       training, evaluation and reading not counted; test_*: null without a
+//                                       training, evaluation and reading not counted; data_wait_seconds: of
+//                                       these, in which a step waited for its batch; test_*: null without a
 //                                       split `test` or when interrupted; best_epoch: whose weights a rule
 //                                       `stop` put back
 #pragma once
@@ -56,6 +57,10 @@ struct TrainOptions {
   std::string save;                 // where to put the weights at the end, also when interrupted
   bool save_state = false;          // with them what `resume` needs; always when interrupted
   std::string checkpoints;  // folder for the rule `checkpoint`; empty: the model's name and ".checkpoints"
+  // Threads that assemble the next batch beside training; 0: the step's own threads assemble each batch
+  // first. Unless said, as many as the step has, at most 8, where examples are normalised or augmented, else
+  // 0.
+  std::optional<int> loaders;
   bool json = false;
   ProgressMode progress = ProgressMode::automatic;
   std::FILE* out = stdout;  // results
@@ -66,6 +71,7 @@ struct TrainResult {
   int64_t steps = 0;
   int64_t epochs = 0;  // complete ones
   double seconds = 0;
+  double data_wait_seconds = 0;  // of them, those in which a step waited for its batch
   double examples_per_second = 0;
   double train_loss = 0, test_loss = 0, test_accuracy = 0;  // NaN where there is none
   std::string weights_sha256;

@@ -6,6 +6,7 @@
 
 #include "runtime/checkpoint.h"
 #include "runtime/files.h"
+#include "runtime/prepare.h"
 #include "runtime/report.h"
 #include "standalone/image.h"
 #include "standalone/options.h"
@@ -47,7 +48,8 @@ class Executable {
     if (!options_.train.save.empty()) runtime::check_output_path(options_.train.save, "weights file");
     runtime::Session session(program_, options_.threads);
     session.require_training();
-    const runtime::Dataset data = runtime::load_dataset(experiment_.data);
+    runtime::Dataset data = runtime::load_dataset(experiment_.data);
+    runtime::fit_preparation(data, experiment_.data);
     runtime::TrainOptions run = options_.train;
     run.json = options_.json;
     return runtime::train(session, data, experiment_, run).interrupted ? kExitInterrupted : kExitOk;
@@ -55,7 +57,8 @@ class Executable {
 
   int eval() {
     const auto session = with_weights();
-    const runtime::Dataset data = runtime::load_dataset(experiment_.data);
+    runtime::Dataset data = runtime::load_dataset(experiment_.data);
+    runtime::restore_preparation(data, experiment_.data, session->data_arrays, weights_name());
     runtime::run_eval(*session, runtime::split_to_use(data, options_.split), options_.json);
     return kExitOk;
   }
@@ -69,7 +72,10 @@ class Executable {
     runtime::Dataset data;
     if (run.inputs.empty()) {
       data = runtime::load_dataset(experiment_.data);
+      runtime::restore_preparation(data, experiment_.data, session->data_arrays, weights_name());
       run.split = &runtime::split_to_use(data, options_.split);
+    } else {
+      run.preparation = runtime::restored_preparation(experiment_.data, session->data_arrays, weights_name());
     }
     runtime::run_predict(*session, run);
     return kExitOk;
@@ -133,12 +139,16 @@ class Executable {
   }
 
  private:
+  std::string weights_name() const {
+    return options_.weights.empty() ? "the embedded weights" : options_.weights;
+  }
+
   std::unique_ptr<runtime::Session> with_weights() {
     auto session = std::make_unique<runtime::Session>(program_, options_.threads);
     if (!options_.weights.empty()) {
       runtime::load_checkpoint(*session, options_.weights);
     } else {
-      runtime::load_checkpoint(*session, "the embedded weights", embedded_weights(image_));
+      runtime::load_checkpoint(*session, weights_name(), embedded_weights(image_));
     }
     return session;
   }

@@ -17,12 +17,12 @@ ALLOWED = {
     "frontend": {"std", "fmt", "support", "ir"},
     "passes": {"std", "fmt", "support", "ir", "runtime/abi.h"},  # lowering numbers the step's scalars as the ABI does
     "codegen": {"std", "fmt", "support", "ir", "llvm", "runtime/abi.h"},
-    "runtime": {"std", "fmt", "support", "xtensor", "posix", "zlib", "nettle", "nlohmann", "intrinsics"},
+    "runtime": {"std", "fmt", "support", "xtensor", "posix", "zlib", "nettle", "nlohmann", "intrinsics", "eigen"},
     "standalone": {"std", "fmt", "support", "runtime", "nlohmann", "cli11", "include"},  # never the compiler
 }
 ANYTHING = {"driver", "tests", "bench", "include"}
 LIBRARIES = {"fmt": "fmt", "xtensor": "xtensor", "xtl": "xtensor", "llvm": "llvm", "llvm-c": "llvm", "nettle": "nettle",
-             "nlohmann": "nlohmann", "CLI": "cli11", "gtest": "gtest", "benchmark": "benchmark", "sys": "posix", "linux": "posix"}
+             "nlohmann": "nlohmann", "Eigen": "eigen", "CLI": "cli11", "gtest": "gtest", "benchmark": "benchmark", "sys": "posix", "linux": "posix"}
 C_HEADERS = {"stdint.h", "stddef.h", "stdbool.h", "math.h", "string.h", "stdio.h", "stdlib.h", "float.h", "limits.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

@@ -1,6 +1,7 @@
 // docs/language.md names everything there is: built-in functions, definitions of the prelude, data sources,
 // error codes, limits.
 #include "frontend/builtins.h"
+#include "frontend/data_methods.h"
 #include "frontend/data_sources.h"
 #include "frontend/error_codes.h"
 #include "frontend/evaluator.h"
@@ -24,6 +25,11 @@ TEST(Docs, NameEverything) {
     names("`" + std::string(s.name) + "(");
     for (const frontend::SourceOption& o : s.options) names(o.name);
   }
+  for (const auto* table : {&frontend::normalizations(), &frontend::augmentations()})
+    for (const frontend::MethodKind& m : *table) {
+      names("`" + std::string(m.name));
+      for (const frontend::MethodOption& o : m.options) names(o.name);
+    }
   for (const frontend::ErrorCode& e : frontend::error_codes())
     names("| " + std::string(e.code) + " | " + e.meaning + " |");
   names(std::to_string(frontend::kMaxRounds) + " rounds");

@@ -1,0 +1,246 @@
+// The way of an example: read, augment or crop, normalise; and of a label: read, mix.
+#include "runtime/prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "support/check.h"
+#include "support/diagnostic.h"
+
+namespace gradc::runtime {
+namespace {
+
+int64_t elements_of(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t extent : shape) count *= extent;
+  return count;
+}
+
+std::shared_ptr<Preparation> preparation_of(const DataRecord& record) {
+  if (record.normalize.empty() && record.augment.empty()) return nullptr;
+  return std::make_shared<Preparation>(record);
+}
+
+}  // namespace
+
+Preparation::Preparation(const DataRecord& record) {
+  if (!record.augment.empty()) augmentation_ = std::make_unique<Augmentation>(record.augment);
+  for (const MethodRecord& method : record.normalize) normalizations_.emplace_back(method);
+}
+
+bool Preparation::mixes(const Field& field) const {
+  return augmentation_ && augmentation_->mixed_classes() > 0 && field.name == "label";
+}
+
+std::vector<int64_t> Preparation::cropped(const Field& field) const {
+  return augments(field) ? augmentation_->shape_of(field.shape) : field.shape;
+}
+
+gradc_dtype Preparation::dtype_of(const Field& field) const {
+  return mixes(field) ? GRADC_F32 : field.dtype();
+}
+
+std::vector<int64_t> Preparation::shape_of(const Field& field) const {
+  GRADC_CHECK(fitted_, "the data are read before their normalisation is fitted");
+  if (mixes(field)) return {augmentation_->mixed_classes()};
+  std::vector<int64_t> shape = cropped(field);
+  for (const Normalization& n : normalizations_) {
+    if (n.field() != field.name) continue;
+    for (const auto& [name, expected] : n.expected(shape))
+      if (const auto& found = n.arrays().at(name); found.shape != expected)
+        throw RunError(
+            kExitDataError,
+            fmt::format("the weights' {}{} has the shape {}, but the data's {}, {}, needs {}; were they "
+                        "trained on data of another shape?",
+                        n.prefix(), name, shape_text(found.shape), field.name, shape_text(shape),
+                        shape_text(expected)));
+    shape = n.shape_of(shape);
+  }
+  return shape;
+}
+
+Image Preparation::read(const Field& field, int64_t row) const {
+  const bool image = field.shape.size() == 3;
+  Image result =
+      image ? Image(field.shape[0], field.shape[1], field.shape[2]) : Image(1, 1, field.elements());
+  field.gather(&row, 1, result.values.data());
+  return result;
+}
+
+Augmentation::Examples Preparation::examples(const Split& split, const Field& field) const {
+  return {[this, &field](int64_t row) { return read(field, row); }, split.count,
+          [&split](int64_t i) { return split.row(i); }};
+}
+
+void Preparation::normalize(const Field& field, std::vector<float>& example, std::vector<int64_t>& shape,
+                            size_t methods) const {
+  for (size_t i = 0; i < methods; ++i) {
+    const Normalization& n = normalizations_[i];
+    if (n.field() != field.name) continue;
+    const std::vector<int64_t> next = n.shape_of(shape);
+    std::vector<float> result(static_cast<size_t>(elements_of(next)));
+    n.apply(example.data(), shape, result.data());
+    example = std::move(result);
+    shape = next;
+  }
+}
+
+void Preparation::evaluated(const Field& field, int64_t row, size_t methods, float* out) const {
+  Image image = read(field, row);
+  if (augments(field)) image = augmentation_->evaluate(std::move(image));
+  std::vector<int64_t> shape = cropped(field);
+  normalize(field, image.values, shape, methods);
+  std::copy(image.values.begin(), image.values.end(), out);
+}
+
+void Preparation::fit(const Split& train) {
+  const auto field_named = [&](const std::string& name) -> const Field& {
+    for (const Field& field : train.table->fields)
+      if (field.name == name) return field;
+    throw RunError(kExitDataError, fmt::format("the data have no field `{}`, which is to be prepared", name));
+  };
+  if (augmentation_ && augmentation_->needs_colours()) {
+    const Field& field = field_named(augmentation_->field());
+    const Colours colours = fit_colours(field.elements() / 3, train.count, [&](int64_t i, float* out) {
+      const int64_t row = train.row(i);
+      field.gather(&row, 1, out);
+    });
+    ColourBasis basis{};
+    for (size_t c = 0; c < 3; ++c)
+      for (size_t k = 0; k < 3; ++k)
+        basis[c][k] = static_cast<float>(colours.vectors[c][k] * colours.values[k]);
+    augmentation_->set_colours(basis);
+  }
+  for (size_t i = 0; i < normalizations_.size(); ++i) {
+    const Field& field = field_named(normalizations_[i].field());
+    std::vector<int64_t> shape = cropped(field);
+    for (size_t k = 0; k < i; ++k)
+      if (normalizations_[k].field() == field.name) shape = normalizations_[k].shape_of(shape);
+    normalizations_[i].fit(shape, train.count, [&](int64_t example, float* out) {
+      evaluated(field, train.row(example), i, out);
+    });
+  }
+  fitted_ = true;
+}
+
+DataArrays Preparation::arrays() const {
+  DataArrays result;
+  for (const Normalization& n : normalizations_)
+    for (const auto& [name, array] : n.arrays()) result[n.prefix() + name] = array;
+  return result;
+}
+
+void Preparation::restore(const DataArrays& arrays, const std::string& path) {
+  std::vector<std::string> unknown, problems;
+  std::map<std::string, FloatArray> left = arrays;
+  for (Normalization& n : normalizations_) {
+    std::map<std::string, FloatArray> own;
+    for (const std::string& name : n.array_names()) {
+      const auto found = left.find(n.prefix() + name);
+      if (found == left.end()) {
+        problems.push_back(fmt::format("{}{} is missing", n.prefix(), name));
+        continue;
+      }
+      own[name] = std::move(found->second);
+      left.erase(found);
+    }
+    if (own.size() < n.array_names().size()) continue;
+    if (n.consistent(own))
+      n.set(std::move(own));
+    else
+      problems.push_back(fmt::format("the shapes of {}* do not fit `{}`", n.prefix(), n.name()));
+  }
+  for (const auto& [name, array] : left)
+    problems.push_back(fmt::format("{} is there, but the model file has no such normalization", name));
+  if (!problems.empty())
+    throw RunError(
+        kExitDataError,
+        fmt::format("{}: the weights were trained on data that were normalized in another way:\n  {}\n"
+                    "write the same `normalize` as when they were trained, or train again",
+                    path, fmt::join(problems, "\n  ")));
+  fitted_ = true;
+}
+
+void Preparation::mixed_labels(const Split& split, const Field& field, const int64_t* rows, int64_t count,
+                               const EpochKey* key, float* out) const {
+  const auto classes = static_cast<size_t>(augmentation_->mixed_classes());
+  const Field* augmented = nullptr;
+  for (const Field& other : split.table->fields)
+    if (other.name == augmentation_->field()) augmented = &other;
+  const auto add = [&](float* to, int64_t row, float weight) {
+    const int32_t label = field.integers[static_cast<size_t>(row)];
+    GRADC_CHECK(label >= 0 && static_cast<size_t>(label) < classes, "label {} of {}", label,
+                classes);  // as read
+    to[label] += weight;
+  };
+  std::fill_n(out, static_cast<size_t>(count) * classes, 0.0f);
+  for (int64_t i = 0; i < count; ++i, out += classes) {
+    if (!key) {
+      add(out, rows[i], 1);
+      continue;
+    }
+    GRADC_CHECK(augmented, "labels are mixed without their examples");
+    for (const auto& [row, weight] :
+         augmentation_->mixture(examples(split, *augmented), rows[i], *key, augmented->shape))
+      add(out, row, weight);
+  }
+}
+
+void Preparation::gather(const Split& split, const Field& field, const int64_t* rows, int64_t count,
+                         const EpochKey* key, void* out) const {
+  if (mixes(field)) return mixed_labels(split, field, rows, count, key, static_cast<float*>(out));
+  const bool normalized = std::any_of(normalizations_.begin(), normalizations_.end(),
+                                      [&](const Normalization& n) { return n.field() == field.name; });
+  if (!augments(field) && !normalized) return field.gather(rows, count, out);
+  auto* to = static_cast<float*>(out);
+  const int64_t size = elements_of(shape_of(field));
+  const bool in_place =
+      (!augments(field) || (!key && cropped(field) == field.shape)) &&
+      std::none_of(normalizations_.begin(), normalizations_.end(),
+                   [&](const Normalization& n) { return n.field() == field.name && n.projects(); });
+  if (in_place) {
+    field.gather(rows, count, out);
+    for (int64_t i = 0; i < count; ++i, to += size)
+      for (const Normalization& n : normalizations_)
+        if (n.field() == field.name) n.apply(to, field.shape, to);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i, to += size) {
+    if (key && augments(field)) {
+      Image image = augmentation_->train(examples(split, field), rows[i], *key);
+      std::vector<int64_t> shape = cropped(field);
+      normalize(field, image.values, shape, normalizations_.size());
+      std::copy(image.values.begin(), image.values.end(), to);
+    } else {
+      evaluated(field, rows[i], normalizations_.size(), to);
+    }
+  }
+}
+
+DataArrays data_arrays_of(const Split& split) {
+  return split.preparation ? split.preparation->arrays() : DataArrays{};
+}
+
+void fit_preparation(Dataset& data, const DataRecord& record) {
+  const auto preparation = preparation_of(record);
+  if (!preparation) return;
+  preparation->fit(data.split("train"));
+  for (Split& split : data.splits) split.preparation = preparation;
+}
+
+std::shared_ptr<const Preparation> restored_preparation(const DataRecord& record, const DataArrays& arrays,
+                                                        const std::string& path) {
+  // Weights with arrays that a model without methods has no use for are refused too.
+  const auto preparation = std::make_shared<Preparation>(record);
+  preparation->restore(arrays, path);
+  return preparation_of(record) ? preparation : nullptr;
+}
+
+void restore_preparation(Dataset& data, const DataRecord& record, const DataArrays& arrays,
+                         const std::string& path) {
+  const auto preparation = restored_preparation(record, arrays, path);
+  for (Split& split : data.splits) split.preparation = preparation;
+}
+
+}  // namespace gradc::runtime

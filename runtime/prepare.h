@@ -1,0 +1,69 @@
+// From examples as they stand in the data to what a program reads: augmentation (or its middle crop at
+// evaluation), mixed labels, then normalisation. Fitted to the training split once, or read back with the
+// weights; unchanging and shared by all splits after that. Knows no threads.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/augment.h"
+#include "runtime/dataset.h"
+#include "runtime/normalize.h"
+
+namespace gradc::runtime {
+
+class Preparation {
+ public:
+  explicit Preparation(const DataRecord& record);
+
+  // Fits what is to be fitted to the split's examples.
+  void fit(const Split& train);
+  // Takes what was fitted from a weights file; `path` is for messages. Throws RunError (kExitDataError) when
+  // the arrays are not those that the record's methods have.
+  void restore(const DataArrays& arrays, const std::string& path);
+  // What was fitted, to be kept with the weights.
+  DataArrays arrays() const;
+
+  // The type that the programs read a field as. Throws RunError (kExitDataError) when the fitted numbers are
+  // for another shape.
+  gradc_dtype dtype_of(const Field& field) const;
+  std::vector<int64_t> shape_of(const Field& field) const;
+
+  // Writes examples rows[0..count) of the field, one after the other, as that type; augmented where `key` is
+  // given. Mixed examples come from `split`. May run on several threads at once.
+  void gather(const Split& split, const Field& field, const int64_t* rows, int64_t count, const EpochKey* key,
+              void* out) const;
+
+ private:
+  bool augments(const Field& field) const { return augmentation_ && augmentation_->field() == field.name; }
+  bool mixes(const Field& field) const;
+  std::vector<int64_t> cropped(const Field& field) const;
+  Image read(const Field& field, int64_t row) const;
+  Augmentation::Examples examples(const Split& split, const Field& field) const;
+  // An example through the crop of evaluation and the first `methods` normalisations of its field.
+  void evaluated(const Field& field, int64_t row, size_t methods, float* out) const;
+  void normalize(const Field& field, std::vector<float>& example, std::vector<int64_t>& shape,
+                 size_t methods) const;
+  void mixed_labels(const Split& split, const Field& field, const int64_t* rows, int64_t count,
+                    const EpochKey* key, float* out) const;
+
+  std::unique_ptr<Augmentation> augmentation_;  // null: none
+  std::vector<Normalization> normalizations_;
+  bool fitted_ = false;
+};
+
+// What a split's preparation keeps with the weights.
+DataArrays data_arrays_of(const Split& split);
+
+// Gives every split of the data the record's preparation, fitted to the split `train`.
+void fit_preparation(Dataset& data, const DataRecord& record);
+// The same with what a weights file holds; `path` is for messages.
+void restore_preparation(Dataset& data, const DataRecord& record, const DataArrays& arrays,
+                         const std::string& path);
+// For examples that do not come from a data set; null where the record has no methods.
+std::shared_ptr<const Preparation> restored_preparation(const DataRecord& record, const DataArrays& arrays,
+                                                        const std::string& path);
+
+}  // namespace gradc::runtime

@@ -1,0 +1,378 @@
+// Normalisation and preparation: what is fitted, to what, what is kept, and what a program reads.
+#include "runtime/prepare.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "runtime/batches.h"
+#include "runtime/random_data.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+#include "tests/runtime/helpers.h"
+
+namespace gradc::runtime {
+namespace {
+
+using test::expect_error;
+
+MethodRecord method(std::string name, std::map<std::string, OptionValue> options = {},
+                    std::string field = "image") {
+  return {.field = std::move(field), .name = std::move(name), .options = std::move(options)};
+}
+
+// Correlated examples of this shape, all elements of other means and deviations; the last element never
+// changes.
+std::vector<std::vector<float>> examples_of(int64_t elements, int64_t count) {
+  const RandomExamples random = make_random_examples(1, 0, count, elements, 2);
+  std::vector<std::vector<float>> result;
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    std::vector<float> x(random.images.begin() + static_cast<std::ptrdiff_t>(i) * elements,
+                         random.images.begin() + static_cast<std::ptrdiff_t>(i + 1) * elements);
+    for (size_t k = 1; k < x.size(); ++k) x[k] = 3 + 0.5f * x[k - 1] + static_cast<float>(k) * x[k];
+    x.back() = 0.1f;
+    result.push_back(std::move(x));
+  }
+  return result;
+}
+
+struct Fitted {
+  Normalization normalization;
+  std::vector<std::vector<double>> out;
+};
+
+Fitted fit(MethodRecord record, const std::vector<int64_t>& shape,
+           const std::vector<std::vector<float>>& examples) {
+  Fitted f{Normalization(std::move(record)), {}};
+  f.normalization.fit(shape, static_cast<int64_t>(examples.size()), [&](int64_t i, float* out) {
+    std::copy(examples[static_cast<size_t>(i)].begin(), examples[static_cast<size_t>(i)].end(), out);
+  });
+  size_t size = 1;
+  for (const int64_t extent : f.normalization.shape_of(shape)) size *= static_cast<size_t>(extent);
+  for (const auto& x : examples) {
+    std::vector<float> y(size);
+    f.normalization.apply(x.data(), shape, y.data());
+    f.out.emplace_back(y.begin(), y.end());
+  }
+  return f;
+}
+
+// Mean and deviation over elements begin..end of all examples.
+std::pair<double, double> moments(const std::vector<std::vector<double>>& out, size_t begin, size_t end) {
+  double sum = 0, squares = 0;
+  const double n = static_cast<double>(out.size() * (end - begin));
+  for (const auto& x : out)
+    for (size_t k = begin; k < end; ++k) sum += x[k];
+  for (const auto& x : out)
+    for (size_t k = begin; k < end; ++k) squares += std::pow(x[k] - sum / n, 2);
+  return {sum / n, std::sqrt(squares / n)};
+}
+
+TEST(Normalization, HasZeroMeanAndUnitDeviation) {
+  const auto examples = examples_of(12, 300);
+  const std::vector<int64_t> shape = {2, 2, 3};
+  for (const auto& [name, groups] : {std::pair("channel", size_t{2}), {"pixel", 12}, {"value", 1}}) {
+    SCOPED_TRACE(name);
+    const Fitted f = fit(method(name, {{"std", true}}), shape, examples);
+    const size_t each = 12 / groups;
+    for (size_t g = 0; g < groups; ++g) {
+      const auto [mean, std] = moments(f.out, g * each, (g + 1) * each);
+      const bool constant = g * each == 11;
+      EXPECT_NEAR(mean, 0, 1e-5);
+      EXPECT_NEAR(std, constant ? 0 : 1, 1e-5);
+    }
+    // Only subtracted.
+    const Fitted centred = fit(method(name, {{"std", false}}), shape, examples);
+    EXPECT_EQ(centred.normalization.arrays().count("std"), 0u);
+    const auto [mean, std] = moments(centred.out, 0, each);
+    EXPECT_NEAR(mean, 0, 1e-5);
+    for (size_t k = 0; k < 12; ++k)
+      EXPECT_NEAR(centred.out[7][k],
+                  examples[7][k] - centred.normalization.arrays().at("mean").values[k / each], 1e-6);
+  }
+  EXPECT_EQ(fit(method("channel", {{"std", true}}), shape, examples).normalization.arrays().at("mean").shape,
+            std::vector<int64_t>{2});
+  EXPECT_EQ(fit(method("pixel", {{"std", true}}), shape, examples).normalization.arrays().at("mean").shape,
+            shape);
+  EXPECT_EQ(fit(method("value", {{"std", true}}), shape, examples).normalization.arrays().at("mean").shape,
+            std::vector<int64_t>{});
+}
+
+TEST(Normalization, MeanImageIsThePixelMean) {
+  const auto examples = examples_of(12, 50);
+  EXPECT_EQ(fit(method("mean_image"), {2, 2, 3}, examples).out,
+            fit(method("pixel", {{"std", false}}), {2, 2, 3}, examples).out);
+}
+
+TEST(Normalization, ConstantsBecomeZero) {
+  const std::vector<std::vector<float>> constant(1000, std::vector<float>(4, 0.1f));
+  for (const char* name : {"channel", "pixel", "value"})
+    for (const auto& x : fit(method(name, {{"std", true}}), {4}, constant).out)
+      for (const double v : x) ASSERT_NEAR(v, 0, 1e-6) << name;
+}
+
+TEST(Normalization, MinMaxReachesItsBounds) {
+  const auto examples = examples_of(12, 80);
+  const Fitted f = fit(method("min_max", {{"low", -1.0}, {"high", 3.0}}), {3, 2, 2}, examples);
+  for (size_t channel = 0; channel < 3; ++channel) {
+    double low = 100, high = -100;
+    for (const auto& x : f.out)
+      for (size_t k = 4 * channel; k < 4 * channel + 4; ++k) {
+        low = std::min(low, x[k]);
+        high = std::max(high, x[k]);
+      }
+    EXPECT_NEAR(low, -1, 1e-6);
+    EXPECT_NEAR(high, 3, 1e-5);
+  }
+}
+
+TEST(Normalization, PrincipalComponentsAreUncorrelated) {
+  constexpr int64_t kElements = 12, kKept = 5;
+  const auto examples = examples_of(kElements, 400);
+  for (const bool whiten : {false, true}) {
+    const double eps = 0.25;
+    const Fitted f = fit(whiten ? method("whiten", {{"components", kKept}, {"eps", eps}})
+                                : method("pca", {{"components", kKept}}),
+                         {3, 2, 2}, examples);
+    const auto& rows = f.normalization.arrays().at("components");
+    EXPECT_EQ(rows.shape, (std::vector<int64_t>{kKept, kElements}));
+    const auto n = static_cast<double>(examples.size());
+    std::vector<double> variances;
+    for (size_t a = 0; a < kKept; ++a)
+      for (size_t b = 0; b <= a; ++b) {
+        double dot = 0, covariance = 0;
+        for (size_t k = 0; k < kElements; ++k)
+          dot += static_cast<double>(rows.values[a * kElements + k]) * rows.values[b * kElements + k];
+        EXPECT_NEAR(dot, a == b ? 1 : 0, 1e-6);
+        for (const auto& x : f.out) covariance += x[a] * x[b] / n;
+        if (a == b)
+          variances.push_back(covariance);
+        else
+          EXPECT_NEAR(covariance, 0, 2e-4);
+      }
+    // The eigenvalue: the variance of the data along the component, from the definition.
+    std::vector<double> eigenvalues;
+    for (size_t a = 0; a < kKept; ++a) {
+      double mean = 0, squares = 0;
+      std::vector<double> along;
+      for (const auto& x : examples) {
+        double sum = 0;
+        for (size_t k = 0; k < kElements; ++k)
+          sum += static_cast<double>(rows.values[a * kElements + k]) * x[k];
+        along.push_back(sum);
+        mean += sum / n;
+      }
+      for (const double v : along) squares += (v - mean) * (v - mean) / n;
+      eigenvalues.push_back(squares);
+      EXPECT_NEAR(variances[a], whiten ? squares / (squares + eps) : squares, 1e-3 * (whiten ? 1 : squares));
+      if (a > 0) {
+        EXPECT_LT(eigenvalues[a], eigenvalues[a - 1]);
+      }
+      size_t largest = 0;
+      for (size_t k = 1; k < kElements; ++k)
+        if (std::fabs(rows.values[a * kElements + k]) > std::fabs(rows.values[a * kElements + largest]))
+          largest = k;
+      EXPECT_GT(rows.values[a * kElements + largest], 0);
+    }
+  }
+}
+
+TEST(Normalization, AllComponentsKeepDistances) {
+  const auto examples = examples_of(6, 40);
+  const Fitted f = fit(method("pca", {{"components", int64_t{6}}}), {6}, examples);
+  double before = 0, after = 0;
+  for (size_t k = 0; k < 6; ++k) {
+    before += std::pow(static_cast<double>(examples[3][k]) - examples[8][k], 2);
+    after += std::pow(f.out[3][k] - f.out[8][k], 2);
+  }
+  EXPECT_NEAR(after, before, 1e-4 * before);
+}
+
+TEST(Normalization, ColoursHaveTheirComponents) {
+  // Colours along (1, 1, 0) / sqrt(2) with variance 2, and along (0, 0, 1) with variance 1/4.
+  const float a = 1;
+  const std::vector<std::vector<float>> images = {{a, -a, a, -a, 0.5f, -0.5f}, {a, -a, a, -a, -0.5f, 0.5f}};
+  const Colours c = fit_colours(
+      2, 2, [&](int64_t i, float* out) { std::copy_n(images[static_cast<size_t>(i)].data(), 6, out); });
+  EXPECT_NEAR(c.values[0], 2, 1e-12);
+  EXPECT_NEAR(c.values[1], 0.25, 1e-12);
+  EXPECT_NEAR(c.values[2], 0, 1e-12);
+  EXPECT_NEAR(c.vectors[0][0], std::sqrt(0.5), 1e-12);
+  EXPECT_NEAR(c.vectors[1][0], std::sqrt(0.5), 1e-12);
+  EXPECT_NEAR(c.vectors[2][1], 1, 1e-12);
+}
+
+// --- Preparation
+
+DataRecord record_of(std::vector<MethodRecord> normalize, std::vector<MethodRecord> augment = {}) {
+  DataRecord record{.name = "d",
+                    .source = "random",
+                    .options = {{"train", int64_t{40}},
+                                {"test", int64_t{10}},
+                                {"shape", std::vector<int64_t>{3, 6, 6}},
+                                {"classes", int64_t{4}}},
+                    .batch = 8};
+  record.splits = {{.name = "val", .count = 10, .from = "train"}};
+  record.normalize = std::move(normalize);
+  record.augment = std::move(augment);
+  return record;
+}
+
+const std::vector<MethodRecord> kAugment = {
+    method("random_crop", {{"pad", int64_t{2}}, {"size", std::vector<int64_t>{5, 4}}}),
+    method("mixup", {{"alpha", 0.5}, {"p", 1.0}, {"classes", int64_t{4}}}), method("noise", {{"std", 0.1}})};
+
+Dataset fitted(const DataRecord& record) {
+  Dataset data = load_dataset(record);
+  fit_preparation(data, record);
+  return data;
+}
+
+// Everything a reader of this split hands over in one round, inputs image and label.
+std::vector<float> read_all(const Split& split, const std::vector<int64_t>& image, bool mixed, bool training,
+                            int threads = 1) {
+  const int64_t classes[] = {4};
+  const gradc_input inputs[] = {
+      {"d.image", GRADC_F32, static_cast<int32_t>(image.size()), image.data()},
+      {"d.label", mixed ? GRADC_F32 : GRADC_I32, mixed ? 1 : 0, mixed ? classes : nullptr}};
+  const gradc_entry_info entry{nullptr, 0, 2, inputs, 0, nullptr, 1};
+  BatchReader reader(split, entry, 8);
+  if (training) reader.begin_epoch(3, 1, true);
+  std::vector<float> all;
+  for (int64_t index = 0; index < reader.batches(); ++index) {
+    for (int thread = 0; thread < threads; ++thread) reader.assemble(index, thread, threads);
+    const Batch batch = reader.batch(index);
+    for (int i = 0; i < 2; ++i) {
+      const auto* values = static_cast<const float*>(batch.inputs[i]);
+      const int64_t count = batch.rows * (i == 0  ? element_count(inputs[0].rank, inputs[0].shape)
+                                          : mixed ? 4
+                                                  : 1);
+      all.insert(all.end(), values, values + count);
+    }
+  }
+  return all;
+}
+
+TEST(Preparation, IsFittedToTheTrainingSplitAlone) {
+  const DataRecord record = record_of({method("channel", {{"std", true}})});
+  const Dataset data = fitted(record);
+  const Split& train = data.split("train");
+  ASSERT_EQ(train.count, 30);
+  const std::vector<float>& values = train.table->fields[0].floats;
+  const DataArrays arrays = data_arrays_of(data.split("val"));
+  for (size_t c = 0; c < 3; ++c) {
+    double sum = 0;
+    for (size_t row = 0; row < 30; ++row)
+      for (size_t k = 0; k < 36; ++k) sum += values[row * 108 + c * 36 + k];
+    EXPECT_NEAR(arrays.at("data.image.channel.mean").values[c], sum / (30 * 36), 1e-6);
+  }
+  EXPECT_EQ(arrays.size(), 2u);
+}
+
+TEST(Preparation, WorksForEveryThreadCount) {
+  const Dataset data = fitted(record_of({method("channel", {{"std", true}})}, kAugment));
+  const std::vector<int64_t> shape = {3, 5, 4};
+  const auto one = read_all(data.split("train"), shape, true, true);
+  for (const int threads : {2, 3, 8})
+    EXPECT_EQ(read_all(data.split("train"), shape, true, true, threads), one);
+  EXPECT_NE(read_all(data.split("train"), shape, true, false), one);
+}
+
+TEST(Preparation, AugmentsForTrainingOnly) {
+  const DataRecord record = record_of({}, kAugment);
+  const Dataset data = fitted(record);
+  const auto all = read_all(data.split("test"), {3, 5, 4}, true, false);
+  const Table& table = *data.split("test").table;
+  size_t at = 0;
+  for (size_t begin = 0; begin < 10; begin += 8) {
+    const size_t rows = std::min<size_t>(8, 10 - begin);
+    for (size_t row = begin; row < begin + rows; ++row)
+      for (size_t c = 0; c < 3; ++c)
+        for (size_t y = 0; y < 5; ++y)
+          for (size_t x = 0; x < 4; ++x)
+            ASSERT_EQ(all[at++], table.fields[0].floats[row * 108 + c * 36 + y * 6 + (x + 1)]);
+    for (size_t row = begin; row < begin + rows; ++row)
+      for (int32_t k = 0; k < 4; ++k) ASSERT_EQ(all[at++], table.fields[1].integers[row] == k ? 1.0f : 0.0f);
+  }
+  EXPECT_EQ(at, all.size());
+}
+
+TEST(Preparation, MixedLabelsAreProbabilities) {
+  const Dataset data = fitted(record_of({}, kAugment));
+  const int64_t classes[] = {4};
+  const gradc_input label{"label", GRADC_F32, 1, classes};
+  const gradc_entry_info entry{nullptr, 0, 1, &label, 0, nullptr, 1};
+  BatchReader reader(data.split("train"), entry, 30);
+  reader.begin_epoch(1, 0, false);
+  reader.assemble(0, 0, 1);
+  const auto* values = static_cast<const float*>(reader.batch(0).inputs[0]);
+  int mixed = 0;
+  for (int row = 0; row < 30; ++row) {
+    float sum = 0, most = 0;
+    for (int k = 0; k < 4; ++k) {
+      EXPECT_GE(values[row * 4 + k], 0);
+      sum += values[row * 4 + k];
+      most = std::max(most, values[row * 4 + k]);
+    }
+    EXPECT_NEAR(sum, 1, 1e-6);
+    mixed += most < 0.999f;
+  }
+  EXPECT_GT(mixed, 5);
+}
+
+TEST(Preparation, ChainsMethodsInOrder) {
+  const DataRecord record = record_of(
+      {method("channel", {{"std", true}}), method("pca", {{"components", int64_t{7}}})}, {kAugment[0]});
+  const Dataset data = fitted(record);
+  const auto all = read_all(data.split("train"), {7}, false, false);
+  EXPECT_EQ(all.size(), 30u * 8);
+  EXPECT_EQ(data_arrays_of(data.split("train")).at("data.image.pca.components").shape,
+            (std::vector<int64_t>{7, 60}));
+  EXPECT_EQ(data_arrays_of(data.split("train")).at("data.image.channel.mean").shape, std::vector<int64_t>{3});
+}
+
+TEST(Preparation, ComesBackFromItsArrays) {
+  const DataRecord record = record_of(
+      {method("channel", {{"std", true}}), method("whiten", {{"components", int64_t{5}}, {"eps", 1e-5}})},
+      {kAugment[0]});
+  const Dataset data = fitted(record);
+  Dataset other = load_dataset(record);
+  restore_preparation(other, record, data_arrays_of(data.split("train")), "w");
+  EXPECT_EQ(read_all(other.split("test"), {5}, false, false),
+            read_all(data.split("test"), {5}, false, false));
+}
+
+TEST(Preparation, RefusesOtherArrays) {
+  const DataRecord record = record_of({method("channel", {{"std", true}})});
+  DataArrays arrays = data_arrays_of(fitted(record).split("train"));
+  const auto fails = [&](const DataRecord& r, const DataArrays& a, const std::vector<std::string>& pieces) {
+    Dataset data = load_dataset(r);
+    expect_error(kExitDataError, pieces, [&] {
+      restore_preparation(data, r, a, "w.safetensors");
+      read_all(data.split("test"), {3, 6, 6}, false, false);
+    });
+  };
+  fails(record, {},
+        {"w.safetensors", "data.image.channel.mean is missing", "data.image.channel.std is missing"});
+  fails(record_of({}), arrays, {"data.image.channel.mean is there", "no such normalization"});
+  fails(record_of({method("channel", {{"std", false}})}), arrays, {"data.image.channel.std is there"});
+  DataArrays wrong = arrays;
+  wrong["data.image.channel.std"] = {{1}, {1}};
+  fails(record, wrong, {"shapes of data.image.channel.* do not fit"});
+  wrong["data.image.channel.mean"] = {{1}, {1}};
+  fails(record, wrong, {"mean has the shape [1]", "[3, 6, 6]", "needs [3]"});
+  const DataRecord pca = record_of({method("pca", {{"components", int64_t{2}}})});
+  fails(pca,
+        {{"data.image.pca.mean", {{4}, std::vector<float>(4)}},
+         {"data.image.pca.components", {{8}, std::vector<float>(8)}}},
+        {"shapes of data.image.pca.* do not fit"});
+}
+
+TEST(Preparation, MustBeFittedBeforeItIsUsed) {
+  const Dataset data = load_dataset(record_of({method("channel", {{"std", true}})}));
+  EXPECT_THROW(read_all(data.split("train"), {3, 6, 6}, false, false), InternalError);
+}
+
+}  // namespace
+}  // namespace gradc::runtime
