@@ -68,8 +68,8 @@ DataArrays take_data_arrays(const std::set<std::string>& symbols, TensorFile& fi
   return result;
 }
 
-// Removes what a program without training has no place for, and throws when the rest does not fit. The arrays of the
-// data are taken out and returned.
+// Removes what a program without training has no place for, and throws when the rest does not fit. The arrays
+// of the data are taken out and returned.
 DataArrays check(const gradc_program& program, const std::string& path, TensorFile& file) {
   std::set<std::string> names;
   for (int32_t i = 0; i < program.symbol_count; ++i) names.insert(program.symbols[i].name);

@@ -24,9 +24,9 @@ struct PredictOptions {
   // inputs int32, is taken as it is.
   std::map<std::string, std::string> inputs;
   std::shared_ptr<const Preparation> preparation;  // of the inputs; null: none
-  const Split* split = nullptr;  // used when `inputs` is empty
-  std::string output;            // name.npy or name.csv; empty: a line an example on `out`
-  std::optional<int64_t> rows;   // the first so many examples only
+  const Split* split = nullptr;                    // used when `inputs` is empty
+  std::string output;                              // name.npy or name.csv; empty: a line an example on `out`
+  std::optional<int64_t> rows;                     // the first so many examples only
   bool json = false;
   std::FILE* out = stdout;
 };

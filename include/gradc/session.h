@@ -63,8 +63,9 @@ typedef struct gradc_result {
 } gradc_result;
 
 /* One update on `rows` examples, at most gradc_session_batch(); inputs as gradc_session_input(..,
- * GRADC_TRAIN, ..) lists them: as the model reads them. Where the model file says `normalize` or crops images, the
- * caller does so before; what was fitted stands in the weights file as data.FIELD.METHOD.*. `result` may be null. */
+ * GRADC_TRAIN, ..) lists them: as the model reads them. Where the model file says `normalize` or crops
+ * images, the caller does so before; what was fitted stands in the weights file as data.FIELD.METHOD.*.
+ * `result` may be null. */
 GRADC_API gradc_status gradc_session_step(gradc_session* session, const void* const* inputs, int64_t rows,
                                           gradc_result* result);
 /* Loss and metrics of any number of examples. */
