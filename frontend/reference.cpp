@@ -160,7 +160,7 @@ train {
 }
 
 bool is_statement(const std::string& example) {
-  for (const char* word : {"loss ", "penalty ", "metric ", "optimizer ", "schedule "})
+  for (const char* word : {"loss ", "penalty ", "metric ", "optimizer ", "schedule ", "project "})
     if (example.rfind(word, 0) == 0) return true;
   return false;
 }

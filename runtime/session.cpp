@@ -260,6 +260,7 @@ StepResult Session::step(const Batch& batch, const StepScalars& scalars, uint64_
 
 StepResult Session::direct_step(BatchReader* reader, int64_t index, const Batch& batch,
                                 const StepScalars& scalars, uint64_t seed) {
+  require_training();
   const Scalars values(scalars, 0, batch.rows);
   StepResult result = no_numbers();
   result.finite = call(program_.train_step, train_step_, reader, index, batch, values.values, seed,
@@ -271,6 +272,7 @@ StepResult Session::direct_step(BatchReader* reader, int64_t index, const Batch&
 
 StepResult Session::gradients(BatchReader& reader, int64_t first, int64_t count, const StepScalars& scalars,
                               uint64_t seed) {
+  require_training();
   GRADC_CHECK(accumulates() && count >= 1, "{} batches", count);
   StepResult result = no_numbers();
   int64_t examples = 0;
@@ -319,7 +321,7 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
 
 EvalResult Session::evaluate(const Batch& batch) {
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   const gradc_entry_info& entry = program_.eval;
   const bool finite = call(entry, eval_, nullptr, 0, batch, scalars, 0, 0) == 0;
   const auto rows = static_cast<double>(batch.rows);

@@ -200,6 +200,12 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
   return guarded([&] {
     const Use use(session, "gradc_session_step");
     session->runs->require_training();
+    if (const std::string driver = runtime::read_experiment(session->program->experiment_json).train.driver;
+        !driver.empty())
+      throw RunError(kExitUsage,
+                     fmt::format("gradc_session_step: the optimizer {} looks at all examples before "
+                                 "it moves, and a step has one batch",
+                                 driver));
     check_inputs("gradc_session_step", session->program->train_step, inputs, rows);
     if (rows > session->program->batch)
       throw RunError(kExitUsage,
