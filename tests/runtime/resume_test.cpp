@@ -39,7 +39,7 @@ std::vector<json> without_times(std::vector<json> events) {
   std::erase_if(events,
                 [](const json& e) { return e.at("event") == "resume" || e.at("event") == "checkpoint"; });
   for (json& e : events)
-    for (const char* key : {"seconds", "examples_per_second"}) e.erase(key);
+    for (const char* key : {"seconds", "examples_per_second", "data_wait_seconds"}) e.erase(key);
   return events;
 }
 

@@ -98,7 +98,7 @@ TEST(Environment, only_what_the_table_lists) {
   EXPECT_STREQ(environment("GRADC_THREADS"), "3");
   unsetenv("GRADC_THREADS");
   EXPECT_EQ(environment("GRADC_THREADS"), nullptr);
-  EXPECT_THROW(environment("PATH"), InternalError);
+  EXPECT_THROW(environment("SHELL"), InternalError);
 }
 
 }  // namespace
