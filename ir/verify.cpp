@@ -153,7 +153,7 @@ class FunctionVerifier {
   }
 
   // Kernels run one after another, so no two may need results of each other. Cheap operations are computed
-  // again wherever they are needed: they tie nothing together and stand for themselves.
+  // again wherever they are needed: who uses one needs its operands.
   void kernels() {
     std::vector<std::set<int>> users;
     std::vector<int> waiting;
@@ -175,11 +175,16 @@ class FunctionVerifier {
     }
     for (const auto& op : f_.body) {
       const int user = nodes.at(op.get());
-      for (const Op* operand : op->operands) {
+      const auto need = [&](auto&& self, const Op* operand) -> void {
         const auto it = nodes.find(operand);
-        if (it == nodes.end() || it->second == user) continue;
+        if (it == nodes.end() || it->second == user) return;
+        if (operand->def->cheap) {
+          for (const Op* its : operand->operands) self(self, its);
+          return;
+        }
         if (users[static_cast<size_t>(it->second)].insert(user).second) ++waiting[static_cast<size_t>(user)];
-      }
+      };
+      for (const Op* operand : op->operands) need(need, operand);
     }
     std::vector<int> ready;
     for (size_t i = 0; i < waiting.size(); ++i)
