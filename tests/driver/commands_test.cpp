@@ -172,6 +172,18 @@ TEST(Dump, PrintAfterSaysWhatDidNotChange) {
   EXPECT_EQ(one.out.find("func @train_step"), std::string::npos);
 }
 
+TEST(Dump, StrictMathDoesWithoutWinograd) {
+  const std::string file = std::string(GRADC_SOURCE_DIR) + "/bench/workloads/plain20.nn";
+  const ToolResult usual = run_tool({"dump", file, "--stage", "loops", "--function", "train_step"});
+  ASSERT_EQ(usual.exit_code, 0) << usual.err;
+  EXPECT_NE(usual.out.find("Winograd"), std::string::npos);
+  const ToolResult strict =
+      run_tool({"dump", file, "--stage", "loops", "--function", "train_step", "--strict-math"});
+  ASSERT_EQ(strict.exit_code, 0) << strict.err;
+  EXPECT_NE(strict.out.find("conv2d"), std::string::npos);
+  EXPECT_EQ(strict.out.find("Winograd"), std::string::npos);
+}
+
 TEST(Dump, StopAfterLeavesTheRestUndone) {
   TemporaryFolder folder;
   folder.write("m.nn", small_model());
