@@ -218,6 +218,7 @@ int run_command_line(int argc, char** argv) {
   ops_command->add_option("NAME", ops.name, "one of them, with formula, defaults, source and an example")
       ->type_name("");
   ops_command->add_flag("--json", ops.json, "as JSON, one object a line");
+
   AverageOptions average;
   CLI::App* average_command = app.add_subcommand("average", "the mean of several files of weights");
   average_command->add_option("WEIGHTS", average.weights, "files that gradc train or PyTorch wrote")

@@ -129,11 +129,13 @@ class Fit {
  private:
   void expect(const gradc_symbol& symbol) {
     if (symbol.kind == GRADC_GRADIENT) return;
-    const auto found = file_.tensors.find(symbol.name);
+    auto found = file_.tensors.find(symbol.name);
+    // An average that is missing starts as its parameter.
+    if (!all_ && symbol.kind == GRADC_AVERAGE && found == file_.tensors.end())
+      found = file_.tensors.find(owner_of(symbol.name));
     const TensorView expected = view_of(nullptr, symbol);
     if (found == file_.tensors.end()) {
       if (!all_ && symbol.kind == GRADC_SLOT) return;
-      if (!all_ && symbol.kind == GRADC_AVERAGE && file_.tensors.count(owner_of(symbol.name))) return;
       missing_.push_back(symbol.name);
       const std::string nearest = nearest_name(symbol.name, unknown_);
       problems_.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
@@ -197,7 +199,7 @@ void load(Session& session, const std::string& path, TensorFile file) {
     const gradc_symbol& average = program.symbols[i];
     if (average.kind != GRADC_AVERAGE || file.tensors.count(average.name)) continue;
     const TensorView& parameter = file.tensors.at(owner_of(average.name));
-    std::memcpy(session.data(average), parameter.data, std::min(bytes_of(average), parameter.bytes));
+    std::memcpy(session.data(average), parameter.data, parameter.bytes);
   }
 }
 

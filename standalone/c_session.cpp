@@ -23,6 +23,7 @@ struct gradc_session {
   std::unique_ptr<runtime::Session> runs;  // null: closed
   runtime::StepScalars progress;
   uint64_t seed = 1;
+  std::string driver;           // of an optimizer of all examples; empty: none
   std::vector<double> metrics;  // of the last result
   std::atomic_flag busy = ATOMIC_FLAG_INIT;
 };
@@ -74,7 +75,9 @@ gradc_status create_session(const gradc_program& program, int32_t threads, const
     auto made = std::make_unique<gradc_session>();
     made->program = &program;
     made->runs = std::make_unique<runtime::Session>(program, threads);
-    made->seed = static_cast<uint64_t>(runtime::read_experiment(program.experiment_json).train.seed);
+    const runtime::TrainRecord train = runtime::read_experiment(program.experiment_json).train;
+    made->seed = static_cast<uint64_t>(train.seed);
+    made->driver = train.driver;
     if (image && image->weight_bytes) {
       runtime::load_checkpoint(*made->runs, "the embedded weights",
                                {image->weights, image->weights + image->weight_bytes});
@@ -200,12 +203,11 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
   return guarded([&] {
     const Use use(session, "gradc_session_step");
     session->runs->require_training();
-    if (const std::string driver = runtime::read_experiment(session->program->experiment_json).train.driver;
-        !driver.empty())
+    if (!session->driver.empty())
       throw RunError(kExitUsage,
                      fmt::format("gradc_session_step: the optimizer {} looks at all examples before "
                                  "it moves, and a step has one batch",
-                                 driver));
+                                 session->driver));
     check_inputs("gradc_session_step", session->program->train_step, inputs, rows);
     if (rows > session->program->batch)
       throw RunError(kExitUsage,
