@@ -10,6 +10,7 @@
 #include "codegen/aot.h"
 #include "driver/c_header.h"
 #include "driver/link.h"
+#include "driver/memory.h"
 #include "driver/object_cache.h"
 #include "driver/options.h"
 #include "driver/program_tables.h"
@@ -48,7 +49,8 @@ struct Compiled {
   std::unique_ptr<ProgramTables> tables;
 };
 
-Compiled compile_for(const codegen::Target& target, const CompileRequest& request, bool infer) {
+Compiled compile_for(const codegen::Target& target, const CompileRequest& request, bool infer,
+                     const ModelOptions& model) {
   Compiled c;
   c.target = target;
   c.model = load_model(request);
@@ -61,6 +63,13 @@ Compiled compile_for(const codegen::Target& target, const CompileRequest& reques
       if (module.function(name)) module.remove_function(name);
   c.lowered = passes::lower(module, options);
   if (c.lowered.stopped) throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
+  // The limit was met for this machine's own processor; others lay their memory out a little differently.
+  const MemoryPlan memory = memory_plan(c.lowered, options.batch, model.threads);
+  if (model.mem_limit > 0 && memory.peak() > static_cast<int64_t>(model.mem_limit))
+    throw RunError(
+        kExitUsage,
+        fmt::format("--mem-limit: {} for {}; compile for fewer targets (--target) or allow as much",
+                    megabytes(static_cast<double>(memory.peak())), target.name));
   c.tables = std::make_unique<ProgramTables>(*c.model, c.lowered, target, options.batch, request.file);
   return c;
 }
@@ -117,7 +126,7 @@ int run_compile(const CompileOptions& options) {
 
   std::vector<Compiled> compiled;
   for (const codegen::Target& target : targets) {
-    compiled.push_back(compile_for(target, request, options.infer));
+    compiled.push_back(compile_for(target, request, options.infer, options.model));
     if (one_target || kind == "header") break;
   }
   const gradc_program& program = compiled.front().tables->program();

@@ -35,6 +35,12 @@ void add_pass_options(CLI::App* app, ModelOptions& o) {
                 "convolutions by their definition alone, without Winograd's transforms: slower, and exact to "
                 "the rounding of "
                 "one sum");
+  app->add_option("--mem-limit", o.mem_limit,
+                  "memory for parameters, state and working values at most, as 100MB or 2GiB: backward "
+                  "computes again what is too large to keep, or batches are taken in pieces; `gradc plan` "
+                  "says what is needed")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+      ->type_name("SIZE");
   app->add_flag("--locations", o.locations, "print the .nn place of every operation with the IR");
 }
 

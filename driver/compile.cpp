@@ -65,8 +65,9 @@ std::unique_ptr<LoadedModel> load_model(const CompileRequest& request) {
   auto loaded = std::make_unique<LoadedModel>();
   loaded->file = read_model_file(loaded->sources, request.file);
   Diagnostics diagnostics(loaded->sources);
-  std::optional<frontend::Model> model = frontend::compile(loaded->sources, loaded->file, request.settings,
-                                                           diagnostics, request.stochastic_evaluation);
+  std::optional<frontend::Model> model =
+      frontend::compile(loaded->sources, loaded->file, request.settings, diagnostics,
+                        {request.stochastic_evaluation, request.micro_batches});
   if (diagnostics.has_errors())
     throw ModelError(diagnostics.render(request.color), diagnostics.render_json());
   GRADC_CHECK(model, "the frontend gave neither a model nor an error");

@@ -29,6 +29,7 @@ struct CompileRequest {
   std::string object_cache;            // folder of objects compiled earlier; empty: none
   bool color = false;                  // of diagnostics
   bool profile = false;                // code that notes the time of each kernel call
+  int64_t micro_batches = 1;           // pieces of each batch, whose gradients add up (frontend::Options)
   bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
 };
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "driver/command_line.h"
+#include "driver/memory.h"
 #include "driver/object_cache.h"
 #include "driver/options.h"
 #include "support/check.h"
@@ -74,8 +75,9 @@ std::string stage_text(const DumpOptions& options) {
 
 }  // namespace
 
-CompileRequest compile_request(const ModelOptions& options) {
+CompileRequest compile_request(const ModelOptions& options, int64_t batch) {
   CompileRequest request;
+  request.batch = batch;
   request.file = options.file;
   request.target = options.target;
   request.color = use_color();
@@ -93,6 +95,10 @@ CompileRequest compile_request(const ModelOptions& options) {
   request.passes.print_locations = options.locations;
   request.passes.strict_math = options.strict_math;
   request.passes.print = [](const std::string& text) { fmt::print(stderr, "{}", text); };
+  if (options.mem_limit > 0) {
+    const std::string how = fit_memory(request, options.threads, static_cast<int64_t>(options.mem_limit));
+    if (!how.empty()) fmt::print(stderr, "gradc: memory: {}\n", how);
+  }
   return request;
 }
 

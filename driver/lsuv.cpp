@@ -101,8 +101,7 @@ std::vector<Scaled> unit_variance(const Module& module, const std::set<std::stri
 
 int run_lsuv(const LsuvOptions& options) {
   runtime::check_output_path(options.save, "weights file");
-  CompileRequest request = compile_request(options.model);
-  request.batch = options.rows.value_or(0);
+  const CompileRequest request = compile_request(options.model, options.rows.value_or(0));
   const CompiledModel compiled(request);
   if (!compiled.complete()) throw RunError(kExitUsage, "lsuv: --stop-after leaves nothing to run");
   const auto source = load_model(request);

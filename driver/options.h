@@ -21,6 +21,7 @@ struct ModelOptions {
   std::vector<std::string> print_after, disable_pass;
   std::string stop_after;
   bool locations = false;
+  uint64_t mem_limit = 0;    // bytes of a session at most; 0: no limit
   bool strict_math = false;  // convolutions by their definition, no Winograd
 };
 
@@ -103,8 +104,9 @@ struct CompileOptions {
   bool strip = false;
 };
 
-// The compiler's request for these options. Throws RunError (exit 2) for a --set without '='.
-CompileRequest compile_request(const ModelOptions& options);
+// The compiler's request for these options, for batches of `batch` examples (0: the file's). Says on stderr
+// what --mem-limit took. Throws RunError (exit 2) for a --set without '=' or a limit out of reach.
+CompileRequest compile_request(const ModelOptions& options, int64_t batch = 0);
 
 // The commands; each returns an exit code.
 int run_compile(const CompileOptions& options);

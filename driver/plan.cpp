@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "driver/memory.h"
 #include "driver/native_call.h"
 #include "driver/options.h"
-#include "driver/program_tables.h"
-#include "runtime/threads.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -46,13 +45,10 @@ ProgramPlan plan_of(const std::string& name, const passes::LoweredProgram& lower
   return p;
 }
 
-std::string megabytes(double bytes) { return fmt::format("{:.2f} MB", bytes / 1e6); }
-
 }  // namespace
 
 int run_plan(const PlanOptions& options) {
-  CompileRequest request = compile_request(options.model);
-  request.batch = options.batch.value_or(0);
+  const CompileRequest request = compile_request(options.model, options.batch.value_or(0));
   const codegen::Target target = codegen::find_target(request.target, /*must_run=*/false);
   const std::unique_ptr<LoadedModel> loaded = load_model(request);
   Module& module = *loaded->model.module;
@@ -68,22 +64,11 @@ int run_plan(const PlanOptions& options) {
     sums.values += s.type.elements();
     sums.bytes += s.type.elements() * bytes_of(s.type.dtype);
   }
-  // As many as a session starts: no more than one of the programs can use.
-  int useful = 1;
-  for (const auto& [name, program] : lowered.programs)
-    useful = std::max(useful, useful_threads(program, pipeline.batch));
-  const int threads = std::min(runtime::choose_thread_count(options.model.threads), useful);
+  const MemoryPlan memory = memory_plan(lowered, pipeline.batch, options.model.threads);
   std::vector<ProgramPlan> programs;
-  int64_t working = 0, buffers = 0;
-  for (const char* name : {"train_step", "update", "eval", "predict", "init"}) {
-    const auto it = lowered.programs.find(name);
-    if (it == lowered.programs.end()) continue;
-    programs.push_back(plan_of(name, it->second));
-    // Programs take turns in one arena; each has its own inputs and outputs.
-    working = std::max(working, programs.back().arena + threads * programs.back().scratch);
-    buffers += programs.back().buffers;
-  }
-  const int64_t peak = lowered.parameter_bytes + working + buffers;
+  for (const char* name : {"train_step", "update", "eval", "predict", "init"})
+    if (const auto it = lowered.programs.find(name); it != lowered.programs.end())
+      programs.push_back(plan_of(name, it->second));
 
   if (options.model.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -102,20 +87,20 @@ int run_plan(const PlanOptions& options) {
                                               {"model", options.model.file},
                                               {"target", target.name},
                                               {"batch", pipeline.batch},
-                                              {"threads", threads},
+                                              {"threads", memory.threads},
                                               {"parameters", kinds[0].values},
                                               {"parameter_bytes", kinds[0].bytes},
                                               {"state_bytes", kinds[1].bytes},
                                               {"optimizer_bytes", kinds[2].bytes},
                                               {"average_bytes", kinds[3].bytes},
                                               {"gradient_bytes", kinds[4].bytes},
-                                              {"peak_bytes", peak},
+                                              {"peak_bytes", memory.peak()},
                                               {"programs", list}}
                            .dump());
     return kExitOk;
   }
-  fmt::print("{}: batch {}, {} thread{}, target {} ({})\n", options.model.file, pipeline.batch, threads,
-             threads == 1 ? "" : "s", target.name, target.cpu);
+  fmt::print("{}: batch {}, {} thread{}, target {} ({})\n", options.model.file, pipeline.batch,
+             memory.threads, memory.threads == 1 ? "" : "s", target.name, target.cpu);
   const auto line = [](const char* what, const std::string& size, const std::string& more) {
     fmt::print("{:<18}{:>12}  {}\n", what, size, more);
   };
@@ -124,10 +109,10 @@ int run_plan(const PlanOptions& options) {
     if (i < 3 || kinds[i].bytes > 0)  // most models have neither averages nor sums
       line(names[i], megabytes(static_cast<double>(kinds[i].bytes)),
            fmt::format("{} values", kinds[i].values));
-  line("working memory", megabytes(static_cast<double>(working)),
+  line("working memory", megabytes(static_cast<double>(memory.working)),
        "arena and each thread's scratch memory, shared by all programs");
-  line("inputs, outputs", megabytes(static_cast<double>(buffers)), "one batch");
-  line("peak", megabytes(static_cast<double>(peak)), "besides the process itself and the data set");
+  line("inputs, outputs", megabytes(static_cast<double>(memory.buffers)), "one batch");
+  line("peak", megabytes(static_cast<double>(memory.peak())), "besides the process itself and the data set");
   fmt::print("\n{:<12}{:>9}{:>12}{:>9}{:>10}{:>14}{:>14}{:>14}\n", "program", "GFLOP", "moved", "kernels",
              "barriers", "arena", "at least", "a thread");
   for (const ProgramPlan& p : programs)

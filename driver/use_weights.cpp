@@ -112,10 +112,9 @@ int run_average(const AverageOptions& options) {
 
 int run_check(const CheckOptions& options) {
   CheckRequest request;
-  request.compile = compile_request(options.model);
+  request.compile = compile_request(options.model, options.batch.value_or(0));
   if (!options.model.stop_after.empty())
     throw RunError(kExitUsage, "check: --stop-after leaves nothing to check");
-  request.compile.batch = options.batch.value_or(0);
   request.seed = static_cast<uint64_t>(options.seed.value_or(1));
   request.break_gradient = options.break_gradient;
   const CheckReport report = check_model(request);

@@ -16,12 +16,11 @@ namespace {
 
 class Compiler {
  public:
-  Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics,
-           bool stochastic_evaluation)
+  Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics, Options options)
       : sources_(sources),
         program_(program),
         diagnostics_(diagnostics),
-        stochastic_evaluation_(stochastic_evaluation),
+        options_(options),
         module_(std::make_unique<Module>()),
         e_(program, diagnostics, *module_) {}
 
@@ -63,13 +62,21 @@ class Compiler {
     add_averages(e_, x_);
     if (!emit_updates(e_, x_)) return {};
     emit_gradients(e_, x_);
+    std::string mixes = why_whole_batches(x_, record.data, *module_, train_function);
+    if (options_.micro_batches > 1) {
+      GRADC_CHECK(mixes.empty() && record.data.batch % options_.micro_batches == 0,
+                  "batches of {} cannot be taken in {} pieces: {}", record.data.batch, options_.micro_batches,
+                  mixes);
+      record.data.batch /= options_.micro_batches;
+      x_.record.accumulate *= options_.micro_batches;
+    }
     add_gradient_sums(e_, x_);
     init.remove_dead();
     init.renumber();
     record.train = x_.record;
     for (const std::string& problem : verify(*module_))
       GRADC_CHECK(false, "the frontend made a wrong module: {}\n{}", problem, print(*module_));
-    return Model{std::move(module_), std::move(record)};
+    return Model{std::move(module_), std::move(record), std::move(mixes)};
   }
 
  private:
@@ -87,7 +94,7 @@ class Compiler {
     Evaluator::Target target;
     target.function = &f;
     target.training = kind == ProgramKind::train;
-    target.stochastic = target.training || stochastic_evaluation_;
+    target.stochastic = target.training || options_.stochastic_evaluation;
     Evaluator::Redirect redirect(e_, target);
     Evaluator::TopFrame top(e_);
     e_.run_block(program_.user.train[0].body, false);
@@ -199,7 +206,7 @@ class Compiler {
   SourceManager& sources_;
   const Program& program_;
   Diagnostics& diagnostics_;
-  const bool stochastic_evaluation_;
+  const Options options_;
   std::unique_ptr<Module> module_;
   Evaluator e_;
   Experiment x_;
@@ -210,13 +217,13 @@ class Compiler {
 
 std::optional<Model> compile(SourceManager& sources, uint32_t file,
                              const std::map<std::string, std::string>& settings, Diagnostics& diagnostics,
-                             bool stochastic_evaluation) {
+                             Options options) {
   Program program = load(sources, file, diagnostics);
   if (diagnostics.has_errors()) return {};
   resolve(program, diagnostics);
   if (diagnostics.has_errors()) return {};
   try {
-    std::optional<Model> model = Compiler(sources, program, diagnostics, stochastic_evaluation).run(settings);
+    std::optional<Model> model = Compiler(sources, program, diagnostics, options).run(settings);
     GRADC_CHECK(model || diagnostics.has_errors(), "compilation failed without a message");
     if (diagnostics.has_errors()) return {};
     return model;

@@ -103,6 +103,9 @@ void add_gradient_sums(Evaluator& e, const Experiment& x);
 // Optimizers that look at all examples (gd, lbfgs, svrg), whose procedure is the runtime's: their options,
 // and what they cannot work with, after @train was emitted (full_batch.cpp).
 void resolve_driver(Evaluator& e, Experiment& x, const Function& train);
+// Why a batch is not the sum of its pieces, as Model::batch_mixes says it; empty: it is.
+std::string why_whole_batches(const Experiment& x, const DataRecord& data, const Module& module,
+                              const Function& train);
 // The schedule whose rate shrinks when what it watches stalls: a rule of the runtime.
 bool is_plateau(const DefinitionValue& d);
 // An argument of a partially bound definition, or its parameter's default; none when there is neither.

@@ -30,15 +30,22 @@ namespace gradc::frontend {
 struct Model {
   std::unique_ptr<Module> module;
   ExperimentRecord experiment;
+  std::string batch_mixes;  // why a batch cannot be taken in pieces; empty: it can
+};
+
+struct Options {
+  bool stochastic_evaluation = false;  // `stochastic` holds in @eval and @predict too (Monte-Carlo dropout)
+  // Pieces of each batch, a divisor of it: the same updates from batches of batch / micro_batches examples
+  // whose gradients add up. Only for models whose batch_mixes is empty.
+  int64_t micro_batches = 1;
 };
 
 // Compiles the file `file` of `sources`. `settings` are --set name=value pairs: each must name a `set` of the
 // file. Errors go to diagnostics (codes E01xx lexical and syntax, E02xx names and types, E03xx experiment and
 // settings); then the result is empty.
-// `stochastic_evaluation`: `stochastic` holds in @eval and @predict too, as Monte-Carlo dropout needs it.
 std::optional<Model> compile(SourceManager& sources, uint32_t file,
                              const std::map<std::string, std::string>& settings, Diagnostics& diagnostics,
-                             bool stochastic_evaluation = false);
+                             Options options = {});
 
 // The syntax tree as indented text (`gradc dump --stage ast`), or empty when the file does not parse.
 std::string dump_ast(SourceManager& sources, uint32_t file, Diagnostics& diagnostics);

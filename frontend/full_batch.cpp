@@ -18,6 +18,20 @@ bool looks_at_all(const DefinitionValue& d) {
          std::find(names.begin(), names.end(), d.definition->name) != names.end();
 }
 
+// A value of the batch as a whole that is no longer one for each example.
+bool mixes_batch(const Op& op) {
+  return op.is("row_count") || (!op.type.batched && std::any_of(op.operands.begin(), op.operands.end(),
+                                                                [](const Op* o) { return o->type.batched; }));
+}
+
+const Symbol* changing_state(const Module& module, const Function& train) {
+  for (const auto& read : train.symbols) {
+    const Symbol* s = module.symbol(read->symbol());
+    if (s && s->kind == SymbolKind::state) return s;
+  }
+  return nullptr;
+}
+
 class DriverRules {
  public:
   DriverRules(Evaluator& e, Experiment& x, const Experiment::Optimizer& o, const Function& train)
@@ -76,9 +90,7 @@ class DriverRules {
   // The loss must be a function of the parameters that sums over examples, the same whenever it is evaluated.
   void whole_loss() {
     for (const auto& op : train_.body) {
-      const bool mixes = (!op->type.batched && std::any_of(op->operands.begin(), op->operands.end(),
-                                                           [](const Op* o) { return o->type.batched; })) ||
-                         op->is("row_count");
+      const bool mixes = mixes_batch(*op);
       if (!op->def->random && !mixes) continue;
       Diagnostic& d = refuse(
           span_, op->def->random ? "needs the same loss whenever it looks, but random numbers are drawn here"
@@ -90,13 +102,9 @@ class DriverRules {
                             : "take layernorm instead of batchnorm, or another optimizer, as adam or sgd");
       return;
     }
-    for (const auto& read : train_.symbols) {
-      const Symbol* s = e_.module().symbol(read->symbol());
-      if (!s || s->kind != SymbolKind::state) continue;
+    if (const Symbol* s = changing_state(e_.module(), train_))
       refuse(span_,
              fmt::format("needs the same loss whenever it looks, but the state `{}` changes", s->name));
-      return;
-    }
   }
 
   // A line search compares losses along a straight line of steps.
@@ -131,6 +139,20 @@ void resolve_driver(Evaluator& e, Experiment& x, const Function& train) {
     DriverRules(e, x, o, train).run();
     return;
   }
+}
+
+std::string why_whole_batches(const Experiment& x, const DataRecord& data, const Module& module,
+                              const Function& train) {
+  if (!x.record.driver.empty()) return fmt::format("`{}` goes through the data by itself", x.record.driver);
+  if (data.drop_last) return "the last, partial batch is dropped (`last=drop`)";
+  for (const auto& op : train.body)
+    if (mixes_batch(*op))
+      return op->locations.empty()
+                 ? fmt::format("`{}` mixes a batch", op->name())
+                 : fmt::format("`{}` mixes a batch at {}", op->name(), user_place(op->locations[0]));
+  if (const Symbol* s = changing_state(module, train))
+    return fmt::format("the state `{}` changes once a batch", s->name);
+  return "";
 }
 
 }  // namespace gradc::frontend

@@ -34,6 +34,7 @@ class Fuser {
   bool run() {
     for (Op* op : f_.ops()) op->kernel = -1;
     find_essential();
+    find_remade();
     find_stored_sources();
     for (const Update& u : f_.updates) update_values_.insert(u.value);
     for (const Output& o : f_.outputs) outputs_.insert(o.value);
@@ -55,6 +56,24 @@ class Fuser {
       work.pop_back();
       if (!essential_.insert(op).second) continue;
       for (const Op* operand : op->operands) work.push_back(operand);
+    }
+  }
+
+  // What backward computes from values of forward alone: images' normalised values, and what pass recompute
+  // makes again. What a view waits for does not count.
+  void find_remade() {
+    for (Op* op : f_.ops()) {
+      if (essential_.count(op) || !op->type.batched) continue;
+      const size_t n = op->def->kind == OpKind::view ? 1 : op->operands.size();
+      bool all = true, again = op->is("after");
+      for (size_t i = 0; i < n; ++i) {
+        const Op* operand = op->operands[i];
+        again = again || remade_.count(operand);
+        all = all && (!operand->type.batched || essential_.count(operand) || remade_.count(operand) ||
+                      operand->def->kind == OpKind::source);
+      }
+      const bool image = images_ && op->type.rank() == 3 && op->def->kind == OpKind::elementwise;
+      if (all && (again || image)) remade_.insert(op);
     }
   }
 
@@ -82,6 +101,10 @@ class Fuser {
       const Op* base = storage_of(operand);
       const int g = base->kernel;
       if (g >= 0) first = std::max(first, base == operand ? g : g + 1);
+      // What a view waits for besides its storage.
+      for (const Op* view = operand; view->def->kind == OpKind::view; view = view->operands[0])
+        for (size_t i = 1; i < view->operands.size(); ++i)
+          first = std::max(first, storage_of(view->operands[i])->kernel + 1);
     }
     return first;
   }
@@ -140,14 +163,8 @@ class Fuser {
     return true;
   }
 
-  // Part of backward that reads nothing but what forward stores: images' normalised values, say.
-  bool recomputes_images(const Op* op) const {
-    if (!images_ || essential_.count(op) || !op->type.batched || op->type.rank() != 3) return false;
-    return std::all_of(op->operands.begin(), op->operands.end(), [&](const Op* operand) {
-      return !operand->type.batched || essential_.count(operand) || waiting_.count(operand) ||
-             operand->def->kind == OpKind::source;
-    });
-  }
+  // Part of backward that reads nothing but what forward makes.
+  bool recomputes_images(const Op* op) const { return images_ && op->type.rank() == 3 && remade_.count(op); }
 
   // Reads nothing that a kernel makes, so it may run anywhere; or anywhere in backward.
   bool can_wait(const Op* op) const {
@@ -253,7 +270,7 @@ class Fuser {
   bool fuse_;
   const bool images_ = works_on_images(f_);
   std::vector<KernelGroup> groups_;
-  std::set<const Op*> essential_, stored_sources_, update_values_, outputs_, waiting_;
+  std::set<const Op*> essential_, remade_, stored_sources_, update_values_, outputs_, waiting_;
 };
 
 }  // namespace

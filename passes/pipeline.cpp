@@ -13,7 +13,7 @@ namespace gradc::passes {
 
 namespace {
 
-enum class Stage { before_gradient, gradient, after_gradient, lowering };
+enum class Stage { before_gradient, gradient, after_gradient, recompute, lowering };
 
 struct Pass {
   PassInfo info;
@@ -56,6 +56,9 @@ const std::vector<Pass>& passes() {
       {{"order_operations", "step scalars, then the loss, then gradients and updates", false},
        Stage::after_gradient,
        order_operations},
+      {{"recompute", "where memory is limited: what backward computes again instead of keeping it", true},
+       Stage::recompute,
+       nullptr},
       {{"fuse_elementwise",
         "operations into kernels: elementwise chains, reductions, epilogues, optimizer updates", true},
        Stage::after_gradient,
@@ -121,7 +124,7 @@ class Manager {
         changed = true;
       } else {
         for (const auto& f : module_.functions) {
-          const bool now = pass.run(*f);
+          const bool now = pass.stage == Stage::recompute ? recompute(*f, options_.recompute) : pass.run(*f);
           if (now) f->renumber();
           changed = changed || now;
         }
@@ -169,11 +172,11 @@ bool run_pass(Module& module, const std::string& name) {
       make_train_step(module);
       return true;
     }
-    if (!pass.run)
+    if (pass.stage == Stage::lowering)
       throw RunError(kExitUsage, fmt::format("{} works on loop IR; it is no pass on tensor IR", name));
     bool changed = false;
     for (const auto& f : module.functions) {
-      if (!pass.run(*f)) continue;
+      if (!(pass.stage == Stage::recompute ? recompute(*f, 1) : pass.run(*f))) continue;
       f->renumber();
       changed = true;
     }

@@ -31,6 +31,7 @@ struct PipelineOptions {
   int64_t batch = 1;      // B
   int vector_width = 16;  // f32 lanes
   int registers = 32;
+  int recompute = 0;  // 0: nothing; 1: elementwise operations; n > 1: forward in n segments (recompute.cpp)
   bool strict_math = false;       // convolutions by their definition alone, no Winograd
   bool gradient_outputs = false;  // outputs "grad.P" on @train_step (gradc check)
   bool keep_all_values =

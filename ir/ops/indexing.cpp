@@ -442,6 +442,21 @@ OpDef reshape_copy() {
   return def;
 }
 
+// --- after
+
+OpDef after() {
+  OpDef def = Def("after", OpKind::view,
+                  "x as it stands in memory, for uses that run only after the value `made`: what forward "
+                  "computed and backward computes again waits for backward (pass recompute).");
+  def.operands = {{"x", "any type"}, {"made", "any type"}};
+  def.infer = [](Types t, const Attributes&) { return InferResult::ok(t[0]); };
+  def.evaluate = [](const Op&, Operands in, Context&) { return *in[0]; };
+  def.gradient = [](Builder&, Op*, Op* g) -> Grads { return {g, nullptr}; };
+  def.cost = cost_free;
+  def.samples = {{{batched({3}), batched({5})}}, {{plain({2, 3}), batched({})}}};
+  return def;
+}
+
 }  // namespace
 
 void register_indexing(std::vector<OpDef>& defs) {
@@ -452,6 +467,7 @@ void register_indexing(std::vector<OpDef>& defs) {
   defs.push_back(
       reshape("reshape", OpKind::view, "The same elements in the same order under another example shape."));
   defs.push_back(reshape_copy());
+  defs.push_back(after());
 }
 
 }  // namespace gradc

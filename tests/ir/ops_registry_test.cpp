@@ -29,6 +29,7 @@ TEST(OpsRegistry, HoldsEveryPrimitiveOnce) {
                                           "floor",
                                           "gather",
                                           "scatter_add",
+                                          "after",
                                           "orthonormal_rows",
                                           "erf",
                                           "sin",
