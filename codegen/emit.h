@@ -34,6 +34,7 @@ struct EmitContext {
   llvm::Module& module;
   const Target& target;
   DebugInfo* debug = nullptr;  // null: none
+  bool small = false;          // elementary functions and random words are calls, not code in each kernel
 };
 
 // Attributes every generated function carries: the target, no exceptions, denormals flushed.

@@ -11,6 +11,22 @@ using loop::ExprKind;
 using loop::Scalar;
 namespace intrinsic = llvm::Intrinsic;
 
+// Many instructions, where the others are one to three.
+static bool is_polynomial(loop::UnaryOp op) {
+  using loop::UnaryOp;
+  switch (op) {
+    case UnaryOp::neg:
+    case UnaryOp::abs:
+    case UnaryOp::sqrt:
+    case UnaryOp::rsqrt:
+    case UnaryOp::floor:
+    case UnaryOp::round:
+    case UnaryOp::is_finite:
+    case UnaryOp::logical_not: return false;
+    default: return true;
+  }
+}
+
 Value* KernelEmitter::emit(const loop::Expr& e) {
   if (const auto it = memo_.find(e.get()); it != memo_.end()) return it->second;
   Value* v = compute(*e);
@@ -61,10 +77,36 @@ Value* KernelEmitter::compute(const ExprData& e) {
     case ExprKind::philox: {
       llvm::SmallVector<Value*, 6> words;
       for (const loop::Expr& a : e.args) words.push_back(emit(a));
-      return math_.philox(static_cast<int>(e.number), words);
+      const int word = static_cast<int>(e.number);
+      return shared("philox" + std::to_string(word), words,
+                    [&](VectorMath& math, llvm::ArrayRef<Value*> a) { return math.philox(word, a); });
     }
   }
   GRADC_CHECK(false, "expression kind {}", static_cast<int>(e.kind));
+}
+
+Value* KernelEmitter::shared(const std::string& name, llvm::ArrayRef<Value*> arguments,
+                             const std::function<Value*(VectorMath&, llvm::ArrayRef<Value*>)>& make) {
+  if (!context_.small) return make(math_, arguments);
+  std::string symbol = "shared." + name;
+  llvm::SmallVector<llvm::Type*, 6> types;
+  for (Value* a : arguments) {
+    types.push_back(a->getType());
+    llvm::raw_string_ostream(symbol) << '.' << *a->getType();
+  }
+  llvm::Function* f = context_.module.getFunction(symbol);
+  if (!f) {
+    f = llvm::Function::Create(llvm::FunctionType::get(types[0], types, false),
+                               llvm::GlobalValue::InternalLinkage, symbol, context_.module);
+    set_function_attributes(*f, context_.target);
+    f->addFnAttr(llvm::Attribute::NoInline);
+    llvm::IRBuilder<> b(llvm::BasicBlock::Create(b_.getContext(), "entry", f));
+    VectorMath math(b, has_fma(context_.target), has_avx512(context_.target));
+    llvm::SmallVector<Value*, 6> given;
+    for (llvm::Argument& argument : f->args()) given.push_back(&argument);
+    b.CreateRet(make(math, given));
+  }
+  return b_.CreateCall(f, arguments);
 }
 
 Value* KernelEmitter::emit_constant(const ExprData& e) {
@@ -101,7 +143,10 @@ Value* KernelEmitter::emit_load(const ExprData& e) {
 
 Value* KernelEmitter::emit_unary(const ExprData& e) {
   Value* a = emit(e.args[0]);
-  if (e.args[0]->type.is_float()) return math_.unary(e.unary, a);
+  if (e.args[0]->type.is_float() && !is_polynomial(e.unary)) return math_.unary(e.unary, a);
+  if (e.args[0]->type.is_float())
+    return shared(std::string(loop::name(e.unary)), {a},
+                  [&](VectorMath& math, llvm::ArrayRef<Value*> x) { return math.unary(e.unary, x[0]); });
   switch (e.unary) {
     case loop::UnaryOp::neg: return b_.CreateNeg(a);
     case loop::UnaryOp::abs: return b_.CreateIntrinsic(intrinsic::abs, {a->getType()}, {a, b_.getFalse()});

@@ -35,6 +35,12 @@ class KernelEmitter {
   Value* emit_cast(const loop::ExprData& e);
   Value* emit_reduce(const loop::ExprData& e);
 
+  // What `make` emits from the arguments: here, or, where code is to be small, in a function of the module
+  // that all its kernels call. `name` and the arguments' types decide what it is; the result has the first
+  // one's type.
+  Value* shared(const std::string& name, llvm::ArrayRef<Value*> arguments,
+                const std::function<Value*(VectorMath&, llvm::ArrayRef<Value*>)>& make);
+
   llvm::Type* type(loop::Type t);
   // in_bounds only where the access surely happens: a masked one may point outside.
   Value* address(const loop::Buffer& buffer, Value* index, bool in_bounds);

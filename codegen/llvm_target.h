@@ -15,7 +15,8 @@ void initialize_llvm();
 
 // Throws RunError (exit 2) when LLVM does not know the triple or CPU.
 llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target);
-std::unique_ptr<llvm::TargetMachine> make_machine(const Target& target);
+// quick: code soon, without optimising it.
+std::unique_ptr<llvm::TargetMachine> make_machine(const Target& target, bool quick = false);
 
 inline bool has_fma(const Target& t) { return t.vector_width >= 8; }
 inline bool has_avx512(const Target& t) { return t.vector_width >= 16; }

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "codegen/emit.h"
 #include "support/check.h"
@@ -122,14 +121,15 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
       std::string& key = keys[static_cast<size_t>(call.kernel)];
       if (key.empty()) key = kernel_key(kernel);
       const std::vector<bool> exclusive = exclusive_buffers(*program, call);
-      std::string full = fmt::format("{} ", program->panel);
+      std::string full = fmt::format("{}{} ", program->panel, program->once ? " once" : "");
       for (const bool e : exclusive) full += e ? '1' : '0';
       const auto [it, fresh] = known.emplace(full + key, plan.jobs.size());
       if (fresh) {
         const std::string base = options.symbol_prefix + program->name + "." + kernel.name;
         std::string symbol = base;
         for (int n = 1; !names.insert(symbol).second; ++n) symbol = fmt::format("{}.{}", base, n);
-        plan.jobs.push_back({&kernel, program->panel, exclusive, std::move(symbol), key.size() + 500});
+        plan.jobs.push_back(
+            {&kernel, program->panel, exclusive, std::move(symbol), program->once, key.size() + 500});
       }
       calls.push_back(it->second);
     }
@@ -138,16 +138,24 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
 }
 
 std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups) {
-  std::vector<size_t> order(plan.jobs.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return plan.jobs[a].weight > plan.jobs[b].weight; });
+  struct Piece {
+    size_t weight = 0;
+    std::vector<size_t> jobs;
+  };
+  std::vector<Piece> pieces(1);  // the first: what runs once
+  for (size_t job = 0; job < plan.jobs.size(); ++job) {
+    Piece& piece = plan.jobs[job].once ? pieces[0] : pieces.emplace_back();
+    piece.weight += plan.jobs[job].weight;
+    piece.jobs.push_back(job);
+  }
+  std::stable_sort(pieces.begin(), pieces.end(),
+                   [](const Piece& a, const Piece& b) { return a.weight > b.weight; });
   std::vector<std::vector<size_t>> parts(groups);
   std::vector<size_t> loads(groups);
-  for (const size_t job : order) {  // the heaviest first, each to the group with the least to do
+  for (const Piece& piece : pieces) {  // the heaviest first, each to the group with the least to do
     const auto least = static_cast<size_t>(std::min_element(loads.begin(), loads.end()) - loads.begin());
-    parts[least].push_back(job);
-    loads[least] += plan.jobs[job].weight;
+    parts[least].insert(parts[least].end(), piece.jobs.begin(), piece.jobs.end());
+    loads[least] += piece.weight;
   }
   for (auto& part : parts) std::sort(part.begin(), part.end());
   return parts;
@@ -162,12 +170,13 @@ std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Pla
   module->setDataLayout(machine.createDataLayout());
   std::unique_ptr<DebugInfo> debug;
   if (options.debug_info) debug = std::make_unique<DebugInfo>(*module, main_file(plan.programs));
-  const EmitContext emit{*module, target, debug.get()};
+  EmitContext emit{*module, target, debug.get()};
 
   const bool all = entries && jobs.size() == plan.jobs.size();
   std::vector<llvm::Function*> functions(plan.jobs.size());
   for (const size_t i : jobs) {
     const KernelJob& job = plan.jobs[i];
+    emit.small = job.once;
     functions[i] = emit_kernel(emit, *job.kernel, job.panel, job.exclusive, job.symbol,
                                all ? llvm::GlobalValue::InternalLinkage : llvm::GlobalValue::ExternalLinkage);
   }
@@ -191,7 +200,7 @@ std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Pla
   }
   if (debug) debug->finish();
   if (options.verify) check(*module, "before the passes");
-  optimize(*module, machine);
+  if (!jobs.empty()) optimize(*module, machine);
   if (options.verify) check(*module, "after the passes");
   return module;
 }

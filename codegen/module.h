@@ -10,6 +10,7 @@ struct KernelJob {
   int64_t panel;
   std::vector<bool> exclusive;  // by buffer, see emit_kernel
   std::string symbol;           // unique
+  bool once;                    // of programs that run once: small code
   size_t weight;                // roughly proportional to the time it takes to compile
 };
 struct Plan {
@@ -21,7 +22,8 @@ struct Plan {
 // Verifies the programs when the options say so; unsound ones are InternalErrors.
 Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenOptions& options);
 
-// The plan's jobs in `groups` parts of about equal weight.
+// The plan's jobs in `groups` parts of about equal weight; those that run once stay together, as they share
+// functions.
 std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups);
 
 // The user's file that debug info names as the one compiled.
@@ -35,11 +37,12 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool e
 using Object = std::unique_ptr<llvm::MemoryBuffer>;
 
 // The plan's objects: kernels spread over modules, which several threads compile, each with an LLVM of its
-// own; the first one holds the entries. `cache` may be null.
+// own; the first one holds the entries and no kernel. `cache` may be null.
 std::vector<Object> compile_objects(const Plan& plan, const Target& target, const CodegenOptions& options,
                                     ObjectCache* cache);
 
-// A module of the given jobs and, with `entries`, of every program's entry, after the clean-up passes.
+// A module of the given jobs and, with `entries`, of every program's entry, after the clean-up passes, which
+// entries alone do without.
 // Kernels are internal to a module that holds them all, else visible to the others.
 std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Plan& plan,
                                            const std::vector<size_t>& jobs, bool entries,

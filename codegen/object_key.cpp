@@ -51,6 +51,7 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool e
     key.add(job.symbol);
     if (options.debug_info) key.add(job.kernel->name);  // the name a debugger shows
     key.add(static_cast<uint64_t>(job.panel));
+    key.add(static_cast<uint64_t>(job.once));
     key.add(std::string(job.exclusive.begin(), job.exclusive.end()));
     key.add(kernel_key(*job.kernel, options.debug_info));
   }

@@ -181,8 +181,10 @@ llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {
   return builder;
 }
 
-std::unique_ptr<llvm::TargetMachine> make_machine(const Target& target) {
-  auto machine = machine_builder(target).createTargetMachine();
+std::unique_ptr<llvm::TargetMachine> make_machine(const Target& target, bool quick) {
+  auto builder = machine_builder(target);
+  if (quick) builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::None);
+  auto machine = builder.createTargetMachine();
   if (!machine)
     throw RunError(kExitUsage, fmt::format("target `{}`: {}", target.name, message(machine.takeError())));
   return std::move(*machine);

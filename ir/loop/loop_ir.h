@@ -231,6 +231,7 @@ struct Program {
   std::string name;       // "train_step"
   int64_t panel = 32;     // examples a panel
   int vector_width = 16;  // f32 lanes the kernels were built for
+  bool once = false;      // runs once, not once a step: code is better small and soon there than quick
   std::vector<Kernel> kernels;
   std::vector<Allocation> allocations;
   std::vector<Call> calls;

@@ -28,6 +28,7 @@ class Parser {
     expect("arena");
     program_.arena_bytes = integer();
     if (accept("scratch")) program_.scratch_bytes = integer();
+    program_.once = accept("once");
     expect("{");
     while (!accept("}")) item();
     if (token_.kind != TokenKind::end) fail("expected the end of the text");

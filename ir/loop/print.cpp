@@ -54,8 +54,9 @@ class Printer {
   explicit Printer(bool locations) : locations_(locations) {}
 
   void program(const Program& p) {
-    line(fmt::format("program {} panel {} vector {} arena {}{} {{", quoted(p.name), p.panel, p.vector_width,
-                     p.arena_bytes, p.scratch_bytes ? fmt::format(" scratch {}", p.scratch_bytes) : ""));
+    line(fmt::format("program {} panel {} vector {} arena {}{}{} {{", quoted(p.name), p.panel, p.vector_width,
+                     p.arena_bytes, p.scratch_bytes ? fmt::format(" scratch {}", p.scratch_bytes) : "",
+                     p.once ? " once" : ""));
     ++depth_;
     for (size_t i = 0; i < p.allocations.size(); ++i) {
       const Allocation& a = p.allocations[i];

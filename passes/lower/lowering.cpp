@@ -194,6 +194,7 @@ void Lowering::run() {
   result.program.name = function.name;
   result.program.panel = kPanel;
   result.program.vector_width = width;
+  result.program.once = function.inputs.empty();  // neither data nor a step's scalars: first values
   const std::vector<KernelGroup> groups = kernel_groups(function);
   std::map<const Op*, int> group_index;
   for (size_t g = 0; g < groups.size(); ++g)

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "harness.h"
@@ -379,6 +380,40 @@ TEST_P(OnTargets, RandomExpressions) {
     check(whole, out_whole);
   }
   EXPECT_GT(compared, 60);
+}
+
+// Functions that kernels share are those that stand in each of them otherwise: the same bits.
+TEST(Once, SharedFunctionsGiveTheSameBits) {
+  Kernel k = loop::make_kernel("draw");
+  Builder b(k);
+  const Buffer y = b.buffer("y", Scalar::f32, Access::write);
+  b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 16, [&](Expr i) {
+    const Expr lanes = loop::cast(Scalar::i32, loop::ramp(i, 1, 16));
+    const auto word = [](int64_t v) { return loop::constant_int({Scalar::i32, 1}, v); };
+    const Expr bits = loop::philox(0, lanes, word(1), word(2), word(3), word(4), word(5));
+    const Expr u =
+        loop::cast(Scalar::f32, loop::binary(BinaryOp::shift_right, bits, loop::broadcast(word(8), 16))) *
+            loop::constant({Scalar::f32, 16}, 0x1p-24) +
+        loop::constant({Scalar::f32, 16}, 0x1p-24);
+    b.store(y, i, loop::unary(UnaryOp::log, u) + loop::unary(UnaryOp::cos, u));
+  });
+  loop::Program often = one_call(std::move(k), 64, 16);
+  loop::Program once = often;
+  once.once = true;
+  const loop::ParseResult back = loop::parse(loop::print(once));
+  ASSERT_EQ(back.error, "");
+  EXPECT_TRUE(back.program.once);
+  EXPECT_EQ(codegen::emit_llvm({&often}, native()).find("shared."), std::string::npos);
+  EXPECT_NE(codegen::emit_llvm({&once}, native()).find("shared.philox0"), std::string::npos);
+  std::vector<float> a(64), c(64);
+  for (const auto& [program, out] : {std::pair(&often, &a), std::pair(&once, &c)}) {
+    const codegen::Jit jit({program}, native());
+    Arguments arguments;
+    arguments.outputs = {out->data()};
+    ASSERT_EQ(jit.entry("run")(arguments.get(), 0, 1), 0);
+  }
+  EXPECT_EQ(std::memcmp(a.data(), c.data(), 64 * sizeof(float)), 0);
+  EXPECT_NE(a[0], a[1]);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // object's bytes decides its key. Knows nothing of files.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -71,12 +72,12 @@ TEST(ObjectCache, EqualProgramsRunTheStoredObject) {
   const Program p = one_call(scale(0.7), 16), q = one_call(scale(0.7), 16);
   const codegen::Jit first({&p}, native(), {}, &cache);
   EXPECT_EQ(cache.hits, 0u);
-  EXPECT_EQ(cache.misses, 1u);
-  ASSERT_EQ(cache.objects.size(), 1u);
+  EXPECT_EQ(cache.misses, 2u);  // entries and kernels have objects of their own
+  ASSERT_EQ(cache.objects.size(), 2u);
   const auto stored = cache.objects;
   const codegen::Jit second({&q}, native(), {}, &cache);
-  EXPECT_EQ(cache.hits, 1u);
-  EXPECT_EQ(cache.misses, 1u);
+  EXPECT_EQ(cache.hits, 2u);
+  EXPECT_EQ(cache.misses, 2u);
   EXPECT_EQ(cache.objects, stored);
   const codegen::Jit without({&q}, native());
   EXPECT_EQ(run(first), run(second));
@@ -89,7 +90,13 @@ TEST(ObjectCache, NothingIsCompiledOnAHit) {
   const Program p = one_call(scale(0.7), 16), q = one_call(scale(0.2), 16);
   const codegen::Jit a({&p}, native(), {}, &one);
   const codegen::Jit b({&q}, native(), {}, &other);
-  one.objects.begin()->second = other.objects.begin()->second;
+  // The programs' entries are equal; what is under the other key is the kernel.
+  const auto kernel = [](MemoryCache& of, const MemoryCache& than) -> std::string& {
+    return std::find_if(of.objects.begin(), of.objects.end(),
+                        [&](const auto& object) { return !than.objects.count(object.first); })
+        ->second;
+  };
+  kernel(one, other) = kernel(other, one);
   EXPECT_EQ(run(codegen::Jit({&p}, native(), {}, &one)), run(b));
 }
 
@@ -135,7 +142,6 @@ TEST(ObjectCache, AnyChangeOfWhatDecidesTheObjectMisses) {
     const codegen::Jit jit({&p}, native(), {}, &cache);
     EXPECT_GT(cache.misses, before) << what;
   }
-  EXPECT_EQ(cache.hits, 0u);
   const size_t misses = cache.misses;
   for (const auto& [what, p] : variants) const codegen::Jit jit({&p}, native(), {}, &cache);
   EXPECT_EQ(cache.misses, misses);
@@ -155,7 +161,7 @@ TEST(ObjectCache, TargetAndOptionsMiss) {
     const codegen::Jit other({&p}, target, plain, &cache);
   }
   EXPECT_EQ(cache.hits, 0u);
-  EXPECT_EQ(cache.objects.size(), 2 * targets.size());
+  EXPECT_EQ(cache.objects.size(), 2 * 2 * targets.size());  // kernels and entries
 }
 
 TEST(ObjectCache, WithoutDebugInfoPlacesDoNotCount) {
@@ -165,7 +171,7 @@ TEST(ObjectCache, WithoutDebugInfoPlacesDoNotCount) {
   MemoryCache cache;
   const codegen::Jit first({&p}, native(), plain, &cache);
   const codegen::Jit second({&q}, native(), plain, &cache);
-  EXPECT_EQ(cache.hits, 1u);
+  EXPECT_EQ(cache.hits, 2u);  // kernels and entries
 }
 
 // x doubled and exponentiated by each of many kernels, one output a kernel.
@@ -187,10 +193,10 @@ TEST(ObjectCache, AModuleThatDidNotChangeIsFoundThoughOthersDid) {
   const Program p = many_kernels(count, 0.5), q = many_kernels(count, 0.75);
   MemoryCache cache;
   const codegen::Jit first({&p}, native(), {}, &cache);
-  EXPECT_EQ(cache.objects.size(), 10u);  // whatever the number of processors
+  EXPECT_EQ(cache.objects.size(), 11u);  // whatever the number of processors; one holds the entries
   const codegen::Jit second({&q}, native(), {}, &cache);
-  EXPECT_EQ(cache.misses, 11u);
-  EXPECT_EQ(cache.hits, 9u);
+  EXPECT_EQ(cache.misses, 12u);
+  EXPECT_EQ(cache.hits, 10u);
   std::vector<float> x(16, 1.0f);
   std::vector<std::vector<float>> y(count, std::vector<float>(16));
   Arguments a;
