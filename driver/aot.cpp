@@ -8,12 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "codegen/aot.h"
+#include "compiler/memory.h"
+#include "compiler/object_cache.h"
+#include "compiler/program_tables.h"
 #include "driver/c_header.h"
 #include "driver/link.h"
-#include "driver/memory.h"
-#include "driver/object_cache.h"
 #include "driver/options.h"
-#include "driver/program_tables.h"
 #include "runtime/checkpoint.h"
 #include "runtime/files.h"
 #include "support/check.h"

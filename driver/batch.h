@@ -3,10 +3,12 @@
 #include <string>
 #include <vector>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 #include "driver/native_call.h"
 
 namespace gradc::driver {
+
+using namespace compiler;
 
 // At most `rows` examples of the training split in a fixed shuffled order, as every data field that some
 // program reads. Throws RunError (kExitDataError) where the data cannot be read.

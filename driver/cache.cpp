@@ -1,15 +1,46 @@
-// `gradc cache`: what the cache of compiled objects holds, and its removal. Knows nothing of the files' form.
+// `gradc cache`: where compiled objects are kept, what is there, and its removal. Knows nothing of the files'
+// form.
+#include "driver/cache.h"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
-#include "driver/object_cache.h"
+#include "compiler/object_cache.h"
 #include "driver/options.h"
 #include "runtime/progress.h"
 #include "runtime/report.h"
+#include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/environment.h"
 
 namespace gradc::driver {
+
+namespace {
+
+const char* variable(const char* name) {
+  const char* text = environment(name);
+  return text && *text ? text : nullptr;
+}
+
+}  // namespace
+
+std::string default_cache_folder() {
+  if (const char* folder = variable("GRADC_CACHE_DIR")) return folder;
+  // The XDG specification says to ignore a path that is not absolute.
+  if (const char* caches = variable("XDG_CACHE_HOME"); caches && *caches == '/')
+    return fmt::format("{}/gradc", caches);
+  if (const char* home = variable("HOME")) return fmt::format("{}/.cache/gradc", home);
+  return "";
+}
+
+bool cache_is_on() {
+  const char* text = variable("GRADC_CACHE");
+  const std::string_view value = text ? text : "on";
+  if (value != "on" && value != "off")
+    throw RunError(kExitUsage, fmt::format("GRADC_CACHE is \"{}\": expected on or off", value));
+  return value == "on";
+}
 
 int run_cache(const CacheOptions& options) {
   const bool on = cache_is_on();

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 #include "driver/native_call.h"
 
 namespace gradc::driver {
+
+using namespace compiler;
 
 // The table of tolerances, all relative; docs/check.md says where each comes from.
 struct Tolerances {

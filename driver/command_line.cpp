@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "driver/options.h"
+#include "include/gradc/version.h"
 #include "standalone/options.h"
 #include "support/environment.h"
 

@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "compiler/memory.h"
+#include "driver/cache.h"
 #include "driver/command_line.h"
-#include "driver/memory.h"
-#include "driver/object_cache.h"
 #include "driver/options.h"
 #include "support/check.h"
 

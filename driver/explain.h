@@ -3,10 +3,12 @@
 #pragma once
 #include <string>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 #include "driver/native_call.h"
 
 namespace gradc::driver {
+
+using namespace compiler;
 
 struct NotFinite {
   std::string

@@ -1,8 +1,8 @@
 // The process: runs the command line. Knows nothing else.
 #include <fmt/format.h>
 
+#include "compiler/compile.h"
 #include "driver/command_line.h"
-#include "driver/compile.h"
 #include "standalone/options.h"
 #include "support/diagnostic.h"
 
@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   return standalone::run_process("gradc", [&]() -> int {
     try {
       return driver::run_command_line(argc, argv);
-    } catch (const driver::ModelError& error) {
+    } catch (const compiler::ModelError& error) {
       fmt::print(stderr, "{}", error.what());
       return kExitModelError;
     }

@@ -4,11 +4,13 @@
 #include <map>
 #include <string>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 #include "ir/interpreter/interpreter.h"
 #include "runtime/memory.h"
 
 namespace gradc::driver {
+
+using namespace compiler;
 
 using Tensors = std::map<std::string, interpreter::Tensor>;
 

@@ -5,11 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 #include "runtime/predict.h"
 #include "runtime/train.h"
 
 namespace gradc::driver {
+
+using namespace compiler;
 
 // Options of every command that takes a model file.
 struct ModelOptions {

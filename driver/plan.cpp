@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "driver/memory.h"
+#include "compiler/memory.h"
 #include "driver/native_call.h"
 #include "driver/options.h"
 #include "support/check.h"

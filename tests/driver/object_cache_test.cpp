@@ -2,7 +2,7 @@
 // not, and no state of the folder makes a run fail.
 #include <gtest/gtest.h>
 
-#include "driver/object_cache.h"
+#include "compiler/object_cache.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 #include "support/diagnostic.h"
 #include "tests/driver/tool.h"
 
@@ -20,7 +20,7 @@ namespace gradc::test {
 namespace {
 
 namespace fs = std::filesystem;
-using driver::DiskObjectCache;
+using compiler::DiskObjectCache;
 using Json = nlohmann::json;
 
 std::string object_of(int n, size_t bytes = 300) {
@@ -76,7 +76,7 @@ TEST(DiskObjectCache, GivesBackWhatWasStored) {
   cache.store("key 1", "y");  // the later one counts
   EXPECT_EQ(DiskObjectCache(nested).load("key 1"), "y");
   EXPECT_EQ(paths(nested).size(), 4u);
-  EXPECT_EQ(driver::cache_usage(nested).entries, 4);
+  EXPECT_EQ(compiler::cache_usage(nested).entries, 4);
 }
 
 TEST(DiskObjectCache, IsForThisUserAlone) {
@@ -176,7 +176,7 @@ TEST_F(Damage, WhatOthersMayWriteIsNotRun) {
 TEST_F(Damage, AnotherUsersEntryIsNotRun) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
   ASSERT_EQ(chown(entry_.c_str(), 65534, 65534), 0);
-  EXPECT_EQ(driver::cache_usage(folder_.path()).entries, 0);
+  EXPECT_EQ(compiler::cache_usage(folder_.path()).entries, 0);
   expect_replaced("another user's");
 }
 
@@ -208,11 +208,11 @@ TEST(DiskObjectCache, AFolderThatCannotBeUsed) {
     cache.store("key", "object");
     EXPECT_EQ(cache.load("key"), std::nullopt) << path;
     EXPECT_EQ(cache.stored(), 0u) << path;
-    EXPECT_EQ(driver::cache_usage(path).entries, 0) << path;
+    EXPECT_EQ(compiler::cache_usage(path).entries, 0) << path;
   }
-  EXPECT_NE(driver::cache_problem(folder.path("file")), "");
-  EXPECT_NE(driver::cache_problem(folder.path("file/below")), "");
-  EXPECT_EQ(driver::cache_problem(folder.path("new/and/below")), "");
+  EXPECT_NE(compiler::cache_problem(folder.path("file")), "");
+  EXPECT_NE(compiler::cache_problem(folder.path("file/below")), "");
+  EXPECT_EQ(compiler::cache_problem(folder.path("new/and/below")), "");
   EXPECT_EQ(read_text(folder.path("file")), "x");
 }
 
@@ -237,11 +237,11 @@ TEST(DiskObjectCache, TheLeastRecentlyUsedGoFirst) {
   {
     DiskObjectCache cache(folder.path(), 42000);
     cache.store(key(6), object_of(6, 10000));
-    EXPECT_EQ(driver::cache_usage(folder.path()).entries, 7);
+    EXPECT_EQ(compiler::cache_usage(folder.path()).entries, 7);
   }
   DiskObjectCache cache(folder.path());
   for (int i = 0; i < 7; ++i) EXPECT_EQ(cache.load(key(i)).has_value(), i == 0 || i >= 4) << i;  // four fit
-  EXPECT_LE(driver::cache_usage(folder.path()).bytes, 42000);
+  EXPECT_LE(compiler::cache_usage(folder.path()).bytes, 42000);
   DiskObjectCache(folder.path(), 5000).store(key(7), object_of(7, 10000));
   EXPECT_FALSE(cache.load(key(7))) << "larger than all that is allowed";
 }
@@ -260,12 +260,12 @@ TEST(DiskObjectCache, TrimmingKnowsItsOwnFiles) {
   folder.write(hex + ".gradc-object.tmp-ghijkl", read_text(entry).substr(0, 100));
   set_age(folder.path(hex + ".gradc-object.tmp-ghijkl"), 7200);
   EXPECT_EQ(folder.files().size(), 9u);
-  driver::trim_cache(folder.path(), 0);
+  compiler::trim_cache(folder.path(), 0);
   EXPECT_EQ(folder.files().size(), 7u);
   EXPECT_FALSE(fs::exists(entry));
   EXPECT_FALSE(fs::exists(folder.path(hex + ".gradc-object.tmp-ghijkl"))) << "left by a run that ended";
   EXPECT_TRUE(fs::exists(folder.path(hex + ".gradc-object.tmp-abcdef"))) << "perhaps being written";
-  const driver::CacheUsage removed = driver::clear_cache(folder.path());
+  const compiler::CacheUsage removed = driver::clear_cache(folder.path());
   EXPECT_EQ(removed.entries, 0);
   EXPECT_EQ(folder.files().size(), 6u);
 }
@@ -286,14 +286,14 @@ TEST(DiskObjectCache, ThreadsAndObjectsAtOnce) {
         cache.store(key, object);
         const auto loaded = cache.load(key);
         if (loaded && *loaded != object) ++wrong;
-        if (t == 0 && i % 20 == 0) driver::trim_cache(folder.path(), 100000);
+        if (t == 0 && i % 20 == 0) compiler::trim_cache(folder.path(), 100000);
       }
     });
   for (std::thread& t : threads) t.join();
   EXPECT_EQ(wrong, 0);
   EXPECT_EQ(shared.stored(), 400u);
   EXPECT_GE(shared.hits() + shared.misses(), 400u);
-  EXPECT_LE(driver::cache_usage(folder.path()).entries, 10);
+  EXPECT_LE(compiler::cache_usage(folder.path()).entries, 10);
   for (const std::string& path : paths(folder.path())) EXPECT_TRUE(path.ends_with(".gradc-object")) << path;
 }
 
@@ -301,20 +301,20 @@ TEST(DiskObjectCache, ThreadsAndObjectsAtOnce) {
 
 TEST(CompiledModel, TheSecondOneComesFromTheCache) {
   TemporaryFolder folder;
-  driver::CompileRequest request;
+  compiler::CompileRequest request;
   request.file = folder.write("m.nn", small_model());
   request.object_cache = folder.path("cache");
-  const driver::CompiledModel cold(request);
+  const compiler::CompiledModel cold(request);
   EXPECT_EQ(cold.cache_hits(), 0u);
   ASSERT_GT(cold.cache_misses(), 0u);
-  const driver::CompiledModel warm(request);
+  const compiler::CompiledModel warm(request);
   EXPECT_EQ(warm.cache_hits(), cold.cache_misses());
   EXPECT_EQ(warm.cache_misses(), 0u);
-  EXPECT_EQ(driver::cache_usage(request.object_cache).entries, static_cast<int64_t>(cold.cache_misses()));
+  EXPECT_EQ(compiler::cache_usage(request.object_cache).entries, static_cast<int64_t>(cold.cache_misses()));
   request.batch = 7;
-  EXPECT_GT(driver::CompiledModel(request).cache_misses(), 0u);
+  EXPECT_GT(compiler::CompiledModel(request).cache_misses(), 0u);
   request.object_cache.clear();
-  const driver::CompiledModel none(request);
+  const compiler::CompiledModel none(request);
   EXPECT_EQ(none.cache_hits() + none.cache_misses(), 0u);
 }
 

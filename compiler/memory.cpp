@@ -1,16 +1,16 @@
 // Memory plans of whole sessions, and the search for one below a limit; see the header.
-#include "driver/memory.h"
+#include "compiler/memory.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
 
-#include "driver/program_tables.h"
+#include "compiler/program_tables.h"
 #include "runtime/threads.h"
 #include "support/check.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 namespace {
 
@@ -113,4 +113,4 @@ std::string fit_memory(CompileRequest& request, int threads, int64_t limit) {
   throw RunError(kExitUsage, text);
 }
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

@@ -3,9 +3,9 @@
 #pragma once
 #include <string>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 // Bytes of one session, besides the process itself and the data set.
 struct MemoryPlan {
@@ -27,4 +27,4 @@ std::string megabytes(double bytes);
 // reached, with what can; and as load_model does.
 std::string fit_memory(CompileRequest& request, int threads, int64_t limit);
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

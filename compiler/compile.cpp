@@ -1,6 +1,6 @@
 // From a model file to native programs: reads the file, runs frontend, passes and JIT, and fills the ABI's
 // tables. Knows nothing of training.
-#include "driver/compile.h"
+#include "compiler/compile.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -9,11 +9,11 @@
 #include <fstream>
 #include <sstream>
 
-#include "driver/object_cache.h"
-#include "driver/program_tables.h"
+#include "compiler/object_cache.h"
+#include "compiler/program_tables.h"
 #include "support/check.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 namespace {
 
@@ -117,4 +117,4 @@ CompiledModel::~CompiledModel() = default;
 
 const gradc_program& CompiledModel::program() const { return tables_->program(); }
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

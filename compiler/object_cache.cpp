@@ -1,6 +1,6 @@
 // Compiled objects on disk. Files are written under a temporary name and renamed, so that a reader sees whole
 // ones only; none is trusted before its hash was computed.
-#include "driver/object_cache.h"
+#include "compiler/object_cache.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -16,13 +16,13 @@
 #include <utility>
 #include <vector>
 
+#include "include/gradc/version.h"
 #include "runtime/files.h"
 #include "runtime/sha256.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
-#include "support/environment.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 namespace {
 
@@ -144,29 +144,7 @@ std::vector<File> files_of(const std::string& folder) {
   return files;
 }
 
-const char* variable(const char* name) {
-  const char* text = environment(name);
-  return text && *text ? text : nullptr;
-}
-
 }  // namespace
-
-std::string default_cache_folder() {
-  if (const char* folder = variable("GRADC_CACHE_DIR")) return folder;
-  // The XDG specification says to ignore a path that is not absolute.
-  if (const char* caches = variable("XDG_CACHE_HOME"); caches && *caches == '/')
-    return fmt::format("{}/gradc", caches);
-  if (const char* home = variable("HOME")) return fmt::format("{}/.cache/gradc", home);
-  return "";
-}
-
-bool cache_is_on() {
-  const char* text = variable("GRADC_CACHE");
-  const std::string_view value = text ? text : "on";
-  if (value != "on" && value != "off")
-    throw RunError(kExitUsage, fmt::format("GRADC_CACHE is \"{}\": expected on or off", value));
-  return value == "on";
-}
 
 DiskObjectCache::DiskObjectCache(std::string folder, uint64_t limit)
     : folder_(std::move(folder)), limit_(limit) {}
@@ -282,4 +260,4 @@ std::string cache_problem(const std::string& folder) {
   }
 }
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

@@ -1,15 +1,16 @@
 // Tables of symbols, inputs, outputs and memory for each program.
-#include "driver/program_tables.h"
+#include "compiler/program_tables.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
 
-#include "driver/experiment.h"
+#include "compiler/experiment.h"
+#include "include/gradc/version.h"
 #include "support/check.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 gradc_entry_info& entry_of(gradc_program& program, const std::string& name) {
   if (name == "init") return program.init;
@@ -101,4 +102,4 @@ gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredPr
 const char* ProgramTables::keep(std::string text) { return texts_.emplace_back(std::move(text)).c_str(); }
 const int64_t* ProgramTables::keep(const Shape& shape) { return shapes_.emplace_back(shape).data(); }
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

@@ -12,7 +12,7 @@
 #include "passes/pipeline.h"
 #include "runtime/abi.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 // The user's model has errors (exit 3): the diagnostics as text and as JSON lines.
 struct ModelError : std::runtime_error {
@@ -84,4 +84,4 @@ class CompiledModel {
 // Programs for code generation, in a fixed order.
 std::vector<const loop::Program*> program_list(const passes::Lowered& lowered);
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

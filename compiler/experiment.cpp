@@ -1,9 +1,9 @@
 // Writes the experiment's records as JSON for the runtime; knows nothing of what they mean.
-#include "driver/experiment.h"
+#include "compiler/experiment.h"
 
 #include <nlohmann/json.hpp>
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 namespace {
 
@@ -82,4 +82,4 @@ std::string experiment_json(const ExperimentRecord& record) {
   return nlohmann::json{{"data", data}, {"train", train}}.dump();
 }
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

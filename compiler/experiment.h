@@ -4,8 +4,8 @@
 
 #include "ir/experiment.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 std::string experiment_json(const ExperimentRecord& record);
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 // The programs of a model in the ABI's order.
 inline constexpr const char* kProgramNames[] = {"init", "train_step", "eval", "predict", "update"};
@@ -45,4 +45,4 @@ class ProgramTables {
   std::deque<std::vector<gradc_output>> outputs_;
 };
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

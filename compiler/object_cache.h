@@ -9,13 +9,7 @@
 
 #include "codegen/jit.h"
 
-namespace gradc::driver {
-
-// Where objects are kept by default: $GRADC_CACHE_DIR, else $XDG_CACHE_HOME/gradc, else $HOME/.cache/gradc;
-// empty when none of them is set.
-std::string default_cache_folder();
-// What GRADC_CACHE says; throws RunError (exit 2) for a value that is neither on nor off.
-bool cache_is_on();
+namespace gradc::compiler {
 
 // An entry is a file of its own, named after the SHA-256 of gradc's version and the key: a line of text with
 // the hashes of key and object, then the object. Any number of processes may use one folder at once. What is
@@ -57,4 +51,4 @@ void trim_cache(const std::string& folder, uint64_t limit);
 // Why nothing can be written there; empty when it can. Writes nothing.
 std::string cache_problem(const std::string& folder);
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler
