@@ -1,14 +1,18 @@
 # libgradc_standalone.a: all that a compiled model needs besides its code, in one static library, so that linking one
 # needs nothing but the C and C++ libraries. Debian ships fmt as a shared library only; standalone/bundled/fmt.cpp
 # compiles it in.
+# The C interface of sessions apart: the library that embeds the compiler holds it too.
+add_library(gradc_c_session STATIC standalone/c_session.cpp standalone/c_train.cpp standalone/image.cpp)
+target_link_libraries(gradc_c_session PUBLIC gradc_runtime)
+
 file(GLOB standalone_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/standalone/*.cpp)
-list(REMOVE_ITEM standalone_sources ${CMAKE_SOURCE_DIR}/standalone/main.cpp)
+list(FILTER standalone_sources EXCLUDE REGEX "/(main|c_session|c_train|image)\\.cpp$")
 add_library(gradc_app STATIC ${standalone_sources})
-target_link_libraries(gradc_app PUBLIC gradc_runtime CLI11::CLI11)
+target_link_libraries(gradc_app PUBLIC gradc_c_session CLI11::CLI11)
 
 add_library(gradc_bundled STATIC ${CMAKE_SOURCE_DIR}/standalone/main.cpp ${CMAKE_SOURCE_DIR}/standalone/bundled/fmt.cpp)
 target_link_libraries(gradc_bundled PUBLIC gradc_app)
-foreach(library gradc_bundled gradc_app gradc_runtime gradc_support)
+foreach(library gradc_bundled gradc_app gradc_c_session gradc_runtime gradc_support)
   target_compile_options(${library} PRIVATE -ffunction-sections -fdata-sections)
 endforeach()
 
@@ -19,6 +23,7 @@ set(script ${CMAKE_BINARY_DIR}/generated/standalone.mri)
 file(GENERATE OUTPUT ${script} CONTENT "create ${standalone_library}
 addlib $<TARGET_FILE:gradc_bundled>
 addlib $<TARGET_FILE:gradc_app>
+addlib $<TARGET_FILE:gradc_c_session>
 addlib $<TARGET_FILE:gradc_runtime>
 addlib $<TARGET_FILE:gradc_support>
 addlib ${ZLIB_STATIC}
@@ -31,6 +36,6 @@ add_custom_command(
   OUTPUT ${standalone_library}
   COMMAND ${CMAKE_COMMAND} -E rm -f ${standalone_library}
   COMMAND sh -c "${CMAKE_AR} -M < ${script}"
-  DEPENDS gradc_bundled gradc_app gradc_runtime gradc_support ${script}
+  DEPENDS gradc_bundled gradc_app gradc_c_session gradc_runtime gradc_support ${script}
   VERBATIM)
 add_custom_target(gradc_standalone ALL DEPENDS ${standalone_library})

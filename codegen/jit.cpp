@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "codegen/module.h"
@@ -20,6 +21,23 @@ std::unique_ptr<llvm::Module> whole_module(llvm::LLVMContext& context,
                                            const CodegenOptions& options) {
   const Plan plan = make_plan(programs, options);
   return build_module(context, plan, split(plan, 1)[0], true, target, machine, options);
+}
+
+// The C library's functions that generated code may call, as they are linked here: in a program that loads
+// gradc as a plug-in the search of the process need not find them, and may find others of these names.
+llvm::orc::SymbolMap math_library(llvm::orc::LLJIT& jit) {
+  using Function = double (*)(double);
+  static const std::pair<const char*, Function> functions[] = {
+      {"cos", std::cos}, {"erf", std::erf},     {"exp", std::exp}, {"expm1", std::expm1},
+      {"log", std::log}, {"log1p", std::log1p}, {"sin", std::sin}, {"tanh", std::tanh}};
+  const auto symbol = [](auto* function) {
+    return llvm::orc::ExecutorSymbolDef(llvm::orc::ExecutorAddr::fromPtr(function),
+                                        llvm::JITSymbolFlags::Exported | llvm::JITSymbolFlags::Callable);
+  };
+  llvm::orc::SymbolMap symbols;
+  for (const auto& [name, function] : functions) symbols[jit.mangleAndIntern(name)] = symbol(function);
+  symbols[jit.mangleAndIntern("pow")] = symbol(static_cast<double (*)(double, double)>(std::pow));
+  return symbols;
 }
 
 }  // namespace
@@ -68,6 +86,8 @@ Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target
         expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(),
                "making a JIT");
     llvm::orc::LLJIT& jit = *impl_->jit;
+    expect(jit.getMainJITDylib().define(llvm::orc::absoluteSymbols(math_library(jit))),
+           "giving it the math library");
     const char prefix = jit.getDataLayout().getGlobalPrefix();
     jit.getMainJITDylib().addGenerator(
         expect(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(prefix),

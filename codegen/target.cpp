@@ -48,8 +48,7 @@ std::string required_features(size_t count) {
   return fmt::format("{}", fmt::join(all, ","));
 }
 
-// Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks, and the
-// process is about to end.
+// Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks.
 void on_fatal_error(void*, const char* reason, bool) { throw InternalError(fmt::format("LLVM: {}", reason)); }
 void on_out_of_memory(void*, const char*, bool) { throw std::bad_alloc(); }
 

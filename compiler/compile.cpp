@@ -63,7 +63,8 @@ uint32_t read_model_file(SourceManager& sources, const std::string& file) {
 
 std::unique_ptr<LoadedModel> load_model(const CompileRequest& request) {
   auto loaded = std::make_unique<LoadedModel>();
-  loaded->file = read_model_file(loaded->sources, request.file);
+  loaded->file = request.text ? loaded->sources.add(request.file, *request.text)
+                              : read_model_file(loaded->sources, request.file);
   Diagnostics diagnostics(loaded->sources);
   std::optional<frontend::Model> model =
       frontend::compile(loaded->sources, loaded->file, request.settings, diagnostics,
@@ -90,10 +91,16 @@ passes::PipelineOptions pipeline_options(const CompileRequest& request, const co
   return options;
 }
 
+void leave_out_training(Module& module) {
+  for (const char* name : {"init", "train_step", "update"})
+    if (module.function(name)) module.remove_function(name);
+}
+
 CompiledModel::CompiledModel(const CompileRequest& request)
     : target_(codegen::find_target(request.target)), loaded_(load_model(request)) {
   const passes::PipelineOptions options = pipeline_options(request, target_, *loaded_);
   if (!passes::run_tensor_passes(*loaded_->model.module, options)) return;
+  if (request.infer) leave_out_training(*loaded_->model.module);
   lowered_ = passes::lower(*loaded_->model.module, options);
   if (lowered_.stopped) return;
   codegen::CodegenOptions code;

@@ -3,6 +3,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@ struct ModelError : std::runtime_error {
 
 struct CompileRequest {
   std::string file;                             // the model file as the user named it
+  std::optional<std::string> text;              // what it says, where it is not to be read
   std::map<std::string, std::string> settings;  // --set name=value
   std::string target = "native";
   int64_t batch = 0;                   // B; 0: as the file says
@@ -30,6 +32,7 @@ struct CompileRequest {
   bool color = false;                  // of diagnostics
   bool profile = false;                // code that notes the time of each kernel call
   int64_t micro_batches = 1;           // pieces of each batch, whose gradients add up (frontend::Options)
+  bool infer = false;                  // without training: no init, train_step and update
   bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
 };
 
@@ -49,6 +52,9 @@ std::unique_ptr<LoadedModel> load_model(const CompileRequest& request);
 // What the pipeline is to do for this request.
 passes::PipelineOptions pipeline_options(const CompileRequest& request, const codegen::Target& target,
                                          const LoadedModel& model);
+
+// Takes the programs of training out of a module that has been through the tensor passes.
+void leave_out_training(Module& module);
 
 class ProgramTables;
 

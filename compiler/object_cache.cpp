@@ -176,10 +176,8 @@ std::optional<std::string> DiskObjectCache::load(const std::string& key) noexcep
 void DiskObjectCache::store(const std::string& key, std::string_view object) noexcept {
   try {
     if (object.size() + kHeaderBytes > limit_) return;
-    std::call_once(made_, [&] {
-      make_folders(folder_);
-      runtime::ignore_file_size_signal();
-    });
+    std::call_once(made_, [&] { make_folders(folder_); });
+    const runtime::FileSizeGuard guard;
     const std::string name = key_hash(key);
     const std::string path = path_of(folder_, name);
     std::string temporary = fmt::format("{}{}XXXXXX", path, kTemporary);

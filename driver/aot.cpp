@@ -58,9 +58,7 @@ Compiled compile_for(const codegen::Target& target, const CompileRequest& reques
   const passes::PipelineOptions options = pipeline_options(request, target, *c.model);
   if (!passes::run_tensor_passes(module, options))
     throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
-  if (infer)
-    for (const char* name : {"init", "train_step", "update"})
-      if (module.function(name)) module.remove_function(name);
+  if (infer) leave_out_training(module);
   c.lowered = passes::lower(module, options);
   if (c.lowered.stopped) throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
   // The limit was met for this machine's own processor; others lay their memory out a little differently.

@@ -172,7 +172,7 @@ static inline gradc_status {0}_get_parameters(gradc_session* session, {0}_parame
 std::vector<std::string> exported_symbols(const std::string& identifier) {
   // Every function that the session header declares.
   std::set<std::string> names;
-  static const std::regex declared(R"((gradc_[a-z_]+)\()");
+  static const std::regex declared(R"(GRADC_API[^;(]*?(gradc_[a-z_]+)\()");
   const std::string header = kSessionHeader;
   for (auto it = std::sregex_iterator(header.begin(), header.end(), declared); it != std::sregex_iterator();
        ++it)

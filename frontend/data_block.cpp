@@ -82,14 +82,15 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
     if (d.fields.empty()) return true;
     e.error(codes::unknown_source, d.fields[0].span,
             fmt::format("`{}` has its own fields and takes no `field`", kind.name))
-        .helps.push_back("`npy` and `csv` read fields that the model file declares");
+        .helps.push_back("`npy`, `csv` and `arrays` have fields that the model file declares");
     return false;
   }
   if (d.fields.empty()) {
     e.error(codes::missing_argument, d.source->span,
             fmt::format("`{}` needs to know what fields to read", kind.name))
         .helps.push_back(
-            record.source == "csv"
+            record.source == "arrays" ? "as in `arrays(classes=3) { field x: f32[2]; field label: i32 }`"
+            : record.source == "csv"
                 ? "as in `csv(\"train.csv\") { field x: f32[2] = [\"height\", \"width\"]; field label: "
                   "i32 = \"kind\" }`"
                 : "as in `npy() { field image: f32[3, 64, 64] = \"images.npy\"; field label: i32 = "
@@ -111,7 +112,18 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
       continue;
     }
     if (!e.to_shape(f.type.dims, fmt::format("the field `{}`", f.name), field.shape)) continue;
-    if (csv) {
+    if (record.source == "arrays") {
+      if (f.from)
+        e.error(codes::unknown_source, f.from->span,
+                fmt::format("`arrays` reads no files: the program that embeds gradc gives `{}`", f.name))
+            .helps.push_back(fmt::format("write `field {}: {}` alone, or use `npy` or `csv`", f.name,
+                                         f.type.dims.empty() ? f.type.dtype : f.type.dtype + "[..]"));
+    } else if (!f.from) {
+      e.error(codes::missing_argument, f.span,
+              fmt::format("the field `{}` does not say where it comes from", f.name))
+          .helps.push_back(csv ? "as in `field label: i32 = \"kind\"`, a column of the file"
+                               : "as in `field label: i32 = \"labels.npy\"`");
+    } else if (csv) {
       columns_of(e, *f.from, header, field);
       if (f.test)
         e.error(codes::unknown_source, f.test->span, "the columns of the test file are those of the other")

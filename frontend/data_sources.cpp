@@ -46,6 +46,10 @@ const std::vector<SourceKind>& source_kinds() {
         {"header", Kind::boolean, false, true, 0, "whether the first line names the columns"},
         {"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
        true},
+      {"arrays",
+       "Arrays of the program that embeds gradc, one for each declared field; no files are read.",
+       {{"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
+       true},
       {"random",
        "Random numbers of any shape, for benchmarks and experiments: image f32[shape], standard normal, "
        "label "

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <clocale>
 #include <cmath>
 #include <cstdlib>
 
@@ -23,6 +24,11 @@ constexpr std::array kSymbols = {"|>", "==", "!=", "<=", ">=", "//", "..", "+", 
 // ASCII only, whatever the locale.
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+// A point is a point, whatever locale the program that embeds the compiler has set.
+double number_of(const std::string& text) {
+  static const locale_t plain = newlocale(LC_ALL_MASK, "C", nullptr);
+  return strtod_l(text.c_str(), nullptr, plain);
+}
 bool is_name_part(char c) { return is_name_start(c) || is_digit(c); }
 
 class Lexer {
@@ -130,7 +136,7 @@ class Lexer {
       if (errno == ERANGE)
         diagnostics_.error(codes::bad_number, span(begin, at_), "this integer does not fit in 64 bits");
     } else {
-      t.number = std::strtod(t.text.c_str(), nullptr);
+      t.number = number_of(t.text);
       if (!std::isfinite(t.number))
         diagnostics_.error(codes::bad_number, span(begin, at_), "this number is too large for a double");
     }

@@ -387,11 +387,12 @@ FieldSyntax Parser::field() {
   f.name_span = name.span;
   expect(":", "and the field's type, as in `field image: f32[3, 64, 64] = \"images.npy\"`");
   f.type = type();
-  expect("=", "and where the field comes from, as in `field label: i32 = \"labels.npy\"`");
-  f.from = expression();
-  if (at_word("test") && !current().line_start) {
-    advance();
-    f.test = expression();
+  if (accept("=")) {  // the source decides whether it is needed
+    f.from = expression();
+    if (at_word("test") && !current().line_start) {
+      advance();
+      f.test = expression();
+    }
   }
   f.span = join(begin, previous().span);
   return f;

@@ -44,7 +44,7 @@ class Resolver {
         if (a.name != "last" || a.value->kind != ExprKind::name) standalone(a.value);  // last=keep: a word
       for (const FieldSyntax& f : d.fields) {
         for (const ExprPtr& extent : f.type.dims) standalone(extent);
-        standalone(f.from);
+        if (f.from) standalone(f.from);
         if (f.test) standalone(f.test);
       }
       for (const SplitSyntax& s : d.splits) {

@@ -153,7 +153,7 @@ struct FieldSyntax {
   std::string name;
   Span span, name_span;
   TypeSyntax type;
-  ExprPtr from, test;  // test may be null
+  ExprPtr from, test;  // may be null
 };
 
 // normalize FIELD by METHOD, or one METHOD of augment FIELD { ... }.

@@ -206,6 +206,13 @@ std::vector<Split> make_random(const DataRecord& record) {
   return splits;
 }
 
+std::vector<Split> no_arrays(const DataRecord& record) {
+  fail(
+      fmt::format("data {} = arrays(...): the examples are those of the program that embeds gradc "
+                  "(docs/embed.md), and none were given; to read files, use npy or csv",
+                  record.name));
+}
+
 struct SourceEntry {
   const char* name;
   std::vector<Split> (*read)(const DataRecord&);
@@ -213,7 +220,7 @@ struct SourceEntry {
 constexpr SourceEntry kSources[] = {{"mnist", read_mnist},   {"synthetic_digits", draw_digits},
                                     {"idx", read_idx_files}, {"cifar10", read_cifar10},
                                     {"npy", read_npy_files}, {"csv", read_csv_files},
-                                    {"random", make_random}};
+                                    {"arrays", no_arrays},   {"random", make_random}};
 
 // How many of `size` examples a split takes; 0 where it cannot.
 int64_t taken(const SplitRecord& wanted, int64_t size) {
@@ -271,9 +278,9 @@ void sort_by_score(Split& train, const DataRecord& record) {
     fail(fmt::format("data {}: there is no field `{}` to order by", record.name, record.curriculum));
   const auto score = [&](int64_t row) {
     const auto at = static_cast<size_t>(row);
-    if (!scores->floats.empty()) return static_cast<double>(scores->floats[at]);
-    return scores->integers.empty() ? static_cast<double>(scores->bytes[at])
-                                    : static_cast<double>(scores->integers[at]);
+    if (const float* floats = scores->float_values()) return static_cast<double>(floats[at]);
+    const int32_t* integers = scores->integer_values();
+    return integers ? static_cast<double>(integers[at]) : static_cast<double>(scores->byte_values()[at]);
   };
   std::vector<int64_t> rows;
   for (int64_t i = 0; i < train.count; ++i) {
@@ -302,22 +309,22 @@ int64_t Field::elements() const {
 
 void Field::gather(const int64_t* rows, int64_t count, void* out) const {
   const auto size = static_cast<size_t>(elements());
-  if (!bytes.empty()) {
+  if (const uint8_t* values = byte_values()) {
     // A table, because a division an element costs more than the load.
     static const std::array<float, 256> scaled = [] {
-      std::array<float, 256> values{};
-      for (int i = 0; i < 256; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i) / 255.0f;
-      return values;
+      std::array<float, 256> table{};
+      for (int i = 0; i < 256; ++i) table[static_cast<size_t>(i)] = static_cast<float>(i) / 255.0f;
+      return table;
     }();
     auto* to = static_cast<float*>(out);
     for (int64_t i = 0; i < count; ++i, to += size) {
-      const uint8_t* from = bytes.data() + static_cast<size_t>(rows[i]) * size;
+      const uint8_t* from = values + static_cast<size_t>(rows[i]) * size;
       for (size_t k = 0; k < size; ++k) to[k] = scaled[from[k]];
     }
     return;
   }
-  const uint8_t* base = integers.empty() ? reinterpret_cast<const uint8_t*>(floats.data())
-                                         : reinterpret_cast<const uint8_t*>(integers.data());
+  const uint8_t* base = integer_values() ? reinterpret_cast<const uint8_t*>(integer_values())
+                                         : reinterpret_cast<const uint8_t*>(float_values());
   auto* to = static_cast<uint8_t*>(out);
   for (int64_t i = 0; i < count; ++i)
     std::memcpy(to + static_cast<size_t>(i) * size * 4, base + static_cast<size_t>(rows[i]) * size * 4,
@@ -339,18 +346,26 @@ const Split& Dataset::split(const std::string& name) const {
 }
 
 Dataset load_dataset(const DataRecord& record) {
-  Dataset result;
+  std::vector<Split> splits;
   std::vector<std::string> names;
   for (const SourceEntry& source : kSources) {
     names.push_back(source.name);
-    if (record.source == source.name) result.splits = source.read(record);
+    if (record.source == source.name) splits = source.read(record);
   }
-  if (result.splits.empty())
+  if (splits.empty())
     fail(fmt::format("data {}: unknown source `{}`; there are {}{}", record.name, record.source,
                      fmt::join(names, ", "), sources::suggestion(record.source, names)));
+  for (const SplitRecord& wanted : record.splits)
+    for (const Split& split : splits)
+      if (split.name == wanted.name)
+        fail(fmt::format("data {}: there is already a split `{}`", record.name, wanted.name));
+  return make_dataset(record, std::move(splits));
+}
+
+Dataset make_dataset(const DataRecord& record, std::vector<Split> splits) {
+  Dataset result{std::move(splits)};
   for (const SplitRecord& wanted : record.splits) {
-    if (result.find(wanted.name))
-      fail(fmt::format("data {}: there is already a split `{}`", record.name, wanted.name));
+    if (result.find(wanted.name)) continue;
     Split& from = const_cast<Split&>(result.split(wanted.from));
     const int64_t count = taken(wanted, from.count);
     if (count == 0)

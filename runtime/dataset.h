@@ -15,6 +15,7 @@
 //                    (runtime/random_data.h). Splits train and test; image f32[shape] standard normal, label
 //                    i32 uniform in 0..classes - 1.
 //   cifar10, npy, csv: see runtime/file_sources.h.
+//   arrays           the caller's own examples, see make_dataset(); load_dataset() has none.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -26,15 +27,27 @@
 
 namespace gradc::runtime {
 
-// The values of one field for all examples; exactly one of the vectors is filled.
+// Values in somebody else's memory, which must outlive the field: at most one of the pointers is set.
+struct GivenValues {
+  const uint8_t* bytes = nullptr;
+  const float* floats = nullptr;
+  const int32_t* integers = nullptr;
+};
+
+// The values of one field for all examples; exactly one of the vectors is filled, or of `given` set.
 struct Field {
   std::string name;
   std::vector<int64_t> shape;     // of one example
   std::vector<uint8_t> bytes;     // read as f32: value / 255
   std::vector<float> floats;      // read as f32
   std::vector<int32_t> integers;  // read as i32
+  GivenValues given;
 
-  gradc_dtype dtype() const { return integers.empty() ? GRADC_F32 : GRADC_I32; }
+  // Where the values stand; null where they are of another kind.
+  const uint8_t* byte_values() const { return bytes.empty() ? given.bytes : bytes.data(); }
+  const float* float_values() const { return floats.empty() ? given.floats : floats.data(); }
+  const int32_t* integer_values() const { return integers.empty() ? given.integers : integers.data(); }
+  gradc_dtype dtype() const { return integer_values() ? GRADC_I32 : GRADC_F32; }
   int64_t elements() const;  // of one example
   // Writes the examples rows[0..count) to out, one after the other, as dtype().
   void gather(const int64_t* rows, int64_t count, void* out) const;
@@ -74,6 +87,9 @@ class Dataset {
 // Reads the source and cuts the splits. Where the record has methods of preparing examples, they are to be
 // fitted or restored (runtime/prepare.h) before a batch is read. Throws RunError (kExitDataError).
 Dataset load_dataset(const DataRecord& record);
+
+// The same of parts that are there already. Parts of the record that are among them are not cut from others.
+Dataset make_dataset(const DataRecord& record, std::vector<Split> splits);
 
 // A permutation of 0..count-1 that depends on seed and epoch alone.
 std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch);

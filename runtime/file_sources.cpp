@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <functional>
 
 #include "runtime/csv.h"
 #include "runtime/files.h"
@@ -58,16 +57,6 @@ Table cifar_table(const std::vector<std::string>& paths) {
   return table;
 }
 
-// A field of single integers called `label` counts classes.
-void check_classes(const std::string& path, const Field& field, int64_t classes,
-                   const std::function<std::string(size_t)>& place) {
-  if (classes == 0 || field.name != "label" || field.integers.empty()) return;
-  for (size_t i = 0; i < field.integers.size(); ++i)
-    if (field.integers[i] < 0 || field.integers[i] >= classes)
-      fail(fmt::format("{}: label {} {} is out of range; expected 0 to {}; check the file, or `classes`",
-                       path, field.integers[i], place(i), classes - 1));
-}
-
 template <class T>
 std::vector<T> numbers_of(const NpyArray& array) {
   std::vector<T> values(array.bytes.size() / sizeof(T));
@@ -115,8 +104,8 @@ Field npy_field(const FieldRecord& wanted, const std::string& path, int64_t& row
                      array.dtype, wanted.name, wanted.is_float ? "f32" : "i32",
                      wanted.is_float ? "'<f4', '<f8' or '|u1'" : "'<i4', '<i8' or '|u1'"));
   }
-  if (wanted.shape.empty())
-    check_classes(path, field, classes, [](size_t i) { return fmt::format("of example {}", i); });
+  sources::check_classes(path, field, array.shape[0], classes,
+                         [](size_t i) { return fmt::format("of example {}", i); });
   return field;
 }
 
@@ -148,9 +137,8 @@ Table read_csv_table(const DataRecord& record, const std::string& path, const Cs
                            numbers.lines[row], value, wanted.name));
         field.integers.push_back(static_cast<int32_t>(value));
       }
-    if (wanted.shape.empty())
-      check_classes(path, field, classes,
-                    [&](size_t i) { return fmt::format("in line {}", numbers.lines[i]); });
+    sources::check_classes(path, field, table.rows, classes,
+                           [&](size_t i) { return fmt::format("in line {}", numbers.lines[i]); });
     first += count;
     table.fields.push_back(std::move(field));
   }

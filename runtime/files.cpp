@@ -2,12 +2,13 @@
 #include "runtime/files.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <climits>
-#include <csignal>
 #include <cstdlib>
 #include <system_error>
 
@@ -41,12 +42,38 @@ std::string resolved(const std::string& path) {
   return result;
 }
 
+// Opens a new file named after `path`, which becomes its name; -1 on an error. Not by mkstemp: its files are
+// private, and the process's umask, which they lack, cannot be read without changing it for other threads.
+int open_beside(std::string& path) {
+  static std::atomic<uint32_t> next = 0;
+  const std::string beside = path + ".tmp-";
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    path = fmt::format("{}{:x}-{:x}", beside, getpid(), next++);
+    const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file >= 0 || errno != EEXIST) return file;  // what a killed process left stays
+  }
+  return -1;
+}
+
 }  // namespace
 
-void ignore_file_size_signal() {
-  struct sigaction current{};
-  if (sigaction(SIGXFSZ, nullptr, &current) == 0 && current.sa_handler == SIG_DFL)
-    std::signal(SIGXFSZ, SIG_IGN);
+FileSizeGuard::FileSizeGuard() {
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, SIGXFSZ);
+  pthread_sigmask(SIG_BLOCK, &wanted, &old_);
+}
+
+FileSizeGuard::~FileSizeGuard() {
+  if (sigismember(&old_, SIGXFSZ) == 1) return;
+  const int error = errno;
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, SIGXFSZ);
+  const timespec now{};
+  sigtimedwait(&wanted, nullptr, &now);  // the signal of a write that failed is this thread's own
+  pthread_sigmask(SIG_SETMASK, &old_, nullptr);
+  errno = error;
 }
 
 std::string error_text(int error) { return std::generic_category().message(error); }
@@ -96,7 +123,6 @@ void OutputFile::fail(const char* action, int error) {
 OutputFile::OutputFile(const std::string& path, std::string_view what)
     : path_(path), target_(resolved(path)), what_(what) {
   if (path.empty()) throw RunError(kExitUsage, fmt::format("the name of the {} is empty", what));
-  ignore_file_size_signal();
   buffer_.reserve(kBufferBytes);
   struct stat status{};
   if (stat(target_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
@@ -105,19 +131,15 @@ OutputFile::OutputFile(const std::string& path, std::string_view what)
     if (file_ < 0) fail("open", errno);
     return;
   }
-  temporary_ = target_ + ".tmp-XXXXXX";
-  file_ = mkostemp(temporary_.data(), O_CLOEXEC);
+  temporary_ = target_;
+  file_ = open_beside(temporary_);
   if (file_ < 0) {
     const int error = errno;
     temporary_.clear();
     fail("create", error);
   }
-  // mkostemp makes the file private; give it the rights it would have had (the umask can only be read by
-  // setting it).
-  const mode_t mask = umask(0);
-  umask(mask);
-  const mode_t mode = status.st_mode != 0 ? status.st_mode & 07777 : 0666 & ~mask;
-  if (fchmod(file_, mode) != 0 && errno != EPERM && errno != ENOTSUP) {
+  if (status.st_mode != 0 && fchmod(file_, status.st_mode & 07777) != 0 && errno != EPERM &&
+      errno != ENOTSUP) {
     const int error = errno;
     close(file_);
     unlink(temporary_.c_str());
@@ -133,6 +155,7 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::write_through(const uint8_t* data, size_t bytes) {
+  const FileSizeGuard guard;
   while (bytes != 0) {
     const ssize_t count = ::write(file_, data, bytes);
     if (count < 0 && errno == EINTR) continue;

@@ -1,6 +1,7 @@
 // Files as the runtime reads and writes them: whole in, and out through a new file that replaces the old one
 // only when complete. Knows nothing of formats.
 #pragma once
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -44,8 +45,18 @@ class OutputFile {
 // run.
 void check_output_path(const std::string& path, std::string_view what);
 
-// Past a file size limit a write shall fail with EFBIG, which can be reported, instead of ending the process.
-void ignore_file_size_signal();
+// While it lives, a write of this thread past a file size limit fails with EFBIG, which can be reported,
+// instead of ending the process; signals' handling stays as the process has it.
+class FileSizeGuard {
+ public:
+  FileSizeGuard();
+  ~FileSizeGuard();
+  FileSizeGuard(const FileSizeGuard&) = delete;
+  FileSizeGuard& operator=(const FileSizeGuard&) = delete;
+
+ private:
+  sigset_t old_;
+};
 
 // "No space left on device" and the like for an errno value.
 std::string error_text(int error);

@@ -6,14 +6,16 @@ namespace {
 
 volatile std::sig_atomic_t flag = 0;
 
-extern "C" void gradc_note_interrupt(int) { flag = 1; }
+extern "C" {
+static void note_interrupt(int) { flag = 1; }
+}
 
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
   flag = 0;
   struct sigaction action{};
-  action.sa_handler = gradc_note_interrupt;
+  action.sa_handler = note_interrupt;
   action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, nullptr, &old_);

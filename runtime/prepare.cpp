@@ -169,7 +169,7 @@ void Preparation::mixed_labels(const Split& split, const Field& field, const int
   for (const Field& other : split.table->fields)
     if (other.name == augmentation_->field()) augmented = &other;
   const auto add = [&](float* to, int64_t row, float weight) {
-    const int32_t label = field.integers[static_cast<size_t>(row)];
+    const int32_t label = field.integer_values()[static_cast<size_t>(row)];
     GRADC_CHECK(label >= 0 && static_cast<size_t>(label) < classes, "label {} of {}", label,
                 classes);  // as read
     to[label] += weight;

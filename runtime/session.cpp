@@ -333,14 +333,14 @@ EvalResult Session::evaluate(const Batch& batch) {
   return result;
 }
 
-const gradc_output& Session::predict_output() const {
-  if (!program_.predict.run || program_.predict.output_count < 1)
+const gradc_output& predict_output(const gradc_program& program) {
+  if (!program.predict.run || program.predict.output_count < 1)
     throw RunError(
         kExitModelError,
         fmt::format(
             "{} says nothing to predict; add a line like `predict softmax(logits)` to its train block",
-            program_.name ? program_.name : "the model"));
-  return program_.predict.outputs[0];
+            program.name ? program.name : "the model"));
+  return program.predict.outputs[0];
 }
 
 const void* Session::predict(BatchReader& reader, int64_t index, uint64_t seed, uint64_t sample) {

@@ -46,6 +46,9 @@ struct EvalResult {
   bool complete = true;  // false: stopped by the caller
 };
 
+// What `predict` gives. Throws RunError (kExitModelError) when the model has no `predict`.
+const gradc_output& predict_output(const gradc_program& program);
+
 class Session {
  public:
   // `threads` as choose_thread_count() takes it; no more are started than the program can use. Throws
@@ -97,7 +100,7 @@ class Session {
   // `seed` and `sample` are the random keys of programs compiled to draw random numbers in evaluation too.
   const void* predict(BatchReader& reader, int64_t index, uint64_t seed = 0, uint64_t sample = 0);
   const void* predict(const Batch& batch);
-  const gradc_output& predict_output() const;
+  const gradc_output& predict_output() const { return runtime::predict_output(program_); }
 
   // A parameter, state or slot by name; null when there is none.
   const gradc_symbol* find(const std::string& name) const;

@@ -84,6 +84,19 @@ class Options {
   std::set<std::string> asked_;
 };
 
+// A field of single integers called `label` counts classes; `classes` 0 leaves it unchecked. `what` holds the
+// field, `place(i)` tells where number i stands.
+template <class Place>
+void check_classes(const std::string& what, const Field& field, int64_t rows, int64_t classes,
+                   Place&& place) {
+  const int32_t* labels = field.integer_values();
+  if (classes == 0 || field.name != "label" || !field.shape.empty() || !labels) return;
+  for (int64_t i = 0; i < rows; ++i)
+    if (labels[i] < 0 || labels[i] >= classes)
+      fail(fmt::format("{}: label {} {} is out of range; expected 0 to {}; check the data, or `classes`",
+                       what, labels[i], place(static_cast<size_t>(i)), classes - 1));
+}
+
 inline Split whole(std::string name, Table table) {
   const int64_t rows = table.rows;
   return {std::move(name), std::make_shared<const Table>(std::move(table)), 0, rows};

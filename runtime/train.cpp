@@ -46,6 +46,19 @@ int64_t total_steps(const TrainOptions& options, const Experiment& experiment, i
   return std::min(total, options.steps.value_or(INT64_MAX));
 }
 
+// Whether the run shall end: by SIGINT, or because its observer says so.
+class Interrupt {
+ public:
+  explicit Interrupt(TrainObserver* observer) : observer_(observer) {
+    if (!observer) signal_.emplace();
+  }
+  bool operator()() const { return observer_ ? observer_->cancelled() : signal_->interrupted(); }
+
+ private:
+  TrainObserver* observer_;
+  std::optional<InterruptGuard> signal_;
+};
+
 class Run {
  public:
   Run(Session& session, const Dataset& data, const Experiment& experiment, const TrainOptions& options)
@@ -61,6 +74,7 @@ class Run {
         accumulate_(experiment.train.accumulate > 0 ? std::min(experiment.train.accumulate, reader_.batches())
                                                     : reader_.batches()),
         updates_((reader_.batches() + accumulate_ - 1) / accumulate_),
+        interrupt_(options.observer),
         progress_(options.log, options.json && options.progress == ProgressMode::automatic
                                    ? ProgressMode::off
                                    : options.progress) {
@@ -94,15 +108,13 @@ class Run {
   }
 
   TrainResult operator()() {
-    session_.initialize(state_.seed);
+    if (options_.initialize) session_.initialize(state_.seed);
     if (!options_.init_from.empty()) load_checkpoint(session_, options_.init_from);
     if (!options_.resume.empty()) resume();
     // The data are prepared by what was fitted to them, not to those that the first weights were trained on.
     session_.data_arrays = data_arrays_of(data_.split("train"));
     epochs_ = state_.total / updates_ + (state_.total % updates_ != 0);
-    while ((state_.step < state_.total || state_.update == updates_) && !stopped_ &&
-           !interrupt_.interrupted())
-      epoch();
+    while ((state_.step < state_.total || state_.update == updates_) && !stopped_ && !interrupt_()) epoch();
     return end();
   }
 
@@ -200,7 +212,7 @@ class Run {
     if (state_.update == 0) state_.totals = {};
     const double before = seconds_;
     while (state_.update < updates_) {
-      if (state_.step == state_.total || interrupt_.interrupted()) return;
+      if (state_.step == state_.total || interrupt_()) return;
       one_step();
       const CheckpointRule& rule = rules_.checkpoint;
       if (rule.every > 0 && rule.steps && state_.step % rule.every == 0)
@@ -241,6 +253,10 @@ class Run {
       progress_.line(fmt::format("step {}  {}", state_.step, results_text(result.loss, result.metrics)));
     }
     if (progress_.due()) show(first + count);
+    if (TrainObserver* observer = options_.observer) {
+      observer->step_done({state_.step, state_.epoch + 1, state_.total, result});
+      if (const std::optional<double> factor = observer->new_lr_factor()) state_.lr_factor = *factor;
+    }
   }
 
   void show(int64_t done) {
@@ -259,7 +275,7 @@ class Run {
     if (!split) return std::nullopt;
     EvalResult result = session_.evaluate(*split, [&](int64_t done, int64_t total) {
       if (progress_.due()) progress_.update(fmt::format("evaluating {}", name), done, total, "");
-      return !interrupt_.interrupted();
+      return !interrupt_();
     });
     if (!result.complete) return std::nullopt;
     result_.metrics[name + "_loss"] = result.loss;
@@ -290,6 +306,10 @@ class Run {
     event["seconds"] = seconds;
     if (options_.json) write_event(options_.out, event);
     progress_.line(fmt::format("{}  {:.1f} s", text, seconds));
+    note("train", loss, metrics);
+    for (const auto& [part, result] : evaluations) note(part, result.loss, result.metrics);
+    if (options_.observer)
+      options_.observer->epoch_done({state_.epoch, epochs_, state_.step, state_.lr, seconds, result_.parts});
     const auto value_of = [&](const Monitor& m) {
       if (m.part == "train") return m.metric == "loss" ? loss : metric_of(metrics, m.metric);
       for (const auto& [part, result] : evaluations)
@@ -297,6 +317,17 @@ class Run {
       return kNothing;
     };
     judge(value_of);
+  }
+
+  // The last numbers of a part, in the result.
+  void note(const std::string& part, double loss, const Metrics& metrics) {
+    for (PartResult& known : result_.parts)
+      if (known.part == part) {
+        known.loss = loss;
+        known.metrics = metrics;
+        return;
+      }
+    result_.parts.push_back({part, loss, metrics});
   }
 
   static std::string text_of(const Monitor& m) { return m.part + "." + m.metric; }
@@ -404,7 +435,7 @@ class Run {
   }
 
   TrainResult end() {
-    result_.interrupted = interrupt_.interrupted();
+    result_.interrupted = interrupt_();
     if (!result_.interrupted && !best_.empty()) put_back_best();
     result_.weights_sha256 = weights_sha256(session_);
     // Before the last evaluation: what was trained shall not depend on it.
@@ -417,7 +448,7 @@ class Run {
     if (result_.interrupted && !folder_.empty()) checkpoint("last.safetensors", kNothing);
     std::optional<EvalResult> test;
     if (!result_.interrupted) test = evaluate("test");
-    if (interrupt_.interrupted()) result_.interrupted = true;
+    if (interrupt_()) result_.interrupted = true;
     progress_.clear();
     result_.steps = state_.step;
     result_.epochs = state_.epoch;
@@ -429,6 +460,9 @@ class Run {
     result_.test_accuracy = test ? metric_of(test->metrics, "accuracy") : kNothing;
     result_.metrics["train_loss"] = result_.train_loss;
     for (const auto& [name, value] : state_.totals.mean_metrics()) result_.metrics["train_" + name] = value;
+    note("train", result_.train_loss, state_.totals.mean_metrics());
+    if (test) note("test", test->loss, test->metrics);
+    if (!options_.out) return result_;
     if (options_.json)
       write_event(options_.out,
                   {{"event", "end"},
@@ -471,7 +505,7 @@ class Run {
   int64_t log_every_;
   int64_t accumulate_, updates_;  // batches an update, updates an epoch
   int64_t epochs_ = 0;            // of the whole run
-  InterruptGuard interrupt_;
+  Interrupt interrupt_;
   Progress progress_;
   std::vector<std::string> parts_;  // evaluated after each epoch
   std::string folder_;              // of checkpoints

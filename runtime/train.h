@@ -43,6 +43,41 @@
 
 namespace gradc::runtime {
 
+// Loss and metrics of a part of the data.
+struct PartResult {
+  std::string part;  // "train", "val", "test"
+  double loss = 0;
+  Metrics metrics;
+};
+
+struct StepReport {
+  int64_t step = 0;   // updates done
+  int64_t epoch = 0;  // from 1
+  int64_t total = 0;  // updates of the whole run
+  const StepResult& result;
+};
+
+struct EpochReport {
+  int64_t epoch = 0, epochs = 0;  // complete, and of the whole run
+  int64_t step = 0;               // updates done
+  double lr = 0;                  // of the last one; NaN where there is none
+  double seconds = 0;             // of training this epoch
+  std::vector<PartResult> parts;  // train first, as it was trained on, then those that were evaluated
+};
+
+// A program that runs the loop as a part of itself. Its functions are called by the thread that trains, and
+// may throw.
+class TrainObserver {
+ public:
+  virtual ~TrainObserver() = default;
+  // Asked between updates; once true it stays so.
+  virtual bool cancelled() = 0;
+  virtual void step_done(const StepReport& report) = 0;
+  virtual void epoch_done(const EpochReport& report) = 0;
+  // After step_done: a factor on the learning rate from now on; none: as it was.
+  virtual std::optional<double> new_lr_factor() = 0;
+};
+
 struct TrainOptions {
   // Epochs and updates to run. With neither, the experiment's epochs; with steps alone, as many epochs as
   // they need; with both, whichever ends first. The schedule's total is what will run. Zero is allowed:
@@ -52,6 +87,7 @@ struct TrainOptions {
   bool shuffle = true;
   int64_t log_every = 0;            // updates between step records; 0: 100 with json, else by time
   std::optional<double> lr_factor;  // on the scheduled learning rate; else 1, or the resumed run's
+  bool initialize = true;           // false: train on from the session's parameters as they are
   std::string init_from;            // weights to start from instead of the initialisers
   std::string resume;               // a checkpoint to go on from, bit for bit as if the run had never stopped
   std::string save;                 // where to put the weights at the end, also when interrupted
@@ -63,8 +99,10 @@ struct TrainOptions {
   std::optional<int> loaders;
   bool json = false;
   ProgressMode progress = ProgressMode::automatic;
-  std::FILE* out = stdout;  // results
+  std::FILE* out = stdout;  // results; null: none
   std::FILE* log = stderr;  // progress
+  // With an observer the loop is asked to end by it alone, and leaves SIGINT as it is.
+  TrainObserver* observer = nullptr;
 };
 
 struct TrainResult {
@@ -76,7 +114,8 @@ struct TrainResult {
   double train_loss = 0, test_loss = 0, test_accuracy = 0;  // NaN where there is none
   std::string weights_sha256;
   std::map<std::string, double> metrics;  // "train_accuracy", "val_loss", ...
-  bool interrupted = false;               // by SIGINT: the tool exits with kExitInterrupted
+  std::vector<PartResult> parts;          // the same in order: train, those evaluated after epochs, test
+  bool interrupted = false;               // by SIGINT or the observer: the tool exits with kExitInterrupted
   int64_t best_epoch = 0;  // whose weights these are, where a rule `stop` put the best back; else 0
 };
 

@@ -18,16 +18,6 @@
 
 using namespace gradc;
 
-struct gradc_session {
-  const gradc_program* program = nullptr;
-  std::unique_ptr<runtime::Session> runs;  // null: closed
-  runtime::StepScalars progress;
-  uint64_t seed = 1;
-  std::string driver;           // of an optimizer of all examples; empty: none
-  std::vector<double> metrics;  // of the last result
-  std::atomic_flag busy = ATOMIC_FLAG_INIT;
-};
-
 namespace gradc::standalone {
 
 namespace {
@@ -64,28 +54,190 @@ gradc_status guarded(const std::function<void()>& body) noexcept {
   }
 }
 
-gradc_status create_session(const gradc_program& program, int32_t threads, const gradc_image* image,
-                            gradc_session** session) noexcept {
-  return guarded([&] {
-    if (!session) throw RunError(kExitUsage, "gradc_session_create: `session` is null");
-    *session = nullptr;
-    if (threads < 0 || threads > runtime::kMaxThreads)
-      throw RunError(kExitUsage, fmt::format("gradc_session_create: {} threads; expected 0 (choose) to {}",
-                                             threads, runtime::kMaxThreads));
-    auto made = std::make_unique<gradc_session>();
-    made->program = &program;
-    made->runs = std::make_unique<runtime::Session>(program, threads);
-    const runtime::TrainRecord train = runtime::read_experiment(program.experiment_json).train;
-    made->seed = static_cast<uint64_t>(train.seed);
-    made->driver = train.driver;
-    if (image && image->weight_bytes) {
-      runtime::load_checkpoint(*made->runs, "the embedded weights",
-                               {image->weights, image->weights + image->weight_bytes});
-    } else if (program.init.run) {
-      made->runs->initialize(made->seed);
+gradc_session* create_session(const gradc_program& program, std::shared_ptr<const void> owner,
+                              const gradc_image* image, int32_t threads) {
+  if (threads < 0 || threads > runtime::kMaxThreads)
+    throw RunError(kExitUsage, fmt::format("a session of {} threads; expected 0 (choose) to {}", threads,
+                                           runtime::kMaxThreads));
+  auto made = std::make_unique<gradc_session>();
+  made->program = &program;
+  made->owner = std::move(owner);
+  // The environment's wishes are for the tool: a program says what it wants.
+  made->runs =
+      std::make_unique<runtime::Session>(program, threads > 0 ? threads : runtime::usable_processors());
+  made->threads = made->runs->threads();
+  const runtime::TrainRecord train = runtime::read_experiment(program.experiment_json).train;
+  made->seed = static_cast<uint64_t>(train.seed);
+  made->driver = train.driver;
+  if (image && image->weight_bytes) {
+    runtime::load_checkpoint(*made->runs, "the embedded weights",
+                             {image->weights, image->weights + image->weight_bytes});
+  } else if (program.init.run) {
+    made->runs->initialize(made->seed);
+  }
+  return made.release();
+}
+
+void check_options_size(uint32_t size, size_t known, const char* function) {
+  if (size == 0)
+    throw RunError(kExitUsage,
+                   fmt::format("{0}: the options were not initialised; call {0}_options_init()", function));
+  if (size < 2 * sizeof(uint32_t) || size > known)
+    throw RunError(
+        kExitUsage,
+        fmt::format("{}: options of {} bytes; expected at most {}: the program was compiled with a "
+                    "newer gradc than it runs with",
+                    function, size, known));
+}
+
+Use::Use(gradc_session* session, const char* function, bool nested) : session_(session) {
+  if (!session) throw RunError(kExitUsage, fmt::format("{}: `session` is null", function));
+  const std::lock_guard lock(session->mutex);
+  if (session->closing) throw RunError(kExitUsage, fmt::format("{}: the session is closed", function));
+  if (session->busy) {
+    if (session->user != std::this_thread::get_id())
+      throw RunError(
+          kExitUsage,
+          fmt::format("{}: another thread is using this session; give each thread one of its own", function));
+    if (!session->calling_back || !nested)
+      throw RunError(kExitUsage,
+                     fmt::format("{}: a callback of the session cannot call this; cancel the training, and "
+                                 "call it afterwards",
+                                 function));
+    inner_ = true;
+    return;
+  }
+  session->busy = true;
+  session->user = std::this_thread::get_id();
+  session->cancelled = false;
+}
+
+Use::~Use() {
+  if (inner_) return;
+  bool destroyed = false;
+  {
+    const std::lock_guard lock(session_->mutex);
+    session_->busy = false;
+    session_->user = {};
+    if (session_->closing) session_->runs.reset();
+    destroyed = session_->destroyed;
+    session_->freed.notify_all();
+  }
+  if (destroyed) delete session_;
+}
+
+namespace {
+
+// "image" of "digits.image".
+std::string field_name(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+std::string view_type(const gradc_view& view) {
+  static const char* const names[] = {"f32", "f64", "i32", "bool", "u8"};
+  const std::string element =
+      view.element >= 0 && view.element <= GRADC_ELEMENT_U8 ? names[view.element] : "an unknown element";
+  return fmt::format("{}[{}]", element, fmt::join(view.shape, view.shape + view.rank, ", "));
+}
+
+}  // namespace
+
+int64_t rows_of_view(const gradc_view& view, const std::string& where, const char* name, int32_t dtype,
+                     int32_t rank, const int64_t* shape, bool bytes_too) {
+  constexpr int kMostAxes = 32;
+  const auto usage = [&](const std::string& what) {
+    throw RunError(kExitUsage, fmt::format("{}: `{}`: {}", where, name, what));
+  };
+  if (view.rank < 1 || view.rank > kMostAxes)
+    usage(fmt::format("an array of {} axes; expected at least one, the rows", view.rank));
+  if (!view.shape) usage("the shape is a null pointer");
+  const std::string wanted = runtime::type_text(dtype, rank, shape);
+  const auto data = [&](const std::string& advice) {
+    throw RunError(kExitDataError, fmt::format("{}: `{}`: the array is {}; expected rows x {}{}", where, name,
+                                               view_type(view), wanted, advice));
+  };
+  int64_t elements = 1;
+  for (int32_t i = 0; i < view.rank; ++i)
+    if (view.shape[i] < 0 || __builtin_mul_overflow(elements, view.shape[i], &elements))
+      usage(
+          fmt::format("the shape [{}] makes no sense", fmt::join(view.shape, view.shape + view.rank, ", ")));
+  if (view.element != dtype && !(bytes_too && view.element == GRADC_ELEMENT_U8 && dtype == GRADC_F32))
+    data(view.element == GRADC_ELEMENT_F64 && dtype == GRADC_F32
+             ? "; nothing is converted on the way, so hold it as float"
+         : view.element == GRADC_ELEMENT_U8
+             ? "; bytes are read as training data of f32 only; scale them to float"
+             : "");
+  const int64_t example = runtime::element_count(rank, shape);
+  const bool flat = view.rank == 1;
+  if (flat ? view.shape[0] % example != 0
+           : view.rank != rank + 1 || !std::equal(shape, shape + rank, view.shape + 1))
+    data(flat && rank > 0
+             ? fmt::format("; {} elements are no whole number of rows of {}", view.shape[0], example)
+             : "");
+  const int64_t rows = flat ? view.shape[0] / example : view.shape[0];
+  if (rows < 1)
+    throw RunError(kExitDataError,
+                   fmt::format("{}: `{}`: the array has no rows; expected at least one", where, name));
+  if (view.strides) {
+    int64_t step = 1;
+    for (int32_t i = view.rank - 1; i >= 0; --i) {
+      // The stride of an axis of one element moves nothing; xtensor writes 0 there.
+      if (view.shape[i] != 1 && view.strides[i] != step)
+        usage(
+            fmt::format("the array is a view with gaps or another order (strides [{}] of {}); memory is read "
+                        "as it stands, row-major without gaps: copy it into an array of its own first",
+                        fmt::join(view.strides, view.strides + view.rank, ", "), view_type(view)));
+      step *= view.shape[i];
     }
-    *session = made.release();
-  });
+  }
+  if (!view.data) usage("the data are a null pointer");
+  return rows;
+}
+
+std::vector<const gradc_view*> match_views(const gradc_view* views, int32_t count,
+                                           const std::vector<std::string>& names, const std::string& where) {
+  const auto usage = [&](const std::string& what) {
+    throw RunError(kExitUsage, fmt::format("{}: {}", where, what));
+  };
+  if (count < 0 || (count > 0 && !views)) usage("the arrays are a null pointer");
+  std::vector<const gradc_view*> result(names.size(), nullptr);
+  int named = 0;
+  for (int32_t i = 0; i < count; ++i) named += views[i].name != nullptr;
+  if (named != 0 && named != count)
+    usage("some arrays have names and some have none; give all a name, or none");
+  if (named == 0) {
+    if (static_cast<size_t>(count) != names.size())
+      usage(fmt::format("{} array{}; the model reads {}: {}", count, count == 1 ? "" : "s", names.size(),
+                        fmt::join(names, ", ")));
+    for (size_t i = 0; i < names.size(); ++i) result[i] = &views[i];
+    return result;
+  }
+  for (int32_t i = 0; i < count; ++i) {
+    const std::string given = views[i].name;
+    size_t found = names.size(), matches = 0;
+    for (size_t k = 0; k < names.size(); ++k) {
+      if (given != names[k] && given != field_name(names[k])) continue;
+      found = k;
+      if (given == names[k]) {
+        matches = 1;
+        break;
+      }
+      ++matches;
+    }
+    if (matches == 0) {
+      const std::string near = nearest_name(given, names);
+      std::vector<std::string> short_names;
+      for (const std::string& name : names) short_names.push_back(field_name(name));
+      const std::string short_near = nearest_name(given, short_names);
+      const std::string& best = near.empty() ? short_near : near;
+      usage(fmt::format("the model reads no `{}`; it reads {}{}", given, fmt::join(names, ", "),
+                        best.empty() ? "" : fmt::format("; did you mean `{}`?", best)));
+    }
+    if (matches > 1) usage(fmt::format("`{}` is in several data sets: {}", given, fmt::join(names, ", ")));
+    if (result[found]) usage(fmt::format("`{}` is given twice", names[found]));
+    result[found] = &views[i];
+  }
+  for (size_t k = 0; k < names.size(); ++k)
+    if (!result[k]) usage(fmt::format("the model reads `{}`, which is not given", names[k]));
+  return result;
 }
 
 }  // namespace gradc::standalone
@@ -93,26 +245,7 @@ gradc_status create_session(const gradc_program& program, int32_t threads, const
 namespace {
 
 using standalone::guarded;
-
-// Checks that a session can be used, and holds it while a call lasts.
-class Use {
- public:
-  Use(gradc_session* s, const char* function) : session_(s) {
-    if (!s) throw RunError(kExitUsage, fmt::format("{}: `session` is null", function));
-    if (s->busy.test_and_set())
-      throw RunError(
-          kExitUsage,
-          fmt::format("{}: another thread is using this session; give each thread one of its own", function));
-    if (s->runs) return;
-    s->busy.clear();
-    throw RunError(kExitUsage, fmt::format("{}: the session is closed", function));
-  }
-  ~Use() { session_->busy.clear(); }
-  Use(const Use&) = delete;
-
- private:
-  gradc_session* session_;
-};
+using standalone::Use;
 
 const gradc_entry_info& entry_of(const gradc_session& s, gradc_use use) {
   switch (use) {
@@ -143,6 +276,8 @@ void in_pieces(const gradc_session& s, const gradc_entry_info& entry, const void
                F&& body) {
   std::vector<const void*> piece(static_cast<size_t>(entry.input_count));
   for (int64_t first = 0; first < rows; first += s.program->batch) {
+    if (s.cancelled)
+      throw RunError(GRADC_CANCELLED, fmt::format("cancelled after {} of {} rows", first, rows));
     for (int32_t i = 0; i < entry.input_count; ++i) {
       const gradc_input& in = entry.inputs[i];
       piece[static_cast<size_t>(i)] =
@@ -175,19 +310,41 @@ const char* gradc_last_error(void) { return standalone::last_error.c_str(); }
 
 gradc_status gradc_session_create(const gradc_image* image, int32_t threads, gradc_session** session) {
   if (session) *session = nullptr;
-  const gradc_program* program = nullptr;
-  const gradc_status status = guarded([&] {
-    if (!image) throw RunError(kExitUsage, "gradc_session_create: `image` is null");
-    program = &standalone::program_for_this_processor(*image);
+  return guarded([&] {
+    if (!image || !session)
+      throw RunError(kExitUsage,
+                     fmt::format("gradc_session_create: `{}` is null", image ? "session" : "image"));
+    *session = standalone::create_session(standalone::program_for_this_processor(*image), {}, image, threads);
   });
-  return status == GRADC_OK ? standalone::create_session(*program, threads, image, session) : status;
 }
 
 void gradc_session_close(gradc_session* session) {
-  if (session) session->runs.reset();
+  if (!session) return;
+  std::unique_lock lock(session->mutex);
+  session->closing = session->cancelled = true;
+  if (session->busy && session->user == std::this_thread::get_id()) return;  // in a callback: see ~Use
+  session->freed.wait(lock, [&] { return !session->busy; });
+  session->runs.reset();
 }
 
-void gradc_session_destroy(gradc_session* session) { delete session; }
+void gradc_session_destroy(gradc_session* session) {
+  if (!session) return;
+  gradc_session_close(session);
+  {
+    const std::lock_guard lock(session->mutex);
+    if (session->busy) {  // in a callback
+      session->destroyed = true;
+      return;
+    }
+  }
+  delete session;
+}
+
+void gradc_session_cancel(gradc_session* session) {
+  if (!session) return;
+  const std::lock_guard lock(session->mutex);
+  if (session->busy) session->cancelled = true;
+}
 
 gradc_status gradc_session_initialize(gradc_session* session, uint64_t seed) {
   return guarded([&] {
@@ -195,6 +352,7 @@ gradc_status gradc_session_initialize(gradc_session* session, uint64_t seed) {
     session->runs->initialize(seed);
     session->seed = seed;
     session->progress.step = session->progress.epoch = 0;
+    session->steps = 0;
   });
 }
 
@@ -218,14 +376,14 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
     if (!step.finite)
       throw RunError(kExitCheckFailed, fmt::format("the loss of step {} is not finite; nothing was updated",
                                                    session->progress.step + 1));
-    ++session->progress.step;
+    session->steps = ++session->progress.step;
   });
 }
 
 gradc_status gradc_session_evaluate(gradc_session* session, const void* const* inputs, int64_t rows,
                                     gradc_result* result) {
   return guarded([&] {
-    const Use use(session, "gradc_session_evaluate");
+    const Use use(session, "gradc_session_evaluate", true);
     const gradc_entry_info& entry = session->program->eval;
     check_inputs("gradc_session_evaluate", entry, inputs, rows);
     double loss = 0;
@@ -243,7 +401,7 @@ gradc_status gradc_session_evaluate(gradc_session* session, const void* const* i
 gradc_status gradc_session_predict(gradc_session* session, const void* const* inputs, int64_t rows,
                                    void* output, int64_t bytes) {
   return guarded([&] {
-    const Use use(session, "gradc_session_predict");
+    const Use use(session, "gradc_session_predict", true);
     const gradc_output& out = session->runs->predict_output();
     const gradc_entry_info& entry = session->program->predict;
     check_inputs("gradc_session_predict", entry, inputs, rows);
@@ -270,6 +428,7 @@ gradc_status gradc_session_set_progress(gradc_session* session, int64_t step, in
                                  "from 0, and a total from 1",
                                  step, epoch, total));
     session->progress.step = step;
+    session->steps = step;
     session->progress.epoch = epoch;
     session->progress.total = total;
   });
@@ -277,7 +436,7 @@ gradc_status gradc_session_set_progress(gradc_session* session, int64_t step, in
 
 gradc_status gradc_session_set_lr_factor(gradc_session* session, double factor) {
   return guarded([&] {
-    const Use use(session, "gradc_session_set_lr_factor");
+    const Use use(session, "gradc_session_set_lr_factor", true);
     if (!std::isfinite(factor) || factor < 0)
       throw RunError(kExitUsage,
                      fmt::format("gradc_session_set_lr_factor: {}; expected a number from 0", factor));
@@ -285,11 +444,9 @@ gradc_status gradc_session_set_lr_factor(gradc_session* session, double factor) 
   });
 }
 
-int64_t gradc_session_steps(const gradc_session* session) { return session ? session->progress.step : 0; }
+int64_t gradc_session_steps(const gradc_session* session) { return session ? session->steps.load() : 0; }
 int64_t gradc_session_batch(const gradc_session* session) { return session ? session->program->batch : 0; }
-int32_t gradc_session_threads(const gradc_session* session) {
-  return session && session->runs ? session->runs->threads() : 0;
-}
+int32_t gradc_session_threads(const gradc_session* session) { return session ? session->threads : 0; }
 
 gradc_status gradc_session_input(const gradc_session* session, gradc_use use, int32_t index,
                                  gradc_array* input) {
@@ -304,11 +461,35 @@ gradc_status gradc_session_input(const gradc_session* session, gradc_use use, in
   });
 }
 
+gradc_status gradc_session_bind(const gradc_session* session, gradc_use use, const gradc_view* views,
+                                int32_t count, const void** inputs, int64_t* rows) {
+  return guarded([&] {
+    if (!session || !inputs || !rows) throw RunError(kExitUsage, "gradc_session_bind: a null pointer");
+    const gradc_entry_info& entry = entry_of(*session, use);
+    std::vector<std::string> names;
+    for (int32_t i = 0; i < entry.input_count; ++i) names.emplace_back(entry.inputs[i].name);
+    const std::string where = use == GRADC_TRAIN ? "step" : use == GRADC_EVALUATE ? "evaluate" : "predict";
+    const auto matched = standalone::match_views(views, count, names, where);
+    int64_t first_rows = 0;
+    for (size_t i = 0; i < matched.size(); ++i) {
+      const gradc_input& in = entry.inputs[i];
+      const int64_t found =
+          standalone::rows_of_view(*matched[i], where, in.name, in.dtype, in.rank, in.shape);
+      if (i == 0) first_rows = found;
+      if (found != first_rows)
+        throw RunError(kExitDataError,
+                       fmt::format("{}: `{}` has {} rows, but `{}` has {}; expected equally many", where,
+                                   in.name, found, entry.inputs[0].name, first_rows));
+    }
+    for (size_t i = 0; i < matched.size(); ++i) inputs[i] = matched[i]->data;
+    *rows = first_rows;
+  });
+}
+
 gradc_status gradc_session_output(const gradc_session* session, gradc_array* output) {
   return guarded([&] {
     if (!session || !output) throw RunError(kExitUsage, "gradc_session_output: a null pointer");
-    if (!session->runs) throw RunError(kExitUsage, "gradc_session_output: the session is closed");
-    const gradc_output& out = session->runs->predict_output();
+    const gradc_output& out = runtime::predict_output(*session->program);
     *output = {out.name, 0, out.dtype, out.rank, out.shape, example_bytes(out.dtype, out.rank, out.shape)};
   });
 }
@@ -336,7 +517,7 @@ gradc_status gradc_session_tensor(const gradc_session* session, int32_t index, g
 gradc_status gradc_session_tensor_data(gradc_session* session, const char* name, void** data,
                                        gradc_array* tensor) {
   return guarded([&] {
-    const Use use(session, "gradc_session_tensor_data");
+    const Use use(session, "gradc_session_tensor_data", true);
     if (!name || !data) throw RunError(kExitUsage, "gradc_session_tensor_data: a null pointer");
     const gradc_symbol* symbol = session->runs->find(name);
     if (!symbol) {
@@ -354,9 +535,18 @@ gradc_status gradc_session_tensor_data(gradc_session* session, const char* name,
 
 gradc_status gradc_session_save(const gradc_session* session, const char* path) {
   return guarded([&] {
-    const Use use(const_cast<gradc_session*>(session), "gradc_session_save");
+    const Use use(const_cast<gradc_session*>(session), "gradc_session_save", true);
     if (!path) throw RunError(kExitUsage, "gradc_session_save: `path` is null");
     runtime::save_checkpoint(*session->runs, path, {session->seed, session->progress.step});
+  });
+}
+
+gradc_status gradc_session_save_all(const gradc_session* session, const char* path) {
+  return guarded([&] {
+    const Use use(const_cast<gradc_session*>(session), "gradc_session_save_all", true);
+    if (!path) throw RunError(kExitUsage, "gradc_session_save_all: `path` is null");
+    runtime::save_checkpoint(*session->runs, path,
+                             {.seed = session->seed, .step = session->progress.step, .slots = true});
   });
 }
 

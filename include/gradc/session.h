@@ -1,9 +1,11 @@
 /* Sessions of compiled models: train, evaluate and predict with data in the caller's own memory. Plain C; no
- * function throws, exits or aborts; there is no global state but each thread's last message.
+ * function throws, exits or aborts; there is no global state but each thread's last message, and neither the
+ * environment nor signals are read or changed.
  *
  * A session holds one model's parameters, its optimizer's state and the threads that compute. Several
  * sessions may be used at once by different threads; one session is used by one thread at a time, and says so
- * when it is not.
+ * when it is not. Any thread may call gradc_session_cancel(), gradc_session_close() and the functions that
+ * only describe a model at any time.
  *
  * A batch is an array a field of the model's data: `rows` examples one after the other, row-major in the
  * shape that gradc_session_input() tells. Memory is read where it is; nothing is copied and nothing is kept.
@@ -42,14 +44,20 @@ GRADC_API const char* gradc_last_error(void);
 typedef struct gradc_image gradc_image; /* a model compiled ahead of time */
 typedef struct gradc_session gradc_session;
 
-/* A session of the program in the image that suits this processor. threads: 0 means the processors there are.
+/* A session of the program in the image that suits this processor. threads: 0 means the processors that the
+ * process may use; no more are started than the model gains by, and results are the same for any number.
  * Its parameters are the embedded ones, if any, else the initialisers' with the model file's seed. */
 GRADC_API gradc_status gradc_session_create(const gradc_image* image, int32_t threads,
                                             gradc_session** session);
-/* Gives memory and threads back; every later call but destroy returns GRADC_USAGE. */
+/* Cancels the call that another thread has under way, waits for it, and gives memory and threads back; every
+ * later call but destroy returns GRADC_USAGE. In a callback of the session: as soon as the call ends that
+ * made the callback. Null is allowed. */
 GRADC_API void gradc_session_close(gradc_session* session);
-/* Closes and frees the session; null is allowed. */
+/* Closes and frees the session; null is allowed. No other thread may use the session from then on. */
 GRADC_API void gradc_session_destroy(gradc_session* session);
+/* Asks the call that is under way (training, evaluating, predicting) to end soon, with GRADC_CANCELLED. A
+ * step is not cut short; where no call is under way nothing happens. */
+GRADC_API void gradc_session_cancel(gradc_session* session);
 
 /* First values for parameters, state and optimizer; the count of steps is 0 again. */
 GRADC_API gradc_status gradc_session_initialize(gradc_session* session, uint64_t seed);
@@ -85,12 +93,20 @@ GRADC_API int64_t gradc_session_steps(const gradc_session* session);
 GRADC_API int64_t gradc_session_batch(const gradc_session* session); /* rows of a step at most */
 GRADC_API int32_t gradc_session_threads(const gradc_session* session);
 
-typedef enum gradc_kind { GRADC_KIND_PARAMETER = 0, GRADC_KIND_STATE = 1, GRADC_KIND_SLOT = 2 } gradc_kind;
+typedef enum gradc_kind {
+  GRADC_KIND_PARAMETER = 0,
+  GRADC_KIND_STATE = 1, /* running statistics */
+  GRADC_KIND_SLOT = 2,  /* an optimizer's state for one parameter */
+  GRADC_KIND_AVERAGE =
+      3, /* a parameter's moving average, which evaluating and predicting read in its stead */
+  GRADC_KIND_GRADIENT = 4 /* sums of an update of several batches */
+} gradc_kind;
 typedef enum gradc_element {
   GRADC_ELEMENT_F32 = 0,
   GRADC_ELEMENT_F64 = 1,
   GRADC_ELEMENT_I32 = 2,
-  GRADC_ELEMENT_BOOL = 3
+  GRADC_ELEMENT_BOOL = 3,
+  GRADC_ELEMENT_U8 = 4 /* of training data alone, for fields of f32: read as value / 255 */
 } gradc_element;
 typedef enum gradc_use { GRADC_TRAIN = 0, GRADC_EVALUATE = 1, GRADC_PREDICT = 2 } gradc_use;
 
@@ -117,9 +133,114 @@ GRADC_API gradc_status gradc_session_tensor(const gradc_session* session, int32_
 GRADC_API gradc_status gradc_session_tensor_data(gradc_session* session, const char* name, void** data,
                                                  gradc_array* tensor);
 
-/* Parameters and state as safetensors. Loading all or nothing: on an error the session is as it was. */
+/* An array of the caller's, with what it is said to be. */
+typedef struct gradc_view {
+  const char* name; /* of the input or field; null: by position */
+  const void* data;
+  int32_t element;        /* gradc_element */
+  int32_t rank;           /* the rows are the first axis */
+  const int64_t* shape;   /* one axis alone may hold all elements of all rows */
+  const int64_t* strides; /* in elements; null: row-major without gaps, which is what is needed */
+} gradc_view;
+
+/* Checks arrays against the inputs of a use and puts their addresses, in the model's order, into `inputs` (as
+ * many as there are inputs) and the number of rows into `rows`, for the calls above. Copies nothing. What
+ * does not fit is GRADC_DATA_ERROR, with both types in the message. */
+GRADC_API gradc_status gradc_session_bind(const gradc_session* session, gradc_use use,
+                                          const gradc_view* views, int32_t count, const void** inputs,
+                                          int64_t* rows);
+
+/* Parameters and state as safetensors; save_all: the optimizer's state too. Loading all or nothing: on an
+ * error the session is as it was. Loading leaves the count of steps, see gradc_session_set_progress(). */
 GRADC_API gradc_status gradc_session_save(const gradc_session* session, const char* path);
+GRADC_API gradc_status gradc_session_save_all(const gradc_session* session, const char* path);
 GRADC_API gradc_status gradc_session_load(gradc_session* session, const char* path);
+
+/* The training that the model file describes: epochs, shuffling, preparation of the examples, accumulation,
+ * rules for stopping, plateaus and checkpoints, evaluation. */
+
+/* Examples of one part of the data, in the caller's memory: "train", "val" or "test". Each field is rows x
+ * shape, as a file of the model's data source would hold it, and is only read. */
+typedef struct gradc_part {
+  const char* name;
+  const gradc_view* fields;
+  int32_t field_count;
+} gradc_part;
+
+/* Means over a part; metrics in the order of gradc_session_metric(). */
+typedef struct gradc_part_result {
+  const char* part;
+  double loss;
+  int32_t metric_count;
+  const double* metrics;
+} gradc_part_result;
+
+/* What callbacks are told; pointers are valid until the callback returns. */
+typedef struct gradc_step_event {
+  int64_t step;  /* updates done */
+  int64_t epoch; /* from 1 */
+  int64_t total; /* updates of the whole run */
+  double loss;   /* of this update's examples, as are the metrics */
+  double lr;
+  double grad_norm; /* NaN where the model file does not clip */
+  int32_t metric_count;
+  const double* metrics;
+} gradc_step_event;
+typedef struct gradc_epoch_event {
+  int64_t epoch, epochs; /* complete, and of the whole run */
+  int64_t step;
+  double lr;
+  double seconds; /* of training this epoch */
+  int32_t part_count;
+  const gradc_part_result* parts; /* train first, then what was evaluated */
+} gradc_epoch_event;
+
+/* To be filled by gradc_train_options_init() first. */
+typedef struct gradc_train_options {
+  uint32_t size;           /* of this struct, as the caller was compiled */
+  int64_t epochs;          /* -1: the model file's; with `steps` alone, as many as these need */
+  int64_t steps;           /* updates at most; -1: no limit */
+  int64_t seed;            /* of first values, order and random layers; -1: the model file's */
+  int32_t shuffle;         /* 1 */
+  int32_t keep_parameters; /* 1: train on from the session's parameters; 0: from first values */
+  int32_t loaders;         /* threads that prepare batches beside training; -1: as the data need it */
+  const char* init_from;   /* weights to start from; null: none */
+  const char* resume;      /* a checkpoint to go on from, bit for bit; null: none */
+  const char* save;        /* where the weights go at the end; null: nowhere */
+  int32_t save_state;      /* with what `resume` needs; always when cancelled */
+  const char* checkpoints; /* folder for the model file's rule `checkpoint`; null: NAME.checkpoints */
+  const gradc_part* parts; /* the data; null: from the model file's source */
+  int32_t part_count;
+  /* Called by the thread that trains, after each update and epoch; another result than 0 cancels the
+   * training. They may call this session's functions but gradc_session_step(), _train(), _initialize(),
+   * _load() and _destroy(). Null: none. */
+  int32_t (*on_step)(void* user, const gradc_step_event* event);
+  int32_t (*on_epoch)(void* user, const gradc_epoch_event* event);
+  void* user;
+} gradc_train_options;
+
+static inline void gradc_train_options_init(gradc_train_options* options) {
+  const gradc_train_options defaults = {
+      sizeof(gradc_train_options), -1, -1, -1, 1, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  *options = defaults;
+}
+
+/* Pointers are valid until the session's next call. */
+typedef struct gradc_train_result {
+  int64_t steps, epochs; /* updates done, epochs complete */
+  int64_t best_epoch;    /* whose weights a rule `stop` put back; else 0 */
+  double seconds;        /* of training alone */
+  double examples_per_second;
+  const char* weights_sha256; /* as `gradc train` shows it */
+  int32_t part_count;
+  const gradc_part_result* parts; /* train, what was evaluated after the last epoch, test */
+} gradc_train_result;
+
+/* Trains as the model file says. `options` null: the defaults; `result` may be null. Cancelled, it returns
+ * GRADC_CANCELLED with the result so far; the session holds the parameters of the last update. When the loss
+ * is not finite it returns GRADC_NOT_FINITE, and the parameters are those before that update. */
+GRADC_API gradc_status gradc_session_train(gradc_session* session, const gradc_train_options* options,
+                                           gradc_train_result* result);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,96 @@
+/* gradc as a library: compile a model in this process, then train, evaluate and predict with it (session.h).
+ * Plain C; no function throws, exits or aborts. Nothing is read from the environment: what the command line
+ * takes from there is an option here. */
+#ifndef GRADC_GRADC_H
+#define GRADC_GRADC_H
+#include "gradc/session.h"
+#include "gradc/version.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Of the library that runs, which may be newer than these headers. */
+GRADC_API const char* gradc_version(void);    /* "0.1.0" */
+GRADC_API int32_t gradc_version_number(void); /* as GRADC_VERSION_NUMBER */
+
+typedef struct gradc_model gradc_model;             /* a model compiled for this processor */
+typedef struct gradc_diagnostics gradc_diagnostics; /* what is wrong with a model file */
+
+typedef struct gradc_setting {
+  const char* name; /* of a `set` of the model file */
+  const char* value;
+} gradc_setting;
+
+/* To be filled by gradc_compile_options_init() first. */
+typedef struct gradc_compile_options {
+  uint32_t size; /* of this struct, as the caller was compiled */
+  int32_t setting_count;
+  const gradc_setting* settings; /* as `--set NAME=VALUE` */
+  const char* target;  /* null: this processor; "x86-64-v3": the same bits on every one that has it */
+  int64_t batch;       /* rows of a step at most; 0: as the model file says */
+  int32_t strict_math; /* 1: convolutions by their definition, as `--strict-math` */
+  int32_t infer;       /* 1: without training, which compiles in half the time */
+  const char* cache;   /* folder of objects compiled before, made if missing; null: none is used */
+} gradc_compile_options;
+
+static inline void gradc_compile_options_init(gradc_compile_options* options) {
+  const gradc_compile_options defaults = {sizeof(gradc_compile_options), 0, 0, 0, 0, 0, 0, 0};
+  *options = defaults;
+}
+
+/* Compiles a model file, or its text (`name` stands for the file in messages). `options` null: the defaults.
+ * The data that the model file names are not read.
+ *
+ * On an error *model is null, gradc_last_error() has the whole explanation as text, and, unless `diagnostics`
+ * is null, *diagnostics has it in parts, to be freed; there is at least one. GRADC_MODEL_ERROR: the model
+ * file has errors; all those that could be found. Otherwise there is one diagnostic without a place: no such
+ * file, an unknown target. Several threads may compile at once. */
+GRADC_API gradc_status gradc_model_compile_file(const char* path, const gradc_compile_options* options,
+                                                gradc_model** model, gradc_diagnostics** diagnostics);
+GRADC_API gradc_status gradc_model_compile_string(const char* text, const char* name,
+                                                  const gradc_compile_options* options, gradc_model** model,
+                                                  gradc_diagnostics** diagnostics);
+/* Sessions keep what they need of a model, so that it may be freed before they are. Null is allowed. */
+GRADC_API void gradc_model_free(gradc_model* model);
+GRADC_API const char* gradc_model_target(const gradc_model* model); /* "x86-64-v3"; lives as the model */
+
+/* A session of a compiled model, as gradc_session_create() makes it of an image. */
+GRADC_API gradc_status gradc_session_create_from_model(const gradc_model* model, int32_t threads,
+                                                       gradc_session** session);
+
+typedef enum gradc_severity { GRADC_SEVERITY_ERROR = 0 } gradc_severity;
+
+/* Line and column count from 1, columns in bytes; the end is behind the last character. `file` is null and
+ * the numbers are 0 where there is no place. */
+typedef struct gradc_place {
+  const char* file;
+  int32_t line, column, end_line, end_column;
+  const char* label; /* what is to be said of the place; may be empty */
+} gradc_place;
+
+/* Texts are never null, and live as long as the diagnostics. */
+typedef struct gradc_diagnostic {
+  int32_t severity;    /* gradc_severity */
+  const char* code;    /* "E0203", as docs/language.md lists them; empty: not of the model file */
+  const char* message; /* what was expected and what was found */
+  gradc_place place;
+  int32_t related_count; /* further places */
+  const gradc_place* related;
+  int32_t note_count; /* how it came there: the trail of layers and calls */
+  const char* const* notes;
+  int32_t help_count; /* what to try */
+  const char* const* helps;
+} gradc_diagnostic;
+
+GRADC_API int32_t gradc_diagnostics_count(const gradc_diagnostics* diagnostics); /* 0 of null */
+GRADC_API gradc_status gradc_diagnostics_get(const gradc_diagnostics* diagnostics, int32_t index,
+                                             gradc_diagnostic* diagnostic);
+/* All of them as the command line prints them, with source lines and carets. */
+GRADC_API const char* gradc_diagnostics_text(const gradc_diagnostics* diagnostics);
+GRADC_API void gradc_diagnostics_free(gradc_diagnostics* diagnostics); /* null is allowed */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
