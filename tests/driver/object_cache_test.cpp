@@ -265,7 +265,7 @@ TEST(DiskObjectCache, TrimmingKnowsItsOwnFiles) {
   EXPECT_FALSE(fs::exists(entry));
   EXPECT_FALSE(fs::exists(folder.path(hex + ".gradc-object.tmp-ghijkl"))) << "left by a run that ended";
   EXPECT_TRUE(fs::exists(folder.path(hex + ".gradc-object.tmp-abcdef"))) << "perhaps being written";
-  const compiler::CacheUsage removed = driver::clear_cache(folder.path());
+  const compiler::CacheUsage removed = compiler::clear_cache(folder.path());
   EXPECT_EQ(removed.entries, 0);
   EXPECT_EQ(folder.files().size(), 6u);
 }

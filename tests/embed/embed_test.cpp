@@ -97,7 +97,7 @@ Json last_event(const ToolResult& r) {
 TEST(EmbedCompile, MistakesAreData) {
   const std::string text =
       product_model("arrays(batch=32)", "", "",
-                    "    metric accuracy(logit, d.label)\n    metric accuracy(logits, d.lable)\n");
+                    "    metric accuracy(logit, d.label)\n    metric accuracy(logits, lable)\n");
   try {
     Model::from_string(text, "shop.nn");
     FAIL();
