@@ -32,6 +32,10 @@ class Consumer : public ::testing::Test {
     tree_ = nullptr;
   }
 
+  void SetUp() override {
+    if (GRADC_SANITIZED) GTEST_SKIP() << "a library with sanitizers is for programs that have them";
+  }
+
   static std::string prefix(const std::string& name = {}) {
     return tree_->path("moved") + (name.empty() ? "" : "/" + name);
   }
@@ -84,6 +88,33 @@ class Consumer : public ::testing::Test {
   static TemporaryFolder* tree_;
 };
 TemporaryFolder* Consumer::tree_ = nullptr;
+
+// The block of code that follows a line of the manual.
+std::string code_after(const std::string& line, const std::string& manual) {
+  std::istringstream in(manual.substr(manual.find(line) + line.size()));
+  std::string code;
+  for (std::string text; std::getline(in, text);) {
+    if (text.starts_with("    "))
+      code += text.substr(4) + "\n";
+    else if (text.empty())
+      code += "\n";
+    else
+      break;
+  }
+  return code;
+}
+
+TEST_F(Consumer, TheManualsFirstProgram) {
+  const std::string manual = read_text(find("embed.md"));
+  work_.write("CMakeLists.txt", code_after("`CMakeLists.txt`:\n", manual));
+  work_.write("main.cpp", code_after("`main.cpp`:\n", manual));
+  succeeds({GRADC_CMAKE, "-S", work_.path(), "-B", work_.path("build"), "-DCMAKE_PREFIX_PATH=" + prefix()});
+  succeeds({GRADC_CMAKE, "--build", work_.path("build")});
+  const ToolResult r = run({work_.path("build/first")});
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_EQ(r.out.substr(0, 8), "loss 0.0") << r.out;
+  EXPECT_NE(manual.find("build/first\n    " + r.out), std::string::npos) << r.out;
+}
 
 TEST_F(Consumer, TheCxxLoopLearns) {
   const ToolResult r = run({build("cpp_loop")}, work_.path());
