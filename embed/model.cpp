@@ -11,6 +11,8 @@
 #include <sstream>
 
 #include "compiler/compile.h"
+#include "compiler/memory.h"
+#include "runtime/threads.h"
 #include "standalone/c_session.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -33,7 +35,6 @@ struct gradc_diagnostics {
 namespace {
 
 using Json = nlohmann::json;
-using standalone::failed;
 using standalone::guarded;
 
 // The compiler's nesting is limited for a stack of this size; an embedding program's thread may have less.
@@ -116,10 +117,7 @@ class Builder {
   std::unique_ptr<gradc_diagnostics> made_ = std::make_unique<gradc_diagnostics>();
 };
 
-compiler::CompileRequest request_of(const gradc_compile_options* given) {
-  gradc_compile_options defaults;
-  gradc_compile_options_init(&defaults);
-  const gradc_compile_options options = standalone::known_options(given, defaults, "gradc_compile");
+compiler::CompileRequest request_of(const gradc_compile_options& options) {
   if (options.setting_count < 0 || (options.setting_count > 0 && !options.settings))
     throw RunError(kExitUsage, "gradc_model_compile: `settings` is null");
   if (options.batch < 0)
@@ -127,6 +125,10 @@ compiler::CompileRequest request_of(const gradc_compile_options* given) {
                    fmt::format("gradc_model_compile: a batch of {}; expected at least 1, or 0 for "
                                "the model file's",
                                options.batch));
+  if (options.memory_limit < 0 || options.limit_threads < 0 || options.limit_threads > runtime::kMaxThreads)
+    throw RunError(kExitUsage, fmt::format("gradc_model_compile: a memory limit of {} bytes for {} threads; "
+                                           "expected numbers from 0",
+                                           options.memory_limit, options.limit_threads));
   compiler::CompileRequest request;
   for (int32_t i = 0; i < options.setting_count; ++i) {
     const gradc_setting& setting = options.settings[i];
@@ -152,13 +154,20 @@ gradc_status compile(const char* file, const char* text, const gradc_compile_opt
   try {
     status = guarded([&] {
       if (!file || !model) throw RunError(kExitUsage, "gradc_model_compile: a null pointer");
-      compiler::CompileRequest request = request_of(options);
+      gradc_compile_options defaults;
+      gradc_compile_options_init(&defaults);
+      const gradc_compile_options known = standalone::known_options(options, defaults, "gradc_compile");
+      compiler::CompileRequest request = request_of(known);
       request.file = file;
       if (text) request.text = text;
       auto made = std::make_unique<gradc_model>();
       std::optional<compiler::ModelError> error;  // guarded() knows nothing of models
       on_large_stack([&] {
         try {
+          if (known.memory_limit > 0)
+            compiler::fit_memory(request,
+                                 known.limit_threads > 0 ? known.limit_threads : runtime::usable_processors(),
+                                 known.memory_limit);
           made->compiled = std::make_shared<const compiler::CompiledModel>(request);
         } catch (const compiler::ModelError& found) {
           error = found;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "runtime/dataset.h"
 #include "runtime/experiment.h"
@@ -140,6 +141,17 @@ std::vector<FieldType> field_types(const gradc_program& program, const runtime::
   return types;
 }
 
+// Whether the record makes something else of a field before a program reads it.
+bool is_prepared(const FieldType& type, const runtime::DataRecord& record) {
+  const auto prepares = [&](const std::vector<runtime::MethodRecord>& methods) {
+    return std::any_of(methods.begin(), methods.end(),
+                       [&](const runtime::MethodRecord& m) { return m.field == type.name; });
+  };
+  // Mixing (mixup, cutmix) also changes the labels' type.
+  return prepares(record.normalize) || prepares(record.augment) ||
+         (type.name == "label" && !record.augment.empty());
+}
+
 runtime::Field field_of(const gradc_view& view, const std::string& where, const FieldType& type,
                         bool prepared, int64_t& rows) {
   runtime::Field field{.name = type.name, .shape = type.shape};
@@ -187,14 +199,7 @@ std::vector<runtime::Split> splits_of(const gradc_train_options& options, const 
     const auto views = standalone::match_views(part.fields, part.field_count, names, where);
     runtime::Table table;
     for (size_t k = 0; k < types.size(); ++k) {
-      const auto prepares = [&](const std::vector<runtime::MethodRecord>& methods) {
-        return std::any_of(methods.begin(), methods.end(),
-                           [&](const runtime::MethodRecord& m) { return m.field == types[k].name; });
-      };
-      // Mixing (mixup, cutmix) also changes the labels' type.
-      const bool prepared = prepares(record.normalize) || prepares(record.augment) ||
-                            (types[k].name == "label" && !record.augment.empty());
-      table.fields.push_back(field_of(*views[k], where, types[k], prepared, table.rows));
+      table.fields.push_back(field_of(*views[k], where, types[k], is_prepared(types[k], record), table.rows));
       runtime::sources::check_classes(where, table.fields.back(), table.rows, classes_of(record),
                                       [](size_t row) { return fmt::format("of row {}", row); });
     }
@@ -275,5 +280,49 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
                  session->kept_parts.data()};
     if (trained.interrupted)
       throw RunError(GRADC_CANCELLED, fmt::format("cancelled after {} steps", trained.steps));
+  });
+}
+
+extern "C" gradc_status gradc_session_prepare(gradc_session* session, const gradc_view* raw, void* output,
+                                              int64_t* bytes) {
+  return guarded([&] {
+    const Use use(session, "gradc_session_prepare", true);
+    if (!raw || !raw->name || !bytes)
+      throw RunError(kExitUsage, "gradc_session_prepare: a null pointer; the array needs its field's name");
+    const runtime::DataRecord record = runtime::read_experiment(session->program->experiment_json).data;
+    const std::vector<FieldType> types = field_types(*session->program, record);
+    std::vector<std::string> names;
+    for (const FieldType& type : types) names.push_back(type.name);
+    const auto type = std::find(names.begin(), names.end(), raw->name) - names.begin();
+    if (type == static_cast<std::ptrdiff_t>(names.size()))
+      throw RunError(kExitUsage,
+                     fmt::format("prepare: the model reads no `{}`; it reads {}{}", raw->name,
+                                 fmt::join(names, ", "), runtime::sources::suggestion(raw->name, names)));
+    const FieldType& wanted = types[static_cast<size_t>(type)];
+    runtime::Table table;
+    table.fields.push_back(field_of(*raw, "prepare", wanted, is_prepared(wanted, record), table.rows));
+    const runtime::Split split = runtime::sources::whole("given", std::move(table));
+    const runtime::Field& field = split.table->fields[0];
+    const auto preparation =
+        runtime::restored_preparation(record, session->runs->data_arrays, "the session's parameters");
+    const std::vector<int64_t> shape = preparation ? preparation->shape_of(field) : field.shape;
+    const int32_t dtype = preparation ? preparation->dtype_of(field) : field.dtype();
+    const auto rank = static_cast<int32_t>(shape.size());
+    const int64_t size =
+        split.count * runtime::element_count(rank, shape.data()) * runtime::dtype_bytes(dtype);
+    if (!output) {
+      *bytes = size;
+      return;
+    }
+    if (*bytes != size)
+      throw RunError(kExitUsage,
+                     fmt::format("prepare: an output of {} bytes for {} rows of {}; expected {}", *bytes,
+                                 split.count, runtime::type_text(dtype, rank, shape.data()), size));
+    std::vector<int64_t> rows(static_cast<size_t>(split.count));
+    std::iota(rows.begin(), rows.end(), int64_t{0});
+    if (preparation)
+      preparation->gather(split, field, rows.data(), split.count, nullptr, output);
+    else
+      field.gather(rows.data(), split.count, output);
   });
 }

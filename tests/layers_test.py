@@ -19,7 +19,7 @@ ALLOWED = {
     "codegen": {"std", "fmt", "support", "ir", "llvm", "runtime/abi.h"},
     "runtime": {"std", "fmt", "support", "xtensor", "posix", "zlib", "nettle", "nlohmann", "intrinsics", "eigen"},
     "compiler": {"std", "fmt", "support", "ir", "frontend", "passes", "codegen", "runtime", "nlohmann", "posix", "include"},
-    "embed": {"std", "fmt", "support", "compiler", "standalone", "nlohmann", "posix", "include"},
+    "embed": {"std", "fmt", "support", "runtime", "compiler", "standalone", "nlohmann", "posix", "include"},
     "standalone": {"std", "fmt", "support", "runtime", "nlohmann", "cli11", "include"},  # never the compiler
     "include": {"std", "gradc", "xtensor"},  # public headers know each other alone, as they are installed: "gradc/session.h"
 }

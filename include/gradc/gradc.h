@@ -27,15 +27,18 @@ typedef struct gradc_compile_options {
   uint32_t size; /* of this struct, as the caller was compiled */
   int32_t setting_count;
   const gradc_setting* settings; /* as `--set NAME=VALUE` */
-  const char* target;  /* null: this processor; "x86-64-v3": the same bits on every one that has it */
-  int64_t batch;       /* rows of a step at most; 0: as the model file says */
-  int32_t strict_math; /* 1: convolutions by their definition, as `--strict-math` */
-  int32_t infer;       /* 1: without training, which compiles in half the time */
-  const char* cache;   /* folder of objects compiled before, made if missing; null: none is used */
+  const char* target;    /* null: this processor; "x86-64-v3": the same bits on every one that has it */
+  int64_t batch;         /* rows of a step at most; 0: as the model file says */
+  int32_t strict_math;   /* 1: convolutions by their definition, as `--strict-math` */
+  int32_t infer;         /* 1: without training, which compiles in half the time */
+  const char* cache;     /* folder of objects compiled before, made if missing; null: none is used */
+  int64_t memory_limit;  /* bytes of a session at most, as `--mem-limit`; 0: none. Batches may then go in
+                            pieces, and gradc_session_batch() be less than the model file's */
+  int32_t limit_threads; /* of the sessions that the limit is for; 0: the processors there are */
 } gradc_compile_options;
 
 static inline void gradc_compile_options_init(gradc_compile_options* options) {
-  const gradc_compile_options defaults = {sizeof(gradc_compile_options), 0, 0, 0, 0, 0, 0, 0};
+  const gradc_compile_options defaults = {sizeof(gradc_compile_options), 0, 0, 0, 0, 0, 0, 0, 0, 0};
   *options = defaults;
 }
 

@@ -145,8 +145,10 @@ struct CompileOptions {
   std::string target = "native";
   int64_t batch = 0;  // rows of a step at most; 0: as the model file says
   bool strict_math = false;
-  bool infer = false;  // without training
-  std::string cache;   // folder of objects compiled before; empty: none is used
+  bool infer = false;        // without training
+  std::string cache;         // folder of objects compiled before; empty: none is used
+  int64_t memory_limit = 0;  // bytes of a session at most; 0: none
+  int limit_threads = 0;     // of the sessions that the limit is for; 0: the processors there are
 };
 
 // A model compiled for this processor. May be used by several threads, and be gone before its sessions are.
@@ -184,6 +186,8 @@ class Model {
     o.strict_math = options.strict_math;
     o.infer = options.infer;
     o.cache = options.cache.empty() ? nullptr : options.cache.c_str();
+    o.memory_limit = options.memory_limit;
+    o.limit_threads = options.limit_threads;
     gradc_model* model = nullptr;
     gradc_diagnostics* diagnostics = nullptr;
     const gradc_status status = compile(&o, &model, &diagnostics);
@@ -341,6 +345,20 @@ class Session {
   }
 
   TrainResult train(const TrainOptions& options = {});
+
+  // Where the model file says `normalize` or crops images: of examples as the data hold them what the model
+  // reads, as at evaluation, as a range for step, evaluate and predict.
+  std::vector<float> prepare(const std::string& field, const View& raw) {
+    const View named(field, raw);
+    const gradc_view view = named.c();
+    if (view.element == GRADC_ELEMENT_I32)
+      throw Error(GRADC_USAGE, "prepare: `" + field + "` holds whole numbers, which are read as they are");
+    int64_t bytes = 0;
+    detail::check(gradc_session_prepare(c(), &view, nullptr, &bytes));
+    std::vector<float> made(static_cast<size_t>(bytes) / sizeof(float));
+    detail::check(gradc_session_prepare(c(), &view, made.data(), &bytes));
+    return made;
+  }
 
   // What the schedule knows, and a factor on the learning rate that it gives.
   void set_progress(int64_t step, int64_t epoch, int64_t total) {

@@ -72,7 +72,7 @@ typedef struct gradc_result {
 
 /* One update on `rows` examples, at most gradc_session_batch(); inputs as gradc_session_input(..,
  * GRADC_TRAIN, ..) lists them: as the model reads them. Where the model file says `normalize` or crops
- * images, the caller does so before; what was fitted stands in the weights file as data.FIELD.METHOD.*.
+ * images, see gradc_session_prepare().
  * `result` may be null. */
 GRADC_API gradc_status gradc_session_step(gradc_session* session, const void* const* inputs, int64_t rows,
                                           gradc_result* result);
@@ -149,6 +149,13 @@ typedef struct gradc_view {
 GRADC_API gradc_status gradc_session_bind(const gradc_session* session, gradc_use use,
                                           const gradc_view* views, int32_t count, const void** inputs,
                                           int64_t* rows);
+
+/* Where the model file says `normalize`, or crops images: makes of examples as the data hold them what the
+ * model reads, as at evaluation, with the numbers that were fitted by gradc_session_train() or came with the
+ * weights. `raw` has the field's name; `output` takes rows x the input's shape, *bytes bytes in all. Null for
+ * `output`: only *bytes is set. */
+GRADC_API gradc_status gradc_session_prepare(gradc_session* session, const gradc_view* raw, void* output,
+                                             int64_t* bytes);
 
 /* Parameters and state as safetensors; save_all: the optimizer's state too. Loading all or nothing: on an
  * error the session is as it was. Loading leaves the count of steps, see gradc_session_set_progress(). */

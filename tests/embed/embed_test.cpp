@@ -296,6 +296,24 @@ TEST(EmbedTrain, StrictMathIsTheToolsToo) {
   EXPECT_EQ(own(false), last_event(run_tool(command, folder.path())).at("weights_sha256"));
 }
 
+TEST(EmbedTrain, AMemoryLimitIsKeptOrExplained) {
+  const std::string model = product_model("arrays(batch=4096, classes=2)");
+  const Examples e(4096);
+  const auto train = [&](int64_t limit) {
+    Session session(Model::from_string(model, "m.nn", {.memory_limit = limit, .limit_threads = 1}), 1);
+    const TrainResult result = session.train({.steps = 3, .parts = {e.part()}});
+    EXPECT_EQ(result.steps, 3);
+    return std::pair(session.batch(), result.part("train").loss);
+  };
+  const auto [whole, loss] = train(0);
+  const auto [piece, same] = train(700000);
+  EXPECT_EQ(whole, 4096);
+  EXPECT_LT(piece, whole);
+  EXPECT_NEAR(same, loss, 0.02);  // dropout draws anew for each piece
+  refuses(GRADC_USAGE, {"0.01 MB", "the least found"},
+          [&] { Model::from_string(small_model(), "m.nn", {.memory_limit = 10000, .limit_threads = 1}); });
+}
+
 TEST(EmbedTrain, ArraysGiveTheBitsOfFiles) {
   const Examples e(200);
   TemporaryFolder folder;
@@ -345,6 +363,32 @@ TEST(EmbedTrain, BytesAreScaled) {
           .train({.parts = {{"train", {View("x", View(bytes.data(), {64, 2})), View("label", label)}}}})
           .weights_sha256;
   EXPECT_EQ(a, Session(model).train({.parts = {{"train", {floats, label}}}}).weights_sha256);
+}
+
+// What `normalize` was fitted to in training prepares what is predicted on, also after saving and loading.
+TEST(EmbedTrain, PreparesAsItWasTrained) {
+  std::string text = product_model();
+  text.replace(text.find("}\nmodel"), 1, "    normalize x by channel\n}");
+  Examples e(128);
+  for (float& value : e.x) value = 5 + 3 * value;
+  const Model model = Model::from_string(text);
+  Session session(model), other(model);
+  refuses(GRADC_DATA_ERROR, {"x.channel", "the session's parameters"}, [&] { session.prepare("x", e.x); });
+  const TrainResult result = session.train({.parts = {e.part(), e.part("test")}});
+  const std::vector<float> x = session.prepare("x", e.x);
+  ASSERT_EQ(x.size(), e.x.size());
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < x.size(); i += 2) sum += x[i], squares += x[i] * x[i];
+  EXPECT_NEAR(sum / 128, 0, 1e-5);
+  EXPECT_NEAR(squares / 128, 1, 1e-2);
+  EXPECT_EQ(session.evaluate({x, e.label}).loss, result.part("test").loss);
+  TemporaryFolder folder;
+  session.save(folder.path("w.safetensors"));
+  other.load(folder.path("w.safetensors"));
+  EXPECT_EQ(other.prepare("x", View(e.x.data(), {128, 2})), x);
+  refuses(GRADC_USAGE, {"`y`"}, [&] { session.prepare("y", e.x); });
+  refuses(GRADC_USAGE, {"whole numbers"}, [&] { session.prepare("label", e.label); });
+  EXPECT_EQ(Session(Model::from_string(product_model())).prepare("x", e.x), e.x);
 }
 
 // The program's own loop makes the same steps as the model file's.
