@@ -34,6 +34,8 @@ struct CompileRequest {
   int64_t micro_batches = 1;           // pieces of each batch, whose gradients add up (frontend::Options)
   bool infer = false;                  // without training: no init, train_step and update
   bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
+  bool layer_values = false;            // what layers make as further outputs of the step (gradc stats)
+  std::vector<std::string> layers;     // patterns of those; none: all
 };
 
 // A model file after the frontend. Sources stay here because diagnostics and locations refer to them.
@@ -69,6 +71,7 @@ class CompiledModel {
 
   const gradc_program& program() const;
   const Module& module() const { return *loaded_->model.module; }
+  const std::vector<frontend::LayerValue>& values() const { return loaded_->model.values; }
   const ExperimentRecord& experiment() const { return loaded_->model.experiment; }
   const passes::Lowered& lowered() const { return lowered_; }
   const codegen::Target& target() const { return target_; }

@@ -66,6 +66,13 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
                   "mean (Monte-Carlo dropout)")
       ->check(from_to(1, 1000000))
       ->type_name("N");
+  app->add_flag("--ten-crop", o.ten_crop,
+                "the mean over ten crops of each image: its corners, its middle, and their mirror images");
+  app->add_option("--scales", o.scales,
+                  "the mean over images whose shorter side has these numbers of pixels, by commas")
+      ->delimiter(',')
+      ->check(from_to(1, 1 << 16))
+      ->type_name("N,N,...");
   app->add_flag("--raw", o.raw, "where the model has `ema`: the parameters themselves, not their averages");
   standalone::add_split_option(app, o.split);
 }
@@ -110,6 +117,34 @@ int run_command_line(int argc, char** argv) {
   add_list(predict_command, "--input", predict.inputs,
            "examples from a NumPy file instead of the data (repeatable, with the input's name)")
       ->type_name("[NAME=]FILE.npy");
+
+  SampleOptions sample;
+  CLI::App* sample_command =
+      app.add_subcommand("sample", "text that a model of characters makes, going on from a prompt");
+  add_model_options(sample_command, sample.eval.model);
+  add_list(sample_command, "--weights,--init-from", sample.eval.weights,
+           "parameters, as gradc train --save wrote them, with the vocabulary")
+      ->required()
+      ->expected(1)
+      ->type_name("FILE");
+  sample_command
+      ->add_option("--prompt", sample.run.prompt, "what the text goes on from (default: a new line)")
+      ->type_name("TEXT");
+  sample_command->add_option("--length", sample.run.length, "characters to make")
+      ->check(from_to(0, 1 << 28))
+      ->capture_default_str()
+      ->type_name("N");
+  sample_command
+      ->add_option("--temperature", sample.run.temperature,
+                   "below 1 likely characters become likelier, above 1 less so; 0: always the likeliest")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str()
+      ->type_name("T");
+  sample_command->add_option("--seed", sample.run.seed, "of the text")->capture_default_str()->type_name("N");
+  sample_command->add_flag("--raw", sample.eval.raw,
+                           "where the model has `ema`: the parameters themselves, not their averages");
+  add_code_options(sample_command, sample.eval.model);
+  add_thread_option(sample_command, sample.eval.model.threads);
 
   DumpOptions dump;
   CLI::App* dump_command = app.add_subcommand("dump", "print the model at a stage of its compilation");
@@ -218,6 +253,34 @@ int run_command_line(int argc, char** argv) {
   add_thread_option(lsuv_command, lsuv.model.threads);
   add_code_options(lsuv_command, lsuv.model);
 
+  StatsOptions stats;
+  CLI::App* stats_command = app.add_subcommand(
+      "stats",
+      "values of each layer and their gradients on training batches: mean, standard deviation, histogram,\n"
+      "dead units (exactly 0 for every example: a ReLU that lets nothing through) and saturated values "
+      "(within\n"
+      "2.5 % of an end of the function's range, |tanh| > 0.95, where its slope is below a tenth)");
+  add_model_options(stats_command, stats.model);
+  stats_command
+      ->add_option("--weights,--init-from", stats.weights,
+                   "look at these parameters (safetensors) instead of the initialisers'")
+      ->type_name("FILE");
+  stats_command->add_option("--batches", stats.batches, "training batches to look at, or all that there are")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  add_list(stats_command, "--layers", stats.layers,
+           "only layers whose names match, where * is any text (repeatable)")
+      ->type_name("PATTERN");
+  stats_command
+      ->add_option("--seed", stats.seed, "of first values, order and random layers (default: the file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  stats_command->add_option("--output,-o", stats.output, "write a page with charts, for any browser")
+      ->type_name("PAGE.svg");
+  add_thread_option(stats_command, stats.model.threads);
+  add_code_options(stats_command, stats.model);
+
   OpsOptions ops;
   CLI::App* ops_command = app.add_subcommand(
       "ops",
@@ -252,17 +315,20 @@ int run_command_line(int argc, char** argv) {
                     (*dump_command && dump.model.json) || (*predict_command && predict.eval.model.json) ||
                     (*check_command && check.model.json) || (*bench_command && bench.model.json) ||
                     (*plan_command && plan.model.json) || (*compile_command && compile.model.json) ||
-                    (*lsuv_command && lsuv.model.json);
+                    (*lsuv_command && lsuv.model.json) || (*stats_command && stats.model.json) ||
+                    (*sample_command && sample.eval.model.json);
   try {
     if (*compile_command) return run_compile(compile);
     if (*train_command) return run_train(train);
     if (*eval_command) return run_eval(eval);
     if (*predict_command) return run_predict(predict);
+    if (*sample_command) return run_sample(sample);
     if (*dump_command) return run_dump(dump);
     if (*check_command) return run_check(check);
     if (*bench_command) return run_bench(bench);
     if (*plan_command) return run_plan(plan);
     if (*lsuv_command) return run_lsuv(lsuv);
+    if (*stats_command) return run_stats(stats);
     if (*ops_command) return run_ops(ops);
     if (*average_command) return run_average(average);
     if (*passes_command) return run_passes(passes_json);

@@ -7,6 +7,7 @@
 
 #include "compiler/compile.h"
 #include "runtime/predict.h"
+#include "runtime/sample.h"
 #include "runtime/train.h"
 
 namespace gradc::driver {
@@ -35,15 +36,23 @@ struct TrainOptions {
 struct EvalOptions {
   ModelOptions model;
   std::vector<std::string> weights;  // safetensors; several: an ensemble
-  int64_t samples = 1;  // predictions of each, with random layers drawing anew (Monte-Carlo dropout)
-  std::string split;    // empty: test, else val, else train
-  bool raw = false;     // the parameters themselves where the model has averages of them
+  int64_t samples = 1;          // predictions of each, with random layers drawing anew (Monte-Carlo dropout)
+  std::string split;            // empty: test, else val, else train
+  bool raw = false;             // the parameters themselves where the model has averages of them
+  bool ten_crop = false;        // the mean over ten crops of each image
+  std::vector<int64_t> scales;  // and over several sizes of it
+  bool views() const { return ten_crop || !scales.empty(); }
 };
 
 struct PredictOptions {
   EvalOptions eval;
   runtime::PredictOptions run;
   std::vector<std::string> inputs;  // [name=]file.npy; empty: a split of the data
+};
+
+struct SampleOptions {
+  EvalOptions eval;  // one file of weights, one sample
+  runtime::SampleOptions run;
 };
 
 struct DumpOptions {
@@ -77,6 +86,15 @@ struct LsuvOptions {
   std::string save;                 // safetensors
   std::vector<std::string> except;  // patterns of parameters that stay as they are
   std::optional<int64_t> seed, rows;
+};
+
+struct StatsOptions {
+  ModelOptions model;
+  std::string weights;              // safetensors; empty: the initialisers
+  std::vector<std::string> layers;  // patterns; empty: all
+  int64_t batches = 10;
+  std::optional<int64_t> seed;
+  std::string output;  // *.svg
 };
 
 struct OpsOptions {
@@ -115,11 +133,13 @@ int run_compile(const CompileOptions& options);
 int run_train(const TrainOptions& options);
 int run_eval(const EvalOptions& options);
 int run_predict(const PredictOptions& options);
+int run_sample(const SampleOptions& options);
 int run_dump(const DumpOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
 int run_lsuv(const LsuvOptions& options);
+int run_stats(const StatsOptions& options);
 int run_ops(const OpsOptions& options);
 int run_average(const AverageOptions& options);
 int run_passes(bool json);

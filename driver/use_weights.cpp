@@ -1,4 +1,5 @@
-// `gradc eval`, `gradc predict` and `gradc check`: the commands that do not train. Knows no operator.
+// `gradc eval`, `gradc predict`, `gradc sample` and `gradc check`: the commands that do not train. Knows no
+// operator.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -42,9 +43,11 @@ struct Loaded {
     const runtime::DataRecord record = runtime::read_experiment(compiled.program().experiment_json).data;
     if (with_data) {
       data = runtime::load_dataset(record);
-      runtime::restore_preparation(data, record, session->data_arrays, options.weights.front());
+      runtime::restore_preparation(data, record, session->data_arrays, options.weights.front(),
+                                   options.views());
     } else {
-      preparation = runtime::restored_preparation(record, session->data_arrays, options.weights.front());
+      preparation = runtime::restored_preparation(record, session->data_arrays, options.weights.front(),
+                                                  options.views());
     }
   }
   static CompileRequest request_of(const EvalOptions& options) {
@@ -59,7 +62,8 @@ struct Loaded {
   }
   runtime::EnsembleOptions ensemble(const EvalOptions& options) const {
     const runtime::Experiment experiment = runtime::read_experiment(compiled.program().experiment_json);
-    return {options.weights, options.raw, options.samples, static_cast<uint64_t>(experiment.train.seed)};
+    return {options.weights,  options.raw,   options.samples, static_cast<uint64_t>(experiment.train.seed),
+            options.ten_crop, options.scales};
   }
   CompiledModel compiled;
   std::optional<runtime::Session> session;
@@ -73,7 +77,8 @@ int run_eval(const EvalOptions& options) {
   Loaded loaded(options);
   if (!loaded.session) return kExitOk;
   const runtime::Split& split = runtime::split_to_use(loaded.data, options.split);
-  if (const runtime::EnsembleOptions members = loaded.ensemble(options); members.members() > 1) {
+  if (const runtime::EnsembleOptions members = loaded.ensemble(options);
+      members.members() > 1 || options.views()) {
     runtime::run_ensemble_eval(*loaded.session, split, members, options.model.json);
   } else {
     runtime::run_eval(*loaded.session, split, options.model.json);
@@ -85,9 +90,10 @@ int run_predict(const PredictOptions& options) {
   runtime::PredictOptions run = options.run;
   if (!run.output.empty()) runtime::check_output_path(run.output, "predictions");
   if (!run.spread.empty()) {
-    if (run.output.empty() || (options.eval.weights.size() < 2 && options.eval.samples < 2))
+    if (run.output.empty() ||
+        (options.eval.weights.size() < 2 && options.eval.samples < 2 && !options.eval.views()))
       throw RunError(kExitUsage,
-                     "predict: --spread needs --output, and several --weights or --samples to spread");
+                     "predict: --spread needs --output, and several --weights, --samples or crops to spread");
     if (!run.spread.ends_with(".npy"))
       throw RunError(kExitUsage, fmt::format("predict: --spread {}: expected NAME.npy", run.spread));
     runtime::check_output_path(run.spread, "spread of predictions");
@@ -100,6 +106,15 @@ int run_predict(const PredictOptions& options) {
   run.preparation = loaded.preparation;
   if (run.inputs.empty()) run.split = &runtime::split_to_use(loaded.data, options.eval.split);
   runtime::run_predict(*loaded.session, run);
+  return kExitOk;
+}
+
+int run_sample(const SampleOptions& options) {
+  runtime::SampleOptions run = options.run;
+  run.json = options.eval.model.json;
+  Loaded loaded(options.eval, /*with_data=*/false);
+  if (!loaded.session) return kExitOk;
+  runtime::run_sample(*loaded.session, run);
   return kExitOk;
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 class Compiler {
  public:
-  Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics, Options options)
+  Compiler(SourceManager& sources, const Program& program, Diagnostics& diagnostics, const Options& options)
       : sources_(sources),
         program_(program),
         diagnostics_(diagnostics),
@@ -54,7 +54,9 @@ class Compiler {
     e_.init_target.function = &init;
     e_.init_target.training = e_.init_target.stochastic = true;
     e_.init_target.next_stream = kInitStreams;
+    if (options_.layer_values) e_.values = &values_;
     if (!program(train_function, ProgramKind::train)) return {};
+    e_.values = nullptr;
     e_.late_parameters = true;
     if (!program(module_->add_function("eval"), ProgramKind::eval)) return {};
     if (x_.has_predict && !program(module_->add_function("predict"), ProgramKind::predict)) return {};
@@ -76,7 +78,7 @@ class Compiler {
     record.train = x_.record;
     for (const std::string& problem : verify(*module_))
       GRADC_CHECK(false, "the frontend made a wrong module: {}\n{}", problem, print(*module_));
-    return Model{std::move(module_), std::move(record), std::move(mixes)};
+    return Model{std::move(module_), std::move(record), std::move(mixes), std::move(layer_values_)};
   }
 
  private:
@@ -166,8 +168,26 @@ class Compiler {
     resolve_options(e_, x_, data_);
     if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});
     if (diagnostics_.count() == errors) check_gradients(f);
-    if (diagnostics_.count() == errors) resolve_driver(e_, x_, f);
+    if (diagnostics_.count() == errors) resolve_driver(e_, x_, f, data_);
+    value_outputs(f);
     return diagnostics_.count() == errors;
+  }
+
+  // The values of layers as outputs; one that two calls return is the inner call's.
+  void value_outputs(Function& f) {
+    std::set<const Op*> known;
+    for (const Evaluator::NotedValue& v : values_) {
+      if (!known.insert(v.op).second) continue;
+      const auto& range = v.op->def->range;
+      layer_values_.push_back({v.name, v.callee, user_place(e_.location(v.span)), "",
+                               range ? range->first : 0, range ? range->second : 0});
+      const auto& wanted = options_.layers;
+      if (!wanted.empty() && std::none_of(wanted.begin(), wanted.end(),
+                                          [&](const std::string& p) { return matches(p, v.name); }))
+        continue;
+      layer_values_.back().output = kValuePrefix + v.name;
+      f.outputs.push_back({layer_values_.back().output, v.op});
+    }
   }
 
   // Every trained parameter must be reached from the loss or the penalty through differentiable operations.
@@ -211,13 +231,15 @@ class Compiler {
   Evaluator e_;
   Experiment x_;
   DataRecord data_;
+  std::vector<Evaluator::NotedValue> values_;
+  std::vector<LayerValue> layer_values_;
 };
 
 }  // namespace
 
 std::optional<Model> compile(SourceManager& sources, uint32_t file,
                              const std::map<std::string, std::string>& settings, Diagnostics& diagnostics,
-                             Options options) {
+                             const Options& options) {
   Program program = load(sources, file, diagnostics);
   if (diagnostics.has_errors()) return {};
   resolve(program, diagnostics);

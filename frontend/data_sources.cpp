@@ -50,6 +50,20 @@ const std::vector<SourceKind>& source_kinds() {
        "Arrays of the program that embeds gradc, one for each declared field; no files are read.",
        {{"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
        true},
+      {"text",
+       "Text as windows of characters, each with the characters that follow: tokens i32[length], next "
+       "i32[length], numbers from 0 (any other character) to vocabulary - 1. A UTF-8 file, or without one "
+       "sentences that code makes by a small grammar; parts train, and test when given or made.",
+       {{"path", Kind::text, false, std::string(), 0, "the file to train on; none: text made by code"},
+        {"test", Kind::text, false, std::string(), 0, "the file to test on"},
+        {"length", Kind::integer, false, int64_t{64}, 1, "characters in a window", 1 << 20},
+        {"stride", Kind::integer, false, int64_t{0}, 0,
+         "from one window's beginning to the next; 0: the length"},
+        {"vocabulary", Kind::integer, false, int64_t{96}, 2, "numbers of characters, 0 for those too rare",
+         1 << 20},
+        {"characters", Kind::integer, false, int64_t{200000}, 1, "of text made by code, to train on",
+         1 << 28},
+        {"seed", Kind::integer, false, int64_t{1}, INT64_MIN, "of text made by code"}}},
       {"random",
        "Random numbers of any shape, for benchmarks and experiments: image f32[shape], standard normal, "
        "label "
@@ -77,6 +91,10 @@ std::map<std::string, Type> fields_of(const DataRecord& record) {
                ? std::get<int64_t>(it->second)
                : otherwise;
   };
+  if (record.source == "text") {
+    const Type window{DType::i32, true, {extent("length", 64)}};
+    return {{"tokens", window}, {"next", window}};
+  }
   Shape image = {extent("channels", 1), extent("height", 28), extent("width", 28)};
   if (record.source == "cifar10") image = {3, 32, 32};
   if (const auto shape = record.options.find("shape"); shape != record.options.end())

@@ -104,6 +104,22 @@ bool Evaluator::bind(const std::string& callee, const std::vector<std::string>& 
 Value Evaluator::call(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site) {
   // Arguments given when the value was made stand in front of those given now.
   arguments.insert(arguments.begin(), callee.arguments.begin(), callee.arguments.end());
+  if (!values) return call_value(callee, std::move(arguments), site);
+  const std::vector<BoundArgument> given = arguments;
+  const bool model = callee.is(DefinitionKind::model);
+  if (model) {  // its inputs come first
+    for (size_t i = 0; i < given.size() && i < callee.definition->parameters.size(); ++i) {
+      const std::string& name = given[i].name.empty() ? callee.definition->parameters[i].name : given[i].name;
+      if (given[i].value.is_tensor()) note(name, "input", site.span, given[i].value.tensor);
+    }
+  }
+  const Value result = call_value(callee, std::move(arguments), site);
+  note_value(callee, given, site, result);
+  return result;
+}
+
+Value Evaluator::call_value(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
+                            const Expr& site) {
   if (callee.definition) return call_definition(callee, std::move(arguments), site);
   if (site.instance.kind != Instance::Kind::none) {
     error(codes::bad_instance, site.instance.span,
@@ -112,6 +128,42 @@ Value Evaluator::call(const DefinitionValue& callee, std::vector<BoundArgument> 
   }
   return callee.builtin ? call_builtin(callee, std::move(arguments), site)
                         : call_op(callee, std::move(arguments), site);
+}
+
+void Evaluator::note(const std::string& name, const std::string& callee, Span span, Op* op) {
+  if (op->type.dtype != DType::f32 || !op->type.batched) return;
+  std::string own = name;
+  const auto taken = [&] {
+    return std::any_of(values->begin(), values->end(), [&](const NotedValue& v) { return v.name == own; });
+  };
+  for (int again = 2; taken(); ++again) own = fmt::format("{}#{}", name, again);  // an instance used again
+  values->push_back({own, callee, span, op});
+}
+
+void Evaluator::note_value(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
+                           const Expr& site, const Value& result) {
+  const Frame& caller = frame();
+  if (caller.prelude || !result.is_tensor()) return;
+  const Span span = site.text_span.valid() ? site.text_span : site.span;
+  if (callee.is(DefinitionKind::layer) || callee.is(DefinitionKind::model)) {
+    note(last_instance_.empty() ? callee.definition->name : last_instance_, callee.name, span, result.tensor);
+    return;
+  }
+  // Functions inside functions belong to the outermost, and those of `train` to no layer.
+  if (!caller.definition || caller.definition->kind == DefinitionKind::fn) return;
+  Op* only = nullptr;
+  for (const BoundArgument& a : arguments) {
+    if (!a.value.is_tensor()) continue;
+    if (only) return;
+    only = a.value.tensor;
+  }
+  if (!only || only == result.tensor || !(only->type == result.tensor->type)) return;
+  int ordinal = 1;
+  const auto count = [&](const NotedValue& v) {
+    return v.name == fmt::format("{}{}_{}", caller.prefix, callee.name, ordinal);
+  };
+  while (std::any_of(values->begin(), values->end(), count)) ++ordinal;
+  note(fmt::format("{}{}_{}", caller.prefix, callee.name, ordinal), callee.name, span, result.tensor);
 }
 
 // Evaluates defaults and checks types; `statics` collects the static arguments that were given, for trails
@@ -342,8 +394,11 @@ Value Evaluator::call_definition(const DefinitionValue& callee, std::vector<Boun
   call->line = place.line;
   call->details = f->details;
   call->parent = frame().call;
+  const std::string instance = call->instance;
   f->call = std::move(call);
-  return run_body(std::move(f), site.span);
+  const Value result = run_body(std::move(f), site.span);
+  last_instance_ = instance;
+  return result;
 }
 
 Value Evaluator::call_given(const DefinitionValue& callee, const std::map<std::string, Value>& given,

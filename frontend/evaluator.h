@@ -118,6 +118,14 @@ class Evaluator {
   std::vector<BoundArgument> evaluate_arguments(const Expr& call);
   Value lookup_callee(const Expr& call);
 
+  // What the calls of the model file make (see LayerValue), where anyone wants to know.
+  struct NotedValue {
+    std::string name, callee;
+    Span span;
+    Op* op = nullptr;
+  };
+  std::vector<NotedValue>* values = nullptr;
+
   // --- parameters and states (parameters.cpp)
   void declare(const Statement& s);
   void assign(const Statement& s, Value v);
@@ -179,6 +187,10 @@ class Evaluator {
   bool run_for(const Statement& s);
   bool static_condition(const Expr& e, bool& out, const char* where);
   Value static_binary(const std::string& op, const Value& a, const Value& b, const Expr& site);
+  Value call_value(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);
+  void note_value(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
+                  const Expr& site, const Value& result);
+  void note(const std::string& name, const std::string& callee, Span span, Op* op);
   Value call_definition(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
                         const Expr& site);
   Value call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);
@@ -200,6 +212,7 @@ class Evaluator {
   int depth_ = 0;
   int64_t ops_ = 0, evaluations_ = 0;
   std::set<std::tuple<std::string, uint32_t, uint32_t, std::string>> reported_;
+  std::string last_instance_;  // that ended last
   Diagnostic dropped_;
   mutable std::map<uint32_t, std::shared_ptr<const std::string>> file_names_;
 };

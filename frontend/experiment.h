@@ -102,7 +102,7 @@ void add_gradient_sums(Evaluator& e, const Experiment& x);
 
 // Optimizers that look at all examples (gd, lbfgs, svrg), whose procedure is the runtime's: their options,
 // and what they cannot work with, after @train was emitted (full_batch.cpp).
-void resolve_driver(Evaluator& e, Experiment& x, const Function& train);
+void resolve_driver(Evaluator& e, Experiment& x, const Function& train, const DataRecord& data);
 // Why a batch is not the sum of its pieces, as Model::batch_mixes says it; empty: it is.
 std::string why_whole_batches(const Experiment& x, const DataRecord& data, const Module& module,
                               const Function& train);
@@ -118,8 +118,5 @@ std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr
 std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns);
 // The call behind `penalty` or `project`; `example`: the statement as it might have been written.
 bool parameter_function(Evaluator& e, Experiment::Penalty& p, const Statement& s, const char* example);
-
-// `*` matches any text, dots too.
-bool matches(const std::string& pattern, const std::string& name);
 
 }  // namespace gradc::frontend

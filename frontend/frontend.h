@@ -20,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ir/experiment.h"
 #include "ir/module.h"
@@ -27,10 +28,22 @@
 
 namespace gradc::frontend {
 
+// A value that a call in the model file makes: an input of the model, what a layer's instance returns, or
+// what a function of one tensor makes of it in the same shape (an activation function).
+struct LayerValue {
+  std::string name;          // "hidden.0.dense_1", "hidden.0.relu_1", "image"
+  std::string callee;        // "dense", "relu"; "input"
+  std::string place;         // "mlp.nn:12:5"
+  std::string output;        // of @train, "value.hidden.0.dense_1"; empty: not asked for
+  double low = 0, high = 0;  // the range of a function that levels off at both ends; equal: none
+};
+inline constexpr const char* kValuePrefix = "value.";
+
 struct Model {
   std::unique_ptr<Module> module;
   ExperimentRecord experiment;
-  std::string batch_mixes;  // why a batch cannot be taken in pieces; empty: it can
+  std::string batch_mixes;         // why a batch cannot be taken in pieces; empty: it can
+  std::vector<LayerValue> values;  // in the order of the program, where Options ask for them
 };
 
 struct Options {
@@ -38,6 +51,8 @@ struct Options {
   // Pieces of each batch, a divisor of it: the same updates from batches of batch / micro_batches examples
   // whose gradients add up. Only for models whose batch_mixes is empty.
   int64_t micro_batches = 1;
+  bool layer_values = false;        // @train has each LayerValue as an output too,
+  std::vector<std::string> layers;  // but only those whose names match one of these patterns, if any
 };
 
 // Compiles the file `file` of `sources`. `settings` are --set name=value pairs: each must name a `set` of the
@@ -45,7 +60,10 @@ struct Options {
 // settings); then the result is empty.
 std::optional<Model> compile(SourceManager& sources, uint32_t file,
                              const std::map<std::string, std::string>& settings, Diagnostics& diagnostics,
-                             Options options = {});
+                             const Options& options = {});
+
+// Whether a name matches a pattern, where `*` is any text, dots too.
+bool matches(const std::string& pattern, const std::string& name);
 
 // The syntax tree as indented text (`gradc dump --stage ast`), or empty when the file does not parse.
 std::string dump_ast(SourceManager& sources, uint32_t file, Diagnostics& diagnostics);

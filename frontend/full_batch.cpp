@@ -34,16 +34,19 @@ const Symbol* changing_state(const Module& module, const Function& train) {
 
 class DriverRules {
  public:
-  DriverRules(Evaluator& e, Experiment& x, const Experiment::Optimizer& o, const Function& train)
+  DriverRules(Evaluator& e, Experiment& x, const Experiment::Optimizer& o, const Function& train,
+              const DataRecord& data)
       : e_(e),
         x_(x),
         o_(o),
         train_(train),
+        data_(data),
         name_(o.value->definition->name),
         span_(o.statement->value->span) {}
 
   void run() {
     alone();
+    same_examples();
     whole_loss();
     if (name_ != "svrg") {
       if (x_.record.accumulate != 1 && x_.record.accumulate != 0)
@@ -58,9 +61,10 @@ class DriverRules {
     std::map<std::string, double>& options = x_.record.driver_options;
     if (name_ != "svrg") options["line_search"] = search == "none" ? 0 : search == "armijo" ? 1 : 2;
     const std::vector<std::string> numbers =
-        name_ == "gd"      ? std::vector<std::string>{"armijo", "shrink", "trials"}
-        : name_ == "lbfgs" ? std::vector<std::string>{"history", "tolerance_grad", "tolerance_change"}
-                           : std::vector<std::string>{"every"};
+        name_ == "gd" ? std::vector<std::string>{"armijo", "shrink", "trials"}
+        : name_ == "lbfgs"
+            ? std::vector<std::string>{"history", "max_iter", "tolerance_grad", "tolerance_change"}
+            : std::vector<std::string>{"every"};
     for (const std::string& n : numbers)
       if (!e_.to_number(bound_argument(e_, *o_.value, n), span_, "`" + n + "`", options[n])) return;
   }
@@ -85,6 +89,23 @@ class DriverRules {
     if (!o_.statement->on.empty())
       refuse(o_.statement->on[0].span, "moves all parameters together and takes no `on`")
           .helps.push_back("what shall not be trained is `freeze`");
+  }
+
+  // Every look must see the same examples.
+  void same_examples() {
+    const DataSyntax& d = e_.program().user.data.front();
+    if (!data_.augment.empty()) {
+      Diagnostic& error =
+          refuse(span_, "needs the same examples whenever it looks, but they are augmented anew each epoch");
+      error.related.push_back({d.augments.front(), "they are augmented here"});
+      error.helps.push_back("leave out `augment`, or take another optimizer, as adam or sgd");
+    }
+    if (!data_.curriculum.empty()) {
+      Diagnostic& error = refuse(
+          span_, "needs the same examples whenever it looks, but the curriculum takes others each epoch");
+      error.related.push_back({d.name_span, fmt::format("by `{}`, in these data", data_.curriculum)});
+      error.helps.push_back("leave out `curriculum`, or take another optimizer, as adam or sgd");
+    }
   }
 
   // The loss must be a function of the parameters that sums over examples, the same whenever it is evaluated.
@@ -127,16 +148,17 @@ class DriverRules {
   Experiment& x_;
   const Experiment::Optimizer& o_;
   const Function& train_;
+  const DataRecord& data_;
   const std::string name_;
   const Span span_;
 };
 
 }  // namespace
 
-void resolve_driver(Evaluator& e, Experiment& x, const Function& train) {
+void resolve_driver(Evaluator& e, Experiment& x, const Function& train, const DataRecord& data) {
   for (const Experiment::Optimizer& o : x.optimizers) {
     if (!looks_at_all(*o.value)) continue;
-    DriverRules(e, x, o, train).run();
+    DriverRules(e, x, o, train, data).run();
     return;
   }
 }

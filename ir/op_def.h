@@ -6,9 +6,11 @@
 // from it; the registry refuses a record with a part missing.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ir/loop/loop_ir.h"
@@ -98,6 +100,8 @@ struct OpDef {
   bool epilogue = true;  // a contraction whose kernel may go on with elementwise operations on its result
   bool images = false;   // batched operands and results of three axes are images [channels, height, width]
   bool cheap = false;    // recomputed in each kernel that needs it instead of stored
+  // The ends that values level off towards (tanh: -1 and 1); none where they do not.
+  std::optional<std::pair<double, double>> range;
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction
   double identity = 0;                            // of that combiner
 

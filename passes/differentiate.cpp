@@ -67,6 +67,8 @@ class Differentiator {
     return result;
   }
 
+  const std::map<const Op*, Op*>& values() const { return gradient_; }
+
  private:
   void accumulate(Op* value, Op* g) {
     Op*& sum = gradient_[value];
@@ -82,8 +84,12 @@ class Differentiator {
 
 }  // namespace
 
-std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale) {
-  return Differentiator(module, step, scale).run();
+std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale,
+                                         std::map<const Op*, Op*>* values) {
+  Differentiator differentiator(module, step, scale);
+  std::map<std::string, Op*> gradients = differentiator.run();
+  if (values) *values = differentiator.values();
+  return gradients;
 }
 
 }  // namespace gradc::passes

@@ -12,8 +12,10 @@ struct PipelineOptions;
 enum class LossScale : uint8_t { mean, sum };
 
 // Appends to the function the gradient of its outputs "loss" and "penalty", as far as it has them, for every
-// parameter that has an @update function; returns them by parameter name. See differentiate.cpp.
-std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale = LossScale::mean);
+// parameter that has an @update function; returns them by parameter name, and in `values`, unless null, those
+// of every operation that has one. See differentiate.cpp.
+std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale = LossScale::mean,
+                                         std::map<const Op*, Op*>* values = nullptr);
 
 bool stabilize(Function& f);            // stable forms of formulas, before differentiation
 bool fold(Function& f);                 // constants

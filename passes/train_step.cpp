@@ -14,6 +14,9 @@ namespace {
 
 using Values = std::map<std::string, Op*>;
 
+// Whether an output is a layer's value, which stays one an example.
+bool is_value(const std::string& output) { return output.rfind("value.", 0) == 0; }
+
 // Replaces a per-example output by its sum over the rows; what an output adds that is not per example (a
 // penalty) counts once a row.
 void sum_outputs(Function& f) {
@@ -26,6 +29,10 @@ void sum_outputs(Function& f) {
     if (o.name == "penalty") continue;
     b.set_locations(o.value->locations);
     Op* sum = o.value;
+    if (is_value(o.name)) {
+      outputs.push_back(o);
+      continue;
+    }
     if (sum->type.batched) sum = b.reduce_sum(sum, {}, /*batch=*/true);
     if (o.name == "loss" && penalty) sum = b.add(sum, b.mul(penalty, b.create("row_count", {})));
     outputs.push_back({o.name, sum});
@@ -56,10 +63,16 @@ class StepMaker {
     Function& step = module_.add_function("train_step");
     copy_train(step, [](const Output&) { return true; });
     for (const Output& o : step.outputs) penalised_ = penalised_ || o.name == "penalty";
-    const Values gradients = differentiate(module_, step, sums_ ? LossScale::sum : LossScale::mean);
+    std::map<const Op*, Op*> of_values;
+    const Values gradients =
+        differentiate(module_, step, sums_ ? LossScale::sum : LossScale::mean, &of_values);
     sum_outputs(step);
+    add_value_gradients(step, of_values);
+    // Who looks at layers' values wants them most where the loss is not finite, and keeps no update.
+    const bool looked_at = std::any_of(step.outputs.begin(), step.outputs.end(),
+                                       [](const Output& o) { return is_value(o.name); });
     for (size_t i = 0; i < step.outputs.size(); ++i)
-      if (step.outputs[i].name == "loss") step.guard_output = static_cast<int>(i);
+      if (step.outputs[i].name == "loss" && !looked_at) step.guard_output = static_cast<int>(i);
     if (sums_) {
       add_up(step, gradients);
       update(module_.add_function("update"));
@@ -73,6 +86,17 @@ class StepMaker {
   }
 
  private:
+  // Behind each layer's value, as "gradient.NAME", the gradient of what is differentiated, where there is
+  // one.
+  static void add_value_gradients(Function& step, const std::map<const Op*, Op*>& gradients) {
+    const std::vector<Output> outputs = step.outputs;
+    for (const Output& o : outputs) {
+      if (!is_value(o.name)) continue;
+      if (const auto g = gradients.find(o.value); g != gradients.end())
+        step.outputs.push_back({"gradient." + o.name.substr(o.name.find('.') + 1), g->second});
+    }
+  }
+
   template <class Keep>
   void copy_train(Function& f, Keep&& keep) {
     Values inputs;

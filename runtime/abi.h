@@ -112,7 +112,8 @@ typedef struct gradc_program {
   const gradc_symbol* symbols;
   gradc_entry_info init;       /* writes every symbol's first value; rows = 1 */
   gradc_entry_info train_step; /* outputs: "loss", then metrics by name, then the update's numbers ("lr",
-                                  "grad_norm": f64) unless `update` has them */
+                                  "grad_norm": f64) unless `update` has them; where the compiler was asked
+                                  for them, batched ones: "value.LAYER", "gradient.LAYER" */
   gradc_entry_info eval;       /* outputs: "loss", then metrics by name */
   gradc_entry_info predict;    /* outputs: "predict", batched */
   const char* experiment_json; /* data and training records, see runtime/experiment.h */

@@ -17,6 +17,7 @@
 #include "runtime/random_data.h"
 #include "runtime/source_options.h"
 #include "runtime/synthetic_digits.h"
+#include "runtime/text.h"
 #include "support/data_limits.h"
 #include "support/philox.h"
 
@@ -220,7 +221,8 @@ struct SourceEntry {
 constexpr SourceEntry kSources[] = {{"mnist", read_mnist},   {"synthetic_digits", draw_digits},
                                     {"idx", read_idx_files}, {"cifar10", read_cifar10},
                                     {"npy", read_npy_files}, {"csv", read_csv_files},
-                                    {"arrays", no_arrays},   {"random", make_random}};
+                                     {"arrays", no_arrays},   {"random", make_random},
+                                     {"text", read_text}};
 
 // How many of `size` examples a split takes; 0 where it cannot.
 int64_t taken(const SplitRecord& wanted, int64_t size) {

@@ -14,7 +14,7 @@
 //   random           shape=[1, 28, 28], classes=10, train=1024, test=256, seed=1: random numbers
 //                    (runtime/random_data.h). Splits train and test; image f32[shape] standard normal, label
 //                    i32 uniform in 0..classes - 1.
-//   cifar10, npy, csv: see runtime/file_sources.h.
+//   cifar10, npy, csv: see runtime/file_sources.h; text: runtime/text.h.
 //   arrays           the caller's own examples, see make_dataset(); load_dataset() has none.
 #pragma once
 #include <cstdint>
@@ -60,6 +60,15 @@ struct Table {
 
 class Preparation;
 
+// How images are looked at when a model evaluates: resized so that their shorter side is `scale` (0: as they
+// are), then the part of the size that the model reads: the middle, or one of the four corners (1 to 4), the
+// middle (5), and these five mirrored (6 to 10): the ten crops of Krizhevsky et al. 2012.
+struct View {
+  int64_t scale = 0;
+  int crop = 0;  // 0: the middle
+  bool plain() const { return scale == 0 && crop == 0; }
+};
+
 // Examples of a table: first..first+count, or those that `rows` lists.
 struct Split {
   std::string name;
@@ -73,6 +82,7 @@ struct Split {
   int64_t curriculum_epochs = 0;
   // What is done to an example before a program reads it (runtime/prepare.h); null: nothing.
   std::shared_ptr<const Preparation> preparation;
+  View view;  // of images, when they are not augmented; other than plain only with a preparation
   int64_t row(int64_t i) const { return rows ? (*rows)[static_cast<size_t>(i)] : first + i; }
 };
 

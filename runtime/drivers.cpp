@@ -100,10 +100,25 @@ double option(const TrainRecord& record, const char* name) {
 // @update leaves the mean gradient, penalties included, in the gradients' symbols.
 class LineDriver : public Driver {
  public:
-  explicit LineDriver(Session& session) : session_(session), flat_(session) {}
+  // An update is so many iterations, or fewer when there is no way on.
+  explicit LineDriver(Session& session, int64_t iterations = 1)
+      : session_(session), flat_(session), iterations_an_update_(iterations) {}
 
+  // Loss and metrics are those at the update's beginning.
   StepResult step(BatchReader& reader, int64_t first, int64_t count, const StepScalars& scalars,
                   uint64_t seed) final {
+    StepResult result = iterate(reader, first, count, scalars, seed);
+    for (int64_t i = 1; i < iterations_an_update_ && result.finite && !result.converged; ++i) {
+      const StepResult next = iterate(reader, first, count, scalars, seed);
+      if (!next.finite) return next;
+      result.converged = next.converged;
+    }
+    return result;
+  }
+
+ private:
+  StepResult iterate(BatchReader& reader, int64_t first, int64_t count, const StepScalars& scalars,
+                     uint64_t seed) {
     const auto evaluate = [&] {
       StepResult r = session_.gradients(reader, first, count, scalars, seed);
       if (!r.finite) {
@@ -167,6 +182,7 @@ class LineDriver : public Driver {
  private:
   Session& session_;
   Flat flat_;
+  const int64_t iterations_an_update_;
   Vector gradient_;     // of the last evaluation
   bool known_ = false;  // that it was made where the parameters are now
   StepResult known_result_;
@@ -196,7 +212,7 @@ class GradientDescent : public LineDriver {
 class Lbfgs : public LineDriver {
  public:
   Lbfgs(Session& session, const TrainRecord& record)
-      : LineDriver(session),
+      : LineDriver(session, static_cast<int64_t>(option(record, "max_iter"))),
         size_(Flat(session).size()),
         history_(static_cast<size_t>(option(record, "history"))),
         line_search_(static_cast<int>(option(record, "line_search"))),

@@ -11,6 +11,7 @@
 
 #include "runtime/checkpoint.h"
 #include "runtime/interrupt.h"
+#include "runtime/prepare.h"
 #include "runtime/report.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -57,6 +58,13 @@ const Field& label_field(const gradc_program& program, const Split& split) {
 
 }  // namespace
 
+std::vector<View> EnsembleOptions::views() const {
+  std::vector<View> result;
+  for (const int64_t scale : scales.empty() ? std::vector<int64_t>{0} : scales)
+    for (int crop = ten_crop ? 1 : 0; crop <= (ten_crop ? 10 : 0); ++crop) result.push_back({scale, crop});
+  return result;
+}
+
 Ensemble predict_ensemble(Session& session, const Split& split, const EnsembleOptions& options) {
   const gradc_output& output = session.predict_output();
   if (output.dtype != GRADC_F32)
@@ -69,28 +77,39 @@ Ensemble predict_ensemble(Session& session, const Split& split, const EnsembleOp
   const auto size = static_cast<size_t>(result.rows * result.elements);
   std::vector<Moments> moments(size);
   if (result.elements > 1) result.votes.assign(size, 0);
-  BatchReader reader(split, program.predict, std::min(program.batch, split.count));
+  std::vector<std::unique_ptr<BatchReader>> readers;  // of each view
+  for (const View& view : options.views()) {
+    Split seen = split;
+    seen.view = view;
+    if (!view.plain()) {
+      GRADC_CHECK(split.preparation, "views of data without a preparation");
+      split.preparation->check_view(split, view);
+    }
+    readers.push_back(
+        std::make_unique<BatchReader>(seen, program.predict, std::min(program.batch, split.count)));
+  }
   const InterruptGuard interrupt;
   int64_t member = 0;
   for (const std::string& file : options.weights) {
     load_checkpoint(session, file);
     if (options.raw) use_raw_parameters(session);
-    for (int64_t sample = 0; sample < options.samples; ++sample) {
-      ++member;
-      int64_t row = 0;
-      for (int64_t index = 0; index < reader.batches(); ++index) {
-        if (interrupt.interrupted()) throw RunError(kExitInterrupted, "interrupted");
-        const auto* values = static_cast<const float*>(
-            session.predict(reader, index, options.seed, static_cast<uint64_t>(sample)));
-        for (int64_t r = 0; r < reader.rows(index); ++r, ++row) {
-          const float* own = values + r * result.elements;
-          for (int64_t i = 0; i < result.elements; ++i)
-            moments[static_cast<size_t>(row * result.elements + i)].add(own[i], member);
-          if (!result.votes.empty())
-            ++result.votes[static_cast<size_t>(row * result.elements + greatest(own, result.elements))];
+    for (int64_t sample = 0; sample < options.samples; ++sample)
+      for (const auto& reader : readers) {
+        ++member;
+        int64_t row = 0;
+        for (int64_t index = 0; index < reader->batches(); ++index) {
+          if (interrupt.interrupted()) throw RunError(kExitInterrupted, "interrupted");
+          const auto* values = static_cast<const float*>(
+              session.predict(*reader, index, options.seed, static_cast<uint64_t>(sample)));
+          for (int64_t r = 0; r < reader->rows(index); ++r, ++row) {
+            const float* own = values + r * result.elements;
+            for (int64_t i = 0; i < result.elements; ++i)
+              moments[static_cast<size_t>(row * result.elements + i)].add(own[i], member);
+            if (!result.votes.empty())
+              ++result.votes[static_cast<size_t>(row * result.elements + greatest(own, result.elements))];
+          }
         }
       }
-    }
   }
   for (const Moments& m : moments) {
     result.mean.push_back(static_cast<float>(m.mean));
@@ -105,7 +124,7 @@ void run_ensemble_eval(Session& session, const Split& split, const EnsembleOptio
   const Field& label = label_field(session.program(), split);
   const Ensemble e = predict_ensemble(session, split, options);
   std::vector<int64_t> rows(static_cast<size_t>(e.rows));
-  for (size_t i = 0; i < rows.size(); ++i) rows[i] = split.first + static_cast<int64_t>(i);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = split.row(static_cast<int64_t>(i));
   std::vector<int32_t> labels(rows.size());
   label.gather(rows.data(), e.rows, labels.data());
   int64_t right = 0, voted = 0;

@@ -167,7 +167,7 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
   split.count = std::min(split.count, options.rows.value_or(split.count));
   BatchReader reader(split, program.predict, std::min(program.batch, split.count));
   const int64_t columns = element_count(output.rank, output.shape), size = dtype_bytes(output.dtype);
-  const bool several = options.ensemble.members() > 1;
+  const bool several = options.ensemble.members() > 1 || !options.ensemble.scales.empty();
   const Ensemble ensemble = several ? predict_ensemble(session, split, options.ensemble) : Ensemble();
   std::optional<OutputFile> file;
   if (!lines) file.emplace(options.output, "predictions");

@@ -18,7 +18,7 @@ int64_t elements_of(const std::vector<int64_t>& shape) {
 }
 
 std::shared_ptr<Preparation> preparation_of(const DataRecord& record) {
-  if (record.normalize.empty() && record.augment.empty()) return nullptr;
+  if (record.normalize.empty() && record.augment.empty() && record.source != "text") return nullptr;
   return std::make_shared<Preparation>(record);
 }
 
@@ -27,6 +27,7 @@ std::shared_ptr<Preparation> preparation_of(const DataRecord& record) {
 Preparation::Preparation(const DataRecord& record) {
   if (!record.augment.empty()) augmentation_ = std::make_unique<Augmentation>(record.augment);
   for (const MethodRecord& method : record.normalize) normalizations_.emplace_back(method);
+  if (record.source == "text") vocabulary_size_ = std::get<int64_t>(record.options.at("vocabulary"));
 }
 
 bool Preparation::mixes(const Field& field) const {
@@ -86,9 +87,65 @@ void Preparation::normalize(const Field& field, std::vector<float>& example, std
   }
 }
 
-void Preparation::evaluated(const Field& field, int64_t row, size_t methods, float* out) const {
-  Image image = read(field, row);
-  if (augments(field)) image = augmentation_->evaluate(std::move(image));
+namespace {
+
+bool is_image(const Field& field) { return field.shape.size() == 3 && field.dtype() == GRADC_F32; }
+
+// Height and width with this shorter side.
+std::pair<int64_t, int64_t> scaled(int64_t height, int64_t width, int64_t scale) {
+  if (scale == 0) return {height, width};
+  const int64_t shorter = std::min(height, width);
+  return {height * scale / shorter, width * scale / shorter};
+}
+
+}  // namespace
+
+void Preparation::check_view(const Split& split, const View& view) const {
+  bool any = false;
+  for (const Field& field : split.table->fields) {
+    if (!is_image(field)) continue;
+    any = true;
+    const std::vector<int64_t> size = cropped(field);
+    const auto [height, width] = scaled(field.shape[1], field.shape[2], view.scale);
+    const auto wrong = [&](const std::string& what) {
+      throw RunError(
+          kExitUsage,
+          fmt::format("{}: `{}` has {} x {} pixels{}, and the model reads {} x {}", what, field.name, height,
+                      width, view.scale ? fmt::format(" at scale {}", view.scale) : "", size[1], size[2]));
+    };
+    if (height < size[1] || width < size[2]) wrong("--scales: too small");
+    if (view.crop > 0 && height == size[1] && width == size[2])
+      wrong(
+          "--ten-crop: there is nothing to choose (give a greater one to --scales, or train on crops, as in "
+          "`augment image { random_crop(size=28) }`)");
+  }
+  if (!any) throw RunError(kExitUsage, "--ten-crop and --scales are for images, and the data have none");
+}
+
+// The image as a view shows it, in the size that the model reads.
+Image Preparation::seen(const Field& field, Image image, const View& view) const {
+  if (!is_image(field) || view.plain())
+    return augments(field) ? augmentation_->evaluate(std::move(image)) : image;
+  const std::vector<int64_t> size = cropped(field);
+  if (view.scale > 0) {
+    const auto [height, width] = scaled(image.height, image.width, view.scale);
+    image = resized_crop(image, {0, 0, image.height, image.width}, height, width);
+  }
+  const int64_t down = image.height - size[1], right = image.width - size[2];
+  const int place = view.crop == 0 ? 5 : (view.crop - 1) % 5 + 1;
+  Box box{down / 2, right / 2, size[1], size[2]};
+  if (place < 5) {
+    box.top = place > 2 ? down : 0;
+    box.left = place % 2 == 0 ? right : 0;
+  }
+  image = crop(image, box);
+  if (view.crop > 5) flip_horizontal(image);
+  return image;
+}
+
+void Preparation::evaluated(const Field& field, int64_t row, size_t methods, const View& view,
+                            float* out) const {
+  Image image = seen(field, read(field, row), view);
   std::vector<int64_t> shape = cropped(field);
   normalize(field, image.values, shape, methods);
   std::copy(image.values.begin(), image.values.end(), out);
@@ -100,6 +157,15 @@ void Preparation::fit(const Split& train) {
       if (field.name == name) return field;
     throw RunError(kExitDataError, fmt::format("the data have no field `{}`, which is to be prepared", name));
   };
+  if (vocabulary_size_ > 0) {
+    const Field& tokens = field_named("tokens");
+    std::map<int32_t, int64_t> counts;
+    for (int64_t i = 0; i < train.count; ++i) {
+      const auto begin = tokens.integers.begin() + train.row(i) * tokens.elements();
+      std::for_each(begin, begin + tokens.elements(), [&](int32_t c) { ++counts[c]; });
+    }
+    vocabulary_ = Vocabulary::of(counts, vocabulary_size_);
+  }
   if (augmentation_ && augmentation_->needs_colours()) {
     const Field& field = field_named(augmentation_->field());
     const Colours colours = fit_colours(field.elements() / 3, train.count, [&](int64_t i, float* out) {
@@ -118,7 +184,7 @@ void Preparation::fit(const Split& train) {
     for (size_t k = 0; k < i; ++k)
       if (normalizations_[k].field() == field.name) shape = normalizations_[k].shape_of(shape);
     normalizations_[i].fit(shape, train.count, [&](int64_t example, float* out) {
-      evaluated(field, train.row(example), i, out);
+      evaluated(field, train.row(example), i, {}, out);
     });
   }
   fitted_ = true;
@@ -128,6 +194,7 @@ DataArrays Preparation::arrays() const {
   DataArrays result;
   for (const Normalization& n : normalizations_)
     for (const auto& [name, array] : n.arrays()) result[n.prefix() + name] = array;
+  if (vocabulary_size_ > 0) result[kVocabularyArray] = vocabulary_.kept();
   return result;
 }
 
@@ -150,6 +217,17 @@ void Preparation::restore(const DataArrays& arrays, const std::string& path) {
       n.set(std::move(own));
     else
       problems.push_back(fmt::format("the shapes of {}* do not fit `{}`", n.prefix(), n.name()));
+  }
+  if (vocabulary_size_ > 0) {
+    const auto found = left.find(kVocabularyArray);
+    if (found != left.end()) vocabulary_ = Vocabulary::restored(found->second.values);
+    if (vocabulary_.empty())
+      problems.push_back(fmt::format("{} is {}", kVocabularyArray,
+                                     found == left.end() ? "missing" : "no list of characters"));
+    else if (vocabulary_.size() > vocabulary_size_)
+      problems.push_back(fmt::format("{} has {} numbers, the model file's `vocabulary` is {}",
+                                     kVocabularyArray, vocabulary_.size(), vocabulary_size_));
+    if (found != left.end()) left.erase(found);
   }
   for (const auto& [name, array] : left)
     problems.push_back(fmt::format("{} is there, but the model file has no such normalization", name));
@@ -192,11 +270,18 @@ void Preparation::gather(const Split& split, const Field& field, const int64_t* 
   if (mixes(field)) return mixed_labels(split, field, rows, count, key, static_cast<float*>(out));
   const bool normalized = std::any_of(normalizations_.begin(), normalizations_.end(),
                                       [&](const Normalization& n) { return n.field() == field.name; });
-  if (!augments(field) && !normalized) return field.gather(rows, count, out);
+  if (vocabulary_size_ > 0) {
+    field.gather(rows, count, out);
+    auto* numbers = static_cast<int32_t*>(out);
+    for (int64_t i = 0; i < count * field.elements(); ++i) numbers[i] = vocabulary_.number(numbers[i]);
+    return;
+  }
+  const bool viewed = !split.view.plain() && !key && is_image(field);
+  if (!augments(field) && !normalized && !viewed) return field.gather(rows, count, out);
   auto* to = static_cast<float*>(out);
   const int64_t size = elements_of(shape_of(field));
   const bool in_place =
-      (!augments(field) || (!key && cropped(field) == field.shape)) &&
+      !viewed && (!augments(field) || (!key && cropped(field) == field.shape)) &&
       std::none_of(normalizations_.begin(), normalizations_.end(),
                    [&](const Normalization& n) { return n.field() == field.name && n.projects(); });
   if (in_place) {
@@ -213,7 +298,7 @@ void Preparation::gather(const Split& split, const Field& field, const int64_t* 
       normalize(field, image.values, shape, normalizations_.size());
       std::copy(image.values.begin(), image.values.end(), to);
     } else {
-      evaluated(field, rows[i], normalizations_.size(), to);
+      evaluated(field, rows[i], normalizations_.size(), split.view, to);
     }
   }
 }
@@ -230,16 +315,16 @@ void fit_preparation(Dataset& data, const DataRecord& record) {
 }
 
 std::shared_ptr<const Preparation> restored_preparation(const DataRecord& record, const DataArrays& arrays,
-                                                        const std::string& path) {
+                                                        const std::string& path, bool always) {
   // Weights with arrays that a model without methods has no use for are refused too.
   const auto preparation = std::make_shared<Preparation>(record);
   preparation->restore(arrays, path);
-  return preparation_of(record) ? preparation : nullptr;
+  return always || preparation_of(record) ? preparation : nullptr;
 }
 
 void restore_preparation(Dataset& data, const DataRecord& record, const DataArrays& arrays,
-                         const std::string& path) {
-  const auto preparation = restored_preparation(record, arrays, path);
+                         const std::string& path, bool always) {
+  const auto preparation = restored_preparation(record, arrays, path, always);
   for (Split& split : data.splits) split.preparation = preparation;
 }
 

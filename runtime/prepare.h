@@ -1,6 +1,7 @@
 // From examples as they stand in the data to what a program reads: augmentation (or its middle crop at
-// evaluation), mixed labels, then normalisation. Fitted to the training split once, or read back with the
-// weights; unchanging and shared by all splits after that. Knows no threads.
+// evaluation), mixed labels, then normalisation; characters of text become their numbers. Fitted to the
+// training split once, or read back with the weights; unchanging and shared by all splits after that. Knows
+// no threads.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -11,6 +12,7 @@
 #include "runtime/augment.h"
 #include "runtime/dataset.h"
 #include "runtime/normalize.h"
+#include "runtime/text.h"
 
 namespace gradc::runtime {
 
@@ -31,6 +33,10 @@ class Preparation {
   gradc_dtype dtype_of(const Field& field) const;
   std::vector<int64_t> shape_of(const Field& field) const;
 
+  // Throws RunError (kExitUsage) where a view of the split's images is not there or shows no more than
+  // another.
+  void check_view(const Split& split, const View& view) const;
+
   // Writes examples rows[0..count) of the field, one after the other, as that type; augmented where `key` is
   // given. Mixed examples come from `split`. May run on several threads at once.
   void gather(const Split& split, const Field& field, const int64_t* rows, int64_t count, const EpochKey* key,
@@ -43,7 +49,8 @@ class Preparation {
   Image read(const Field& field, int64_t row) const;
   Augmentation::Examples examples(const Split& split, const Field& field) const;
   // An example through the crop of evaluation and the first `methods` normalisations of its field.
-  void evaluated(const Field& field, int64_t row, size_t methods, float* out) const;
+  void evaluated(const Field& field, int64_t row, size_t methods, const View& view, float* out) const;
+  Image seen(const Field& field, Image image, const View& view) const;
   void normalize(const Field& field, std::vector<float>& example, std::vector<int64_t>& shape,
                  size_t methods) const;
   void mixed_labels(const Split& split, const Field& field, const int64_t* rows, int64_t count,
@@ -51,6 +58,8 @@ class Preparation {
 
   std::unique_ptr<Augmentation> augmentation_;  // null: none
   std::vector<Normalization> normalizations_;
+  int64_t vocabulary_size_ = 0;  // of text, else 0
+  Vocabulary vocabulary_;
   bool fitted_ = false;
 };
 
@@ -61,9 +70,10 @@ DataArrays data_arrays_of(const Split& split);
 void fit_preparation(Dataset& data, const DataRecord& record);
 // The same with what a weights file holds; `path` is for messages.
 void restore_preparation(Dataset& data, const DataRecord& record, const DataArrays& arrays,
-                         const std::string& path);
-// For examples that do not come from a data set; null where the record has no methods.
+                         const std::string& path, bool always = false);
+// For examples that do not come from a data set; null where the record has no methods, unless there must be
+// one.
 std::shared_ptr<const Preparation> restored_preparation(const DataRecord& record, const DataArrays& arrays,
-                                                        const std::string& path);
+                                                        const std::string& path, bool always = false);
 
 }  // namespace gradc::runtime

@@ -60,7 +60,7 @@ void check_program(const gradc_program& program) {
     GRADC_CHECK(entry->output_count >= 1 && std::string_view(entry->outputs[0].name) == "loss",
                 "the first output is not the loss");
     for (int32_t i = 0; i < entry->output_count; ++i)
-      GRADC_CHECK(!entry->outputs[i].batched && entry->outputs[i].rank == 0, "output {} is no scalar",
+      GRADC_CHECK(entry->outputs[i].batched || entry->outputs[i].rank == 0, "output {} is no scalar",
                   entry->outputs[i].name);
   }
 }
@@ -222,6 +222,7 @@ void Session::add_outputs(const gradc_entry_info& entry, const Outputs& outputs,
   size_t metric = 0;
   for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) {
     const std::string_view name = entry.outputs[i].name;
+    if (entry.outputs[i].batched) continue;  // what layers make
     const double value = outputs.value(entry, i);
     if (entry.outputs[i].dtype == GRADC_F64) {
       if (name == "lr") result.lr = value;

@@ -88,6 +88,9 @@ class Session {
   // large enough for every entry that is called.
   void set_profile(uint64_t* times) { profile_ = times; }
 
+  // Output number `index` of train_step after a step: one that is batched (layers' values), rows x shape.
+  const void* step_output(size_t index) const { return train_step_.pointers[index]; }
+
   // Loss and metrics over all examples of a split. `keep_going` is asked before each batch.
   EvalResult evaluate(const Split& split,
                       const std::function<bool(int64_t done, int64_t total)>& keep_going = {});

@@ -109,7 +109,10 @@ class Run {
 
   TrainResult operator()() {
     if (options_.initialize) session_.initialize(state_.seed);
-    if (!options_.init_from.empty()) load_checkpoint(session_, options_.init_from);
+    if (!options_.init_from.empty()) {
+      load_checkpoint(session_, options_.init_from);
+      check_vocabulary();
+    }
     if (!options_.resume.empty()) resume();
     // The data are prepared by what was fitted to them, not to those that the first weights were trained on.
     session_.data_arrays = data_arrays_of(data_.split("train"));
@@ -153,6 +156,19 @@ class Run {
       throw RunError(kExitRunFailed, fmt::format("{}: no folder for checkpoints can be made here: {}",
                                                  folder_, error ? error.message() : "a file has this name"));
     check_output_path(folder_ + "/last.safetensors", "checkpoint");
+  }
+
+  // Weights of a language model belong to the numbers of its characters.
+  void check_vocabulary() const {
+    const DataArrays now = data_arrays_of(data_.split("train"));
+    const DataArrays& kept = session_.data_arrays;
+    const auto mine = now.find(kVocabularyArray), theirs = kept.find(kVocabularyArray);
+    if (mine == now.end() || theirs == kept.end() || mine->second.values == theirs->second.values) return;
+    throw RunError(
+        kExitDataError,
+        fmt::format("{}: its {} characters are not the {} of this text, so that their numbers mean "
+                    "others; go on with text of the same characters, or train from the beginning",
+                    options_.init_from, theirs->second.values.size(), mine->second.values.size()));
   }
 
   // Takes the place of a run that was saved, and checks that it is the same one.

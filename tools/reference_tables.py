@@ -89,7 +89,21 @@ MATRIX_OPTIMIZERS = {
     "adafactor(lr=0.1, eps=1e-6)": lambda p: o.Adafactor(p, lr=0.1, eps=(1e-6, 1e-3)),
     "adafactor(lr=0.1, decay=-0.5, eps=1e-6, least=0.1, clip=1.05, weight_decay=0.1)":
         lambda p: o.Adafactor(p, lr=0.1, beta2_decay=-0.5, eps=(1e-6, 0.1), d=1.05, weight_decay=0.1),
+    "muon(lr=0.1)": lambda p: o.Muon(p, lr=0.1),
+    "muon(lr=0.1, momentum=0.5, nesterov=false, rounds=3, weight_decay=0.3, match_adamw=true)":
+        lambda p: o.Muon(p, lr=0.1, momentum=0.5, nesterov=False, ns_steps=3, weight_decay=0.3, adjust_lr_fn="match_rms_adamw"),
 }
+# The same numbers as a matrix that is higher than wide, and one that is wider.
+TALL_OPTIMIZERS = {"muon(lr=0.1)": lambda p: o.Muon(p, lr=0.1)}
+
+
+class NoRounding:
+    """PyTorch's Muon without its rounding to bfloat16, which no table of numbers could hold to."""
+    def __enter__(self):
+        self.rounding, torch.Tensor.bfloat16 = torch.Tensor.bfloat16, lambda t: t.clone()
+
+    def __exit__(self, *_):
+        torch.Tensor.bfloat16 = self.rounding
 
 
 def trace_of(make, shape):
@@ -98,7 +112,8 @@ def trace_of(make, shape):
     trace = []
     for g in GRADIENTS:
         w.grad = g.clone().reshape(shape)
-        optimizer.step()
+        with NoRounding():
+            optimizer.step()
         trace.append(numbers(w))
     return trace
 
@@ -106,7 +121,9 @@ def trace_of(make, shape):
 def optimizer_traces():
     return {"start": numbers(START), "gradients": [numbers(g) for g in GRADIENTS],
             "traces": {name: trace_of(make, [4]) for name, make in OPTIMIZERS.items()},
-            "matrix_traces": {name: trace_of(make, [2, 2]) for name, make in MATRIX_OPTIMIZERS.items()}}
+            "matrix_traces": {name: trace_of(make, [2, 2]) for name, make in MATRIX_OPTIMIZERS.items()},
+            "tall_traces": {name: trace_of(make, [4, 1]) for name, make in TALL_OPTIMIZERS.items()},
+            "wide_traces": {name: trace_of(make, [1, 4]) for name, make in TALL_OPTIMIZERS.items()}}
 
 
 # --- schedules: the rate of each scheduler step, from lr = 0.5; `unit` is what a scheduler step is for gradc
@@ -426,7 +443,7 @@ def text(value):
     optimizers = value["optimizers"]
     lines.append('"optimizers": {"start": %s,' % json.dumps(optimizers["start"]))
     lines.append('"gradients": %s,' % json.dumps(optimizers["gradients"]))
-    for part in ("traces", "matrix_traces"):
+    for part in ("traces", "matrix_traces", "tall_traces", "wide_traces"):
         lines.append('"%s": {' % part)
         lines.append(",\n".join("%s: %s" % (json.dumps(k), json.dumps(v)) for k, v in optimizers[part].items()) + "},")
     lines[-1] = lines[-1][:-1] + "},"

@@ -125,6 +125,7 @@ void add_arithmetic(std::vector<OpDef>& defs) {
                               times(b, g, b.mul(b.exp(b.neg(b.mul(x, x))), 2 * std::numbers::inv_sqrtpi))};
                         },
                         .cost = cost_per_element<12>}));
+  defs.back().range = {{-1, 1}};
   defs.push_back(unary("sin", "The sine of x in radians.",
                        {.scalar = scalar_unary<UnaryOp::sin>,
                         .evaluate = evaluate<1, [](double x) { return std::sin(x); }>,
@@ -219,6 +220,7 @@ void add_activations(std::vector<OpDef>& defs) {
                           return {times(b, g, b.sub(b.constant(1, y->type.dtype), b.mul(y, y)))};
                         },
                         .cost = cost_per_element<10>}));
+  defs.back().range = {{-1, 1}};
   defs.push_back(unary("sigmoid", "1 / (1 + e^-x), without overflow. Gradient g y (1 - y).",
                        {.scalar = scalar_unary<UnaryOp::sigmoid>,
                         .evaluate = evaluate<1, [](double x) { return sigmoid(x); }>,
@@ -226,6 +228,7 @@ void add_activations(std::vector<OpDef>& defs) {
                           return {times(b, g, b.mul(y, b.sub(b.constant(1, y->type.dtype), y)))};
                         },
                         .cost = cost_per_element<10>}));
+  defs.back().range = {{0, 1}};
   defs.push_back(unary("softplus", "log(1 + e^x) as max(x, 0) + log1p(e^-|x|). Gradient g sigmoid(x).",
                        {.scalar = scalar_unary<UnaryOp::softplus>,
                         .evaluate = evaluate<1, [](double x) { return softplus(x); }>,

@@ -147,5 +147,17 @@ TEST_F(EnsembleTest, SaysWhatCannotBe) {
           "one list of numbers");
 }
 
+// The labels of a part whose examples do not follow each other.
+TEST_F(EnsembleTest, FoldsHaveTheirOwnLabels) {
+  folder.write("fold.nn", model().replace(model().find("batch=32)"), 9,
+                                          "batch=32) {\n    split val = fold 2 of 4 of train\n}"));
+  const auto accuracy = [&](const std::vector<std::string>& weights) {
+    std::vector<std::string> arguments = {"eval", "fold.nn", "--json", "--split", "val"};
+    arguments.insert(arguments.end(), weights.begin(), weights.end());
+    return Json::parse(lines(run(arguments)).back()).at("accuracy").get<double>();
+  };
+  EXPECT_NEAR(accuracy({"--weights", "1.st"}), accuracy({"--weights", "1.st", "--weights", "1.st"}), 1e-6);
+}
+
 }  // namespace
 }  // namespace gradc::test

@@ -123,6 +123,21 @@ TEST(FullBatch, GoesOnBitForBit) {
   }
 }
 
+// As in PyTorch, one update may be several iterations: the same places are passed, and shown less often.
+TEST(FullBatch, LbfgsMakesSeveralIterationsAnUpdate) {
+  const Problem problem;
+  problem.write_model("lbfgs()", 9);
+  const auto [each, end] = problem.train({"--init-from", "start.safetensors"});
+  problem.write_model("lbfgs(max_iter=3)", 3);
+  const auto [thirds, third_end] = problem.train({"--init-from", "start.safetensors"});
+  ASSERT_EQ(thirds.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(thirds[i], each[3 * i]);
+  EXPECT_EQ(third_end.at("weights_sha256"), end.at("weights_sha256"));
+  // It ends within an update too.
+  problem.write_model("lbfgs(max_iter=1000, tolerance_grad=1e-2)", 50);
+  EXPECT_LE(problem.train().second.at("steps"), 2);
+}
+
 TEST(FullBatch, EndsWhereNothingIsLeftToGain) {
   const Problem problem;
   problem.write_model("lbfgs(tolerance_grad=1e-2)", 1000);

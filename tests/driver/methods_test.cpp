@@ -69,11 +69,14 @@ TEST_P(OptimizerTrace, FollowsPyTorch) {
   follow(GetParam(), {4}, table().at("optimizers").at("traces").at(GetParam()));
 }
 
-TEST(Optimizers, ThoseThatFactorMatricesFollowPyTorch) {
-  for (const auto& [optimizer, trace] : table().at("optimizers").at("matrix_traces").items()) {
-    SCOPED_TRACE(optimizer);
-    follow(optimizer, {2, 2}, trace);
-  }
+TEST(Optimizers, ThoseOfMatricesFollowPyTorch) {
+  const std::map<std::string, std::vector<int64_t>> shapes = {
+      {"matrix_traces", {2, 2}}, {"tall_traces", {4, 1}}, {"wide_traces", {1, 4}}};
+  for (const auto& [part, shape] : shapes)
+    for (const auto& [optimizer, trace] : table().at("optimizers").at(part).items()) {
+      SCOPED_TRACE(part + " " + optimizer);
+      follow(optimizer, shape, trace);
+    }
 }
 
 std::vector<std::string> traced() {
