@@ -48,7 +48,10 @@ int run_train(const TrainOptions& options) {
   }
   const runtime::Experiment experiment = runtime::read_experiment(compiled.program().experiment_json);
   runtime::Dataset data = runtime::load_dataset(experiment.data);
-  runtime::fit_preparation(data, experiment.data);
+  {
+    runtime::Progress progress(stderr, options.run.shown_progress(options.model.json));
+    runtime::fit_preparation(data, experiment.data, &progress);
+  }
   runtime::Session session(compiled.program(), options.model.threads);
 
   runtime::TrainOptions run = options.run;

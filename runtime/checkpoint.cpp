@@ -283,6 +283,9 @@ void average_checkpoints(const std::vector<std::string>& paths, const std::strin
       if (other->second.shape != view.shape || other->second.dtype != view.dtype)
         differs(fmt::format("`{}` is {}{} in the first and {}{} in the second", name, view.dtype,
                             shape_text(view.shape), other->second.dtype, shape_text(other->second.shape)));
+      // What was fitted to the data is no weight: the mean of two would be neither's.
+      if (name.starts_with(kDataPrefix) && std::memcmp(view.data, other->second.data, view.bytes) != 0)
+        differs(fmt::format("`{}`, which was fitted to their training data, is not the same", name));
     }
     for (const auto& [name, view] : files[f].tensors)
       if (!first.tensors.count(name)) differs(fmt::format("only the second has `{}`", name));
@@ -290,7 +293,8 @@ void average_checkpoints(const std::vector<std::string>& paths, const std::strin
   std::map<std::string, TensorView> tensors = files.back().tensors;
   std::map<std::string, std::vector<float>> means;
   for (auto& [name, view] : tensors) {
-    if (view.dtype != "F32") continue;  // counters and the like: the last file's
+    if (view.dtype != "F32" || name.starts_with(kDataPrefix))
+      continue;  // counters and the like: the last file's
     std::vector<float>& mean = means[name];
     mean.resize(view.bytes / sizeof(float));
     for (size_t i = 0; i < mean.size(); ++i) {

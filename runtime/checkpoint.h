@@ -51,7 +51,8 @@ TrainingFile load_training(Session& session, const std::string& path);
 void use_raw_parameters(Session& session);
 
 // The arithmetic mean of several files' arrays of numbers, in double precision; states, slots and all. Files
-// must have the same arrays. Metadata are the last file's, without `training`. Throws RunError.
+// must have the same arrays, and the same numbers in those called data.*. Metadata are the last file's,
+// without `training`. Throws RunError.
 void average_checkpoints(const std::vector<std::string>& paths, const std::string& output);
 
 // SHA-256 over parameters, states and averages in name order; of each: the name's bytes and a zero byte, rank

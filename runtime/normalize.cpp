@@ -53,6 +53,11 @@ void eigen(const Eigen::MatrixXd& covariance, Eigen::MatrixXd& vectors, Eigen::V
 
 Normalization::Normalization(MethodRecord record) : record_(std::move(record)) {}
 
+int64_t Normalization::passes() const {
+  const auto divides = record_.options.find("std");
+  return projects() || (divides != record_.options.end() && std::get<bool>(divides->second)) ? 2 : 1;
+}
+
 std::string Normalization::prefix() const { return kDataPrefix + record_.field + "." + record_.name + "."; }
 
 int64_t Normalization::components() const { return std::get<int64_t>(record_.options.at("components")); }

@@ -39,6 +39,8 @@ class Normalization {
   std::string prefix() const;
   std::vector<int64_t> shape_of(const std::vector<int64_t>& shape) const;  // of an example behind it
 
+  // How often fitting reads each example.
+  int64_t passes() const;
   // Fits to `count` examples of this shape; read(i, out) gives the i-th.
   using Reader = std::function<void(int64_t i, float* out)>;
   void fit(const std::vector<int64_t>& shape, int64_t count, const Reader& read);

@@ -188,6 +188,7 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
       done += rows;
       continue;
     }
+    std::string block;  // written at once: a write for each example would be most of the time
     for (int64_t row = 0; row < rows; ++row, ++done) {
       std::string line;
       const char between = csv || options.json ? ',' : ' ';
@@ -197,14 +198,16 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
         if (options.json && (text.back() == 'f' || text.back() == 'n')) text = "null";  // inf, nan: not JSON
         line += text;
       }
-      if (csv) {
-        file->write(line + "\n");
-      } else if (options.json) {
-        write_line(options.out, fmt::format(R"({{"event":"predict","row":{},"predict":[{}]}})", done, line));
-      } else {
-        write_line(options.out, line);
-      }
+      if (!block.empty()) block += '\n';
+      if (lines && options.json)
+        block += fmt::format(R"({{"event":"predict","row":{},"predict":[{}]}})", done, line);
+      else
+        block += line;
     }
+    if (csv)
+      file->write(block + "\n");
+    else
+      write_line(options.out, block);
   }
   if (lines) return split.count;
   file->commit();

@@ -151,7 +151,7 @@ void Preparation::evaluated(const Field& field, int64_t row, size_t methods, con
   std::copy(image.values.begin(), image.values.end(), out);
 }
 
-void Preparation::fit(const Split& train) {
+void Preparation::fit(const Split& train, Progress* progress) {
   const auto field_named = [&](const std::string& name) -> const Field& {
     for (const Field& field : train.table->fields)
       if (field.name == name) return field;
@@ -183,10 +183,18 @@ void Preparation::fit(const Split& train) {
     std::vector<int64_t> shape = cropped(field);
     for (size_t k = 0; k < i; ++k)
       if (normalizations_[k].field() == field.name) shape = normalizations_[k].shape_of(shape);
+    const std::string label = fmt::format("fitting {} of {}", normalizations_[i].name(), field.name);
+    const int64_t reads = train.count * normalizations_[i].passes();
+    int64_t done = 0;
     normalizations_[i].fit(shape, train.count, [&](int64_t example, float* out) {
+      // Eigenvectors of many numbers take as long again, and cannot say how far they are.
+      const bool last = ++done == reads && normalizations_[i].projects() && elements_of(shape) > 500;
+      if (progress && (last || progress->due()))
+        progress->update(label, done, reads, last ? "now its eigenvectors" : "");
       evaluated(field, train.row(example), i, {}, out);
     });
   }
+  if (progress) progress->clear();
   fitted_ = true;
 }
 
@@ -307,10 +315,10 @@ DataArrays data_arrays_of(const Split& split) {
   return split.preparation ? split.preparation->arrays() : DataArrays{};
 }
 
-void fit_preparation(Dataset& data, const DataRecord& record) {
+void fit_preparation(Dataset& data, const DataRecord& record, Progress* progress) {
   const auto preparation = preparation_of(record);
   if (!preparation) return;
-  preparation->fit(data.split("train"));
+  preparation->fit(data.split("train"), progress);
   for (Split& split : data.splits) split.preparation = preparation;
 }
 

@@ -12,6 +12,7 @@
 #include "runtime/augment.h"
 #include "runtime/dataset.h"
 #include "runtime/normalize.h"
+#include "runtime/progress.h"
 #include "runtime/text.h"
 
 namespace gradc::runtime {
@@ -20,8 +21,8 @@ class Preparation {
  public:
   explicit Preparation(const DataRecord& record);
 
-  // Fits what is to be fitted to the split's examples.
-  void fit(const Split& train);
+  // Fits what is to be fitted to the split's examples; `progress`, unless null, shows how far it is.
+  void fit(const Split& train, Progress* progress = nullptr);
   // Takes what was fitted from a weights file; `path` is for messages. Throws RunError (kExitDataError) when
   // the arrays are not those that the record's methods have.
   void restore(const DataArrays& arrays, const std::string& path);
@@ -67,7 +68,7 @@ class Preparation {
 DataArrays data_arrays_of(const Split& split);
 
 // Gives every split of the data the record's preparation, fitted to the split `train`.
-void fit_preparation(Dataset& data, const DataRecord& record);
+void fit_preparation(Dataset& data, const DataRecord& record, Progress* progress = nullptr);
 // The same with what a weights file holds; `path` is for messages.
 void restore_preparation(Dataset& data, const DataRecord& record, const DataArrays& arrays,
                          const std::string& path, bool always = false);

@@ -75,9 +75,7 @@ class Run {
                                                     : reader_.batches()),
         updates_((reader_.batches() + accumulate_ - 1) / accumulate_),
         interrupt_(options.observer),
-        progress_(options.log, options.json && options.progress == ProgressMode::automatic
-                                   ? ProgressMode::off
-                                   : options.progress) {
+        progress_(options.log, options.shown_progress(options.json)) {
     GRADC_CHECK(experiment.data.batch <= session.batch(), "batches of {} for a program made for {}",
                 experiment.data.batch, session.batch());
     if (options.log_every < 0)

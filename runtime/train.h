@@ -103,6 +103,10 @@ struct TrainOptions {
   std::FILE* log = stderr;  // progress
   // With an observer the loop is asked to end by it alone, and leaves SIGINT as it is.
   TrainObserver* observer = nullptr;
+  // How: with --json only when asked.
+  ProgressMode shown_progress(bool with_json) const {
+    return with_json && progress == ProgressMode::automatic ? ProgressMode::off : progress;
+  }
 };
 
 struct TrainResult {

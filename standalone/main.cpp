@@ -49,7 +49,10 @@ class Executable {
     runtime::Session session(program_, options_.threads);
     session.require_training();
     runtime::Dataset data = runtime::load_dataset(experiment_.data);
-    runtime::fit_preparation(data, experiment_.data);
+    {
+      runtime::Progress progress(stderr, options_.train.shown_progress(options_.json));
+      runtime::fit_preparation(data, experiment_.data, &progress);
+    }
     runtime::TrainOptions run = options_.train;
     run.json = options_.json;
     return runtime::train(session, data, experiment_, run).interrupted ? kExitInterrupted : kExitOk;

@@ -343,6 +343,30 @@ TEST(TrainOptions, FilesAverage) {
   EXPECT_NE(wrong.err.find("cannot be averaged"), std::string::npos) << wrong.err;
 }
 
+// What was fitted to the data is no weight: it is the same in all files, or they do not belong together.
+TEST(TrainOptions, FilesAverageOnlyWithTheSameNormalisation) {
+  TemporaryFolder folder;
+  const auto digits = [](int count, const std::string& rest) {
+    return "data d = synthetic_digits(train=" + std::to_string(count) +
+           ", test=32, batch=32) {\n    normalize image by value\n}\n" +
+           "train {\n    logits = dense(flatten(d.image), 10)\n    loss cross_entropy(logits, d.label)\n"
+           "    optimizer " +
+           rest + "\n}\n";
+  };
+  folder.write("a.nn", digits(64, "sgd(lr=0.1)"));
+  folder.write("b.nn", digits(96, "sgd(lr=0.1)"));
+  for (const auto& [model, steps, file] :
+       {std::tuple{"a.nn", "1", "1.st"}, {"a.nn", "3", "3.st"}, {"b.nn", "3", "other.st"}})
+    ASSERT_EQ(run_tool({"train", model, "--steps", steps, "--save", file}, folder.path()).exit_code, 0);
+  ASSERT_EQ(run_tool({"average", "1.st", "3.st", "-o", "mean.st"}, folder.path()).exit_code, 0);
+  EXPECT_EQ(read_weights(folder.path("mean.st")).at("data.image.value.std"),
+            read_weights(folder.path("1.st")).at("data.image.value.std"));
+  const ToolResult wrong = run_tool({"average", "1.st", "other.st", "-o", "no.st"}, folder.path());
+  EXPECT_EQ(wrong.exit_code, kExitDataError);
+  EXPECT_NE(wrong.err.find("`data.image.value."), std::string::npos) << wrong.err;
+  EXPECT_NE(wrong.err.find("fitted to their training data, is not the same"), std::string::npos) << wrong.err;
+}
+
 // Plateau, stop and checkpoint together, from the file to what is left on disk.
 TEST(TrainOptions, RulesJudgeEpochs) {
   TemporaryFolder folder;

@@ -229,6 +229,30 @@ Dataset fitted(const DataRecord& record) {
   return data;
 }
 
+TEST(Preparation, FittingShowsItsProgress) {
+  std::FILE* log = std::tmpfile();
+  ASSERT_NE(log, nullptr);
+  {
+    const DataRecord record = record_of({method("pca", {{"components", int64_t{2}}})}, {});
+    Dataset data;
+    Table table;
+    table.rows = 400;
+    Field image{.name = "image", .shape = {600}};
+    image.floats.resize(400 * 600);
+    for (size_t i = 0; i < image.floats.size(); ++i) image.floats[i] = static_cast<float>(i * 7919 % 1000);
+    table.fields.push_back(std::move(image));
+    data.splits.push_back({"train", std::make_shared<const Table>(std::move(table)), 0, 400});
+    Progress progress(log, ProgressMode::bar);
+    fit_preparation(data, record, &progress);
+  }
+  std::string text(static_cast<size_t>(std::ftell(log)), '\0');
+  std::rewind(log);
+  ASSERT_EQ(std::fread(text.data(), 1, text.size(), log), text.size());
+  std::fclose(log);
+  EXPECT_NE(text.find("fitting pca of image"), std::string::npos) << text;
+  EXPECT_NE(text.find("now its eigenvectors"), std::string::npos) << text;
+}
+
 // Everything a reader of this split hands over in one round, inputs image and label.
 std::vector<float> read_all(const Split& split, const std::vector<int64_t>& image, bool mixed, bool training,
                             int threads = 1) {
