@@ -18,6 +18,8 @@ endforeach()
 
 find_library(ZLIB_STATIC libz.a REQUIRED)
 find_library(NETTLE_STATIC libnettle.a REQUIRED)
+find_library(PNG_STATIC libpng16.a REQUIRED)
+find_library(JPEG_STATIC libjpeg.a REQUIRED)
 set(standalone_library ${CMAKE_BINARY_DIR}/lib/gradc/libgradc_standalone.a)
 set(script ${CMAKE_BINARY_DIR}/generated/standalone.mri)
 file(GENERATE OUTPUT ${script} CONTENT "create ${standalone_library}
@@ -28,6 +30,8 @@ addlib $<TARGET_FILE:gradc_runtime>
 addlib $<TARGET_FILE:gradc_support>
 addlib ${ZLIB_STATIC}
 addlib ${NETTLE_STATIC}
+addlib ${PNG_STATIC}
+addlib ${JPEG_STATIC}
 save
 end
 ")

@@ -167,6 +167,8 @@ int run_compile(const CompileOptions& options) {
       link_request.fully_static = options.fully_static;
       link_request.strip = options.strip;
       if (kind != "obj") link_request.objects.push_back(standalone_library());
+      if (executable && compiled.front().model->model.experiment.data.source == "folder")
+        link_request.need.push_back("gradc_source_folder");
       link_request.keep = executable ? std::vector<std::string>{} : exported_symbols(identifier);
       link(link_request);
     }

@@ -100,6 +100,7 @@ void link(const LinkRequest& request) {
   const std::string said = folder.path("linker.txt"), made = folder.path("output");
   std::vector<std::string> arguments = {linker, "-o", made};
   arguments.insert(arguments.end(), request.objects.begin(), request.objects.end());
+  for (const std::string& symbol : request.need) arguments.push_back("-Wl,-u," + symbol);
   if (request.kind == LinkKind::object) {
     arguments.insert(arguments.end(), {"-r", "-nostdlib"});
   } else {

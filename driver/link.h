@@ -12,6 +12,7 @@ struct LinkRequest {
   LinkKind kind = LinkKind::executable;
   std::vector<std::string> objects;  // files, libraries among them, in order
   std::vector<std::string> keep;     // shared: the symbols that others see
+  std::vector<std::string> need;     // symbols whose members of libraries are taken besides
   std::string output;
   bool fully_static = false;  // needs no shared library at all
   bool strip = false;

@@ -50,6 +50,16 @@ const std::vector<SourceKind>& source_kinds() {
        "Arrays of the program that embeds gradc, one for each declared field; no files are read.",
        {{"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
        true},
+      {"folder",
+       "A folder with a folder of .png and .jpg files for each class: image f32[channels, height, width] in "
+       "0..1, "
+       "label i32, in order of the folders' names; part train, and test when given.",
+       {{"path", Kind::text, true, {}, 0, "the folder of the classes to train on"},
+        {"test", Kind::text, false, std::string(), 0, "the same to test on"},
+        {"height", Kind::integer, false, int64_t{32}, 1, "of an image, to which all are resized", 1 << 14},
+        {"width", Kind::integer, false, int64_t{32}, 1, "of an image", 1 << 14},
+        {"channels", Kind::integer, false, int64_t{3}, 1, "3: red, green, blue; 1: grey", 3},
+        {"classes", Kind::integer, false, int64_t{10}, 1, "how many folders there are", INT32_MAX}}},
       {"text",
        "Text as windows of characters, each with the characters that follow: tokens i32[length], next "
        "i32[length], numbers from 0 (any other character) to vocabulary - 1. A UTF-8 file, or without one "

@@ -267,6 +267,8 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
       record.options[o.name] = o.default_value;
   }
   if (e.diagnostics().count() != errors) return false;
+  if (record.source == "folder" && std::get<int64_t>(record.options.at("channels")) == 2)
+    e.error(codes::bad_value, places.at("channels"), "images have 1 or 3 `channels`, not 2");
   if (record.source == "random") check_random_size(e, record, places, source.span);
   if (e.diagnostics().count() != errors) return false;
   if (!data_fields(e, d, *kind, record)) return false;

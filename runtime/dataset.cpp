@@ -21,6 +21,10 @@
 #include "support/data_limits.h"
 #include "support/philox.h"
 
+// The source `folder` needs libpng and libjpeg, most of which a small executable would carry for nothing: the
+// linker takes it (runtime/image_files.cpp) only where someone asks for this function.
+extern "C" [[gnu::weak]] void gradc_source_folder(const void* record, void* splits);
+
 namespace gradc::runtime {
 namespace {
 
@@ -214,6 +218,15 @@ std::vector<Split> no_arrays(const DataRecord& record) {
                   record.name));
 }
 
+std::vector<Split> read_folder(const DataRecord& record) {
+  if (!gradc_source_folder)
+    fail(fmt::format("data {} = folder(...): this program was linked without the part that reads images",
+                     record.name));
+  std::vector<Split> splits;
+  gradc_source_folder(&record, &splits);
+  return splits;
+}
+
 struct SourceEntry {
   const char* name;
   std::vector<Split> (*read)(const DataRecord&);
@@ -222,7 +235,7 @@ constexpr SourceEntry kSources[] = {{"mnist", read_mnist},   {"synthetic_digits"
                                     {"idx", read_idx_files}, {"cifar10", read_cifar10},
                                     {"npy", read_npy_files}, {"csv", read_csv_files},
                                      {"arrays", no_arrays},   {"random", make_random},
-                                     {"text", read_text}};
+                                     {"text", read_text},     {"folder", read_folder}};
 
 // How many of `size` examples a split takes; 0 where it cannot.
 int64_t taken(const SplitRecord& wanted, int64_t size) {

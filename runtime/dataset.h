@@ -14,7 +14,7 @@
 //   random           shape=[1, 28, 28], classes=10, train=1024, test=256, seed=1: random numbers
 //                    (runtime/random_data.h). Splits train and test; image f32[shape] standard normal, label
 //                    i32 uniform in 0..classes - 1.
-//   cifar10, npy, csv: see runtime/file_sources.h; text: runtime/text.h.
+//   cifar10, npy, csv: see runtime/file_sources.h; text: runtime/text.h; folder: runtime/image_files.h.
 //   arrays           the caller's own examples, see make_dataset(); load_dataset() has none.
 #pragma once
 #include <cstdint>

@@ -17,7 +17,7 @@ ALLOWED = {
     "frontend": {"std", "fmt", "support", "ir"},
     "passes": {"std", "fmt", "support", "ir", "runtime/abi.h"},  # lowering numbers the step's scalars as the ABI does
     "codegen": {"std", "fmt", "support", "ir", "llvm", "runtime/abi.h"},
-    "runtime": {"std", "fmt", "support", "xtensor", "posix", "zlib", "nettle", "nlohmann", "intrinsics", "eigen"},
+    "runtime": {"std", "fmt", "support", "xtensor", "posix", "zlib", "nettle", "nlohmann", "intrinsics", "eigen", "libpng", "libjpeg"},
     "compiler": {"std", "fmt", "support", "ir", "frontend", "passes", "codegen", "runtime", "nlohmann", "posix", "include"},
     "embed": {"std", "fmt", "support", "runtime", "compiler", "standalone", "nlohmann", "posix", "include"},
     "standalone": {"std", "fmt", "support", "runtime", "nlohmann", "cli11", "include"},  # never the compiler
@@ -39,6 +39,8 @@ def owner(quote, name, own_folder):
         return LIBRARIES.get(first, "std" if first == "experimental" else first)
     if name in ("zlib.h", "zconf.h"):
         return "zlib"
+    if name in ("png.h", "jpeglib.h"):
+        return {"png.h": "libpng", "jpeglib.h": "libjpeg"}[name]
     if name.endswith("intrin.h"):
         return "intrinsics"
     return "std" if not name.endswith(".h") or name in C_HEADERS else "posix"

@@ -1,0 +1,201 @@
+// PNG and JPEG files, what is made of damaged ones, and folders of them.
+#include <gtest/gtest.h>
+#include <png.h>
+#include <stdio.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include <jpeglib.h>
+
+#include "runtime/image_files.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+#include "tests/runtime/helpers.h"
+
+namespace gradc::runtime {
+namespace {
+
+using test::Bytes;
+using test::expect_error;
+using test::TemporaryFolder;
+using test::write_bytes;
+
+Bytes png_bytes(uint32_t format, uint32_t height, uint32_t width, const Bytes& pixels) {
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  image.format = format;
+  image.height = height;
+  image.width = width;
+  png_alloc_size_t size = 0;
+  EXPECT_TRUE(png_image_write_to_memory(&image, nullptr, &size, 0, pixels.data(), 0, nullptr));
+  Bytes bytes(size);
+  EXPECT_TRUE(png_image_write_to_memory(&image, bytes.data(), &size, 0, pixels.data(), 0, nullptr));
+  bytes.resize(size);
+  return bytes;
+}
+
+Bytes jpeg_bytes(int height, int width, int components, const Bytes& pixels) {
+  jpeg_compress_struct jpeg{};
+  jpeg_error_mgr errors{};
+  jpeg.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&jpeg);
+  unsigned char* memory = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&jpeg, &memory, &size);
+  jpeg.image_height = static_cast<JDIMENSION>(height);
+  jpeg.image_width = static_cast<JDIMENSION>(width);
+  jpeg.input_components = components;
+  jpeg.in_color_space = components == 3 ? JCS_RGB : JCS_GRAYSCALE;
+  jpeg_set_defaults(&jpeg);
+  jpeg_set_quality(&jpeg, 100, TRUE);
+  jpeg_start_compress(&jpeg, TRUE);
+  for (int y = 0; y < height; ++y) {
+    auto* row = const_cast<unsigned char*>(pixels.data()) + static_cast<ptrdiff_t>(y) * width * components;
+    jpeg_write_scanlines(&jpeg, &row, 1);
+  }
+  jpeg_finish_compress(&jpeg);
+  jpeg_destroy_compress(&jpeg);
+  Bytes bytes(memory, memory + size);
+  free(memory);
+  return bytes;
+}
+
+// Colours that change slowly, as JPEG likes them.
+Bytes slope(size_t height, size_t width, size_t components) {
+  Bytes pixels;
+  for (size_t y = 0; y < height; ++y)
+    for (size_t x = 0; x < width; ++x)
+      for (size_t c = 0; c < components; ++c)
+        pixels.push_back(static_cast<uint8_t>(40 + 3 * y + 2 * x + 20 * c));
+  return pixels;
+}
+
+TEST(ImageFiles, PngIsReadAsItIs) {
+  const Bytes colours = slope(5, 7, 3);
+  const Pixels p = decode_image("a.png", png_bytes(PNG_FORMAT_RGB, 5, 7, colours));
+  EXPECT_EQ(p.height, 5);
+  EXPECT_EQ(p.width, 7);
+  EXPECT_EQ(p.rgb, colours);
+  const Bytes grey = slope(5, 7, 1);
+  const Pixels g = decode_image("a.png", png_bytes(PNG_FORMAT_GRAY, 5, 7, grey));
+  for (size_t i = 0; i < grey.size(); ++i)
+    for (size_t c = 0; c < 3; ++c) EXPECT_EQ(g.rgb[3 * i + c], grey[i]);
+  // What nothing is seen of is black.
+  const Pixels clear =
+      decode_image("a.png", png_bytes(PNG_FORMAT_RGBA, 1, 2, {200, 100, 50, 255, 200, 100, 50, 0}));
+  EXPECT_EQ(clear.rgb, (Bytes{200, 100, 50, 0, 0, 0}));
+}
+
+TEST(ImageFiles, JpegIsReadClosely) {
+  for (const int components : {3, 1}) {
+    const Bytes colours = slope(16, 24, static_cast<size_t>(components));
+    const Pixels p = decode_image("a.jpg", jpeg_bytes(16, 24, components, colours));
+    ASSERT_EQ(p.rgb.size(), 16u * 24 * 3);
+    for (size_t i = 0; i < 16 * 24; ++i)
+      for (size_t c = 0; c < 3; ++c)
+        EXPECT_NEAR(p.rgb[3 * i + c], colours[components == 3 ? 3 * i + c : i], 6) << i;
+  }
+}
+
+TEST(ImageFiles, SaysWhatIsWrongWithAFile) {
+  const auto fails = [](const Bytes& bytes, const std::string& piece) {
+    expect_error(kExitDataError, {"x.img", piece, "expected a whole PNG or JPEG image"},
+                 [&] { decode_image("x.img", bytes); });
+  };
+  fails({}, "the file is empty");
+  fails({'G', 'I', 'F', '8', '9', 'a'}, "begins as neither");
+  Bytes png = png_bytes(PNG_FORMAT_RGB, 30, 30, slope(30, 30, 3));
+  Bytes jpeg = jpeg_bytes(32, 32, 3, slope(32, 32, 3));
+  fails({png.begin(), png.begin() + 20}, "");
+  fails({png.begin(), png.end() - 40}, "");
+  fails({jpeg.begin(), jpeg.begin() + 10}, "");
+  fails({jpeg.begin(), jpeg.end() - 100}, "");
+  Bytes wrong = png;
+  wrong[wrong.size() / 2] ^= 0x55;  // its check sum tells
+  fails(wrong, "");
+  // A header that promises 2^31 - 1 pixels a side.
+  Bytes huge = png;
+  std::fill_n(huge.begin() + 16, 8, uint8_t{0x7F});
+  fails(huge, "");
+}
+
+TEST(ImageFiles, SurvivesDamage) {
+  test::Noise noise(7);
+  const Bytes originals[] = {png_bytes(PNG_FORMAT_RGB, 20, 20, slope(20, 20, 3)),
+                             jpeg_bytes(20, 20, 3, slope(20, 20, 3))};
+  int refused = 0;
+  for (int round = 0; round < 3000; ++round) {
+    Bytes bytes = originals[round % 2];
+    for (uint32_t i = 0; i <= noise(4); ++i)
+      bytes[4 + noise(static_cast<uint32_t>(bytes.size() - 4))] = static_cast<uint8_t>(noise(256));
+    if (noise(4) == 0) bytes.resize(noise(static_cast<uint32_t>(bytes.size())));
+    try {
+      const Pixels p = decode_image("x", bytes);
+      EXPECT_EQ(static_cast<int64_t>(p.rgb.size()), p.height * p.width * 3);
+    } catch (const RunError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 1000);
+}
+
+TEST(ImageFiles, AreFittedToTheirSize) {
+  // 8 x 12 to 2 x 2: the middle 8 x 8, halved twice; means of 4 x 4 pixels.
+  Pixels p{8, 12, {}};
+  for (int y = 0; y < 8; ++y)
+    for (int x = 0; x < 12; ++x)
+      for (int c = 0; c < 3; ++c)
+        p.rgb.push_back(static_cast<uint8_t>(x < 2 || x > 9 ? 255 : 10 * (y / 4) + 20 * ((x - 2) / 4) + c));
+  EXPECT_EQ(fitted(p, 3, 2, 2), (Bytes{0, 20, 10, 30, 1, 21, 11, 31, 2, 22, 12, 32}));
+  EXPECT_EQ(fitted(p, 1, 2, 2), (Bytes{1, 21, 11, 31}));  // 0.299 r + 0.587 g + 0.114 b, rounded
+  EXPECT_EQ(fitted(p, 3, 8, 12)[0], 255);                 // nothing to do
+  const Bytes larger = fitted(p, 3, 16, 24);
+  EXPECT_EQ(larger.size(), 3u * 16 * 24);
+}
+
+TEST(ImageFolder, ReadsAFolderAClass) {
+  TemporaryFolder folder;
+  for (const char* name : {"train/b", "train/a", "train/.hidden", "test/b"})
+    std::filesystem::create_directories(folder / name);
+  const auto plain = [](uint8_t value) { return png_bytes(PNG_FORMAT_GRAY, 4, 4, Bytes(16, value)); };
+  write_bytes(folder / "train/a/2.png", plain(51));
+  write_bytes(folder / "train/a/1.PNG", plain(102));
+  write_bytes(folder / "train/a/notes.txt", {'x'});
+  write_bytes(folder / "train/b/1.jpeg", jpeg_bytes(8, 8, 1, Bytes(64, 204)));
+  write_bytes(folder / "test/b/1.png", plain(0));
+  DataRecord record;
+  record.name = "d";
+  record.source = "folder";
+  record.options = {{"path", folder / "train"}, {"test", folder / "test"}, {"height", int64_t{2}},
+                    {"width", int64_t{2}},      {"channels", int64_t{1}},  {"classes", int64_t{2}}};
+  const std::vector<Split> splits = read_image_folder(record);
+  ASSERT_EQ(splits.size(), 2u);
+  const auto& fields = splits[0].table->fields;
+  EXPECT_EQ(fields[0].shape, (std::vector<int64_t>{1, 2, 2}));
+  EXPECT_EQ(fields[0].bytes, (Bytes{102, 102, 102, 102, 51, 51, 51, 51, 204, 204, 204, 204}));
+  EXPECT_EQ(fields[1].integers, (std::vector<int32_t>{0, 0, 1}));
+  EXPECT_EQ(splits[1].table->fields[1].integers, std::vector<int32_t>{1});
+  EXPECT_EQ(load_dataset(record).split("test").count, 1);
+
+  const auto fails = [&](const char* option, OptionValue value, const std::vector<std::string>& pieces) {
+    DataRecord wrong = record;
+    wrong.options[option] = std::move(value);
+    expect_error(kExitDataError, pieces, [&] { read_image_folder(wrong); });
+  };
+  fails("classes", int64_t{3}, {"2 folders of classes", "`classes=3`"});
+  fails("channels", int64_t{2}, {"1 or 3 channels"});
+  fails("path", folder / "nowhere", {"nowhere", "expected a folder"});
+  fails("path", folder / "train/a", {"there is no folder in it"});
+  std::filesystem::create_directories(folder / "test/bb");
+  fails("classes", int64_t{2}, {"test/bb", "no such class", "did you mean `b`?"});
+  std::filesystem::rename(folder / "test/bb", folder / "test/a");
+  fails("classes", int64_t{2}, {"test/a", "no .png, .jpg or .jpeg file"});
+  // The first of several bad files, whichever thread met it.
+  for (int i = 0; i < 40; ++i) write_bytes(folder / ("test/a/" + std::to_string(100 + i) + ".png"), {'x'});
+  fails("classes", int64_t{2}, {"test/a/100.png", "begins as neither"});
+}
+
+}  // namespace
+}  // namespace gradc::runtime
