@@ -34,7 +34,7 @@ struct CompileRequest {
   int64_t micro_batches = 1;           // pieces of each batch, whose gradients add up (frontend::Options)
   bool infer = false;                  // without training: no init, train_step and update
   bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
-  bool layer_values = false;            // what layers make as further outputs of the step (gradc stats)
+  bool layer_values = false;           // what layers make as further outputs of the step (gradc stats)
   std::vector<std::string> layers;     // patterns of those; none: all
 };
 

@@ -262,6 +262,10 @@ int run_stats(const StatsOptions& options) {
       throw RunError(kExitUsage, fmt::format("stats: --output {}: expected NAME.svg", options.output));
     runtime::check_output_path(options.output, "page");
   }
+  if (options.model.mem_limit > 0)
+    throw RunError(
+        kExitUsage,
+        "stats: --mem-limit is for training; values of layers are kept whole (--layers takes some)");
   CompileRequest request = compile_request(options.model);
   request.layer_values = true;
   request.layers = options.layers;

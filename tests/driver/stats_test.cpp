@@ -436,6 +436,7 @@ TEST(Stats, SaysWhatIsWrong) {
   fails({"net.nn", "-o", "page.png"}, 2, "expected NAME.svg");
   fails({"net.nn", "-o", "no/such/page.svg"}, 1, "no/such");
   fails({"net.nn", "--layers", "dense_7"}, 2, "did you mean 'dense_1'?");
+  fails({"net.nn", "--mem-limit", "1GB"}, 2, "--layers takes some");
   fails({"net.nn", "--batches", "0"}, 2, "--batches");
   fails({"net.nn", "--weights", "missing.safetensors"}, 4, "missing.safetensors");
   fails({"net.nn", "--batch", "3"}, 2, "did you mean '--batches'?");
