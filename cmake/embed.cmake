@@ -10,7 +10,7 @@ target_include_directories(gradc_shared PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_
 target_link_libraries(gradc_shared PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,gradc_c_session> gradc_compiler)
 # nodelete: LLVM keeps the address of a handler of ours.
 target_link_options(gradc_shared PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/exported_symbols.map
-                    -Wl,-z,nodelete -Wl,-Bsymbolic-functions)
+                    -Wl,-z,nodelete -Wl,-Bsymbolic-functions -Wl,-u,gradc_source_folder)
 if(NOT GRADC_SANITIZE)  # whose functions are the program's
   target_link_options(gradc_shared PRIVATE -Wl,-z,defs)
 endif()

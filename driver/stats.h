@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 
 namespace gradc::driver {
 
