@@ -42,6 +42,17 @@ llvm::orc::SymbolMap math_library(llvm::orc::LLJIT& jit) {
 
 }  // namespace
 
+std::vector<std::vector<std::string>> call_symbols(const std::vector<const loop::Program*>& programs,
+                                                   const CodegenOptions& options) {
+  const Plan plan = make_plan(programs, options);
+  std::vector<std::vector<std::string>> result;
+  for (const std::vector<size_t>& jobs : plan.calls) {
+    std::vector<std::string>& names = result.emplace_back();
+    for (const size_t job : jobs) names.push_back(plan.jobs[job].symbol);
+  }
+  return result;
+}
+
 std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target,
                       const CodegenOptions& options) {
   return within_memory([&] {

@@ -40,6 +40,11 @@ struct CodegenOptions {
   std::string symbol_prefix;
 };
 
+// The name that the function of each program's each call has in generated code: calls of equal kernels share
+// one.
+std::vector<std::vector<std::string>> call_symbols(const std::vector<const loop::Program*>& programs,
+                                                   const CodegenOptions& options = {});
+
 // Text of the LLVM module after our pass pipeline, and its assembly, for dumps.
 std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target,
                       const CodegenOptions& options = {});

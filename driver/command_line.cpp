@@ -79,9 +79,26 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
 
 }  // namespace
 
-bool use_color() {
+namespace {
+
+bool color_on(int file) {
   const char* none = environment("NO_COLOR");
-  return isatty(STDERR_FILENO) && !(none && *none);
+  return isatty(file) && !(none && *none);
+}
+
+void add_color_option(CLI::App* app, std::string& color) {
+  app->add_option("--color", color, "auto (on a terminal, unless NO_COLOR is set), always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str()
+      ->type_name("WHEN");
+}
+
+}  // namespace
+
+bool use_color() { return color_on(STDERR_FILENO); }
+
+bool use_color(const std::string& when) {
+  return when == "always" || (when == "auto" && color_on(STDOUT_FILENO));
 }
 
 int run_command_line(int argc, char** argv) {
@@ -158,7 +175,40 @@ int run_command_line(int argc, char** argv) {
       ->type_name("STAGE");
   dump_command->add_option("--function", dump.function, "one function alone, for example train_step")
       ->type_name("NAME");
+  dump_command->add_option("--after", dump.after, "instead of a stage: what is there after this pass")
+      ->type_name("PASS");
+  dump_command->add_option("--diff", dump.diff, "what this pass changes, as a diff")->type_name("PASS");
+  dump_command
+      ->add_option("--format", dump.format,
+                   "text; json (with every operation as data); dot (a graph for Graphviz); html (one page "
+                   "with source, every stage and pass, assembly and memory, to click through)")
+      ->capture_default_str()
+      ->type_name("FORMAT");
+  add_color_option(dump_command, dump.color);
+  dump_command->add_option("--output,-o", dump.output, "the file to write (default: stdout)")
+      ->type_name("FILE");
   add_code_options(dump_command, dump.model);
+
+  OptOptions opt;
+  CLI::App* opt_command = app.add_subcommand(
+      "opt", "run passes on IR as text: reads tensor IR, writes what the passes make of it");
+  opt_command->add_option("FILE", opt.file, "tensor IR, as gradc dump prints it; - for standard input")
+      ->required()
+      ->type_name("");
+  opt_command
+      ->add_option("--pass,--passes", opt.passes,
+                   "the passes in order, by commas or repeated (none: read, verify and print)")
+      ->delimiter(',')
+      ->type_name("PASS");
+  opt_command->add_option("--output,-o", opt.output, "the file to write (default: stdout)")
+      ->type_name("FILE");
+  opt_command->add_option("--batch", opt.batch, "examples a batch, for the passes that make loop IR")
+      ->check(from_to(1, 1 << 20))
+      ->capture_default_str()
+      ->type_name("N");
+  opt_command->add_option("--target", opt.target, "the processor, for those passes")->type_name("NAME");
+  opt_command->add_flag("--locations", opt.locations, "print the .nn place of every operation");
+  opt_command->add_flag("--json", opt.json, "the result as one JSON object with every operation as data");
 
   CheckOptions check;
   CLI::App* check_command = app.add_subcommand(
@@ -324,6 +374,7 @@ int run_command_line(int argc, char** argv) {
     if (*predict_command) return run_predict(predict);
     if (*sample_command) return run_sample(sample);
     if (*dump_command) return run_dump(dump);
+    if (*opt_command) return run_opt(opt);
     if (*check_command) return run_check(check);
     if (*bench_command) return run_bench(bench);
     if (*plan_command) return run_plan(plan);

@@ -1,5 +1,6 @@
 // Parses the command line and calls the command it names; knows nothing of what commands do.
 #pragma once
+#include <string>
 
 namespace gradc::driver {
 
@@ -8,5 +9,8 @@ int run_command_line(int argc, char** argv);
 
 // Whether text for people on stderr may have colour.
 bool use_color();
+// Whether text on stdout may have colour; `when` is "always", "never" or "auto" (a terminal, and no
+// NO_COLOR).
+bool use_color(const std::string& when);
 
 }  // namespace gradc::driver

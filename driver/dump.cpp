@@ -6,7 +6,11 @@
 #include "compiler/memory.h"
 #include "driver/cache.h"
 #include "driver/command_line.h"
+#include "driver/inspect_page.h"
+#include "driver/ir_views.h"
 #include "driver/options.h"
+#include "driver/output.h"
+#include "driver/text_diff.h"
 #include "support/check.h"
 
 namespace gradc::driver {
@@ -14,6 +18,7 @@ namespace gradc::driver {
 namespace {
 
 const std::vector<std::string> kStages = {"ast", "ir", "grad", "opt", "loops", "llvm", "asm"};
+const std::vector<std::string> kFormats = {"text", "json", "dot", "html"};
 
 [[noreturn]] void unknown(const std::string& what, const std::string& name,
                           const std::vector<std::string>& known) {
@@ -23,54 +28,213 @@ const std::vector<std::string> kStages = {"ast", "ir", "grad", "opt", "loops", "
                                          fmt::join(known, ", ")));
 }
 
-std::string module_text(const Module& module, const DumpOptions& options) {
-  const PrintOptions print_options{options.model.locations};
-  if (options.function.empty()) return print(module, print_options);
-  const Function* f = module.function(options.function);
-  if (!f) {
-    std::vector<std::string> names;
-    for (const auto& each : module.functions) names.push_back(each->name);
-    unknown("function", options.function, names);
-  }
-  return print(*f, print_options);
+void check_known(const std::string& what, const std::string& name, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), name) == known.end()) unknown(what, name, known);
 }
 
-std::string stage_text(const DumpOptions& options) {
-  const CompileRequest request = compile_request(options.model);
-  const std::string& stage = options.stage;
-  if (stage == "ast") {
+// What is shown: text alone, or text made of functions or programs, which other formats show as data.
+struct Shown {
+  std::string stage;  // or the pass it is shown after
+  std::string text;
+  const Module* module = nullptr;
+  std::vector<const Function*> functions;
+  std::vector<const passes::LoweredProgram*> programs;
+};
+
+// The model at the stage that the options ask for, and all that is shown of it: keeps what Shown points to.
+class Dump {
+ public:
+  explicit Dump(const DumpOptions& options) : options_(options), request_(compile_request(options.model)) {}
+
+  Shown run() {
+    if (!options_.after.empty()) return after();
+    const std::string& stage = options_.stage;
+    if (stage == "ast") return {stage, syntax_tree()};
+    load();
+    if (stage == "ir") return functions(stage);
+    if (stage == "grad") {
+      passes::make_train_step(*loaded_->model.module);
+      return functions(stage);
+    }
+    passes::PipelineOptions pipeline = pipeline_options(request_, target_, *loaded_);
+    if (!passes::run_tensor_passes(*loaded_->model.module, pipeline) || stage == "opt")
+      return functions(stage);
+    lowered_ = passes::lower(*loaded_->model.module, pipeline);
+    Shown shown = programs(stage);
+    std::vector<const loop::Program*> list;
+    for (const passes::LoweredProgram* p : shown.programs) list.push_back(&p->program);
+    if (stage == "llvm") return {stage, codegen::emit_llvm(list, target_)};
+    if (stage == "asm") return {stage, codegen::emit_assembly(list, target_)};
+    return shown;
+  }
+
+  // What one pass changed, as a diff; empty when it changed nothing.
+  std::string diff(bool color) {
+    const bool on_tensors = passes::is_tensor_pass(options_.diff, "--diff");
+    const std::string& pass = options_.diff;
+    load();
+    Module& module = *loaded_->model.module;
+    passes::PipelineOptions pipeline = pipeline_options(request_, target_, *loaded_);
+    pipeline.stop_after = pass;
+    std::string before = on_tensors ? module_text(module, {}) : "", result;
+    std::map<std::string, std::string> programs_before;
+    bool enabled = true, found = options_.function.empty();
+    pipeline.observe = [&](const passes::PassReport& report) {
+      const bool wanted = report.pass.name == pass;
+      enabled = enabled && (!wanted || report.enabled);
+      if (report.module && on_tensors) {
+        found = found || has(*report.module);
+        if (wanted)
+          result = unified_diff(before, module_text(*report.module, {options_.model.locations, true}), color);
+        else
+          before = module_text(*report.module, {});
+      } else if (report.program) {
+        const loop::Program& p = report.program->program;
+        if (!options_.function.empty() && p.name != options_.function) return;
+        found = true;
+        const std::string text = loop::print(p, options_.model.locations);
+        if (wanted) result += unified_diff(programs_before[p.name], text, color);
+        programs_before[p.name] = text;
+      }
+    };
+    if (passes::run_tensor_passes(module, pipeline)) lowered_ = passes::lower(module, pipeline);
+    if (!found) unknown("function", options_.function, function_names(module));
+    if (!enabled)
+      throw RunError(
+          kExitUsage,
+          fmt::format("dump: --diff {0} and --disable-pass {0}: a pass that is left out changes nothing",
+                      pass));
+    return result;
+  }
+
+ private:
+  void load() {
+    target_ = codegen::find_target(request_.target, /*must_run=*/false);
+    loaded_ = load_model(request_);
+  }
+
+  Shown after() {
+    const bool on_tensors = passes::is_tensor_pass(options_.after, "--after");
+    load();
+    passes::PipelineOptions pipeline = pipeline_options(request_, target_, *loaded_);
+    pipeline.stop_after = options_.after;
+    if (!passes::run_tensor_passes(*loaded_->model.module, pipeline) || on_tensors)
+      return functions(options_.after);
+    lowered_ = passes::lower(*loaded_->model.module, pipeline);
+    return programs(options_.after);
+  }
+
+  std::string syntax_tree() const {
     SourceManager sources;
-    const uint32_t file = read_model_file(sources, request.file);
+    const uint32_t file = read_model_file(sources, request_.file);
     Diagnostics diagnostics(sources);
     std::string text = frontend::dump_ast(sources, file, diagnostics);
     if (diagnostics.has_errors())
-      throw ModelError(diagnostics.render(request.color), diagnostics.render_json());
+      throw ModelError(diagnostics.render(request_.color), diagnostics.render_json());
     return text;
   }
-  const codegen::Target target = codegen::find_target(request.target, /*must_run=*/false);
-  const std::unique_ptr<LoadedModel> loaded = load_model(request);
-  Module& module = *loaded->model.module;
-  if (stage == "ir") return module_text(module, options);
-  if (stage == "grad") {
-    passes::make_train_step(module);
-    return module_text(module, options);
-  }
-  const passes::PipelineOptions pipeline = pipeline_options(request, target, *loaded);
-  if (!passes::run_tensor_passes(module, pipeline) || stage == "opt") return module_text(module, options);
 
-  const passes::Lowered lowered = passes::lower(module, pipeline);
-  std::vector<const loop::Program*> programs;
-  std::vector<std::string> names;
-  for (const loop::Program* p : program_list(lowered)) {
-    names.push_back(p->name);
-    if (options.function.empty() || p->name == options.function) programs.push_back(p);
+  static std::vector<std::string> function_names(const Module& module) {
+    std::vector<std::string> names;
+    for (const auto& f : module.functions) names.push_back(f->name);
+    return names;
   }
-  if (programs.empty()) unknown("program", options.function, names);
-  if (stage == "llvm") return codegen::emit_llvm(programs, target);
-  if (stage == "asm") return codegen::emit_assembly(programs, target);
-  std::string text;
-  for (const loop::Program* p : programs) text += loop::print(*p, options.model.locations) + "\n";
-  return text;
+
+  bool has(const Module& module) const {
+    return options_.function.empty() || module.function(options_.function) != nullptr;
+  }
+
+  // The module, or the one function of it that is asked for; empty where it is not there (yet).
+  std::string module_text(const Module& module, PrintOptions print_options) const {
+    print_options.locations = options_.model.locations;
+    if (options_.function.empty()) return print(module, print_options);
+    const Function* f = module.function(options_.function);
+    // @train_step begins as @train.
+    if (!f && options_.function == "train_step") f = module.function("train");
+    return f ? print(*f, print_options) : "";
+  }
+
+  Shown functions(const std::string& stage) const {
+    const Module& module = *loaded_->model.module;
+    if (!has(module)) unknown("function", options_.function, function_names(module));
+    Shown shown{stage, {}, &module};
+    for (const auto& f : module.functions)
+      if (options_.function.empty() || f->name == options_.function) shown.functions.push_back(f.get());
+    const PrintOptions print_options{options_.model.locations};
+    shown.text = options_.function.empty() ? print(module, print_options)
+                                           : print(*shown.functions.front(), print_options);
+    return shown;
+  }
+
+  Shown programs(const std::string& stage) const {
+    Shown shown{stage};
+    std::vector<std::string> names;
+    for (const auto& [name, program] : lowered_.programs) {
+      names.push_back(name);
+      if (!options_.function.empty() && name != options_.function) continue;
+      shown.programs.push_back(&program);
+      shown.text += loop::print(program.program, options_.model.locations) + "\n";
+    }
+    if (shown.programs.empty()) unknown("program", options_.function, names);
+    return shown;
+  }
+
+  const DumpOptions& options_;
+  CompileRequest request_;
+  codegen::Target target_;
+  std::unique_ptr<LoadedModel> loaded_;
+  passes::Lowered lowered_;
+};
+
+std::string json_of(const Shown& shown, const DumpOptions& options) {
+  nlohmann::ordered_json record = {
+      {"event", "dump"}, {options.after.empty() ? "stage" : "after", shown.stage}, {"text", shown.text}};
+  if (shown.module) {
+    record["symbols"] = symbols_json(*shown.module);
+    for (const Function* f : shown.functions) record["functions"].push_back(function_json(*f));
+  }
+  for (const passes::LoweredProgram* p : shown.programs)
+    record["programs"].push_back(program_json(*p, options.model.locations));
+  return json_text(record);
+}
+
+std::string dot_of(const Shown& shown) {
+  if (!shown.functions.empty()) return functions_dot(shown.functions);
+  if (!shown.programs.empty()) return programs_dot(shown.programs);
+  throw RunError(
+      kExitUsage,
+      fmt::format("dump: the stage {} is no graph; --format dot shows ir, grad, opt and loops, and "
+                  "what is there after a pass",
+                  shown.stage));
+}
+
+std::string diff_text(const DumpOptions& options, const std::string& format) {
+  const bool json = format == "json";
+  const std::string diff = Dump(options).diff(!json && options.output.empty() && use_color(options.color));
+  if (json)
+    return json_text({{"event", "dump"}, {"diff", options.diff}, {"changed", !diff.empty()}, {"text", diff}});
+  return diff.empty() ? fmt::format("# {} changed nothing\n", options.diff)
+                      : fmt::format("--- before {0}\n+++ after {0}\n{1}", options.diff, diff);
+}
+
+void check_dump_options(const DumpOptions& options, const std::string& format) {
+  check_known("stage", options.stage, kStages);
+  check_known("format", format, kFormats);
+  const bool staged = options.stage != DumpOptions().stage;
+  if (!options.after.empty() && !options.diff.empty())
+    throw RunError(kExitUsage, "dump: --after shows a pass's result and --diff its changes: one of them");
+  if (staged && !(options.after.empty() && options.diff.empty()))
+    throw RunError(kExitUsage, "dump: --stage, --after and --diff each say what is shown: one of them");
+  if (!options.model.stop_after.empty() && !(options.after.empty() && options.diff.empty()))
+    throw RunError(kExitUsage, "dump: --after and --diff end the pipeline themselves: no --stop-after");
+  if (!options.diff.empty() && format != "text" && format != "json")
+    throw RunError(kExitUsage, fmt::format("dump: --diff is text or json, not {}", format));
+  if (format != "html") return;
+  if (staged || !options.after.empty() || !options.model.stop_after.empty())
+    throw RunError(kExitUsage,
+                   "dump: the page of --format html holds every stage and pass: no --stage, --after or "
+                   "--stop-after");
+  if (options.model.json) throw RunError(kExitUsage, "dump: --json and --format html: one of them");
 }
 
 }  // namespace
@@ -103,16 +267,22 @@ CompileRequest compile_request(const ModelOptions& options, int64_t batch) {
 }
 
 int run_dump(const DumpOptions& options) {
-  if (std::find(kStages.begin(), kStages.end(), options.stage) == kStages.end())
-    unknown("stage", options.stage, kStages);
-  const std::string text = stage_text(options);
-  if (options.model.json) {
-    fmt::print("{}\n",
-               nlohmann::ordered_json{{"event", "dump"}, {"stage", options.stage}, {"text", text}}.dump(
-                   -1, ' ', false, nlohmann::json::error_handler_t::replace));
-  } else {
-    fmt::print("{}{}", text, text.empty() || text.back() == '\n' ? "" : "\n");
+  const std::string format = options.model.json && options.format == "text" ? "json" : options.format;
+  check_dump_options(options, format);
+  if (!options.diff.empty()) {
+    write_result(diff_text(options, format), options.output, "dump");
+    return kExitOk;
   }
+  if (format == "html") {
+    write_result(inspect_page(compile_request(options.model), options.function), options.output, "page");
+    return kExitOk;
+  }
+  Dump dump(options);
+  const Shown shown = dump.run();
+  write_result(format == "json"  ? json_of(shown, options)
+               : format == "dot" ? dot_of(shown)
+                                 : shown.text,
+               options.output, "dump");
   return kExitOk;
 }
 

@@ -59,6 +59,20 @@ struct DumpOptions {
   ModelOptions model;
   std::string stage = "ir";
   std::string function;  // one function or program alone
+  std::string after;     // a pass: what is there after it, instead of a stage
+  std::string diff;      // a pass: what it changes
+  std::string format = "text";
+  std::string color = "auto";
+  std::string output;  // empty: stdout
+};
+
+struct OptOptions {
+  std::string file;                 // "-": standard input
+  std::vector<std::string> passes;  // in order
+  std::string output;               // empty: stdout
+  std::string target = "native";
+  int64_t batch = 32;
+  bool locations = false, json = false;
 };
 
 struct CheckOptions {
@@ -135,6 +149,7 @@ int run_eval(const EvalOptions& options);
 int run_predict(const PredictOptions& options);
 int run_sample(const SampleOptions& options);
 int run_dump(const DumpOptions& options);
+int run_opt(const OptOptions& options);
 int run_check(const CheckOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);

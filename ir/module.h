@@ -150,6 +150,7 @@ std::map<const Op*, Op*> inline_function(const Function& from, const std::map<st
 // Text. print(parse(print(m))) == print(m).
 struct PrintOptions {
   bool locations = false;
+  bool by_id = false;  // values are called by Op::id, which need not be their place in the body
 };
 std::string print(const Module& m, PrintOptions options = {});
 std::string print(const Function& f, PrintOptions options = {});

@@ -40,7 +40,10 @@ class Printer {
     for (const auto& op : f->inputs) names_[op.get()] = input_name(name_of(*op));
     for (const auto& op : f->symbols) names_[op.get()] = '@' + spelt(name_of(*op));
     int number = 0;
-    for (const auto& op : f->body) names_[op.get()] = fmt::format("%{}", ++number);
+    for (const auto& op : f->body) {
+      ++number;
+      names_[op.get()] = fmt::format("%{}", options.by_id ? op->id : number);
+    }
   }
 
   std::string function(const Function& f) const {

@@ -116,26 +116,30 @@ class Manager {
   // False when the pipeline is to stop after this pass.
   bool run(const Pass& pass) {
     const std::string& name = pass.info.name;
-    bool changed = false;
-    const bool enabled = !listed(options_.disable, name);
-    if (enabled) {
+    PassReport report{pass.info};
+    report.enabled = !listed(options_.disable, name);
+    mark_old(report);
+    if (report.enabled) {
       if (pass.stage == Stage::gradient) {
         make_train_step(module_, options_.gradient_outputs);
-        changed = true;
+        report.changed = true;
+        mark_copied(report);
       } else {
         for (const auto& f : module_.functions) {
           const bool now = pass.stage == Stage::recompute ? recompute(*f, options_.recompute) : pass.run(*f);
-          if (now) f->renumber();
-          changed = changed || now;
+          if (now && !options_.observe) f->renumber();
+          report.changed = report.changed || now;
         }
       }
+      if (options_.tamper) options_.tamper(pass.info, module_);
       if (options_.verify) verify_after(name);
     }
+    show(report);
     if (options_.print && (listed(options_.print_after, name) || listed(options_.print_after, "all"))) {
       std::string text = fmt::format("# after {}", name);
-      if (!enabled)
+      if (!report.enabled)
         text += " (disabled)\n";
-      else if (!changed)
+      else if (!report.changed)
         text += " (unchanged)\n";
       else
         text += "\n" + print(module_, {options_.print_locations});
@@ -145,6 +149,38 @@ class Manager {
   }
 
  private:
+  // Numbers below zero mark what is there before a pass: what it makes has others.
+  void mark_old(PassReport& report) const {
+    if (!options_.observe) return;
+    for (const auto& f : module_.functions) {
+      report.numbered[f->name] = static_cast<int>(f->body.size());
+      for (const auto& op : f->body) op->id = -op->id;
+    }
+  }
+
+  // Differentiation numbers everything anew, but only adds to the end of functions, and of @train.
+  void mark_copied(PassReport& report) const {
+    if (!options_.observe) return;
+    report.numbered["train_step"] = report.numbered["train"];
+    for (const auto& f : module_.functions) {
+      int left = report.numbered[f->name];
+      for (const auto& op : f->body)
+        if (left-- > 0) op->id = -op->id;
+    }
+  }
+
+  void show(PassReport& report) const {
+    if (!options_.observe) return;
+    for (const auto& f : module_.functions) {
+      const auto known = report.numbered.find(f->name);
+      int next = known == report.numbered.end() ? 0 : known->second;
+      for (const auto& op : f->body) op->id = op->id < 0 ? -op->id : ++next;
+    }
+    report.module = &module_;
+    options_.observe(report);
+    for (const auto& f : module_.functions) f->renumber();
+  }
+
   void verify_after(const std::string& name) const {
     const std::vector<std::string> wrong = verify(module_);
     GRADC_CHECK(wrong.empty(), "pass {} broke the IR: {}", name, wrong.empty() ? "" : wrong.front());
@@ -162,6 +198,12 @@ const std::vector<PassInfo>& pass_list() {
     return list;
   }();
   return infos;
+}
+
+bool is_tensor_pass(const std::string& name, const char* flag) {
+  check_name(name, flag, false);
+  return std::any_of(passes().begin(), passes().end(),
+                     [&](const Pass& p) { return p.info.name == name && p.stage != Stage::lowering; });
 }
 
 bool run_pass(Module& module, const std::string& name) {
@@ -240,6 +282,12 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
         const std::vector<std::string> wrong = loop::verify(l->result.program);
         GRADC_CHECK(wrong.empty(), "pass {} made wrong loop IR of @{}: {}", pass.info.name, l->function.name,
                     wrong.empty() ? "" : wrong.front());
+      }
+      if (options.observe) {
+        PassReport report{pass.info};
+        report.changed = true;
+        report.program = &l->result;
+        options.observe(report);
       }
       if (!wants_print) continue;
       std::string text = loop::print(l->result.program, options.print_locations);

@@ -19,6 +19,20 @@ struct PassInfo {
 // Every pass in order, tensor passes first, then loop passes.
 const std::vector<PassInfo>& pass_list();
 
+struct LoweredProgram;
+
+// What a pass did. While it is shown, Op::id of an operation that was there before a tensor pass is its
+// number from before, and the new ones are numbered from there on, so that print() by id gives texts that
+// compare line by line. Afterwards every function is numbered as usual. Differentiation's @train_step begins
+// with the operations of @train.
+struct PassReport {
+  const PassInfo& pass;
+  bool enabled = true, changed = false;
+  const Module* module = nullptr;            // after a tensor pass
+  std::map<std::string, int> numbered = {};  // by function: the highest number from before
+  const LoweredProgram* program = nullptr;   // after a loop pass, which shows each program
+};
+
 struct PipelineOptions {
   std::vector<std::string>
       print_after;  // pass names, or "all"; unknown names: RunError (usage) with did-you-mean
@@ -28,6 +42,10 @@ struct PipelineOptions {
   bool verify = true;  // the IR verifier after every pass
   // Receives the text of --print-after: a heading line, then the IR, or "(unchanged)".
   std::function<void(const std::string&)> print;
+  std::function<void(const PassReport&)> observe;  // is shown what every pass did, disabled ones too
+  // Tests of what finds wrong passes: may make what a tensor pass made wrong, before it is verified and
+  // shown.
+  std::function<void(const PassInfo&, Module&)> tamper;
   int64_t batch = 1;      // B
   int vector_width = 16;  // f32 lanes
   int registers = 32;
@@ -79,6 +97,10 @@ struct Lowered {
 // Runs the tensor passes on the module in place: makes @train_step from @train and @update.*, adds the batch
 // sums of losses and metrics, optimises every function. Returns false when stop_after ended it.
 bool run_tensor_passes(Module& module, const PipelineOptions& options);
+
+// Whether a pass works on tensor IR, and not on loop IR. Throws RunError (exit 2) for an unknown name; `flag`
+// is what gave it.
+bool is_tensor_pass(const std::string& name, const char* flag);
 
 // Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws
 // RunError for an unknown name.

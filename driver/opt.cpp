@@ -1,0 +1,118 @@
+// `gradc opt`: named passes on IR as text. Knows no operator.
+#include <fmt/format.h>
+
+#include <iostream>
+#include <iterator>
+
+#include "driver/ir_views.h"
+#include "driver/options.h"
+#include "driver/output.h"
+#include "runtime/files.h"
+#include "support/diagnostic.h"
+
+namespace gradc::driver {
+
+namespace {
+
+constexpr uint64_t kMaxBytes = uint64_t{256} << 20;
+
+std::string read_ir(const std::string& file) {
+  if (file == "-") {
+    std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+    if (std::cin.bad()) throw RunError(kExitUsage, "opt: standard input cannot be read");
+    return text;
+  }
+  try {
+    const std::vector<uint8_t> bytes = runtime::read_file(file, "IR file", kMaxBytes);
+    return {bytes.begin(), bytes.end()};
+  } catch (const RunError& error) {  // it is not data, but an argument of the command
+    throw RunError(kExitUsage, fmt::format("opt: {}", error.what()));
+  }
+}
+
+void check_sound(const Module& module, const std::string& what) {
+  const std::vector<std::string> wrong = verify(module);
+  if (wrong.empty()) return;
+  throw RunError(kExitUsage, fmt::format("opt: {} is no sound IR:\n  {}", what, fmt::join(wrong, "\n  ")));
+}
+
+// Lowering needs what the passes that cannot be left out make; where operations have kernels, they have run.
+void prepare_for_lowering(Module& module) {
+  for (const auto& f : module.functions)
+    for (const auto& op : f->body)
+      if (op->kernel >= 0) return;
+  for (const passes::PassInfo& pass : passes::pass_list()) {
+    if (!passes::is_tensor_pass(pass.name, "--pass")) return;
+    if (!pass.optional && pass.name != "differentiate") passes::run_pass(module, pass.name);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Module> load_ir(const std::string& file) {
+  const std::string text = read_ir(file), name = file == "-" ? "standard input" : file;
+  ModuleParseResult parsed = parse_module(text);
+  if (!parsed.error.empty())
+    throw RunError(kExitUsage,
+                   fmt::format("opt: {}, {}\n  = help: tensor IR is expected, symbols and all, as "
+                               "`gradc dump MODEL.nn --stage ir` prints it",
+                               name, parsed.error));
+  check_sound(*parsed.module, name);
+  return std::move(parsed.module);
+}
+
+int run_opt(const OptOptions& options) {
+  // Wrong names before any work.
+  size_t tensor_passes = 0;
+  for (const std::string& name : options.passes) {
+    const bool tensor = passes::is_tensor_pass(name, "--pass");
+    if (tensor && tensor_passes != static_cast<size_t>(&name - options.passes.data()))
+      throw RunError(kExitUsage, fmt::format("opt: {} works on tensor IR, which is no longer there after {}",
+                                             name, options.passes[tensor_passes]));
+    tensor_passes += tensor;
+  }
+  if (options.passes.size() > tensor_passes + 1)
+    throw RunError(
+        kExitUsage,
+        fmt::format("opt: one pass that makes loop IR, the last one: those before it run by themselves "
+                    "({} alone is enough)",
+                    options.passes.back()));
+  const codegen::Target target = codegen::find_target(options.target, /*must_run=*/false);
+  const std::unique_ptr<Module> module = load_ir(options.file);
+  for (size_t i = 0; i < tensor_passes; ++i) {
+    const std::string& name = options.passes[i];
+    if (name == "differentiate" && !module->function("train"))
+      throw RunError(kExitUsage, "opt: differentiate makes @train_step of @train, which is not there");
+    passes::run_pass(*module, name);
+    const std::vector<std::string> wrong = verify(*module);
+    if (!wrong.empty())
+      throw InternalError(fmt::format("pass {} broke the IR: {}", name, fmt::join(wrong, "; ")));
+  }
+  nlohmann::ordered_json record = {{"event", "opt"}, {"passes", options.passes}};
+  std::string text;
+  if (tensor_passes == options.passes.size()) {
+    text = print(*module, {options.locations});
+    if (options.json) {
+      record["text"] = text;
+      record["symbols"] = symbols_json(*module);
+      for (const auto& f : module->functions) record["functions"].push_back(function_json(*f));
+    }
+  } else {
+    passes::PipelineOptions pipeline;
+    pipeline.stop_after = options.passes.back();
+    pipeline.batch = options.batch;
+    pipeline.vector_width = target.vector_width;
+    pipeline.registers = target.registers;
+    prepare_for_lowering(*module);
+    const passes::Lowered lowered = passes::lower(*module, pipeline);
+    for (const auto& [name, program] : lowered.programs) {
+      text += loop::print(program.program, options.locations);
+      if (options.json) record["programs"].push_back(program_json(program, options.locations));
+    }
+    if (options.json) record["text"] = text;
+  }
+  write_result(options.json ? json_text(record) : text, options.output, "IR");
+  return kExitOk;
+}
+
+}  // namespace gradc::driver

@@ -1,0 +1,131 @@
+// What shows a compilation: `gradc dump` in its formats, after a pass and as a pass's difference.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "support/diagnostic.h"
+#include "tests/driver/tool.h"
+
+namespace gradc::test {
+namespace {
+
+class Inspect : public testing::Test {
+ protected:
+  Inspect() { folder_.write("m.nn", small_model("momentum(lr=0.05)")); }
+
+  ToolResult dump(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {"dump", "m.nn"});
+    return run_tool(arguments, folder_.path());
+  }
+  void expect_usage(const std::vector<std::string>& arguments, const std::string& part) const {
+    const ToolResult r = dump(arguments);
+    EXPECT_EQ(r.exit_code, kExitUsage) << part;
+    EXPECT_NE(r.err.find(part), std::string::npos) << r.err;
+    EXPECT_EQ(r.out, "");
+  }
+  TemporaryFolder folder_;
+};
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST_F(Inspect, AfterAPassIsWhatThePassLeft) {
+  const ToolResult cse = dump({"--after=cse"}), decompose = dump({"--after", "decompose"});
+  EXPECT_EQ(cse.exit_code, 0) << cse.err;
+  EXPECT_TRUE(contains(cse.out, "log_softmax")) << cse.out;
+  EXPECT_FALSE(contains(decompose.out, "log_softmax")) << decompose.out;
+  EXPECT_EQ(dump({"--after", "assign_kernels"}).out, dump({"--stage", "opt"}).out);
+  EXPECT_EQ(dump({"--after", "plan_memory"}).out, dump({"--stage", "loops"}).out);
+  const ToolResult one = dump({"--after", "partition", "--function", "eval"});
+  EXPECT_EQ(one.out.rfind("program \"eval\"", 0), 0u) << one.out.substr(0, 100);
+  EXPECT_FALSE(contains(one.out, "program \"train_step\""));
+  // What the pass left is IR that can be read again.
+  folder_.write("cse.ir", cse.out);
+  EXPECT_EQ(run_tool({"opt", folder_.path("cse.ir")}).out, cse.out);
+}
+
+TEST_F(Inspect, TheDiffOfAPassIsWhatItChanged) {
+  const ToolResult r = dump({"--diff", "decompose", "--function", "train_step"});
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_EQ(r.out.rfind("--- before decompose\n+++ after decompose\n@@ ", 0), 0u) << r.out;
+  EXPECT_TRUE(contains(r.out, "\n-  %"));
+  EXPECT_TRUE(contains(r.out, "\n+  %"));
+  // Operations that stay keep their numbers, so that what follows the change is the same on both sides.
+  bool removed = false, added = false;
+  for (const std::string& line : lines(r.out)) {
+    if (line[0] == '-') removed = removed || contains(line, "= log_softmax ");
+    if (line[0] == '+') added = added || contains(line, "= reduce_max ");
+    if (line[0] == '-' || line[0] == '+') {
+      EXPECT_FALSE(contains(line, "einsum")) << line;
+    }
+  }
+  EXPECT_TRUE(removed && added) << r.out;
+  EXPECT_EQ(r.out.find('\x1b'), std::string::npos) << "no colour where stdout is no terminal";
+  EXPECT_TRUE(contains(dump({"--diff", "decompose", "--color", "always"}).out, "\x1b[32m+  %"));
+  EXPECT_TRUE(contains(dump({"--diff", "differentiate"}).out, "+func @train_step("));
+  const ToolResult memory = dump({"--diff", "plan_memory"});
+  EXPECT_TRUE(contains(memory.out, "\n-  allocation ") || contains(memory.out, "\n-program ")) << memory.out;
+  EXPECT_EQ(dump({"--diff", "fuse_dropout"}).out, "# fuse_dropout changed nothing\n");
+}
+
+TEST_F(Inspect, JsonHasEveryOperationAsData) {
+  const auto opt = nlohmann::json::parse(dump({"--stage", "opt", "--format", "json"}).out);
+  EXPECT_EQ(opt.at("text"), dump({"--stage", "opt"}).out);
+  ASSERT_EQ(opt.at("functions").size(), 4u);
+  bool found = false;
+  for (const auto& f : opt.at("functions"))
+    for (const auto& op : f.at("ops")) {
+      if (f.at("name") != "train_step" || op.at("op") != "einsum" || found) continue;
+      found = true;
+      EXPECT_EQ(op.at("attributes").at("spec"), "nk,ok->no");
+      EXPECT_EQ(op.at("operands").at(1), "@dense_1.weight");
+      EXPECT_EQ(op.at("type"), "f32[n,10]");
+      EXPECT_EQ(op.at("places").at(0).at("user_place"), "m.nn:3");
+      EXPECT_TRUE(op.contains("kernel"));
+    }
+  EXPECT_TRUE(found);
+  EXPECT_EQ(opt.at("symbols").at(0).at("kind"), "parameter");
+  const auto loops = nlohmann::json::parse(dump({"--stage", "loops", "--json"}).out);
+  for (const auto& p : loops.at("programs")) {
+    EXPECT_GT(p.at("calls").size(), 0u);
+    for (const auto& c : p.at("calls")) EXPECT_LT(c.at("kernel").get<size_t>(), p.at("kernels").size());
+  }
+  const auto diff = nlohmann::json::parse(dump({"--diff", "cse_late", "--json"}).out);
+  EXPECT_EQ(diff.at("changed"), true);
+}
+
+TEST_F(Inspect, DotIsAGraphThatGraphvizReads) {
+  for (const char* stage : {"ir", "grad", "opt", "loops"}) {
+    const ToolResult r = dump({"--stage", stage, "--format", "dot", "-o", "graph.dot"});
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    const std::string text = read_text(folder_.path("graph.dot"));
+    EXPECT_EQ(text.rfind("digraph gradc {", 0), 0u);
+    EXPECT_TRUE(contains(text, " -> ")) << stage;
+    if (!std::filesystem::exists("/usr/bin/dot")) continue;  // Graphviz is not needed to build gradc
+    const ToolResult svg = run_bare({"/usr/bin/dot", "-Tsvg", folder_.path("graph.dot")});
+    EXPECT_EQ(svg.exit_code, 0) << svg.err;
+    EXPECT_TRUE(contains(svg.out, "<svg"));
+  }
+}
+
+TEST_F(Inspect, WhatCannotBeShownIsSaid) {
+  expect_usage({"--after", "decompos"}, "did you mean decompose?");
+  expect_usage({"--diff", "decompos"}, "did you mean decompose?");
+  expect_usage({"--format", "jsn"}, "did you mean 'json'?");
+  expect_usage({"--after", "cse", "--diff", "cse"}, "one of them");
+  expect_usage({"--after", "cse", "--stage", "opt"}, "one of them");
+  expect_usage({"--diff", "cse", "--stop-after", "dce"}, "no --stop-after");
+  expect_usage({"--diff", "cse", "--format", "dot"}, "text or json");
+  expect_usage({"--diff", "cse", "--disable-pass", "cse"}, "changes nothing");
+  expect_usage({"--diff", "cse", "--function", "evall"}, "did you mean 'eval'?");
+  expect_usage({"--stage", "asm", "--format", "dot"}, "is no graph");
+  expect_usage({"--stage", "opt", "--format", "html"}, "every stage and pass");
+  expect_usage({"--format", "html", "--json"}, "one of them");
+  expect_usage({"--format", "html", "--function", "evl"}, "did you mean 'eval'?");
+  expect_usage({"--color", "maybe"}, "maybe");
+  EXPECT_EQ(dump({"--format", "html", "-o", "/nowhere/page.html"}).exit_code, kExitRunFailed);
+}
+
+}  // namespace
+}  // namespace gradc::test
