@@ -7,7 +7,7 @@
 #include <nettle/base64.h>
 #include <zlib.h>
 
-#include <functional>
+#include <algorithm>
 #include <sstream>
 
 #include "driver/inspect_page_text.h"
@@ -30,7 +30,7 @@ class Origins {
     for (const Json& place : places_json(locations)) {
       const auto [it, fresh] = numbers_.emplace(place.dump(), all_.size());
       if (fresh) all_.push_back(place);
-      list.push_back(it->second);
+      if (std::find(list.begin(), list.end(), Json(it->second)) == list.end()) list.push_back(it->second);
     }
     return list;
   }

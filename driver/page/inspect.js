@@ -182,7 +182,7 @@ function ancestry(stage, fn, i) {
 // --- What is selected
 
 function select(change, tab) {
-  state = {tab: tab || state.tab, program: state.program, pass: state.pass, ...change};
+  state = {program: state.program, pass: state.pass, ...change, tab: tab || state.tab};
   update();
 }
 
@@ -402,6 +402,7 @@ function showOps(name) {
     do at += step; while (stage.rows[at] && !stage.rows[at].i);
     if (stage.rows[at]) { select({op: {stage: name, fn: stage.rows[at].fn, i: stage.rows[at].i}}); $('ops').focus(); }
   });
+  if (target < 0 && stage.functions.train_step) box.scrollTop = stage.functions.train_step.first * kRow;
   stageLines.reveal(target);
 }
 
@@ -495,9 +496,9 @@ function showMemory() {
   const p = state.program;
   const values = program.allocations.map((a, i) => ({...a, i})).filter((a) => a.space === 'arena' && a.first >= 0);
   $('stage-bar').append(el('span', {}, `arena ${amount(program.arena_bytes, 'B')} for ${values.length} values; at least ${amount(program.least_arena_bytes, 'B')} are alive at once`));
-  const width = 1000, height = 280, left = 64, bottom = 24, calls = Math.max(1, program.calls.length), top = program.arena_bytes || 1;
+  const width = Math.max(400, $('stage-body').clientWidth - 24), height = 280, left = 64, bottom = 24, calls = Math.max(1, program.calls.length), top = program.arena_bytes || 1;
   const x = (c) => left + (width - left) * c / calls, y = (b) => (height - bottom) * (1 - b / top) + 4;
-  const picture = svg('svg', {id: 'timeline', viewBox: `0 0 ${width} ${height + 8}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': 'which part of the arena holds which value, call by call'});
+  const picture = svg('svg', {id: 'timeline', viewBox: `0 0 ${width} ${height + 8}`, role: 'img', 'aria-label': 'which part of the arena holds which value, call by call'});
   const text = (attributes, value) => svg('text', {class: 'axis', ...attributes}, value);
   for (let i = 0; i <= 4; ++i) {
     const b = top * i / 4;

@@ -127,5 +127,145 @@ TEST_F(Inspect, WhatCannotBeShownIsSaid) {
   EXPECT_EQ(dump({"--format", "html", "-o", "/nowhere/page.html"}).exit_code, kExitRunFailed);
 }
 
+// --- The page, in a browser
+
+// What a reader does, and what the page then shows; the checks are in C++.
+const char* const kReader = R"JS(<script>
+window.ready.then(async () => {
+  const got = {};
+  const frame = () => new Promise((done) => setTimeout(done, 0));
+  const text = (selector) => { const e = document.querySelector(selector); return e ? e.textContent : null; };
+  const tab = async (name) => { document.querySelector(`nav [data-tab=${name}]`).click(); await frame(); };
+  const rows = (box) => [...document.querySelectorAll(box + ' .row')];
+  got.title = text('h1');
+  got.scripts = document.querySelectorAll('[src], link[href]').length;
+  for (const name of ['ast', 'ir', 'grad', 'opt', 'llvm', 'asm', 'programs']) {
+    await tab(name);
+    got['tab_' + name] = rows('#stage-body').map((r) => r.textContent).join('\n').slice(0, 4000);
+  }
+  await tab('ir');
+  const find = (part) => rows('#ops').find((r) => r.textContent.includes(part));
+  find('= einsum').click();
+  await frame();
+  got.origin = text('#origin');
+  got.origin_line = text('#origin-line');
+  got.became = text('#became');
+  got.kernel = text('#kernel');
+  got.cost = text('#cost');
+  got.assembly = text('#assembly');
+  got.source_mark = rows('#source').filter((r) => r.classList.contains('related')).map((r) => r.textContent).join('|');
+  find('= log_softmax').click();
+  await frame();
+  got.replaced = text('#became');
+  await tab('opt');
+  got.selected = rows('#ops').filter((r) => r.classList.contains('selected') || r.classList.contains('related')).map((r) => r.textContent).join('|');
+  await tab('passes');
+  [...document.querySelectorAll('#pass-list tr')].find((r) => r.textContent.startsWith('decompose')).click();
+  await frame();
+  got.plus = document.querySelectorAll('#diff .plus').length;
+  got.minus = rows('#diff').filter((r) => r.classList.contains('minus')).map((r) => r.textContent).join('|');
+  await tab('memory');
+  const blocks = [...document.querySelectorAll('#timeline rect.a')];
+  got.blocks = blocks.length;
+  got.areas = blocks.every((b) => +b.getAttribute('width') > 0 && +b.getAttribute('height') > 0);
+  blocks[0].dispatchEvent(new MouseEvent('click', {bubbles: true}));
+  await frame();
+  got.allocation = text('#detail');
+  got.values = text('#values');
+  rows('#source').find((r) => r.textContent.includes('dense(10')).click();
+  await frame();
+  got.line = text('#detail');
+  got.injected = window.injected === true;
+  got.errors = window.errors;
+  const out = document.createElement('pre');
+  out.id = 'results';
+  out.textContent = 'RESULTS' + JSON.stringify(got) + 'END';
+  document.body.append(out);
+}).catch((e) => document.body.append('FAILED ' + e.stack));
+</script></body>)JS";
+
+std::string unescaped(std::string text) {
+  for (const auto& [from, to] :
+       {std::pair{"&lt;", "<"}, {"&gt;", ">"}, {"&nbsp;", "\xc2\xa0"}, {"&amp;", "&"}})
+    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += std::string(to).size())
+      text.replace(at, std::string(from).size(), to);
+  return text;
+}
+
+TEST_F(Inspect, ThePageShowsAndExplainsInABrowser) {
+  std::string browser;
+  for (const char* path : {"/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"})
+    if (browser.empty() && std::filesystem::exists(path)) browser = path;
+  if (browser.empty()) GTEST_SKIP() << "there is no Chromium here (Debian: chromium)";
+  // A comment that would be markup, and a name that would end a script, if anything were not escaped.
+  folder_.write("m.nn",
+                "# </script><script>window.injected = true</script><b>\n" + small_model("momentum(lr=0.05)"));
+  const ToolResult made = dump({"--format", "html", "-o", "page.html"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  std::string page = read_text(folder_.path("page.html"));
+  EXPECT_LT(page.size(), 1u << 20);
+  const std::string head = "<head>", end = "</body>";
+  page.replace(page.rfind(end), end.size(), kReader);
+  page.insert(page.find(head) + head.size(),
+              "<script>window.errors = []; onerror = (m) => errors.push(m); onunhandledrejection = (e) => "
+              "errors.push(String(e.reason)); console.error = (...m) => errors.push(m.join(' '));</script>");
+  folder_.write("read.html", page);
+  const ToolResult r =
+      run_bare({browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
+                "--virtual-time-budget=20000", "--window-size=1400,900", "--enable-logging=stderr",
+                "--user-data-dir=" + folder_.path("profile"), "file://" + folder_.path("read.html")},
+               {}, {{"HOME", folder_.path()}, {"PATH", "/usr/bin:/bin"}}, 120);
+  EXPECT_FALSE(contains(r.err, "CONSOLE")) << r.err;
+  const size_t begin = r.out.rfind("RESULTS{"), stop = r.out.rfind("}END");
+  ASSERT_TRUE(begin != std::string::npos && stop != std::string::npos)
+      << r.err << r.out.substr(r.out.size() > 3000 ? r.out.size() - 3000 : 0);
+  const auto got = nlohmann::json::parse(unescaped(r.out.substr(begin + 7, stop + 1 - begin - 7)));
+  const auto has = [&](const char* what, const std::string& part) {
+    ASSERT_TRUE(got.at(what).is_string()) << what;
+    EXPECT_TRUE(contains(got.at(what).get<std::string>(), part)) << what << ": " << got.at(what);
+  };
+  EXPECT_EQ(got.at("errors").size(), 0u) << got.at("errors");
+  EXPECT_EQ(got.at("scripts"), 0) << "the page refers to other files";
+  EXPECT_EQ(got.at("injected"), false);
+  has("title", "m.nn");
+  has("tab_ast", "dense");
+  has("tab_ir", "func @train(");
+  has("tab_grad", "func @train_step(");
+  has("tab_opt", "kernel(");
+  has("tab_llvm", "define");
+  has("tab_asm", "pushq");
+  has("tab_programs", "kernel \"");
+  // The dense layer's product: where it is from, what became of it, what runs it.
+  has("origin", "from m.nn:4");
+  has("origin", "`dense`");
+  has("origin_line", "dense(10");
+  has("source_mark", "dense(10");
+  has("became", "einsum");
+  has("became", "@train_step");
+  has("kernel", "_einsum");
+  has("kernel", "call ");
+  has("cost", "FLOP");
+  has("assembly", ":\n");
+  has("replaced", "replaced by the pass decompose");
+  has("replaced", "reduce_max");
+  has("selected", "reduce_max");
+  EXPECT_GT(got.at("plus").get<int>(), 3);
+  has("minus", "log_softmax");
+  EXPECT_GT(got.at("blocks").get<int>(), 3);
+  EXPECT_EQ(got.at("areas"), true);
+  has("allocation", "alive");
+  has("values", "dense_1.weight");
+  has("values", "f32[n,10]");
+  has("line", "In the IR");
+}
+
+TEST_F(Inspect, ThePageOfOneProgramIsSmaller) {
+  ASSERT_EQ(dump({"--format", "html", "-o", "all.html"}).exit_code, 0);
+  ASSERT_EQ(dump({"--format", "html", "--function", "predict", "-o", "one.html"}).exit_code, 0);
+  EXPECT_LT(read_text(folder_.path("one.html")).size(), read_text(folder_.path("all.html")).size());
+  EXPECT_EQ(dump({"--format", "html"}).out, read_text(folder_.path("all.html")))
+      << "the same input, the same page";
+}
+
 }  // namespace
 }  // namespace gradc::test
