@@ -15,10 +15,13 @@
 
 namespace gradc::compiler {
 
-// The user's model has errors (exit 3): the diagnostics as text and as JSON lines.
+// The user's model has errors (exit 3): the diagnostics as text and as JSON lines, and the first one's code.
 struct ModelError : std::runtime_error {
-  ModelError(const std::string& text, std::string json) : std::runtime_error(text), json(std::move(json)) {}
-  std::string json;
+  ModelError(const Diagnostics& diagnostics, bool color)
+      : std::runtime_error(diagnostics.render(color)),
+        json(diagnostics.render_json()),
+        code(diagnostics.all().empty() ? "" : diagnostics.all().front().code) {}
+  std::string json, code;
 };
 
 struct CompileRequest {

@@ -89,27 +89,6 @@ Tensors head(const Tensors& batch, int64_t rows) {
   return result;
 }
 
-// The inputs of a function: fields of the batch and the step's scalars. What is neither is given in `more`.
-Tensors inputs_of(const Function& f, const CallRequest& call, const Tensors& more = {}) {
-  static const char* const scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
-  Tensors result;
-  for (const auto& input : f.inputs) {
-    const std::string& name = input->symbol();
-    if (const auto it = more.find(name); it != more.end()) {
-      result[name] = it->second;
-      continue;
-    }
-    if (const auto it = call.inputs.find(name); it != call.inputs.end() && input->type.batched) {
-      result[name] = it->second;
-      continue;
-    }
-    for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
-      if (name == scalars[i]) result[name] = scalar(DType::f64, call.scalars[i]);
-    GRADC_CHECK(result.count(name), "no value for the input '{}' of @{}", name, f.name);
-  }
-  return result;
-}
-
 class Checker {
  public:
   explicit Checker(const CheckRequest& request)
@@ -506,6 +485,26 @@ class Checker {
 };
 
 }  // namespace
+
+Tensors inputs_of(const Function& f, const CallRequest& call, const Tensors& more) {
+  static const char* const scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
+  Tensors result;
+  for (const auto& input : f.inputs) {
+    const std::string& name = input->symbol();
+    if (const auto it = more.find(name); it != more.end()) {
+      result[name] = it->second;
+      continue;
+    }
+    if (const auto it = call.inputs.find(name); it != call.inputs.end() && input->type.batched) {
+      result[name] = it->second;
+      continue;
+    }
+    for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
+      if (name == scalars[i]) result[name] = scalar(DType::f64, call.scalars[i]);
+    GRADC_CHECK(result.count(name), "no value for the input '{}' of @{}", name, f.name);
+  }
+  return result;
+}
 
 bool CheckReport::pass() const {
   return std::all_of(rows.begin(), rows.end(), [](const CheckRow& r) { return r.pass; });

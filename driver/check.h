@@ -54,6 +54,30 @@ struct CheckReport {
 // Throws what compiling throws.
 CheckReport check_model(const CheckRequest& request);
 
+// What `--bisect-passes` finds: the state of the model after each step of the compilation, run, against the
+// interpreter on the model as it was written.
+struct BisectReport {
+  struct Step {
+    std::string name;  // of a pass, or of what follows them
+    bool enabled = true, changed = false;
+    double worst = 0;            // relative difference of an output or update
+    std::string program, value;  // where: "train_step", "loss"
+    bool pass = true;
+  };
+  std::vector<Step> steps;  // up to the first that differs
+  std::vector<std::string> notes;
+  const Step* culprit() const;  // null: none
+};
+
+// `break_pass`: a pass whose result is made wrong first (a test of the bisection itself); empty: none. Throws
+// what compiling throws.
+BisectReport bisect_passes(const CheckRequest& request, const std::string& break_pass);
+std::string render_bisect(const BisectReport& report);
+std::string render_bisect_json(const BisectReport& report);
+
+// The inputs of a function: fields of the batch and the step's scalars. What is neither is given in `more`.
+Tensors inputs_of(const Function& f, const CallRequest& call, const Tensors& more = {});
+
 // A table with one line an operation and a parameter (the worst of the batches) and the verdict last; or one
 // JSON object a line.
 std::string render_check(const CheckReport& report);

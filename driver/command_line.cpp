@@ -224,7 +224,40 @@ int run_command_line(int argc, char** argv) {
       ->add_option("--break-gradient", check.break_gradient,
                    "first make this operator's gradient wrong by 1 %: the check must fail")
       ->type_name("OP");
+  check_command->add_flag("--bisect-passes", check.bisect_passes,
+                          "find the pass whose result is the first that disagrees with the interpreter");
+  check_command
+      ->add_option("--break-pass", check.break_pass,
+                   "first make this pass's result wrong by 1 %: --bisect-passes must name it")
+      ->type_name("PASS");
   add_code_options(check_command, check.model);
+
+  ReduceOptions reduce;
+  CLI::App* reduce_command = app.add_subcommand(
+      "reduce", "make a model file or IR that shows a fault smaller, as long as it still shows it");
+  reduce_command->add_option("FILE", reduce.file, "a model file or tensor IR; it is left as it is")
+      ->required()
+      ->type_name("");
+  reduce_command
+      ->add_option(
+          "COMMAND", reduce.command,
+          "behind --: what is run on each candidate; {} is the candidate's file (else it comes last), "
+          "exit code 0 means that it still shows the fault")
+      ->type_name("");
+  reduce_command->add_flag("--check", reduce.check, "instead of a command: gradc check fails");
+  reduce_command->add_flag("--crash", reduce.crash,
+                           "instead: compiling ends with an internal error or a signal");
+  reduce_command->add_option("--error", reduce.error, "instead: the file has this error, for example E0203")
+      ->type_name("CODE");
+  reduce_command
+      ->add_option("--output,-o", reduce.output, "the file to write (default: NAME.reduced.nn or .ir)")
+      ->type_name("FILE");
+  reduce_command
+      ->add_option("--timeout", reduce.seconds, "seconds one run may take; longer is not interesting")
+      ->check(CLI::Range(0.01, 86400.0))
+      ->capture_default_str()
+      ->type_name("S");
+  reduce_command->add_flag("--json", reduce.json, "the result as one JSON object");
 
   CompileOptions compile;
   CLI::App* compile_command = app.add_subcommand(
@@ -339,6 +372,15 @@ int run_command_line(int argc, char** argv) {
       ->type_name("");
   ops_command->add_flag("--json", ops.json, "as JSON, one object a line");
 
+  ExplainOptions explain;
+  CLI::App* explain_command =
+      app.add_subcommand("explain", "what an error code means, with an example and how to mend it");
+  explain_command->add_option("CODE", explain.code, "as the message has it, for example E0203")
+      ->type_name("");
+  explain_command->add_flag("--list", explain.list, "every code, a line each");
+  explain_command->add_flag("--json", explain.json, "as JSON, one object a line");
+  add_color_option(explain_command, explain.color);
+
   AverageOptions average;
   CLI::App* average_command = app.add_subcommand("average", "the mean of several files of weights");
   average_command->add_option("WEIGHTS", average.weights, "files that gradc train or PyTorch wrote")
@@ -376,11 +418,13 @@ int run_command_line(int argc, char** argv) {
     if (*dump_command) return run_dump(dump);
     if (*opt_command) return run_opt(opt);
     if (*check_command) return run_check(check);
+    if (*reduce_command) return run_reduce(reduce);
     if (*bench_command) return run_bench(bench);
     if (*plan_command) return run_plan(plan);
     if (*lsuv_command) return run_lsuv(lsuv);
     if (*stats_command) return run_stats(stats);
     if (*ops_command) return run_ops(ops);
+    if (*explain_command) return run_explain(explain);
     if (*average_command) return run_average(average);
     if (*passes_command) return run_passes(passes_json);
     return run_cache(cache);

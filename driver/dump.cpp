@@ -129,8 +129,7 @@ class Dump {
     const uint32_t file = read_model_file(sources, request_.file);
     Diagnostics diagnostics(sources);
     std::string text = frontend::dump_ast(sources, file, diagnostics);
-    if (diagnostics.has_errors())
-      throw ModelError(diagnostics.render(request_.color), diagnostics.render_json());
+    if (diagnostics.has_errors()) throw ModelError(diagnostics, request_.color);
     return text;
   }
 

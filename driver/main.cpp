@@ -13,6 +13,8 @@ int main(int argc, char** argv) {
       return driver::run_command_line(argc, argv);
     } catch (const compiler::ModelError& error) {
       fmt::print(stderr, "{}", error.what());
+      if (!error.code.empty())
+        fmt::print(stderr, "\ngradc explain {} says more of this error.\n", error.code);
       return kExitModelError;
     }
   });

@@ -79,6 +79,18 @@ struct CheckOptions {
   ModelOptions model;
   std::optional<int64_t> seed, batch;
   std::string break_gradient;
+  bool bisect_passes = false;
+  std::string break_pass;
+};
+
+struct ReduceOptions {
+  std::string file;                  // a model file or IR
+  std::vector<std::string> command;  // exit code 0: still interesting
+  bool check = false, crash = false;
+  std::string error;    // a code
+  std::string output;   // empty: beside the file
+  double seconds = 60;  // for one run of the command
+  bool json = false;
 };
 
 struct BenchOptions {
@@ -116,6 +128,12 @@ struct OpsOptions {
   bool json = false;
 };
 
+struct ExplainOptions {
+  std::string code;  // of an error
+  bool list = false, json = false;
+  std::string color = "auto";
+};
+
 struct AverageOptions {
   std::vector<std::string> weights;
   std::string output;
@@ -151,11 +169,13 @@ int run_sample(const SampleOptions& options);
 int run_dump(const DumpOptions& options);
 int run_opt(const OptOptions& options);
 int run_check(const CheckOptions& options);
+int run_reduce(const ReduceOptions& options);
 int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
 int run_lsuv(const LsuvOptions& options);
 int run_stats(const StatsOptions& options);
 int run_ops(const OpsOptions& options);
+int run_explain(const ExplainOptions& options);
 int run_average(const AverageOptions& options);
 int run_passes(bool json);
 int run_cache(const CacheOptions& options);

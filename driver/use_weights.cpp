@@ -132,6 +132,17 @@ int run_check(const CheckOptions& options) {
     throw RunError(kExitUsage, "check: --stop-after leaves nothing to check");
   request.seed = static_cast<uint64_t>(options.seed.value_or(1));
   request.break_gradient = options.break_gradient;
+  if (!options.break_pass.empty() && !options.bisect_passes)
+    throw RunError(kExitUsage, "check: --break-pass tests --bisect-passes, which is missing");
+  if (options.bisect_passes) {
+    if (!options.break_gradient.empty())
+      throw RunError(
+          kExitUsage,
+          "check: --break-gradient makes the reference wrong too; --break-pass is for --bisect-passes");
+    const BisectReport report = bisect_passes(request, options.break_pass);
+    fmt::print("{}", options.model.json ? render_bisect_json(report) : render_bisect(report));
+    return report.culprit() ? kExitCheckFailed : kExitOk;
+  }
   const CheckReport report = check_model(request);
   fmt::print("{}", options.model.json ? render_check_json(report) : render_check(report));
   return report.pass() ? kExitOk : kExitCheckFailed;

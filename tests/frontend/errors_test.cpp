@@ -6,6 +6,7 @@
 #include <set>
 
 #include "frontend/error_codes.h"
+#include "frontend/explanations.h"
 #include "tests/frontend/helpers.h"
 
 namespace gradc::frontend_test {
@@ -20,25 +21,12 @@ std::vector<std::string> error_files() {
   return names;
 }
 
-// Lines "# --set name=value" are settings.
-std::map<std::string, std::string> settings_of(const std::string& text) {
-  std::map<std::string, std::string> result;
-  std::istringstream lines(text);
-  const std::string mark = "# --set ";
-  for (std::string line; std::getline(lines, line);) {
-    const size_t equals = line.find('=');
-    if (line.compare(0, mark.size(), mark) == 0)
-      result[line.substr(mark.size(), equals - mark.size())] = line.substr(equals + 1);
-  }
-  return result;
-}
-
 class ErrorFile : public testing::TestWithParam<std::string> {};
 
 TEST_P(ErrorFile, SaysWhatIsExpected) {
   const std::string path = std::string(GRADC_SOURCE_DIR) + "/tests/errors/" + GetParam();
   const std::string text = read_file(path + ".nn");
-  const auto c = compile(text, settings_of(text), GetParam() + ".nn");
+  const auto c = compile(text, frontend::settings_in(text), GetParam() + ".nn");
   ASSERT_TRUE(c->diagnostics.has_errors()) << "this file compiles";
   const std::string got = c->diagnostics.render();
   if (std::getenv("GRADC_UPDATE_GOLDENS")) {

@@ -1,0 +1,220 @@
+// The command `gradc reduce`: asks a program, or gradc itself, whether each candidate is still interesting.
+#include "driver/reduce.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "driver/link.h"
+#include "driver/options.h"
+#include "driver/output.h"
+#include "frontend/error_codes.h"
+#include "ir/module.h"
+#include "runtime/files.h"
+#include "support/diagnostic.h"
+
+namespace gradc::driver {
+
+namespace {
+
+constexpr int kTimedOut = -1;
+
+// The exit code of a command, 128 + n where signal n ended it, kTimedOut past its time; what it says goes to
+// `said`.
+int run_command(const std::vector<std::string>& command, const std::string& said, double seconds) {
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, said.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // so that what it starts ends with it
+  std::vector<std::string> arguments = command;
+  std::vector<char*> argv;
+  for (std::string& a : arguments) argv.push_back(a.data());
+  argv.push_back(nullptr);
+  pid_t child = 0;
+  const int failed = posix_spawnp(&child, argv[0], &actions, &attributes, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  if (failed)
+    throw RunError(kExitUsage, fmt::format("reduce: cannot run '{}': {}", command[0], std::strerror(failed)));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  int status = 0;
+  for (;;) {
+    const pid_t done = waitpid(child, &status, WNOHANG);
+    if (done == child) break;
+    if (done < 0 && errno != EINTR) throw RunError(kExitRunFailed, "reduce: the command was lost");
+    if (std::chrono::steady_clock::now() > end) {
+      kill(-child, SIGKILL);
+      waitpid(child, &status, 0);
+      return kTimedOut;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+bool is_ir(const std::string& file, const std::string& text) {
+  const std::string extension = std::filesystem::path(file).extension();
+  if (extension == ".nn" || extension == ".ir") return extension == ".ir";
+  return text.find("func @") != std::string::npos;
+}
+
+std::string own_path() {
+  std::error_code error;
+  const std::filesystem::path tool = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) throw RunError(kExitRunFailed, "reduce: /proc/self/exe cannot be read");
+  return tool.string();
+}
+
+// What is run on a candidate, and which of its answers is wanted.
+struct Question {
+  std::vector<std::string> command;  // "{}" is the candidate
+  std::function<bool(int code, const std::string& said)> wanted;
+  std::string words;  // what is looked for
+};
+
+// The codes of "error[E0203]" and the like in what gradc said.
+std::set<std::string> codes_in(const std::string& said) {
+  const std::string mark = "error[";
+  std::set<std::string> codes;
+  for (size_t at = 0; (at = said.find(mark, at)) != std::string::npos;) {
+    at += mark.size();
+    codes.insert(said.substr(at, said.find(']', at) - at));
+  }
+  return codes;
+}
+
+Question question_of(const ReduceOptions& o, bool ir) {
+  const int kinds = !o.command.empty() + o.check + o.crash + !o.error.empty();
+  if (kinds != 1)
+    throw RunError(
+        kExitUsage,
+        fmt::format("reduce: {} to look for: a command behind --, --check, --crash or --error CODE",
+                    kinds == 0 ? "say what there is" : "one thing is"));
+  if (!o.command.empty()) {
+    Question q{o.command, [](int code, const std::string&) { return code == 0; },
+               "exit code 0 of the command"};
+    if (std::none_of(q.command.begin(), q.command.end(),
+                     [](const auto& a) { return a.find("{}") != a.npos; }))
+      q.command.emplace_back("{}");
+    return q;
+  }
+  const std::string tool = own_path();
+  if (o.crash) {
+    std::vector<std::string> command =
+        ir ? std::vector<std::string>{tool, "opt", "{}", "--pass", "plan_memory"}
+           : std::vector<std::string>{tool, "dump", "{}", "--stage", "asm"};
+    return {std::move(command),
+            [](int code, const std::string&) { return code == kExitInternal || code > 128; },
+            "an internal error or a crash"};
+  }
+  if (ir)
+    throw RunError(kExitUsage,
+                   "reduce: --check and --error look at model files; for IR give a command or --crash");
+  if (o.check)
+    return {{tool, "check", "{}"},
+            [](int code, const std::string&) { return code == kExitCheckFailed; },
+            "a check that fails"};
+  std::vector<std::string> codes;
+  for (const frontend::ErrorCode& e : frontend::error_codes()) codes.push_back(e.code);
+  if (std::find(codes.begin(), codes.end(), o.error) == codes.end()) {
+    const std::string nearest = nearest_name(o.error, codes);
+    throw RunError(kExitUsage,
+                   fmt::format("reduce: there is no error code '{}'{}", o.error,
+                               nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
+  }
+  // Other errors than those of the original, which is asked first, are not what is looked for.
+  const auto allowed = std::make_shared<std::set<std::string>>();
+  return {{tool, "dump", "{}", "--stage", "ir"},
+          [allowed, wanted = o.error](int code, const std::string& said) {
+            const std::set<std::string> found = codes_in(said);
+            if (code != kExitModelError || !found.count(wanted)) return false;
+            if (allowed->empty()) *allowed = found;
+            return std::includes(allowed->begin(), allowed->end(), found.begin(), found.end());
+          },
+          fmt::format("error[{}]", o.error)};
+}
+
+std::string read_text(const std::string& file) {
+  try {
+    const std::vector<uint8_t> bytes = runtime::read_file(file, "file to reduce", uint64_t{64} << 20);
+    return {bytes.begin(), bytes.end()};
+  } catch (const RunError& error) {
+    throw RunError(kExitUsage, fmt::format("reduce: {}", error.what()));
+  }
+}
+
+}  // namespace
+
+int run_reduce(const ReduceOptions& options) {
+  const std::string original = read_text(options.file);
+  const bool ir = is_ir(options.file, original);
+  Question question = question_of(options, ir);
+  std::string output = options.output;
+  if (output.empty()) {
+    std::filesystem::path path = options.file;
+    output = path.replace_extension(ir ? ".reduced.ir" : ".reduced.nn").string();
+  }
+  std::error_code ignored;
+  if (std::filesystem::equivalent(options.file, output, ignored))
+    throw RunError(kExitUsage, "reduce: the original is kept: give another file as --output");
+  runtime::check_output_path(output, "reduced file");
+  if (ir) {
+    const ModuleParseResult parsed = parse_module(original);
+    if (!parsed.error.empty())
+      throw RunError(kExitUsage, fmt::format("reduce: {}, {}", options.file, parsed.error));
+  }
+
+  const TemporaryDirectory folder;
+  const std::string name = std::filesystem::path(options.file).filename().string(),
+                    said = folder.path("said");
+  const std::string candidate = folder.path(name == "said" ? "candidate" : name);
+  for (std::string& a : question.command)
+    for (size_t at = 0; (at = a.find("{}", at)) != std::string::npos; at += candidate.size())
+      a.replace(at, 2, candidate);
+  int code = 0;
+  const auto interesting = [&](const std::string& text) {
+    folder.write(std::filesystem::path(candidate).filename().string(), text);
+    code = run_command(question.command, said, options.seconds);
+    if (code == kTimedOut) return false;
+    const std::vector<uint8_t> bytes = runtime::read_file(said, "what the command said");
+    return question.wanted(code, {bytes.begin(), bytes.end()});
+  };
+  if (!interesting(original)) {
+    const std::string how = code == kTimedOut ? fmt::format("it took longer than {} s", options.seconds)
+                                              : fmt::format("the exit code is {}", code);
+    throw RunError(kExitRunFailed, fmt::format("reduce: '{}' as it is does not show {}: {}", options.file,
+                                               question.words, how));
+  }
+  const auto better = [&](const std::string& text) { write_result(text, output, "reduced file"); };
+  better(original);
+  const Reduction reduced =
+      ir ? reduce_ir(original, interesting, better) : reduce_model(original, interesting, better);
+  if (options.json)
+    fmt::print("{}", json_text({{"event", "reduce"},
+                                {"output", output},
+                                {"bytes_before", original.size()},
+                                {"bytes_after", reduced.text.size()},
+                                {"tries", reduced.tries}}));
+  else
+    fmt::print("{}: {} bytes of {}, after {} tries\n", output, reduced.text.size(), original.size(),
+               reduced.tries);
+  return kExitOk;
+}
+
+}  // namespace gradc::driver

@@ -1,0 +1,117 @@
+// `gradc reduce`: model files and IR get smaller and still show what they showed.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <nlohmann/json.hpp>
+
+#include "support/diagnostic.h"
+#include "tests/driver/tool.h"
+
+namespace gradc::test {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+const char* const kFaulty =
+    "# A file with one fault in it.\n"
+    "set width = 64\n"
+    "data digits = synthetic_digits(train=1000, test=200, batch=64)\n"
+    "layer block(x, width) {\n"
+    "    h = dense(x, width) |> relu\n"
+    "    return h + dense(x, 32)\n"
+    "}\n"
+    "layer other(x) = x |> dense(20) |> tanh\n"
+    "model net(image: f32[1, 28, 28]) {\n"
+    "    h = image |> flatten |> other\n"
+    "    for i in 0..3 as stack { h = h |> dense(width) |> relu |> dropout(0.1) }\n"
+    "    h = block(h, width)\n"
+    "    return h |> dense(10) as head\n"
+    "}\n"
+    "train {\n"
+    "    logits    = net(digits.image)\n"
+    "    loss      cross_entropy(logits, digits.label)\n"
+    "    optimizer adamw(lr=1e-3)\n"
+    "    schedule  warmup(100) then cosine\n"
+    "}\n";
+
+TEST(Reduce, AFileWithAnErrorKeepsTheError) {
+  TemporaryFolder folder;
+  folder.write("m.nn", kFaulty);
+  const ToolResult r = run_tool({"reduce", "m.nn", "--error", "E0203", "--json"}, folder.path(), {}, 300);
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_EQ(read_text(folder.path("m.nn")), kFaulty) << "the original is kept";
+  const std::string small = read_text(folder.path("m.reduced.nn"));
+  const auto record = nlohmann::json::parse(r.out);
+  EXPECT_EQ(record.at("bytes_after"), small.size());
+  EXPECT_LT(small.size(), std::string(kFaulty).size() / 2) << small;
+  const ToolResult error = run_tool({"dump", "m.reduced.nn"}, folder.path());
+  EXPECT_EQ(error.exit_code, kExitModelError);
+  EXPECT_TRUE(contains(error.err, "error[E0203]")) << error.err << small;
+  EXPECT_FALSE(contains(small, "schedule")) << small;
+  EXPECT_FALSE(contains(small, "dropout")) << small;
+  // The same file, the same result.
+  ASSERT_EQ(
+      run_tool({"reduce", "m.nn", "--error", "E0203", "-o", "again.nn"}, folder.path(), {}, 300).exit_code,
+      0);
+  EXPECT_EQ(read_text(folder.path("again.nn")), small);
+}
+
+TEST(Reduce, ACommandDecides) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model("momentum(lr=0.05)", "    schedule cosine\n"));
+  const std::string script =
+      folder.write("test.sh", "#!/bin/sh\n" GRADC_TOOL
+                              " dump \"$2\" --stage ir > out.txt 2>&1 && grep -q einsum out.txt\n");
+  chmod(script.c_str(), 0755);
+  const ToolResult r =
+      run_tool({"reduce", "m.nn", "-o", "small.nn", "--", script, "-x", "{}"}, folder.path(), {}, 300);
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  const std::string small = read_text(folder.path("small.nn"));
+  EXPECT_LT(small.size(), small_model().size());
+  EXPECT_TRUE(contains(small, "dense")) << small;
+  EXPECT_FALSE(contains(small, "accuracy")) << small;
+  EXPECT_FALSE(contains(small, "cosine")) << small;
+  EXPECT_EQ(run_tool({"dump", "small.nn"}, folder.path()).exit_code, 0);
+}
+
+TEST(Reduce, IrLosesWhatIsNotNeeded) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model("momentum(lr=0.05)"));
+  ASSERT_EQ(run_tool({"dump", "m.nn", "--stage", "grad", "-o", "m.ir"}, folder.path()).exit_code, 0);
+  const std::string script = folder.write("test.sh", "#!/bin/sh\nexec grep -q log_softmax \"$1\"\n");
+  chmod(script.c_str(), 0755);
+  const ToolResult r = run_tool({"reduce", "m.ir", "--", script}, folder.path(), {}, 300);
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  const std::string small = read_text(folder.path("m.reduced.ir"));
+  EXPECT_TRUE(contains(small, "log_softmax"));
+  EXPECT_LE(lines(small).size(), 8u) << small;
+  EXPECT_EQ(run_tool({"opt", "m.reduced.ir"}, folder.path()).exit_code, 0) << small;
+}
+
+TEST(Reduce, SaysWhatIsWrong) {
+  TemporaryFolder folder;
+  folder.write("m.nn", small_model());
+  folder.write("m.ir", "func @f(%x: f32) {\n  %1 = neg %x : f32\n  return y=%1\n}\n");
+  const auto expect = [&](const std::vector<std::string>& arguments, int code, const std::string& part) {
+    const ToolResult r = run_tool(arguments, folder.path());
+    EXPECT_EQ(r.exit_code, code) << part << r.err;
+    EXPECT_TRUE(contains(r.err, part)) << r.err;
+  };
+  expect({"reduce", "m.nn"}, kExitUsage, "say what there is to look for");
+  expect({"reduce", "m.nn", "--check", "--crash"}, kExitUsage, "one thing is to look for");
+  expect({"reduce", "m.nn", "--error", "E0999"}, kExitUsage, "no error code 'E0999'");
+  expect({"reduce", "m.ir", "--check"}, kExitUsage, "look at model files");
+  expect({"reduce", "missing.nn", "--crash"}, kExitUsage, "missing.nn");
+  expect({"reduce", "m.nn", "-o", "./m.nn", "--crash"}, kExitUsage, "the original is kept");
+  expect({"reduce", "m.nn", "--", "/no/such/command"}, kExitUsage, "cannot run '/no/such/command'");
+  expect({"reduce", "m.nn", "--crash"}, kExitRunFailed, "does not show an internal error or a crash");
+  expect({"reduce", "m.nn", "--check"}, kExitRunFailed, "does not show a check that fails");
+  expect({"reduce", "m.nn", "--timeout", "0.2", "--", "sh", "-c", "sleep 5"}, kExitRunFailed,
+         "took longer than 0.2 s");
+  EXPECT_FALSE(std::filesystem::exists(folder.path("m.reduced.nn")));
+}
+
+}  // namespace
+}  // namespace gradc::test
