@@ -3,6 +3,20 @@
 
 namespace gradc::codegen {
 
+namespace {
+
+bool in_prelude(const std::string& file) { return file.rfind("prelude/", 0) == 0; }
+
+}  // namespace
+
+Location shown_location(const Location& location) {
+  if (!location.valid() || !location.file || !in_prelude(*location.file)) return location;
+  for (const CallSite* site = location.call.get(); site; site = site->parent.get())
+    if (site->line != 0 && !in_prelude(site->file))
+      return {std::make_shared<const std::string>(site->file), site->line, 0, nullptr};
+  return location;
+}
+
 DebugInfo::DebugInfo(llvm::Module& module, const std::string& main_file) : builder_(module) {
   module.addModuleFlag(llvm::Module::Warning, "Debug Info Version", llvm::DEBUG_METADATA_VERSION);
   module.addModuleFlag(llvm::Module::Warning, "Dwarf Version", 4);
@@ -16,7 +30,8 @@ llvm::DIFile* DebugInfo::file(const std::string& name) {
   return f;
 }
 
-void DebugInfo::enter_function(llvm::Function& f, const std::string& shown_name, const Location& location) {
+void DebugInfo::enter_function(llvm::Function& f, const std::string& shown_name, const Location& written) {
+  const Location location = shown_location(written);
   llvm::DIFile* where = location.file ? file(*location.file) : unit_->getFile();
   auto* type = builder_.createSubroutineType(builder_.getOrCreateTypeArray({}));
   function_ =
@@ -26,7 +41,8 @@ void DebugInfo::enter_function(llvm::Function& f, const std::string& shown_name,
   scopes_.clear();
 }
 
-llvm::DebugLoc DebugInfo::at(const Location& location) {
+llvm::DebugLoc DebugInfo::at(const Location& written) {
+  const Location location = shown_location(written);
   llvm::LLVMContext& c = function_->getContext();
   if (!location.valid() || !location.file) return llvm::DILocation::get(c, 0, 0, function_);
   llvm::DIScope* scope = function_;

@@ -12,6 +12,10 @@
 
 namespace gradc::codegen {
 
+// The place that debug info shows: for what is written in the prelude, which is no file on disk, the line of
+// the user's file that called it.
+Location shown_location(const Location& location);
+
 // DWARF line tables: the .nn line each statement serves, so that debuggers, profilers and crash reports can
 // name it.
 class DebugInfo {

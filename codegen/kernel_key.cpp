@@ -41,7 +41,8 @@ class KeyWriter {
     add(fresh ? 0 : it->second);
     return fresh;
   }
-  void add(const Location& l) {
+  void add(const Location& written) {
+    const Location l = shown_location(written);
     if (!l.valid() || !l.file) return add(uint64_t{0});
     add(uint64_t{l.line});
     add(uint64_t{l.column});
