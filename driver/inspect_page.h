@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "driver/compile.h"
+#include "compiler/compile.h"
 
 namespace gradc::driver {
 
