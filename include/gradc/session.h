@@ -219,8 +219,8 @@ typedef struct gradc_train_options {
   const gradc_part* parts; /* the data; null: from the model file's source */
   int32_t part_count;
   /* Called by the thread that trains, after each update and epoch; another result than 0 cancels the
-   * training. They may call this session's functions but gradc_session_step(), _train(), _initialize(),
-   * _load() and _destroy(). Null: none. */
+   * training. They may call this session's functions but gradc_session_step(),
+   * _train(), _initialize(), _set_progress() and _load(). Null: none. */
   int32_t (*on_step)(void* user, const gradc_step_event* event);
   int32_t (*on_epoch)(void* user, const gradc_epoch_event* event);
   void* user;
