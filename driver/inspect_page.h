@@ -6,6 +6,8 @@
 
 namespace gradc::driver {
 
+using namespace compiler;
+
 // The whole page. `program`: the code of one program alone ("train_step"); empty: of all. Throws what
 // compiling throws; RunError (exit 2) for an unknown program.
 std::string inspect_page(const CompileRequest& request, const std::string& program);

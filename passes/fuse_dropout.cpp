@@ -34,8 +34,8 @@ const Op* mask_of(const Op* product, Op*& x) {
 }
 
 bool is_keep(const Op* divisor, const Op* mask) {
-  return is_constant(divisor) &&
-         divisor->attributes.number("value") == static_cast<float>(mask->attributes.number("keep"));
+  return is_constant(divisor) && static_cast<float>(divisor->attributes.number("value")) ==
+                                     static_cast<float>(mask->attributes.number("keep"));
 }
 
 constexpr auto kRules = std::to_array<Rewrite>({

@@ -234,8 +234,8 @@ struct SourceEntry {
 constexpr SourceEntry kSources[] = {{"mnist", read_mnist},   {"synthetic_digits", draw_digits},
                                     {"idx", read_idx_files}, {"cifar10", read_cifar10},
                                     {"npy", read_npy_files}, {"csv", read_csv_files},
-                                     {"arrays", no_arrays},   {"random", make_random},
-                                     {"text", read_text},     {"folder", read_folder}};
+                                    {"arrays", no_arrays},   {"random", make_random},
+                                    {"text", read_text},     {"folder", read_folder}};
 
 // How many of `size` examples a split takes; 0 where it cannot.
 int64_t taken(const SplitRecord& wanted, int64_t size) {

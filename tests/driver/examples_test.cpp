@@ -89,7 +89,9 @@ TEST_P(ExampleTest, HasStatisticsOfItsLayers) {
     gradients += e.contains("gradient");
     EXPECT_GT(e["value"]["count"].get<int64_t>(), 0);
     EXPECT_EQ(e["value"]["not_finite"], 0) << e.at("name");
-    if (e.contains("gradient")) EXPECT_EQ(e["gradient"]["not_finite"], 0) << e.at("name");
+    if (e.contains("gradient")) {
+      EXPECT_EQ(e["gradient"]["not_finite"], 0) << e.at("name");
+    }
   }
   EXPECT_GE(layers, 1);
   EXPECT_GE(gradients, 1);

@@ -145,8 +145,9 @@ TEST_P(LectureTable, IsReproduced) {
     EXPECT_NEAR(first["value"]["zero"].get<double>(), 0.5, 0.01);
   }
   // Values that vanish with depth let gradients vanish on the way back.
-  if (v.std == 0.01)
+  if (v.std == 0.01) {
     EXPECT_LT(first["gradient"]["std"].get<double>(), 1e-4 * last["gradient"]["std"].get<double>());
+  }
   if (std::filesystem::exists(kReference)) {
     std::vector<Expected> table;
     for (const std::string& line : lines(read_text(kReference))) {

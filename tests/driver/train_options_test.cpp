@@ -522,7 +522,9 @@ TEST(Resume, AfterKillAndInterrupt) {
     int status = 0;
     waitpid(child, &status, 0);
     ASSERT_TRUE(signal == SIGKILL ? WIFSIGNALED(status) : WIFEXITED(status));
-    if (signal == SIGINT) EXPECT_EQ(WEXITSTATUS(status), kExitInterrupted);
+    if (signal == SIGINT) {
+      EXPECT_EQ(WEXITSTATUS(status), kExitInterrupted);
+    }
     std::string newest;
     for (const auto& entry : std::filesystem::directory_iterator(files))
       if (entry.path().extension() == ".safetensors")

@@ -33,10 +33,11 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Usage{"nothing", {}, "Usage"},
         Usage{"unknown_command", {"trian", "small.nn"}, "did you mean 'train'?"},
-        Usage{"far_command",
-              {"frobnicate"},
-              "The commands are: train, eval, predict, dump, opt, check, reduce, compile, bench, plan, lsuv, "
-              "ops, explain, average, passes, cache"},
+        Usage{
+            "far_command",
+            {"frobnicate"},
+            "The commands are: train, eval, predict, sample, dump, opt, check, reduce, compile, bench, plan, "
+            "lsuv, stats, ops, explain, average, passes, cache"},
         Usage{"file_without_command", {"small.nn"}, "did you mean 'gradc train small.nn'?"},
         Usage{"unknown_option",
               {"train", "small.nn", "--epoch=3"},
