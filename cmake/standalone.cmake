@@ -15,6 +15,11 @@ target_link_libraries(gradc_bundled PUBLIC gradc_app)
 foreach(library gradc_bundled gradc_app gradc_c_session gradc_runtime gradc_support)
   target_compile_options(${library} PRIVATE -ffunction-sections -fdata-sections)
 endforeach()
+if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT GRADC_SANITIZE)  # command lines and formatting, in every executable
+  foreach(library gradc_bundled gradc_app gradc_c_session gradc_support)
+    target_compile_options(${library} PRIVATE -Os)
+  endforeach()
+endif()
 
 find_library(ZLIB_STATIC libz.a REQUIRED)
 find_library(NETTLE_STATIC libnettle.a REQUIRED)

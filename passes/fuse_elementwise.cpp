@@ -33,7 +33,7 @@ class Fuser {
 
   bool run() {
     for (Op* op : f_.ops()) op->kernel = -1;
-    find_essential();
+    essential_ = needed_by_guard(f_);
     find_remade();
     find_stored_sources();
     for (const Update& u : f_.updates) update_values_.insert(u.value);
@@ -47,18 +47,6 @@ class Fuser {
   }
 
  private:
-  // What the guard output depends on.
-  void find_essential() {
-    std::vector<const Op*> work;
-    if (f_.guard_output >= 0) work.push_back(f_.outputs[static_cast<size_t>(f_.guard_output)].value);
-    while (!work.empty()) {
-      const Op* op = work.back();
-      work.pop_back();
-      if (!essential_.insert(op).second) continue;
-      for (const Op* operand : op->operands) work.push_back(operand);
-    }
-  }
-
   // What backward computes from values of forward alone: images' normalised values, and what pass recompute
   // makes again. What a view waits for does not count.
   void find_remade() {

@@ -32,6 +32,18 @@ const Op* storage_of(const Op* op) {
   return op;
 }
 
+std::set<const Op*> needed_by_guard(const Function& f) {
+  std::set<const Op*> needed;
+  std::vector<const Op*> work;
+  if (f.guard_output >= 0) work.push_back(f.outputs[static_cast<size_t>(f.guard_output)].value);
+  while (!work.empty()) {
+    const Op* op = work.back();
+    work.pop_back();
+    if (needed.insert(op).second) work.insert(work.end(), op->operands.begin(), op->operands.end());
+  }
+  return needed;
+}
+
 bool KernelGroup::is_outer_type(const Type& t) const {
   if (!has_reduction || t.batched != (domain.batched && !reduces_batch)) return false;
   const int missing = domain.rank() - t.rank();

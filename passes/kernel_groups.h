@@ -53,6 +53,9 @@ bool needs_kernel(const Op* op);
 // The value whose storage a view shares: follows views to what they look at.
 const Op* storage_of(const Op* op);
 
+// What the guarded output, the loss, depends on; inputs and symbols among it. Empty without a guard.
+std::set<const Op*> needed_by_guard(const Function& f);
+
 // The groups of a function whose ops have been numbered, in order of execution.
 std::vector<KernelGroup> kernel_groups(const Function& f);
 

@@ -6,12 +6,13 @@
 #include <set>
 
 #include "ir/op_def.h"
+#include "passes/kernel_groups.h"
 #include "passes/passes.h"
 
 namespace gradc::passes {
 
 bool order_operations(Function& f) {
-  std::set<const Op*> scalars, needed;
+  std::set<const Op*> scalars;
   for (const auto& input : f.inputs)
     if (!input->type.batched && input->type.shape.empty()) scalars.insert(input.get());
   for (Op* op : f.ops()) {
@@ -19,14 +20,7 @@ bool order_operations(Function& f) {
     for (const Op* operand : op->operands) scalar = scalar && scalars.count(operand);
     if (scalar) scalars.insert(op);
   }
-  std::vector<const Op*> work;
-  if (f.guard_output >= 0) work.push_back(f.outputs[static_cast<size_t>(f.guard_output)].value);
-  while (!work.empty()) {
-    const Op* op = work.back();
-    work.pop_back();
-    if (!needed.insert(op).second) continue;
-    work.insert(work.end(), op->operands.begin(), op->operands.end());
-  }
+  const std::set<const Op*> needed = needed_by_guard(f);
   const std::vector<Op*> before = f.ops();
   std::vector<Op*> order;
   for (Op* op : before)

@@ -43,14 +43,7 @@ double bytes_of_value(const Op* op) {
 struct Forward {
   // `again`: copies of forward's operations, which count as such.
   Forward(const Function& f, const std::set<const Op*>& again) {
-    std::vector<const Op*> work;
-    if (f.guard_output >= 0) work.push_back(f.outputs[static_cast<size_t>(f.guard_output)].value);
-    while (!work.empty()) {
-      const Op* op = work.back();
-      work.pop_back();
-      if (!needed.insert(op).second) continue;
-      work.insert(work.end(), op->operands.begin(), op->operands.end());
-    }
+    needed = needed_by_guard(f);
     needed.insert(again.begin(), again.end());
     const std::vector<Op*> all = f.ops();
     for (size_t i = 0; i < all.size(); ++i) {
