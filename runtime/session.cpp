@@ -321,17 +321,25 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
 }
 
 EvalResult Session::evaluate(const Batch& batch) {
+  const std::vector<double> sums = evaluation_sums(batch);
+  const auto rows = static_cast<double>(batch.rows);
+  EvalResult result;
+  result.examples = batch.rows;
+  result.loss = sums[0] / rows;
+  for (size_t i = 1; i < sums.size(); ++i)
+    result.metrics.emplace_back(program_.eval.outputs[i].name, sums[i] / rows);
+  return result;
+}
+
+std::vector<double> Session::evaluation_sums(const Batch& batch) {
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
   const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   const gradc_entry_info& entry = program_.eval;
   const bool finite = call(entry, eval_, nullptr, 0, batch, scalars, 0, 0) == 0;
-  const auto rows = static_cast<double>(batch.rows);
-  EvalResult result;
-  result.examples = batch.rows;
-  result.loss = finite ? eval_.value(entry, 0) / rows : std::numeric_limits<double>::quiet_NaN();
-  for (size_t i = 1; i < static_cast<size_t>(entry.output_count); ++i)
-    result.metrics.emplace_back(entry.outputs[i].name, eval_.value(entry, i) / rows);
-  return result;
+  std::vector<double> sums;
+  for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) sums.push_back(eval_.value(entry, i));
+  if (!finite) sums[0] = std::numeric_limits<double>::quiet_NaN();
+  return sums;
 }
 
 const gradc_output& predict_output(const gradc_program& program) {

@@ -97,6 +97,9 @@ class Session {
 
   // Of one batch in the caller's memory.
   EvalResult evaluate(const Batch& batch);
+  // The same, summed over the rows: the loss, then the metrics. Sums over several batches divided by all rows
+  // are what evaluate() of a split gives, to the bit.
+  std::vector<double> evaluation_sums(const Batch& batch);
 
   // One call of program().predict on at most batch() rows; the result stands in rows x shape of output
   // `predict` until the next call. Throws RunError (kExitModelError) when the model has no `predict`.

@@ -386,15 +386,13 @@ gradc_status gradc_session_evaluate(gradc_session* session, const void* const* i
     const Use use(session, "gradc_session_evaluate", true);
     const gradc_entry_info& entry = session->program->eval;
     check_inputs("gradc_session_evaluate", entry, inputs, rows);
-    double loss = 0;
-    std::vector<double> metrics(static_cast<size_t>(entry.output_count - 1), 0.0);
+    std::vector<double> means(static_cast<size_t>(entry.output_count), 0.0);
     in_pieces(*session, entry, inputs, rows, [&](const runtime::Batch& batch, int64_t) {
-      const runtime::EvalResult part = session->runs->evaluate(batch);
-      const double share = static_cast<double>(batch.rows) / static_cast<double>(rows);
-      loss += part.loss * share;
-      for (size_t i = 0; i < metrics.size(); ++i) metrics[i] += part.metrics[i].second * share;
+      const std::vector<double> sums = session->runs->evaluation_sums(batch);
+      for (size_t i = 0; i < means.size(); ++i) means[i] += sums[i];
     });
-    give(*session, result, loss, NAN, std::move(metrics));
+    for (double& mean : means) mean /= static_cast<double>(rows);
+    give(*session, result, means[0], NAN, {means.begin() + 1, means.end()});
   });
 }
 
