@@ -22,8 +22,8 @@ size_t group_count(const Plan& plan) {
 std::vector<Object> compile_objects(const Plan& plan, const Target& target, const CodegenOptions& options,
                                     ObjectCache* cache) {
   auto groups = split(plan, group_count(plan));
-  // Entries are long and straight: calls and addresses. Optimising them takes a tenth of the time of all, and
-  // saves some hundred instructions a step.
+  // Entries are long and straight, calls and addresses: what LLVM's optimiser takes for them it does not give
+  // back.
   groups.insert(groups.begin(), std::vector<size_t>());
   std::vector<Object> objects(groups.size());
   std::vector<std::string> keys(groups.size());

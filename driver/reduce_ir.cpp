@@ -25,13 +25,9 @@ void clean(Module& m) {
   std::erase_if(m.symbols, [&](const Symbol& s) { return !used.count(s.name); });
 }
 
-class Reducer {
+class Reducer : Shrinking {
  public:
-  Reducer(std::string text, const Interesting& interesting,
-          const std::function<void(const std::string&)>& better)
-      : interesting_(interesting), better_(better) {
-    result_.text = std::move(text);
-  }
+  using Shrinking::Shrinking;
 
   Reduction run() {
     for (bool again = true; again;) {
@@ -127,7 +123,7 @@ class Reducer {
       ModuleParseResult parsed = parse_module(result_.text);
       GRADC_CHECK(parsed.error.empty(), "reduced IR does not parse: {}", parsed.error);
       if (i >= count(*parsed.module)) return any;
-      if (edit(*parsed.module, i) && take(*parsed.module))
+      if (edit(*parsed.module, i) && take_module(*parsed.module))
         any = true;
       else
         ++i;
@@ -151,21 +147,10 @@ class Reducer {
     });
   }
 
-  bool take(Module& m) {
+  bool take_module(Module& m) {
     clean(m);
-    const std::string candidate = print(m, {true});
-    if (!verify(m).empty() || candidate == result_.text || !tried_.insert(candidate).second) return false;
-    ++result_.tries;
-    if (!interesting_(candidate)) return false;
-    result_.text = candidate;
-    better_(candidate);
-    return true;
+    return verify(m).empty() && take(print(m, {true}));
   }
-
-  const Interesting& interesting_;
-  const std::function<void(const std::string&)>& better_;
-  std::set<std::string> tried_;
-  Reduction result_;
 };
 
 }  // namespace

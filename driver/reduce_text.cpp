@@ -150,13 +150,9 @@ class Edits {
   std::vector<Edit> edits_;
 };
 
-class Reducer {
+class Reducer : Shrinking {
  public:
-  Reducer(std::string text, const Interesting& interesting,
-          const std::function<void(const std::string&)>& better)
-      : interesting_(interesting), better_(better) {
-    result_.text = std::move(text);
-  }
+  using Shrinking::Shrinking;
 
   Reduction run() {
     parses_ = Edits(result_.text).parses();
@@ -168,15 +164,6 @@ class Reducer {
   }
 
  private:
-  bool take(const std::string& candidate) {
-    if (candidate == result_.text || !tried_.insert(std::hash<std::string>()(candidate)).second) return false;
-    ++result_.tries;
-    if (!interesting_(candidate)) return false;
-    result_.text = candidate;
-    better_(candidate);
-    return true;
-  }
-
   // Runs of lines, half the file first, then ever shorter ones.
   bool lines() {
     bool any = false;
@@ -220,11 +207,7 @@ class Reducer {
     return any;
   }
 
-  const Interesting& interesting_;
-  const std::function<void(const std::string&)>& better_;
   bool parses_ = false;
-  std::set<size_t> tried_;
-  Reduction result_;
 };
 
 }  // namespace

@@ -7,10 +7,10 @@
 //   %2 = relu %1                                         %2 = relu %1
 //   %3 = conv2d %2, @v                                   %3 = conv2d %2, @v
 //   ...                                                  ...
-//   %8 = conv2d_input_gradient %7, @v             ->     %8 = conv2d_input_gradient %7, @v
+//   %8 = conv2d_input_grad %7, @v                 ->     %8 = conv2d_input_grad %7, @v
 //                                                        %9 = after %1, %7         (%1, but not before %7)
 //                                                        %10 = relu %9
-//   %9 = conv2d_weight_gradient %2, %7                   %11 = conv2d_weight_gradient %10, %7
+//   %9 = conv2d_weight_grad %7, %2                       %11 = conv2d_weight_grad %7, %10
 //
 // `after` keeps the copy apart from forward: without it the copy would join the kernel that makes %2, and
 // live as long.

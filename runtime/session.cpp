@@ -320,17 +320,6 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
   return result;
 }
 
-EvalResult Session::evaluate(const Batch& batch) {
-  const std::vector<double> sums = evaluation_sums(batch);
-  const auto rows = static_cast<double>(batch.rows);
-  EvalResult result;
-  result.examples = batch.rows;
-  result.loss = sums[0] / rows;
-  for (size_t i = 1; i < sums.size(); ++i)
-    result.metrics.emplace_back(program_.eval.outputs[i].name, sums[i] / rows);
-  return result;
-}
-
 std::vector<double> Session::evaluation_sums(const Batch& batch) {
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
   const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};

@@ -95,10 +95,9 @@ class Session {
   EvalResult evaluate(const Split& split,
                       const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
 
-  // Of one batch in the caller's memory.
-  EvalResult evaluate(const Batch& batch);
-  // The same, summed over the rows: the loss, then the metrics. Sums over several batches divided by all rows
-  // are what evaluate() of a split gives, to the bit.
+  // Of one batch in the caller's memory, summed over its rows: the loss (NaN where it is not finite), then
+  // the metrics. Sums over several batches divided by all rows are what evaluate() of a split gives, to the
+  // bit.
   std::vector<double> evaluation_sums(const Batch& batch);
 
   // One call of program().predict on at most batch() rows; the result stands in rows x shape of output

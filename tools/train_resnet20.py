@@ -7,7 +7,7 @@
 
 The recipe: nine tenths of the training images, normalised by channel with their own mean and standard deviation;
 random crops of the image padded with 4 zeros, mirror images with probability 0.5; batches of 128, shuffled, the last
-partial one kept; momentum 0.9, weight decay 3e-4 on weights alone, 0.1 (plain: as the example says) warmed up over
+partial one kept; momentum 0.9, weight decay 3e-4 on weights alone, a rate of 0.1, warmed up over
 100 steps and then by cosine to 0; kaiming-normal convolutions. A tool for comparing; gradc needs none of it.
 """
 
