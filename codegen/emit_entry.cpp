@@ -29,13 +29,26 @@ class EntryEmitter {
     thread_ = b_.CreateSExt(f_->getArg(1), b_.getInt64Ty(), "thread");
     threads_ = b_.CreateSExt(f_->getArg(2), b_.getInt64Ty(), "threads");
     several_ = b_.CreateICmpSGT(threads_, b_.getInt64(1), "several");
+    Value* rows = field(b_.getInt64Ty(), offsetof(gradc_step_args, rows));
+    const auto panel = static_cast<uint64_t>(program_.panel);
+    panels_ = b_.CreateUDiv(b_.CreateAdd(rows, b_.getInt64(panel - 1)), b_.getInt64(panel), "panels");
     for (const loop::Call& call : program_.calls) part(call.partition);
+    if (!program_.segments.empty()) part({loop::Partition::Extent::panels, 1, 1});
     if (profile_) {
       Value* first = b_.CreateMul(thread_, b_.getInt64(2 * program_.calls.size()));
       times_ = b_.CreateInBoundsGEP(b_.getInt64Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, profile)),
                                     first, "times");
     }
-    for (size_t i = 0; i < program_.calls.size(); ++i) emit(i, kernels[i]);
+    auto segment = program_.segments.begin();
+    for (size_t i = 0; i < program_.calls.size();) {
+      const bool begins = segment != program_.segments.end() && static_cast<size_t>(segment->first) == i;
+      const size_t end = begins ? static_cast<size_t>(segment->last) : i + 1;
+      if (begins)
+        emit(*segment++, kernels);
+      else
+        emit(i, kernels[i]);
+      i = end;
+    }
     finish(0);
   }
 
@@ -58,11 +71,7 @@ class EntryEmitter {
       r = {number(0), b_.CreateSelect(b_.CreateICmpEQ(thread_, number(0)), number(p.extent), number(0))};
     } else {
       Value* extent = number(p.extent);
-      if (p.kind == loop::Partition::Extent::panels) {
-        Value* rows = field(b_.getInt64Ty(), offsetof(gradc_step_args, rows));
-        extent = b_.CreateMul(
-            b_.CreateUDiv(b_.CreateAdd(rows, number(program_.panel - 1)), number(program_.panel)), extent);
-      }
+      if (p.kind == loop::Partition::Extent::panels) extent = b_.CreateMul(panels_, extent);
       Value* units = b_.CreateUDiv(b_.CreateAdd(extent, number(p.unit - 1)), number(p.unit));
       const auto bound = [&](Value* t) {
         Value* at = b_.CreateMul(b_.CreateUDiv(b_.CreateMul(units, t), threads_), number(p.unit));
@@ -109,16 +118,36 @@ class EntryEmitter {
 
   BasicBlock* block(const char* name) { return BasicBlock::Create(f_->getContext(), name, f_); }
 
+  Value* cycles() { return b_.CreateIntrinsic(llvm::Intrinsic::readcyclecounter, {}, {}); }
+  Value* time(size_t index) { return b_.CreateConstInBoundsGEP1_64(b_.getInt64Ty(), times_, index); }
+
   void note_time(size_t index) {
-    if (!profile_) return;
-    b_.CreateStore(b_.CreateIntrinsic(llvm::Intrinsic::readcyclecounter, {}, {}),
-                   b_.CreateConstInBoundsGEP1_64(b_.getInt64Ty(), times_, index));
+    if (profile_) b_.CreateStore(cycles(), time(index));
+  }
+
+  // A call that is made in pieces has taken the time from its first piece's begin to that plus all pieces'
+  // lengths.
+  void add_time(size_t call, Value* begin) {
+    Value* taken = b_.CreateSub(cycles(), begin);
+    Value* first = b_.CreateLoad(b_.getInt64Ty(), time(2 * call));
+    Value* none = b_.CreateICmpEQ(first, b_.getInt64(0));
+    Value* end = b_.CreateLoad(b_.getInt64Ty(), time(2 * call + 1));
+    b_.CreateStore(b_.CreateSelect(none, begin, first), time(2 * call));
+    b_.CreateStore(b_.CreateAdd(b_.CreateSelect(none, begin, end), taken), time(2 * call + 1));
+  }
+
+  void meet(const loop::Call& call) {
+    if (call.barrier_before || call.guard_before) barrier();
+    if (call.guard_before) guard();
   }
 
   void emit(size_t index, llvm::Function* kernel) {
+    meet(program_.calls[index]);
+    emit_work(index, kernel);
+  }
+
+  void emit_work(size_t index, llvm::Function* kernel) {
     const loop::Call& call = program_.calls[index];
-    if (call.barrier_before || call.guard_before) barrier();
-    if (call.guard_before) guard();
     const Part p = part(call.partition);
     BasicBlock* work = block("work");
     BasicBlock* next = block("next");
@@ -131,6 +160,84 @@ class EntryEmitter {
     note_time(2 * index + 1);
     b_.CreateBr(next);
     b_.SetInsertPoint(next);
+  }
+
+  // for value = begin to end: body(value)
+  template <class F>
+  void loop(Value* begin, Value* end, F&& body) {
+    BasicBlock *before = b_.GetInsertBlock(), *head = block("head"), *turn = block("turn"),
+               *after = block("after");
+    b_.CreateBr(head);
+    b_.SetInsertPoint(head);
+    llvm::PHINode* value = b_.CreatePHI(b_.getInt64Ty(), 2);
+    value->addIncoming(begin, before);
+    b_.CreateCondBr(b_.CreateICmpULT(value, end), turn, after);
+    b_.SetInsertPoint(turn);
+    body(value);
+    value->addIncoming(b_.CreateAdd(value, b_.getInt64(1)), b_.GetInsertBlock());
+    b_.CreateBr(head);
+    b_.SetInsertPoint(after);
+  }
+
+  // Panel by panel where at most a tenth of the threads' time is lost for want of panels, else call by call.
+  void emit(const loop::Segment& segment, const std::vector<llvm::Function*>& kernels) {
+    const auto first = static_cast<size_t>(segment.first), last = static_cast<size_t>(segment.last);
+    meet(program_.calls[first]);
+    const Part panels = part({loop::Partition::Extent::panels, 1, 1});
+    Value* each = b_.CreateUDiv(b_.CreateAdd(panels_, b_.CreateSub(threads_, b_.getInt64(1))), threads_);
+    Value* used = b_.CreateMul(panels_, b_.getInt64(10));
+    Value* offered = b_.CreateMul(b_.CreateMul(each, threads_), b_.getInt64(9));
+    BasicBlock *together = block("segment"), *apart = block("apart"), *next = block("next");
+    b_.CreateCondBr(b_.CreateICmpUGE(used, offered), together, apart);
+
+    b_.SetInsertPoint(together);
+    if (profile_)
+      for (size_t i = 2 * first; i < 2 * last; ++i) b_.CreateStore(b_.getInt64(0), time(i));
+    llvm::GlobalVariable* table = band_table(segment);
+    loop(panels.lo, panels.hi, [&](Value* panel) {
+      loop(b_.getInt64(0), b_.getInt64(segment.bands.size()), [&](Value* band) {
+        for (size_t i = first; i < last; ++i) {
+          const auto made = [&](Value* row) {
+            Value* at = b_.CreateAdd(b_.CreateMul(row, b_.getInt64(last - first)), b_.getInt64(i - first));
+            return b_.CreateLoad(b_.getInt64Ty(), b_.CreateInBoundsGEP(b_.getInt64Ty(), table, at));
+          };
+          const auto extent = static_cast<uint64_t>(program_.calls[i].partition.extent);
+          Value* base = b_.CreateMul(panel, b_.getInt64(extent));
+          Value *lo = made(band), *hi = made(b_.CreateAdd(band, b_.getInt64(1)));
+          BasicBlock *work = block("work"), *done = block("done");
+          b_.CreateCondBr(b_.CreateICmpULT(lo, hi), work, done);
+          b_.SetInsertPoint(work);
+          llvm::SmallVector<Value*, 16> arguments = {f_->getArg(0), b_.CreateAdd(base, lo),
+                                                     b_.CreateAdd(base, hi)};
+          for (int buffer : program_.calls[i].buffers) arguments.push_back(pointer(buffer));
+          Value* begin = profile_ ? cycles() : nullptr;
+          b_.CreateCall(kernels[i], arguments);
+          if (profile_) add_time(i, begin);
+          b_.CreateBr(done);
+          b_.SetInsertPoint(done);
+        }
+      });
+    });
+    b_.CreateBr(next);
+
+    b_.SetInsertPoint(apart);
+    // What a partition's bounds need was computed before the first call.
+    for (size_t i = first; i < last; ++i) {
+      if (i > first) meet(program_.calls[i]);
+      emit_work(i, kernels[i]);
+    }
+    b_.CreateBr(next);
+    b_.SetInsertPoint(next);
+  }
+
+  // Parts made before the first band, then at the end of each: [band][call].
+  llvm::GlobalVariable* band_table(const loop::Segment& segment) {
+    std::vector<uint64_t> values(static_cast<size_t>(segment.last - segment.first), 0);
+    for (const std::vector<int64_t>& band : segment.bands)
+      for (const int64_t parts : band) values.push_back(static_cast<uint64_t>(parts));
+    llvm::Constant* data = llvm::ConstantDataArray::get(f_->getContext(), values);
+    return new llvm::GlobalVariable(*f_->getParent(), data->getType(), true,
+                                    llvm::GlobalValue::PrivateLinkage, data, "bands");
   }
 
   void barrier() {
@@ -165,7 +272,8 @@ class EntryEmitter {
   const loop::Program& program_;
   const bool profile_;
   llvm::IRBuilder<> b_;
-  Value *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr, *times_ = nullptr;
+  Value *panels_ = nullptr, *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr,
+        *times_ = nullptr;
   std::map<std::tuple<loop::Partition::Extent, int64_t, int64_t>, Part> parts_;
 };
 

@@ -70,6 +70,11 @@ const std::vector<Pass>& passes() {
        Stage::lowering,
        nullptr,
        [](lowering::Lowering& l) { l.run(); }},
+      {{"segments",
+        "calls that work panel by panel stand together and run for a band of images after the other", true},
+       Stage::lowering,
+       nullptr,
+       lowering::make_segments},
       {{"partition", "the split over threads: barriers where parts meet, the guard before updates", false},
        Stage::lowering,
        nullptr,
@@ -275,8 +280,9 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
     if (pass.stage != Stage::lowering) continue;
     const bool wants_print =
         options.print && (listed(options.print_after, pass.info.name) || listed(options.print_after, "all"));
+    const bool enabled = !listed(options.disable, pass.info.name);
     for (const auto& l : functions) {
-      pass.run_on_loops(*l);
+      if (enabled) pass.run_on_loops(*l);
       l->publish_calls();
       if (options.verify) {
         const std::vector<std::string> wrong = loop::verify(l->result.program);
@@ -285,7 +291,7 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
       }
       if (options.observe) {
         PassReport report{pass.info};
-        report.changed = true;
+        report.enabled = report.changed = enabled;
         report.program = &l->result;
         options.observe(report);
       }

@@ -50,8 +50,10 @@ struct PipelineOptions {
   int vector_width = 16;  // f32 lanes
   int registers = 32;
   int recompute = 0;  // 0: nothing; 1: elementwise operations; n > 1: forward in n segments (recompute.cpp)
-  bool strict_math = false;       // convolutions by their definition alone, no Winograd
-  bool gradient_outputs = false;  // outputs "grad.P" on @train_step (gradc check)
+  int64_t band_bytes = 640 << 10;  // of what the calls of a segment touch for a band of images
+                                   // (segments.cpp); second-level caches have 1 MiB or more
+  bool strict_math = false;        // convolutions by their definition alone, no Winograd
+  bool gradient_outputs = false;   // outputs "grad.P" on @train_step (gradc check)
   bool keep_all_values =
       false;  // no memory is reused, so that every stored value can be read after a call (gradc check)
 };

@@ -227,6 +227,19 @@ struct Call {
       false;  // return 1 on every thread here if the guard value is not finite (a barrier stands before it)
 };
 
+// Calls that a thread may run one after the other for each of its panels, a band of images at a time, instead
+// of each for the whole batch: what one writes is read by the next while it is in the caches. All are split
+// over panels and touch what others of them touch only within the panel at hand.
+//
+// A segment says how its calls may run, not what they compute: an entry runs them so where all threads have
+// about as many panels, and else one after the other with their barriers.
+struct Segment {
+  int first = 0, last = 0;  // the calls [first, last)
+  // For each band, how many of a panel's parts each call has made when the band ends: never fewer than
+  // before, at the end all of its partition's extent.
+  std::vector<std::vector<int64_t>> bands;
+};
+
 struct Program {
   std::string name;       // "train_step"
   int64_t panel = 32;     // examples a panel
@@ -235,7 +248,8 @@ struct Program {
   std::vector<Kernel> kernels;
   std::vector<Allocation> allocations;
   std::vector<Call> calls;
-  int guard = -1;  // allocation of the f32 scalar that must be finite; -1: none
+  std::vector<Segment> segments;  // in order, without overlap
+  int guard = -1;                 // allocation of the f32 scalar that must be finite; -1: none
   int64_t arena_bytes = 0;
   int64_t scratch_bytes =
       0;  // of each thread: thread t's begin at arena_bytes + t * scratch_bytes of the arena

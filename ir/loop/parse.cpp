@@ -130,11 +130,12 @@ class Parser {
     if (is("allocation")) return allocation();
     if (is("kernel")) return kernel();
     if (is("call")) return call();
+    if (is("segment")) return segment();
     if (accept("guard")) {
       program_.guard = small();
       return;
     }
-    fail("expected `allocation`, `guard`, `kernel`, `call` or `}`");
+    fail("expected `allocation`, `guard`, `kernel`, `call`, `segment` or `}`");
   }
 
   void allocation() {
@@ -177,6 +178,22 @@ class Parser {
     c.barrier_before = accept("barrier");
     c.guard_before = accept("guard");
     program_.calls.push_back(std::move(c));
+  }
+
+  void segment() {
+    take();
+    Segment s;
+    s.first = small();
+    expect("to");
+    s.last = small();
+    while (accept("(")) {
+      std::vector<int64_t>& band = s.bands.emplace_back();
+      while (!accept(")")) {
+        if (!band.empty()) expect(",");
+        band.push_back(integer());
+      }
+    }
+    program_.segments.push_back(std::move(s));
   }
 
   void kernel() {

@@ -70,6 +70,7 @@ class Printer {
     }
     if (!p.calls.empty()) out_ += '\n';
     for (const Call& c : p.calls) call(p, c);
+    for (const Segment& s : p.segments) segment(s);
     --depth_;
     line("}");
   }
@@ -96,6 +97,12 @@ class Printer {
     out_.append(2 * static_cast<size_t>(depth_), ' ');
     out_ += s;
     out_ += '\n';
+  }
+
+  void segment(const Segment& s) {
+    std::string text = fmt::format("segment {} to {}", s.first, s.last);
+    for (const std::vector<int64_t>& band : s.bands) text += fmt::format(" ({})", fmt::join(band, ", "));
+    line(text);
   }
 
   void call(const Program& p, const Call& c) {

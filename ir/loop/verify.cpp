@@ -216,6 +216,15 @@ class ProgramVerifier {
       }
     }
     for (size_t i = 0; i < program_.calls.size(); ++i) call(i);
+    int end = 0;
+    for (size_t i = 0; i < program_.segments.size(); ++i) {
+      const Segment& s = program_.segments[i];
+      if (s.first < end || s.last < s.first + 2 || static_cast<size_t>(s.last) > program_.calls.size())
+        error(fmt::format("segment {}: calls {} to {} of {}", i, s.first, s.last, program_.calls.size()));
+      else
+        segment(i);
+      end = std::max(end, s.last);
+    }
     return std::move(errors_);
   }
 
@@ -263,6 +272,28 @@ class ProgramVerifier {
         continue;
       }
       if (k.buffers[b]) fits(k, *k.buffers[b], program_.allocations[static_cast<size_t>(number)], wrong);
+    }
+  }
+
+  void segment(size_t i) {
+    const Segment& s = program_.segments[i];
+    const auto wrong = [&](const std::string& what) { error(fmt::format("segment {}: {}", i, what)); };
+    const auto calls = static_cast<size_t>(s.last - s.first);
+    if (s.bands.empty()) wrong("no bands");
+    for (const std::vector<int64_t>& band : s.bands)
+      if (band.size() != calls) return wrong(fmt::format("a band of {} calls, not {}", band.size(), calls));
+    for (size_t c = 0; c < calls; ++c) {
+      const Call& call = program_.calls[static_cast<size_t>(s.first) + c];
+      if (call.partition.kind != Partition::Extent::panels || call.partition.unit != 1)
+        wrong(fmt::format("call {} is not split over panels", s.first + static_cast<int>(c)));
+      if (call.guard_before && c > 0) wrong("a guard inside");
+      int64_t made = 0;
+      for (const std::vector<int64_t>& band : s.bands) {
+        if (band[c] < made) wrong(fmt::format("part {} is undone", made - 1));
+        made = band[c];
+      }
+      if (made != call.partition.extent)
+        wrong(fmt::format("{} of {} parts are made", made, call.partition.extent));
     }
   }
 

@@ -29,7 +29,9 @@ void copy_rows_to_panels(Lowering& l, const std::string& name, const Type& type,
       by_element ? axis_partition(elements)
                  : loop::Partition{loop::Partition::Extent::panels, image ? type.shape[1] : 1, 1};
   const loop::Buffer source = kb.buffer(from, false, Reach::anything);
-  const loop::Buffer target = kb.buffer(to, true, by_element ? Reach::own_axis0 : Reach::own_panels);
+  const loop::Buffer target =
+      kb.buffer(to, true, by_element ? Reach::own_axis0 : Reach::own_panels,
+                image ? part_rows(type.shape[1], 1, type.shape[1]) : std::vector<RowRange>{});
   const Expr lo = loop::ref(kb.b.predefined().lo), hi = loop::ref(kb.b.predefined().hi);
   std::vector<Expr> place(type.shape.size());
   const auto move = [&](const Expr& q) {

@@ -53,15 +53,41 @@ KernelBuilder::KernelBuilder(Lowering& lowering, const KernelGroup& group)
   }
 }
 
-loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach) {
+std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int64_t before, int64_t after) {
+  std::vector<RowRange> rows;
+  for (int64_t p = 0; p < parts; ++p)
+    rows.push_back({std::clamp<int64_t>(p * step - before, 0, height),
+                    std::clamp<int64_t>((p + 1) * step + after, 0, height)});
+  return rows;
+}
+
+namespace {
+
+// What a touch is when a further use of the same allocation adds to it.
+void widen(Touch& t, bool writes, Reach reach, const std::vector<RowRange>& rows) {
+  const auto within_panel = [](Reach r) { return r == Reach::own_panels || r == Reach::panel; };
+  if (t.reach != reach)
+    t.reach = within_panel(t.reach) && within_panel(reach) ? Reach::panel : Reach::anything;
+  if (t.rows.size() != rows.size() || (t.writes != writes && t.rows != rows)) {
+    t.rows.clear();
+  } else {
+    for (size_t p = 0; p < rows.size(); ++p) {
+      t.rows[p].begin = std::min(t.rows[p].begin, rows[p].begin);
+      t.rows[p].end = std::max(t.rows[p].end, rows[p].end);
+    }
+  }
+  t.writes = t.writes || writes;
+}
+
+}  // namespace
+
+loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach,
+                                   const std::vector<RowRange>& rows) {
   GRADC_CHECK(!writes || written_.count(allocation), "allocation {} is written without notice", allocation);
   const auto it = buffers_.find(allocation);
   if (it != buffers_.end()) {
     for (Touch& t : touches)
-      if (t.allocation == allocation) {
-        t.writes = t.writes || writes;
-        if (t.reach != reach) t.reach = Reach::anything;
-      }
+      if (t.allocation == allocation) widen(t, writes, reach, rows);
     return it->second;
   }
   const loop::Allocation& a = lowering.result.program.allocations[static_cast<size_t>(allocation)];
@@ -72,8 +98,15 @@ loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach) {
   for (char c : a.name) name += std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ? c : '_';
   const loop::Buffer made = b.buffer(name, a.scalar, access, aligned ? 64 : loop::bytes(a.scalar));
   buffers_[allocation] = made;
-  touches.push_back({allocation, writes, reach});
+  touches.push_back({allocation, writes, reach, rows});
   return made;
+}
+
+PointEmitter::PointEmitter(KernelBuilder& kb, const KernelGroup& group, Reach own, int64_t parts,
+                           int64_t rows)
+    : kb_(kb), group_(group), own_(own), parts_(parts) {
+  if (own_ == Reach::own_panels && parts_ > 1 && group_.domain.rank() == 3)
+    rows_ = part_rows(parts_, rows, group_.domain.shape[1]);
 }
 
 void PointEmitter::begin_outer(const Point& point) {
@@ -94,7 +127,7 @@ Reach PointEmitter::reach_of(const Type& t, Layout layout) const {
     if (layout != Layout::panels) return Reach::anything;
     // Parts of a panel are rows of images: a value without those rows is shared by its panel's parts.
     const bool whole = parts_ == 1 || (t.rank() == 3 && t.shape[1] == parts_);
-    return whole ? Reach::own_panels : Reach::anything;
+    return whole ? Reach::own_panels : Reach::panel;
   }
   if (own_ == Reach::own_axis0) {
     const bool full =
@@ -102,6 +135,13 @@ Reach PointEmitter::reach_of(const Type& t, Layout layout) const {
     return full && layout != Layout::rows ? Reach::own_axis0 : Reach::anything;
   }
   return Reach::anything;
+}
+
+loop::Buffer PointEmitter::buffer_of(const Type& t, const Storage& s, bool writes) const {
+  const Reach reach = reach_of(t, s.layout);
+  const bool by_rows = !rows_.empty() && (reach == Reach::own_panels || reach == Reach::panel) &&
+                       t.rank() == 3 && t.shape[1] == group_.domain.shape[1];
+  return kb_.buffer(s.allocation, writes, reach, by_rows ? rows_ : std::vector<RowRange>{});
 }
 
 loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loop::Expr>* axes_out) const {
@@ -141,8 +181,10 @@ loop::Expr PointEmitter::load(const Op* op, const Point& p, Place place) {
   bool vector = false;
   const loop::Expr at = address(op, s, p, vector);
   const bool whole_panels = own_ == Reach::own_panels && parts_ == 1;
-  const Reach reach = place == Place::same || whole_panels ? reach_of(op->type, s.layout) : Reach::anything;
-  const loop::Buffer buffer = kb_.buffer(s.allocation, false, reach);
+  const bool panels = own_ == Reach::own_panels && s.layout == Layout::panels;
+  const loop::Buffer buffer = place == Place::same || whole_panels
+                                  ? buffer_of(op->type, s, false)
+                                  : kb_.buffer(s.allocation, false, panels ? Reach::panel : Reach::anything);
   loop::Expr v = loop::load(buffer, at, vector ? p.lanes : 1, vector && !p.batched ? p.mask : nullptr);
   return kb_.b.let(op->def->kind == OpKind::external ? "x" : "v", v);
 }
@@ -151,7 +193,7 @@ void PointEmitter::prefetch(const Op* op, const Point& p) {
   const Storage s = kb_.lowering.storage(op);
   bool vector = false;
   const loop::Expr at = address(op, s, p, vector);
-  kb_.b.prefetch(kb_.buffer(s.allocation, false, reach_of(op->type, s.layout)), at);
+  kb_.b.prefetch(buffer_of(op->type, s, false), at);
 }
 
 loop::Expr PointEmitter::value(const Op* op, Level at) {
@@ -256,7 +298,7 @@ void PointEmitter::store(const Op* op, Level at, Which which) {
     const Storage s{allocation, op->type.batched ? Layout::panels : Layout::plain};
     bool vector = false;
     const loop::Expr index = address(op, s, stored_at(op, p), vector);
-    const loop::Buffer buffer = kb_.buffer(allocation, true, reach_of(op->type, s.layout));
+    const loop::Buffer buffer = buffer_of(op->type, s, true);
     kb_.b.store(buffer, index, vector ? loop::broadcast(v, p.lanes) : v,
                 vector && !p.batched ? p.mask : nullptr);
   }

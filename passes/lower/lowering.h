@@ -31,14 +31,28 @@ struct Storage {
 
 // How one call reaches into one allocation: the part that belongs to the calling thread's share of the
 // partition, or anything. Two calls with equal partitions that touch an allocation only through their own
-// parts need no barrier between them.
-enum class Reach : uint8_t { anything, own_axis0, own_panels };
+// parts need no barrier between them. `panel`: beyond the own part of a panel, but not beyond the panel, as
+// convolutions read neighbouring rows of images.
+enum class Reach : uint8_t { anything, own_axis0, own_panels, panel };
+
+// Rows [begin, end) of an image.
+struct RowRange {
+  int64_t begin = 0, end = 0;
+  friend bool operator==(const RowRange&, const RowRange&) = default;
+};
 
 struct Touch {
   int allocation = -1;
   bool writes = false;
   Reach reach = Reach::anything;
+  // of a panel's images, by the parts that the partition cuts it into; empty: all, or not within panels
+  std::vector<RowRange> rows;
 };
+
+// The rows of images of `height` rows that each of `parts` touches when a part makes `step` rows and reads
+// from `before` rows before its first to `after` behind its last.
+std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int64_t before = 0,
+                                int64_t after = 0);
 
 struct PendingCall {
   loop::Call call;
@@ -116,8 +130,8 @@ class KernelBuilder {
   KernelBuilder(Lowering& lowering, std::string name, std::string summary);
   // A group's kernel: named after its first operation, writing every target of its operations.
   KernelBuilder(Lowering& lowering, const KernelGroup& group);
-  // The buffer for an allocation; `writes` and `reach` add up over all uses.
-  loop::Buffer buffer(int allocation, bool writes, Reach reach);
+  // The buffer for an allocation; `writes`, `reach` and `rows` add up over all uses.
+  loop::Buffer buffer(int allocation, bool writes, Reach reach, const std::vector<RowRange>& rows = {});
   // Must be called before any load when the kernel will write this allocation.
   void declare_written(int allocation) { written_.insert(allocation); }
 
@@ -147,9 +161,9 @@ struct Point {
 // Computes the operations of one group at points of its domain.
 class PointEmitter {
  public:
-  // `own`: what the partition's part of an allocation is; `parts` of each panel, for own_panels.
-  PointEmitter(KernelBuilder& kb, const KernelGroup& group, Reach own, int64_t parts)
-      : kb_(kb), group_(group), own_(own), parts_(parts) {}
+  // `own`: what the partition's part of an allocation is; `parts` of each panel, for own_panels, and the rows
+  // of images that a part is.
+  PointEmitter(KernelBuilder& kb, const KernelGroup& group, Reach own, int64_t parts, int64_t rows = 1);
   void begin_outer(const Point& point);  // forgets every value; sets the point for outer values
   void begin_inner(const Point& point);  // forgets inner values
   // The value of an operation of the group (or an operand from outside) at the current inner or outer point.
@@ -174,10 +188,12 @@ class PointEmitter {
   loop::Expr index_of(const Type& t, const Point& p, std::vector<loop::Expr>* axes_out = nullptr) const;
   loop::Expr address(const Op* value, const Storage& s, const Point& p, bool& vector);
   Reach reach_of(const Type& t, Layout layout) const;
+  loop::Buffer buffer_of(const Type& t, const Storage& s, bool writes) const;
   KernelBuilder& kb_;
   const KernelGroup& group_;
   Reach own_;
   int64_t parts_;
+  std::vector<RowRange> rows_;  // of the domain's images, by part
   Point inner_point_, outer_point_;
   std::map<const Op*, loop::Expr> inner_, outer_;
 };
@@ -204,7 +220,11 @@ inline loop::Partition axis_partition(int64_t extent) {
   return {loop::Partition::Extent::fixed, extent, extent >= 4 * kSplitUnit ? kSplitUnit : 1};
 }
 
-// Sets barrier_before and guard_before (partition.cpp), then offsets by liveness (plan_memory.cpp).
+// Orders calls into segments (segments.cpp), sets barrier_before and guard_before (partition.cpp), then
+// offsets by liveness (plan_memory.cpp).
+void make_segments(Lowering& lowering);
+// Whether two touches of one call each meet: the same memory, and one of them writes.
+bool meet(const Touch& a, const Touch& b);
 void place_barriers(Lowering& lowering);
 void plan_memory(Lowering& lowering);
 

@@ -1,6 +1,6 @@
 // Gives every arena value an offset so that values which live at different times share memory. Time is
 // counted in barriers: values that are alive between the same two barriers never share, so sharing adds no
-// dependence between threads.
+// dependence between threads. The barriers inside a segment do not count: its calls may run without them.
 //
 // Largest first, each at the lowest offset that is free during its life (the greedy-by-size strategy of
 // Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference").
@@ -27,8 +27,12 @@ void plan_memory(Lowering& l) {
         {static_cast<int>(a), (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment});
   }
   int phase = 0;
-  for (const PendingCall& c : l.calls) {
-    phase += c.call.barrier_before;
+  std::set<size_t> inside;
+  for (const loop::Segment& s : l.result.program.segments)
+    for (int c = s.first + 1; c < s.last; ++c) inside.insert(static_cast<size_t>(c));
+  for (size_t number = 0; number < l.calls.size(); ++number) {
+    const PendingCall& c = l.calls[number];
+    phase += c.call.barrier_before && !inside.count(number);
     for (const Touch& t : c.touches) {
       const auto it = index.find(t.allocation);
       if (it == index.end()) continue;

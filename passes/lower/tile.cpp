@@ -17,7 +17,8 @@ void Tile::partition_batched() {
   partition_panels();
 }
 
-void Tile::partition_panels(int64_t parts) {
+void Tile::partition_panels(int64_t parts, int64_t rows) {
+  part_rows_ = rows;
   partition_ = {loop::Partition::Extent::panels, parts, 1};
   own_ = Reach::own_panels;
 }
@@ -79,7 +80,7 @@ void Tile::prefetch_epilogue(int rows, int vectors, const std::function<Point(in
           operand->def->kind == OpKind::external &&
           std::find(streams.begin(), streams.end(), operand) == streams.end())
         streams.push_back(operand);
-  PointEmitter emitter(kb, g_, own_, parts());
+  PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
   for (const Op* operand : streams)
     for (int i = 0; i < rows; ++i)
       for (int j = 0; j < vectors; ++j) emitter.prefetch(operand, point_of(i, j));
@@ -99,7 +100,7 @@ void Tile::accumulate(int row, int vector, const loop::Expr& a, const loop::Expr
 
 void Tile::epilogue(const std::function<Point(int, int)>& point_of,
                     const std::function<loop::Expr(loop::Expr)>& result) {
-  PointEmitter emitter(kb, g_, own_, parts());
+  PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
   const Op* contraction = g_.ops.front();
   for (size_t i = 0; i < acc_.size(); ++i)
     for (size_t j = 0; j < acc_[i].size(); ++j) {

@@ -19,8 +19,8 @@ class Tile {
   void partition_axis0(int64_t extent,
                        int64_t unit = 0);             // by the result's first axis; unit 0: axis_partition's
   void partition_free(int64_t extent, int64_t unit);  // by another axis
-  // A batched result, always by panels, each cut into so many parts (rows of an image).
-  void partition_panels(int64_t parts = 1);
+  // A batched result, always by panels, each cut into so many parts of `rows` rows of an image.
+  void partition_panels(int64_t parts = 1, int64_t rows = 1);
   // Calls body(panel, part) for this thread's panels, or for all panels where another axis is split.
   void over_panels(const std::function<void(loop::Expr, loop::Expr)>& body);
   Reach own() const { return own_; }
@@ -58,6 +58,7 @@ class Tile {
   const KernelGroup& g_;
   loop::Partition partition_;
   Reach own_ = Reach::anything;
+  int64_t part_rows_ = 1;
   bool free_ = false;
   std::vector<std::vector<loop::Variable>> acc_;
   std::optional<PartialSums> sums_;  // of a group that is by_parts()

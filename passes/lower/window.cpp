@@ -74,10 +74,12 @@ class Window {
 
   // A vector of a panel at an element of a batched operand. `own`: of this thread's part.
   Expr vector(size_t operand, const Expr& panel, const Expr& element, const Expr& sub, bool own = false) {
-    const loop::Buffer buffer =
-        tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
-                        own || (tile_.own() == Reach::own_panels && tile_.parts() == 1) ? Reach::own_panels
-                                                                                        : Reach::anything);
+    const bool panels = tile_.own() == Reach::own_panels;
+    const loop::Buffer buffer = tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
+                                                own || (panels && tile_.parts() == 1) ? Reach::own_panels
+                                                : panels                              ? Reach::panel
+                                                                                      : Reach::anything,
+                                                operand < 2 ? read_rows_[operand] : std::vector<RowRange>{});
     if (!batched_) return loop::load(buffer, element);
     return loop::load(buffer,
                       (panel * loop::index(type(operand).elements()) + element) * loop::index(kPanel) +
@@ -136,6 +138,7 @@ class Window {
   void convolve() {
     const Shape &x = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
     const Axis rows = spatial(0, x, out, w[2]), columns = spatial(1, x, out, w[3]);
+    reads(0, rows.inputs_read());
     over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& oy,
                          const Expr& ox, const Expr& sub) {
       const Expr o = group * loop::index(out[0] / groups()) + first;
@@ -212,6 +215,7 @@ class Window {
     const Shape &g = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
     const Axis rows = spatial(0, out, g, w[2]), columns = spatial(1, out, g, w[3]);
     const int64_t outputs = g[0] / groups();
+    reads(0, rows.outputs_reading());
     over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& iy,
                          const Expr& ix, const Expr& sub) {
       tile_.declare(count, vectors(), lanes());
@@ -244,6 +248,7 @@ class Window {
     const Shape &in = type(0).shape, &out = op_->type.shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, in, out, window[0]), columns = spatial(1, in, out, window[1]);
+    reads(0, rows.inputs_read());
     over_points(out, [&](const Expr& c, const Expr& oy, const Expr& ox, const Expr& q, const Expr& sub) {
       tile_.declare(1, 1, lanes(), maximal ? -std::numeric_limits<double>::infinity() : 0);
       const loop::Variable& acc = tile_.accumulator(0, 0);
@@ -267,6 +272,7 @@ class Window {
     const Shape &g = type(0).shape, &out = op_->type.shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, out, g, window[0]), columns = spatial(1, out, g, window[1]);
+    reads(0, rows.outputs_reading());
     over_points(out, [&](const Expr& c, const Expr& iy, const Expr& ix, const Expr& q, const Expr& sub) {
       tile_.declare(1, 1, lanes());
       const loop::Variable& acc = tile_.accumulator(0, 0);
@@ -288,8 +294,10 @@ class Window {
     GRADC_CHECK(targets.size() == 1 && g_.ops.size() == 1, "max_pool2d_grad carries no epilogue");
     const loop::Type lane_type{float_type(), static_cast<uint16_t>(lanes())};
     const Expr zero = loop::constant(lane_type, 0);
+    reads(0, part_rows(g.shape[1], 1, g.shape[1]));
+    reads(1, part_rows(g.shape[1], rows.stride, in.shape[1]));
     over_image_rows(g.shape, [&](const Expr& q, const Expr& oy) {
-      const loop::Buffer result = tile_.kb.buffer(targets[0], true, Reach::anything);
+      const loop::Buffer result = tile_.kb.buffer(targets[0], true, Reach::panel, read_rows_[1]);
       over("x", g.shape[2], [&](Expr ox) {
         over("c", g.shape[0], [&](Expr c) {
           over("s", subs(), [&](Expr sub) {
@@ -389,10 +397,16 @@ class Window {
       b_.if_then(loop::compare(CompareOp::lt, tile_.lo(), tile_.hi()), [&] { image(loop::index(0)); });
   }
 
+  // The rows of an operand that each row of the result reads; said before any is read.
+  void reads(size_t operand, std::vector<RowRange> rows) {
+    if (batched_) read_rows_[operand] = std::move(rows);
+  }
+
   Lowering& l_;
   const KernelGroup& g_;
   const Op* op_;
   Tile tile_;
+  std::vector<RowRange> read_rows_[2];
   loop::Builder& b_;
   bool batched_;  // else one image, computed by scalar loops
 };

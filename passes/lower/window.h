@@ -1,5 +1,6 @@
 // What the lowering of window operations shares: positions on one spatial axis, and transposing panels.
 #pragma once
+#include <algorithm>
 #include <functional>
 
 #include "passes/lower/lowering.h"
@@ -32,6 +33,22 @@ struct Axis {
   }
   loop::Expr input(const loop::Expr& o, const loop::Expr& k) const {
     return o * loop::index(stride) + k * loop::index(dilation) - loop::index(padding);
+  }
+  // By output position, the input positions that it reads; by input position, the output positions that read
+  // it. Of rows of images, when each is a part of its panel.
+  std::vector<RowRange> inputs_read() const {
+    std::vector<RowRange> rows;
+    for (int64_t o = 0; o < out; ++o)
+      rows.push_back({std::clamp<int64_t>(o * stride - padding, 0, in),
+                      std::clamp<int64_t>(o * stride - padding + (window - 1) * dilation + 1, 0, in)});
+    return rows;
+  }
+  std::vector<RowRange> outputs_reading() const {
+    std::vector<RowRange> rows;
+    for (int64_t i = 0; i < in; ++i)
+      rows.push_back({ceil_div(std::max<int64_t>(i + padding - (window - 1) * dilation, 0), stride),
+                      std::min((i + padding) / stride + 1, out)});
+    return rows;
   }
   // Output positions for which window position k falls inside the input.
   loop::Expr out_begin(const loop::Expr& k) const {

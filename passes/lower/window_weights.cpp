@@ -231,7 +231,7 @@ class WeightGradient {
         // Beyond the last channel stands some other one; what it gives is never read.
         Expr channel = first + c + loop::index(i);
         if (!whole) channel = minimum(channel, loop::index(side.channels - 1));
-        Expr loaded = load_panel(kb, side.operand, q, group_first + channel, y, x, s, Reach::anything);
+        Expr loaded = load_panel(kb, side.operand, q, group_first + channel, y, x, s, Reach::panel);
         // Examples that do not exist count nothing.
         if (side.operand == 0) loaded = loop::select(exists, loaded, loop::constant(loaded->type, 0));
         v.push_back(b.let("v", loaded));
@@ -438,7 +438,7 @@ class WeightGradient {
     loop::Builder& b = kb.b;
     const bool is_input = side.operand == 1;
     const Op* value = op_->operands[side.operand];
-    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, Reach::anything);
+    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, Reach::panel);
     const int64_t rows = patch_side(side, 1), pieces = (m_ + 2) * (m_ + 2) / rows;
     const int64_t pixels = ceil_div(tiles * m_, pieces);
     const Expr row = p / loop::index(pieces), piece = loop::binary(BinaryOp::rem, p, loop::index(pieces));

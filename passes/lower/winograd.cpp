@@ -104,7 +104,7 @@ class Winograd {
 
   void convolve() {
     Tile tile(l_, g_);
-    tile.partition_panels(tiles_[0]);
+    tile.partition_panels(tiles_[0], m_);
     KernelBuilder& kb = tile.kb;
     loop::Builder& b = kb.b;
     int64_t& scratch = tile.scratch;
@@ -121,7 +121,8 @@ class Winograd {
     products_ = own("M", n_ * n_ * m_plane_);
     pixels_ = own("Y", m_ * m_ * l_.width);
     u_ = kb.buffer(weights_, false, Reach::anything);
-    x_ = kb.buffer(l_.storage(op_->operands[0]).allocation, false, Reach::anything);
+    x_ = kb.buffer(l_.storage(op_->operands[0]).allocation, false, Reach::panel,
+                   part_rows(tiles_[0], m_, in_.shape[1], padding_[0], 2 - padding_[0]));
     find_streams(tile);
     tile.over_panels([&](const Expr& q, const Expr& row) {
       const Expr y0 = b.let("y0", (tiles_[0] == 1 ? loop::index(0) : row) * loop::index(m_));
@@ -153,7 +154,8 @@ class Winograd {
     }
     const bool own = tile.parts() == 1 || tile.parts() == out_.shape[1];
     for (int a : allocations)
-      streams_.push_back(tile.kb.buffer(a, false, own ? Reach::own_panels : Reach::anything));
+      streams_.push_back(tile.kb.buffer(a, false, own ? Reach::own_panels : Reach::panel,
+                                        part_rows(tiles_[0], m_, out_.shape[1])));
   }
 
   // While products are made, which touch scratch memory alone: asks for a part of the next tile's input and

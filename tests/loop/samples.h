@@ -81,6 +81,11 @@ inline loop::Program every_construct() {
   c.partition = {Partition::Extent::fixed, 100, 4};
   c.guard_before = false;
   p.calls.push_back(c);
+  c.partition = {Partition::Extent::panels, 7, 1};
+  p.calls.push_back(c);
+  c.partition.extent = 2;
+  p.calls.push_back(c);
+  p.segments = {{2, 4, {{3, 0}, {7, 2}}}};
   return p;
 }
 

@@ -29,6 +29,15 @@ struct Damage {
 TEST(LoopVerify, FindsDamageToPrograms) {
   const Damage cases[] = {
       {"a panel of 0", [](Program& p) { p.panel = 0; }},
+      {"segment 0: calls 2 to 5 of 4", [](Program& p) { p.segments[0].last = 5; }},
+      {"segment 0: calls 2 to 3 of 4", [](Program& p) { p.segments[0].last = 3; }},
+      {"segment 1: calls 2 to 4 of 4", [](Program& p) { p.segments.push_back(p.segments[0]); }},
+      {"no bands", [](Program& p) { p.segments[0].bands.clear(); }},
+      {"a band of 1 calls, not 2", [](Program& p) { p.segments[0].bands[1].pop_back(); }},
+      {"part 2 is undone", [](Program& p) { p.segments[0].bands[1][0] = 2; }},
+      {"1 of 2 parts are made", [](Program& p) { p.segments[0].bands[1][1] = 1; }},
+      {"call 2 is not split over panels", [](Program& p) { p.calls[2].partition.unit = 2; }},
+      {"a guard inside", [](Program& p) { p.calls[3].guard_before = true; }},
       {"kernel 7 is none", [](Program& p) { p.calls[0].kernel = 7; }},
       {"takes 5 buffers, not 4", [](Program& p) { p.calls[0].buffers.pop_back(); }},
       {"allocation 99 is none", [](Program& p) { p.calls[0].buffers[1] = 99; }},

@@ -293,28 +293,57 @@ int run_program(const Program& p, const gradc_step_args& args, int threads, bool
     }
     return m;
   };
-  const auto run_call = [&](const Call& c, int thread) {
-    const bool panels = c.partition.kind == Partition::Extent::panels;
-    const int64_t extent = c.partition.extent * (panels ? (args.rows + p.panel - 1) / p.panel : 1);
-    const int64_t units = (extent + c.partition.unit - 1) / c.partition.unit;
-    const int64_t lo = std::min(extent, units * thread / threads * c.partition.unit);
-    const int64_t hi = std::min(extent, units * (thread + 1) / threads * c.partition.unit);
+  const int64_t panels = (args.rows + p.panel - 1) / p.panel;
+  const auto run_part = [&](const Call& c, int thread, int64_t lo, int64_t hi) {
     if (lo >= hi) return;
     const Kernel& k = p.kernels[static_cast<size_t>(c.kernel)];
     std::map<const BufferData*, Memory> buffers;
     for (size_t b = 0; b < c.buffers.size(); ++b) buffers[k.buffers[b].get()] = memory(c.buffers[b], thread);
     Machine(k, args, std::move(buffers), lo, hi, p.panel).run();
   };
+  const auto run_call = [&](const Call& c, int thread) {
+    const bool by_panels = c.partition.kind == Partition::Extent::panels;
+    const int64_t extent = c.partition.extent * (by_panels ? panels : 1);
+    const int64_t units = (extent + c.partition.unit - 1) / c.partition.unit;
+    run_part(c, thread, std::min(extent, units * thread / threads * c.partition.unit),
+             std::min(extent, units * (thread + 1) / threads * c.partition.unit));
+  };
+  const auto run_segment = [&](const Segment& s, int thread) {
+    for (int64_t q = panels * thread / threads; q < panels * (thread + 1) / threads; ++q) {
+      std::vector<int64_t> made(static_cast<size_t>(s.last - s.first), 0);
+      for (const std::vector<int64_t>& band : s.bands) {
+        for (size_t i = 0; i < band.size(); ++i) {
+          const Call& c = p.calls[static_cast<size_t>(s.first) + i];
+          run_part(c, thread, q * c.partition.extent + made[i], q * c.partition.extent + band[i]);
+        }
+        made = band;
+      }
+    }
+  };
+  // Segments run panel by panel under the condition of codegen/emit_entry.cpp.
+  const bool together = 10 * panels >= 9 * threads * ((panels + threads - 1) / threads);
+  std::vector<const Segment*> segment_at(p.calls.size(), nullptr);
+  for (const Segment& s : p.segments)
+    if (together) segment_at[static_cast<size_t>(s.first)] = &s;
   for (size_t c = 0; c < p.calls.size();) {
     if (p.calls[c].guard_before && p.guard >= 0) {
       float v;
       std::memcpy(&v, memory(p.guard, 0).base, 4);
       if (!std::isfinite(v)) return 1;
     }
-    size_t end = c + 1;
-    while (end < p.calls.size() && !p.calls[end].barrier_before) ++end;
+    const auto behind = [&](size_t i) {
+      return segment_at[i] ? static_cast<size_t>(segment_at[i]->last) : i + 1;
+    };
+    size_t end = behind(c);
+    while (end < p.calls.size() && !p.calls[end].barrier_before) end = behind(end);
     for (int t = 0; t < threads; ++t)
-      for (size_t i = c; i < end; ++i) run_call(p.calls[i], reversed ? threads - 1 - t : t);
+      for (size_t i = c; i < end; i = behind(i)) {
+        const int thread = reversed ? threads - 1 - t : t;
+        if (segment_at[i])
+          run_segment(*segment_at[i], thread);
+        else
+          run_call(p.calls[i], thread);
+      }
     c = end;
   }
   return 0;

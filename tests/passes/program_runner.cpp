@@ -87,6 +87,7 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
   options.vector_width = o.vector_width;
   options.keep_all_values = o.keep_all;
   options.strict_math = o.strict_math;
+  options.band_bytes = o.band_bytes;
   if (o.engine == Engine::native) {
     const codegen::Target target = codegen::find_target(o.target);
     options.vector_width = target.vector_width;

@@ -21,6 +21,7 @@ struct RunnerOptions {
   std::vector<std::string> disable;
   bool keep_all = false;
   bool strict_math = false;
+  int64_t band_bytes = 640 << 10;
 };
 
 struct RunnerResult {
