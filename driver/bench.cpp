@@ -131,7 +131,7 @@ class Subject {
 // One call of the step's program, over all profiled steps.
 struct CallProfile {
   std::string name, what, place;
-  double ms = 0;  // median over steps of the slowest thread's time
+  double ms = 0;  // median over steps of the time of the thread that was slowest in it, or in its segment
   double flop = 0, bytes = 0;
   bool barrier = false;
 };
@@ -152,6 +152,12 @@ Profile profile(CompileRequest request, int threads, double seconds) {
   std::vector<uint64_t>& times = subject.times();
   subject.warm_up(seconds);
 
+  // Behind each call, or behind its segment: threads do not meet within one, so its slowest thread counts.
+  std::vector<size_t> ends(calls);
+  for (size_t c = 0; c < calls; ++c) ends[c] = c + 1;
+  for (const loop::Segment& s : program.program.segments)
+    ends[static_cast<size_t>(s.first)] = static_cast<size_t>(s.last);
+
   Profile result;
   std::vector<std::vector<double>> ticks(calls);  // by call, of each step
   std::vector<double> step_seconds;
@@ -162,11 +168,20 @@ Profile profile(CompileRequest request, int threads, double seconds) {
   while (step_seconds.size() < 5 || seconds_since(first_time) < seconds) {
     std::fill(times.begin(), times.end(), 0);
     step_seconds.push_back(subject.step());
-    for (size_t c = 0; c < calls; ++c) {
+    for (size_t c = 0, end = 0; c < calls; c = end) {
+      end = ends[c];
+      const auto taken = [&](size_t t, size_t call) {
+        return times[2 * (t * calls + call) + 1] - times[2 * (t * calls + call)];
+      };
+      size_t slowest = 0;
       uint64_t longest = 0;
-      for (size_t t = 0; t < count; ++t)
-        longest = std::max(longest, times[2 * (t * calls + c) + 1] - times[2 * (t * calls + c)]);
-      ticks[c].push_back(static_cast<double>(longest));
+      for (size_t t = 0; t < count; ++t) {
+        uint64_t all = 0;
+        for (size_t call = c; call < end; ++call) all += taken(t, call);
+        if (all > longest) longest = all, slowest = t;
+      }
+      for (size_t call = c; call < end; ++call)
+        ticks[call].push_back(static_cast<double>(taken(slowest, call)));
     }
     if (traced.size() < kTraced) traced.push_back(times);
   }

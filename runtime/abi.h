@@ -42,7 +42,8 @@ typedef struct gradc_step_args {
   void* team;                  /* 80 */
   uint64_t* profile; /* 88: read only by code compiled for profiling, which then writes, for thread t of the
                         entry's n calls, the processor's cycle counter before and after call c to
-                        profile[2 * (t * n + c)] and the next; untouched where t has no part of c */
+                        profile[2 * (t * n + c)] and the next (of a call made in pieces: before the first, and
+                        that plus the length of all); untouched where t has no part of c */
 } gradc_step_args;
 
 /* Runs one program as thread `thread` of `threads`; every thread of the team calls it with the same args.

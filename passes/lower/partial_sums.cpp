@@ -42,17 +42,42 @@ void PartialSums::begin_part() {
   });
 }
 
-void PartialSums::add(PointEmitter& emitter, const Point& point) {
+// Lanes whose example is there.
+Expr PartialSums::existing(const Point& point) {
   const Expr row =
       loop::cast(loop::Scalar::i32, point.panel * loop::index(kPanel) + point.sub * loop::index(l_.width));
   const Expr rows = loop::cast(loop::Scalar::i32, loop::ref(kb_.b.predefined().rows));
-  const Expr exists = kb_.b.let("lanes", loop::compare(loop::CompareOp::lt, loop::ramp(row, 1, l_.width),
-                                                       loop::broadcast(rows, l_.width)));
+  return kb_.b.let("lanes", loop::compare(loop::CompareOp::lt, loop::ramp(row, 1, l_.width),
+                                          loop::broadcast(rows, l_.width)));
+}
+
+void PartialSums::combine(const Sum& s, const Expr& at, const Expr& v, const Expr& exists) {
+  const Expr sum = kb_.b.let("sum", loop::load(s.scratch, at, l_.width));
+  kb_.b.store(s.scratch, at, loop::select(exists, loop::binary(s.op->def->combiner, sum, v), sum));
+}
+
+void PartialSums::add(PointEmitter& emitter, const Point& point) {
+  const auto value = [&](const Sum& s) {
+    return loop::broadcast(emitter.value(s.op->operands[0], Level::inner), l_.width);
+  };
+  if (!sums_.empty() && sums_.front().run) {
+    for (const Sum& s : sums_)
+      kb_.b.assign(s.run, loop::binary(s.op->def->combiner, loop::ref(s.run), value(s)));
+    return;
+  }
+  const Expr exists = existing(point);
   const Expr at = kb_.b.let("at", point.axes[0] * loop::index(l_.width));
-  for (const Sum& s : sums_) {
-    const Expr v = loop::broadcast(emitter.value(s.op->operands[0], Level::inner), l_.width);
-    const Expr sum = kb_.b.let("sum", loop::load(s.scratch, at, l_.width));
-    kb_.b.store(s.scratch, at, loop::select(exists, loop::binary(s.op->def->combiner, sum, v), sum));
+  for (const Sum& s : sums_) combine(s, at, value(s), exists);
+}
+
+void PartialSums::in_registers(const Point& point, const std::function<void()>& body) {
+  for (Sum& s : sums_) s.run = kb_.b.declare("run", identity(s.op, type(s.op, l_.width)));
+  body();
+  const Expr exists = existing(point);
+  const Expr at = kb_.b.let("at", point.axes[0] * loop::index(l_.width));
+  for (Sum& s : sums_) {
+    combine(s, at, loop::ref(s.run), exists);
+    s.run = nullptr;
   }
 }
 

@@ -122,6 +122,13 @@ void Tile::epilogue(const std::function<Point(int, int)>& point_of,
     }
 }
 
+void Tile::one_channel(const Point& point, const std::function<void()>& body) {
+  if (sums_)
+    sums_->in_registers(point, body);
+  else
+    body();
+}
+
 void Tile::finish() {
   GRADC_CHECK(sums_.has_value() == g_.by_parts(), "kernel {} has sums by parts that nothing adds up",
               g_.number);

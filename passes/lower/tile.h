@@ -48,6 +48,8 @@ class Tile {
   // value of an accumulator (default: the accumulator itself).
   void epilogue(const std::function<Point(int, int)>& point_of,
                 const std::function<loop::Expr(loop::Expr)>& result = nullptr);
+  // Epilogues that body makes are all of one channel and vector of examples, those of the point.
+  void one_channel(const Point& point, const std::function<void()>& body);
   void finish();
 
   KernelBuilder kb;

@@ -280,19 +280,21 @@ class Winograd {
           for (int64_t j = 0; j < m_; ++j)
             b.store(pixels_, loop::index((i * m_ + j) * l_.width),
                     pixels[static_cast<size_t>(i)][static_cast<size_t>(j)]);
-        b.loop("i", loop::index(0), extent(0, y0), 1, [&](Expr i) {
-          b.loop("j", loop::index(0), extent(1, x0), 1, [&](Expr j) {
-            tile.declare(1, 1, l_.width);
-            b.assign(tile.accumulator(0, 0),
-                     loop::load(pixels_, (i * loop::index(m_) + j) * loop::index(l_.width), l_.width));
-            tile.epilogue([&](int, int) {
-              Point p;
-              p.batched = true;
-              p.panel = q;
-              p.sub = s;
-              p.lanes = l_.width;
+        Point point;
+        point.batched = true;
+        point.panel = q;
+        point.sub = s;
+        point.lanes = l_.width;
+        point.axes = {o0 + o, y0, x0};
+        tile.one_channel(point, [&] {
+          b.loop("i", loop::index(0), extent(0, y0), 1, [&](Expr i) {
+            b.loop("j", loop::index(0), extent(1, x0), 1, [&](Expr j) {
+              tile.declare(1, 1, l_.width);
+              b.assign(tile.accumulator(0, 0),
+                       loop::load(pixels_, (i * loop::index(m_) + j) * loop::index(l_.width), l_.width));
+              Point p = point;
               p.axes = {o0 + o, y0 + i, x0 + j};
-              return p;
+              tile.epilogue([&](int, int) { return p; });
             });
           });
         });
