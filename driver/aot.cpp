@@ -81,14 +81,20 @@ std::vector<codegen::Target> chosen_targets(const CompileOptions& options) {
   }
   std::vector<std::string> names = options.targets;
   if (names.empty()) {
-    names = codegen::target_names();
-    std::erase(names, "native");
+    names = codegen::target_names(codegen::host_architecture());
   }
   for (const std::string& name : names) {
     if (std::any_of(targets.begin(), targets.end(), [&](const auto& t) { return t.name == name; }))
       throw RunError(kExitUsage, fmt::format("compile: the target `{}` is given twice", name));
     targets.push_back(codegen::find_target(name, /*must_run=*/false));
   }
+  for (const codegen::Target& target : targets)
+    if (target.architecture != targets.front().architecture)
+      throw RunError(kExitUsage,
+                     fmt::format("compile: a file holds code for one architecture, but `{}` is {} and `{}` is "
+                                 "{}; compile once for each",
+                                 targets.front().name, codegen::name(targets.front().architecture),
+                                 target.name, codegen::name(target.architecture)));
   // The image's order: a processor takes the first one it can run.
   std::stable_sort(targets.begin(), targets.end(),
                    [](const auto& a, const auto& b) { return a.vector_width > b.vector_width; });
