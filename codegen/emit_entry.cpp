@@ -128,9 +128,10 @@ class EntryEmitter {
   void note_time(size_t index) {
     if (!profile_) return;
     // aarch64 lets programs read the counter of the system's clock, not that of cycles.
-    b_.CreateStore(b_.CreateIntrinsic(
-                       neon_ ? llvm::Intrinsic::readsteadycounter : llvm::Intrinsic::readcyclecounter, {}, {}),
-                   b_.CreateConstInBoundsGEP1_64(b_.getInt64Ty(), times_, index));
+    b_.CreateStore(
+        b_.CreateIntrinsic(neon_ ? llvm::Intrinsic::readsteadycounter : llvm::Intrinsic::readcyclecounter, {},
+                           {}),
+        b_.CreateConstInBoundsGEP1_64(b_.getInt64Ty(), times_, index));
   }
 
   void emit(size_t index, llvm::Function* kernel) {
@@ -175,8 +176,9 @@ class EntryEmitter {
   }
 
   void finish(uint32_t result) {
-    b_.CreateIntrinsic(neon_ ? llvm::Intrinsic::aarch64_set_fpcr : llvm::Intrinsic::x86_sse_ldmxcsr, {},
-                       {saved_});
+    llvm::Intrinsic::ID restore = llvm::Intrinsic::x86_sse_ldmxcsr;
+    if (neon_) restore = llvm::Intrinsic::aarch64_set_fpcr;
+    b_.CreateIntrinsic(restore, {}, {saved_});
     b_.CreateRet(b_.getInt32(result));
   }
 

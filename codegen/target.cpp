@@ -229,9 +229,8 @@ Target find_cpu(const std::string& cpu) {
   const std::string near = nearest_name(cpu, names);
   throw RunError(
       kExitUsage,
-      fmt::format(
-          "unknown processor `{}`{}; `clang -mcpu=help --target=x86_64` (or aarch64) lists them", cpu,
-          near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+      fmt::format("unknown processor `{}`{}; `clang -mcpu=help --target=x86_64` (or aarch64) lists them", cpu,
+                  near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
 }
 
 llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {

@@ -18,7 +18,10 @@ namespace gradc::codegen {
 class VectorMath {
  public:
   VectorMath(llvm::IRBuilder<>& builder, const Target& target)
-      : b_(builder), has_fma_(has_fma(target)), has_avx512_(has_avx512(target)), has_neon_(has_neon(target)) {}
+      : b_(builder),
+        has_fma_(has_fma(target)),
+        has_avx512_(has_avx512(target)),
+        has_neon_(has_neon(target)) {}
   llvm::Value* unary(loop::UnaryOp op, llvm::Value* x);  // floats only
   llvm::Value* pow(llvm::Value* x, llvm::Value* y);
   llvm::Value* fma(llvm::Value* a, llvm::Value* b,
