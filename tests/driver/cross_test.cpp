@@ -116,7 +116,7 @@ TEST_F(Cross, SaysWhatIsMissing) {
   EXPECT_EQ(folder_.files().size(), 1u) << "something was written";
 }
 
-TEST_F(Cross, AnExecutableTrainsAsOnX86) {
+TEST_F(Cross, AnExecutableTrainsToTheSameBitsOnAnyThreads) {
   SKIP_UNLESS_IT_LINKS();
   make({"--target", "aarch64", "-o", "arm"});
   EXPECT_EQ(machine_of("arm"), 183);
@@ -130,10 +130,6 @@ TEST_F(Cross, AnExecutableTrainsAsOnX86) {
     EXPECT_EQ(last_event(run({"arm", "train", "--json", "--threads", threads})).at("weights_sha256"),
               one.at("weights_sha256"))
         << threads << " threads";
-  const Json here = last_event(tool({"train", "m.nn", "--json", "--target", "x86-64-v3"}));
-  for (const char* what : {"test_loss", "test_accuracy"}) expect_near(one, here, what);
-  EXPECT_NE(one.at("weights_sha256"), here.at("weights_sha256")) << "was it made for x86?";
-
   // What was trained there predicts the same here.
   const Json eval = last_event(run({"arm", "eval", "--json", "--weights", "w.safetensors"}));
   EXPECT_EQ(eval.at("loss"), one.at("test_loss"));
@@ -142,17 +138,19 @@ TEST_F(Cross, AnExecutableTrainsAsOnX86) {
   EXPECT_EQ(info.at("target"), "aarch64");
 }
 
+// SGD, since Adam's first steps make gradients that are nothing but rounding as large as any other.
 TEST_F(Cross, ConvolutionsTrainAsOnX86) {
   SKIP_UNLESS_IT_LINKS();
-  std::string model = small_model("adam(lr=0.01)");
+  std::string model = small_model("sgd(lr=0.1)");
   model.replace(model.find("flatten |>"), 10,
                 "conv2d(8, 3, padding=1) |> batchnorm |> relu |> max_pool(2) |> conv2d(16, 3, padding=1) |> "
-                "tanh |> avg_pool(2) |> flatten |>");
+                "tanh |> avg_pool(2) |> flatten |> dropout(0.2) |>");
   folder_.write("m.nn", model);
   make({"--target", "aarch64", "-o", "arm", "--static", "--strip"});
   const Json there = last_event(run({"arm", "train", "--json"}));
   const Json here = last_event(tool({"train", "m.nn", "--json", "--target", "x86-64-v3"}));
-  expect_near(there, here, "test_loss");
+  for (const char* what : {"train_loss", "test_loss"}) expect_near(there, here, what);
+  EXPECT_NE(there.at("weights_sha256"), here.at("weights_sha256")) << "was it made for x86?";
 }
 
 TEST_F(Cross, ACProgramLinksTheLibrary) {

@@ -37,7 +37,11 @@ std::string missing_for_aarch64() {
 }
 
 ToolResult run_aarch64(std::vector<std::string> command, const std::string& folder, const std::string& cpu) {
-  std::vector<std::string> whole = {emulator(), "-L", "/usr/aarch64-linux-gnu"};
+  std::vector<std::string> whole = {emulator()};
+  // The C library of multiarch, or, where there is none, the cross compiler's. Where both are, -L would mix
+  // one's loader with the other's library.
+  if (!std::filesystem::exists("/lib/ld-linux-aarch64.so.1"))
+    whole.insert(whole.end(), {"-L", "/usr/aarch64-linux-gnu"});
   if (!cpu.empty()) whole.insert(whole.end(), {"-cpu", cpu});
   whole.insert(whole.end(), command.begin(), command.end());
   return run_bare(whole, folder);
