@@ -25,7 +25,8 @@ find_library(ZLIB_STATIC libz.a REQUIRED)
 find_library(NETTLE_STATIC libnettle.a REQUIRED)
 find_library(PNG_STATIC libpng16.a REQUIRED)
 find_library(JPEG_STATIC libjpeg.a REQUIRED)
-set(standalone_library ${CMAKE_BINARY_DIR}/lib/gradc/libgradc_standalone.a)
+set(GRADC_STANDALONE_FOLDER ${CMAKE_BINARY_DIR}/lib/gradc CACHE PATH "Where libgradc_standalone.a is written")
+set(standalone_library ${GRADC_STANDALONE_FOLDER}/libgradc_standalone.a)
 set(script ${CMAKE_BINARY_DIR}/generated/standalone.mri)
 file(GENERATE OUTPUT ${script} CONTENT "create ${standalone_library}
 addlib $<TARGET_FILE:gradc_bundled>
@@ -40,7 +41,7 @@ addlib ${JPEG_STATIC}
 save
 end
 ")
-file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/gradc)
+file(MAKE_DIRECTORY ${GRADC_STANDALONE_FOLDER})
 add_custom_command(
   OUTPUT ${standalone_library}
   COMMAND ${CMAKE_COMMAND} -E rm -f ${standalone_library}

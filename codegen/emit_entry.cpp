@@ -12,20 +12,21 @@ namespace {
 using llvm::BasicBlock;
 using llvm::Value;
 
-constexpr uint32_t flush_and_zero = 0x8040;  // MXCSR: FTZ and DAZ
+constexpr uint32_t flush_and_zero = 0x8040;     // MXCSR: FTZ and DAZ
+constexpr uint64_t flush_to_zero = 1ULL << 24;  // FPCR: FZ, which covers operands and results
 
 class EntryEmitter {
  public:
-  EntryEmitter(llvm::Function* f, const loop::Program& program, bool profile)
-      : f_(f), program_(program), profile_(profile), b_(BasicBlock::Create(f->getContext(), "entry", f)) {}
+  EntryEmitter(llvm::Function* f, const loop::Program& program, const Target& target, bool profile)
+      : f_(f),
+        program_(program),
+        neon_(has_neon(target)),
+        profile_(profile),
+        b_(BasicBlock::Create(f->getContext(), "entry", f)) {}
 
   void run(const std::vector<llvm::Function*>& kernels, llvm::DebugLoc location) {
     b_.SetCurrentDebugLocation(location);
-    saved_ = b_.CreateAlloca(b_.getInt32Ty());
-    Value* changed = b_.CreateAlloca(b_.getInt32Ty());
-    b_.CreateIntrinsic(llvm::Intrinsic::x86_sse_stmxcsr, {}, {saved_});
-    b_.CreateStore(b_.CreateOr(b_.CreateLoad(b_.getInt32Ty(), saved_), b_.getInt32(flush_and_zero)), changed);
-    b_.CreateIntrinsic(llvm::Intrinsic::x86_sse_ldmxcsr, {}, {changed});
+    flush_subnormals();
     thread_ = b_.CreateSExt(f_->getArg(1), b_.getInt64Ty(), "thread");
     threads_ = b_.CreateSExt(f_->getArg(2), b_.getInt64Ty(), "threads");
     several_ = b_.CreateICmpSGT(threads_, b_.getInt64(1), "several");
@@ -56,6 +57,21 @@ class EntryEmitter {
   struct Part {
     Value *lo, *hi;
   };
+
+  // Until finish() subnormal operands and results are zero. saved_: on x86-64 where the control register was
+  // written, on aarch64 its value.
+  void flush_subnormals() {
+    if (neon_) {
+      saved_ = b_.CreateIntrinsic(llvm::Intrinsic::aarch64_get_fpcr, {}, {});
+      b_.CreateIntrinsic(llvm::Intrinsic::aarch64_set_fpcr, {}, {b_.CreateOr(saved_, flush_to_zero)});
+      return;
+    }
+    saved_ = b_.CreateAlloca(b_.getInt32Ty());
+    Value* changed = b_.CreateAlloca(b_.getInt32Ty());
+    b_.CreateIntrinsic(llvm::Intrinsic::x86_sse_stmxcsr, {}, {saved_});
+    b_.CreateStore(b_.CreateOr(b_.CreateLoad(b_.getInt32Ty(), saved_), b_.getInt32(flush_and_zero)), changed);
+    b_.CreateIntrinsic(llvm::Intrinsic::x86_sse_ldmxcsr, {}, {changed});
+  }
 
   Value* field(llvm::Type* type, size_t offset) {
     return b_.CreateLoad(type, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), f_->getArg(0), offset));
@@ -118,7 +134,11 @@ class EntryEmitter {
 
   BasicBlock* block(const char* name) { return BasicBlock::Create(f_->getContext(), name, f_); }
 
-  Value* cycles() { return b_.CreateIntrinsic(llvm::Intrinsic::readcyclecounter, {}, {}); }
+  // aarch64 lets programs read the counter of the system's clock, not that of cycles.
+  Value* cycles() {
+    return b_.CreateIntrinsic(neon_ ? llvm::Intrinsic::readsteadycounter : llvm::Intrinsic::readcyclecounter,
+                              {}, {});
+  }
   Value* time(size_t index) { return b_.CreateConstInBoundsGEP1_64(b_.getInt64Ty(), times_, index); }
 
   void note_time(size_t index) {
@@ -264,13 +284,15 @@ class EntryEmitter {
   }
 
   void finish(uint32_t result) {
-    b_.CreateIntrinsic(llvm::Intrinsic::x86_sse_ldmxcsr, {}, {saved_});
+    llvm::Intrinsic::ID restore = llvm::Intrinsic::x86_sse_ldmxcsr;
+    if (neon_) restore = llvm::Intrinsic::aarch64_set_fpcr;
+    b_.CreateIntrinsic(restore, {}, {saved_});
     b_.CreateRet(b_.getInt32(result));
   }
 
   llvm::Function* f_;
   const loop::Program& program_;
-  const bool profile_;
+  const bool neon_, profile_;
   llvm::IRBuilder<> b_;
   Value *panels_ = nullptr, *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr,
         *times_ = nullptr;
@@ -297,7 +319,7 @@ llvm::Function* emit_entry(const EmitContext& context, const loop::Program& prog
     context.debug->enter_function(*f, program.name, {});
     location = context.debug->at({});
   }
-  EntryEmitter(f, program, profile).run(kernels, location);
+  EntryEmitter(f, program, context.target, profile).run(kernels, location);
   return f;
 }
 

@@ -101,7 +101,7 @@ Value* KernelEmitter::shared(const std::string& name, llvm::ArrayRef<Value*> arg
     set_function_attributes(*f, context_.target);
     f->addFnAttr(llvm::Attribute::NoInline);
     llvm::IRBuilder<> b(llvm::BasicBlock::Create(b_.getContext(), "entry", f));
-    VectorMath math(b, has_fma(context_.target), has_avx512(context_.target));
+    VectorMath math(b, context_.target);
     llvm::SmallVector<Value*, 6> given;
     for (llvm::Argument& argument : f->args()) given.push_back(&argument);
     b.CreateRet(make(math, given));

@@ -18,10 +18,7 @@ constexpr int64_t most_unrolled_turns =
 }
 
 KernelEmitter::KernelEmitter(const EmitContext& context, llvm::Function* function)
-    : context_(context),
-      function_(function),
-      b_(function->getContext()),
-      math_(b_, has_fma(context.target), has_avx512(context.target)) {}
+    : context_(context), function_(function), b_(function->getContext()), math_(b_, context.target) {}
 
 void KernelEmitter::run(const loop::Kernel& kernel, int64_t panel) {
   llvm::LLVMContext& c = function_->getContext();

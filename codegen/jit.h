@@ -12,9 +12,15 @@
 
 namespace gradc::codegen {
 
+enum class Architecture { x86_64, aarch64 };
+const char* name(Architecture architecture);  // "x86-64", "aarch64"
+// This machine's. Throws RunError (exit 2) when it is neither.
+Architecture host_architecture();
+
 // What code is made for. vector_width: f32 lanes of one register. registers: vector registers.
 struct Target {
-  std::string name;      // "native", "x86-64-v2", "x86-64-v3", "x86-64-v4"
+  std::string name;  // "native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"
+  Architecture architecture = Architecture::x86_64;
   std::string cpu;       // LLVM's CPU name
   std::string features;  // LLVM's feature string
   std::string triple;
@@ -27,8 +33,10 @@ struct Target {
 // `must_run`.
 Target find_target(const std::string& name, bool must_run = true);
 std::vector<std::string> target_names();
-// The target of a processor by LLVM's name ("znver4"), which need not be the one here. Throws RunError (exit
-// 2).
+// Those of one architecture, from the least demanding on; without "native".
+std::vector<std::string> target_names(Architecture architecture);
+// The target of a processor by LLVM's name ("znver4", "neoverse-n1"), which need not be the one here. Throws
+// RunError (exit 2).
 Target find_cpu(const std::string& cpu);
 
 struct CodegenOptions {

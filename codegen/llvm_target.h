@@ -10,7 +10,7 @@
 
 namespace gradc::codegen {
 
-// Registers the host's back end and turns LLVM's fatal errors into InternalError; cheap after the first call.
+// Registers the back ends and turns LLVM's fatal errors into InternalError; cheap after the first call.
 void initialize_llvm();
 
 // Throws RunError (exit 2) when LLVM does not know the triple or CPU.
@@ -18,7 +18,8 @@ llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target);
 // quick: code soon, without optimising it.
 std::unique_ptr<llvm::TargetMachine> make_machine(const Target& target, bool quick = false);
 
-inline bool has_fma(const Target& t) { return t.vector_width >= 8; }
+inline bool has_neon(const Target& t) { return t.architecture == Architecture::aarch64; }
+inline bool has_fma(const Target& t) { return has_neon(t) || t.vector_width >= 8; }
 inline bool has_avx512(const Target& t) { return t.vector_width >= 16; }
 
 // The text of an llvm::Error, which it consumes.

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <new>
+#include <optional>
 
 #include "codegen/llvm_target.h"
 #include "support/check.h"
@@ -13,39 +15,73 @@ namespace gradc::codegen {
 namespace {
 
 struct Level {
+  Architecture architecture;
   const char* name;
   int vector_width, registers;
   std::vector<const char*> features;  // what tells it from the level below
 };
 
-// The x86-64 psABI's levels; FMA comes with v3, so that code for v2 rounds a product and a sum each.
+// The x86-64 psABI's levels; FMA comes with v3, so that code for v2 rounds a product and a sum each. Of
+// aarch64 what every processor has: NEON, with FMA.
 const std::vector<Level>& levels() {
+  constexpr auto x86 = Architecture::x86_64, arm = Architecture::aarch64;
   static const std::vector<Level> table = {
-      {"x86-64-v2", 4, 16, {"cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2"}},
-      {"x86-64-v3", 8, 16, {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"}},
-      {"x86-64-v4", 16, 32, {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}},
+      {x86, "x86-64-v2", 4, 16, {"cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2"}},
+      {x86, "x86-64-v3", 8, 16, {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"}},
+      {x86, "x86-64-v4", 16, 32, {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}},
+      {arm, "aarch64", 4, 32, {"fp-armv8", "neon"}},
   };
   return table;
 }
 
-// Levels this machine runs, lowest first: a prefix of levels().
-size_t host_levels(const llvm::StringMap<bool>& features) {
-  size_t n = 0;
-  for (const Level& level : levels()) {
+std::vector<Level> levels(Architecture architecture) {
+  std::vector<Level> result;
+  std::copy_if(levels().begin(), levels().end(), std::back_inserter(result),
+               [&](const Level& level) { return level.architecture == architecture; });
+  return result;
+}
+
+// The highest level of the architecture that a processor with these features reaches; none: not even the
+// least.
+std::optional<Level> reached(Architecture architecture, const llvm::StringMap<bool>& features) {
+  std::optional<Level> highest;
+  for (const Level& level : levels(architecture)) {
     if (!std::all_of(level.features.begin(), level.features.end(),
                      [&](const char* f) { return features.lookup(f); }))
       break;
-    ++n;
+    highest = level;
   }
-  return n;
+  return highest;
 }
 
-// What the first `count` levels add up to.
-std::string required_features(size_t count) {
+// What the levels of an architecture up to this one add up to.
+std::string required_features(const Level& level) {
   std::vector<std::string> all;
-  for (size_t i = 0; i < count; ++i)
-    all.insert(all.end(), levels()[i].features.begin(), levels()[i].features.end());
+  for (const Level& below : levels(level.architecture)) {
+    all.insert(all.end(), below.features.begin(), below.features.end());
+    if (std::string_view(below.name) == level.name) break;
+  }
   return fmt::format("{}", fmt::join(all, ","));
+}
+
+std::string too_little(const std::string& what, Architecture architecture) {
+  return fmt::format("{} lacks {}, which is the least that gradc makes code for", what,
+                     architecture == Architecture::x86_64 ? "SSE4.2" : "NEON");
+}
+
+std::optional<Architecture> architecture_of(const std::string& triple) {
+  switch (llvm::Triple(triple).getArch()) {
+    case llvm::Triple::x86_64: return Architecture::x86_64;
+    case llvm::Triple::aarch64: return Architecture::aarch64;
+    default: return std::nullopt;
+  }
+}
+
+// This machine's own triple where it is of that architecture.
+std::string triple_for(Architecture architecture) {
+  std::string here = llvm::sys::getProcessTriple();
+  if (architecture_of(here) == architecture) return here;
+  return architecture == Architecture::x86_64 ? "x86_64-unknown-linux-gnu" : "aarch64-unknown-linux-gnu";
 }
 
 // Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks.
@@ -57,8 +93,18 @@ void on_out_of_memory(void*, const char*, bool) { throw std::bad_alloc(); }
 void initialize_llvm() {
   static std::once_flag once;
   std::call_once(once, [] {
-    llvm::InitializeNativeTarget();
-    llvm::InitializeNativeTargetAsmPrinter();
+#if LLVM_HAS_X86_TARGET
+    LLVMInitializeX86TargetInfo();
+    LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC();
+    LLVMInitializeX86AsmPrinter();
+#endif
+#if LLVM_HAS_AARCH64_TARGET
+    LLVMInitializeAArch64TargetInfo();
+    LLVMInitializeAArch64Target();
+    LLVMInitializeAArch64TargetMC();
+    LLVMInitializeAArch64AsmPrinter();
+#endif
     llvm::install_fatal_error_handler(on_fatal_error);
     llvm::install_bad_alloc_error_handler(on_out_of_memory);
   });
@@ -66,16 +112,31 @@ void initialize_llvm() {
 
 std::string message(llvm::Error error) { return llvm::toString(std::move(error)); }
 
+const char* name(Architecture architecture) {
+  return architecture == Architecture::x86_64 ? "x86-64" : "aarch64";
+}
+
+Architecture host_architecture() {
+  const std::string triple = llvm::sys::getProcessTriple();
+  if (const auto architecture = architecture_of(triple)) return *architecture;
+  throw RunError(kExitUsage,
+                 fmt::format("gradc makes code for x86-64 and aarch64, and this machine is {}", triple));
+}
+
 std::vector<std::string> target_names() {
   std::vector<std::string> names = {"native"};
-  for (const Level& level : levels()) names.push_back(level.name);
+  for (const Level& level : levels()) names.emplace_back(level.name);
+  return names;
+}
+
+std::vector<std::string> target_names(Architecture architecture) {
+  std::vector<std::string> names;
+  for (const Level& level : levels(architecture)) names.emplace_back(level.name);
   return names;
 }
 
 Target find_target(const std::string& name, bool must_run) {
   initialize_llvm();
-  const std::string triple = llvm::sys::getProcessTriple();
-  const bool x86 = llvm::Triple(triple).getArch() == llvm::Triple::x86_64;
   const auto names = target_names();
   if (std::find(names.begin(), names.end(), name) == names.end()) {
     const std::string near = nearest_name(name, names);
@@ -83,16 +144,11 @@ Target find_target(const std::string& name, bool must_run) {
                    fmt::format("unknown target `{}`; known are {}{}", name, fmt::join(names, ", "),
                                near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
   }
-  if (!x86)
-    throw RunError(kExitUsage,
-                   fmt::format("gradc makes code for x86-64 only, and this machine is {}", triple));
-
-  const llvm::StringMap<bool> host = llvm::sys::getHostCPUFeatures();
-  const size_t runs = host_levels(host);
   if (name == "native") {
-    if (runs == 0)
-      throw RunError(kExitUsage, "this CPU lacks SSE4.2, which is the least that gradc makes code for");
-    const Level& level = levels()[runs - 1];
+    const Architecture here = host_architecture();
+    const llvm::StringMap<bool> host = llvm::sys::getHostCPUFeatures();
+    const std::optional<Level> level = reached(here, host);
+    if (!level) throw RunError(kExitUsage, too_little("this CPU", here));
     llvm::SubtargetFeatures features;
     for (const auto& f : host) features.AddFeature(f.getKey(), f.getValue());
     std::vector<std::string> sorted = features.getFeatures();
@@ -103,57 +159,78 @@ Target find_target(const std::string& name, bool must_run) {
     std::sort(sorted.begin(),
               sorted.end());  // StringMap has no order of its own, and dumps must not change from run to run
     return {name,
+            here,
             llvm::sys::getHostCPUName().str(),
             fmt::format("{}", fmt::join(sorted, ",")),
-            triple,
-            level.vector_width,
-            level.registers,
+            triple_for(here),
+            level->vector_width,
+            level->registers,
             fmt::format("{}", fmt::join(present, ","))};
   }
-  for (size_t i = 0; i < levels().size(); ++i) {
-    const Level& level = levels()[i];
-    if (name != level.name) continue;
-    if (must_run && i >= runs) {
+  const Level& level =
+      *std::find_if(levels().begin(), levels().end(), [&](const Level& l) { return name == l.name; });
+  if (must_run) {
+    const Architecture here = host_architecture();
+    if (level.architecture != here)
+      throw RunError(kExitUsage, fmt::format("target `{0}` cannot run here: this machine is {1}; `gradc "
+                                             "compile MODEL --target {0}` makes a program for such a machine",
+                                             name, codegen::name(here)));
+    const std::optional<Level> runs = reached(here, llvm::sys::getHostCPUFeatures());
+    if (!runs || runs->vector_width < level.vector_width)
       throw RunError(kExitUsage, fmt::format("target `{}` cannot run here: this CPU ({}) reaches {}", name,
                                              llvm::sys::getHostCPUName().str(),
-                                             runs == 0 ? "none of the levels" : levels()[runs - 1].name));
-    }
-    return {name, name, "", triple, level.vector_width, level.registers, required_features(i + 1)};
+                                             runs ? runs->name : "none of the levels"));
   }
-  GRADC_CHECK(false, "target `{}` has no level", name);
+  // Of aarch64 LLVM has no processor that is called as the level is.
+  const bool arm = level.architecture == Architecture::aarch64;
+  return {name,
+          level.architecture,
+          arm ? "generic" : name,
+          "",
+          triple_for(level.architecture),
+          level.vector_width,
+          level.registers,
+          required_features(level)};
 }
 
 Target find_cpu(const std::string& cpu) {
   initialize_llvm();
-  const std::string triple = llvm::sys::getProcessTriple();
-  std::string error;
-  const llvm::Target* known = llvm::TargetRegistry::lookupTarget(triple, error);
-  if (!known) throw RunError(kExitUsage, "LLVM: " + error);
-  const std::unique_ptr<llvm::MCSubtargetInfo> any(known->createMCSubtargetInfo(triple, "", ""));
-  if (!any->isCPUStringValid(cpu)) {
-    std::vector<std::string> names;
-    for (const auto& description : any->getAllProcessorDescriptions()) names.emplace_back(description.Key);
-    const std::string near = nearest_name(cpu, names);
-    throw RunError(kExitUsage,
-                   fmt::format("unknown processor `{}`{}; `clang -mcpu=help --target=x86_64` lists them", cpu,
-                               near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+  std::vector<std::string> names;
+  for (const Architecture architecture : {Architecture::x86_64, Architecture::aarch64}) {
+    const std::string triple = triple_for(architecture);
+    std::string error;
+    const llvm::Target* known = llvm::TargetRegistry::lookupTarget(triple, error);
+    if (!known) throw RunError(kExitUsage, "LLVM: " + error);
+    const std::unique_ptr<llvm::MCSubtargetInfo> any(known->createMCSubtargetInfo(triple, "", ""));
+    if (!any->isCPUStringValid(cpu)) {
+      for (const auto& description : any->getAllProcessorDescriptions()) names.emplace_back(description.Key);
+      continue;
+    }
+    const std::unique_ptr<llvm::MCSubtargetInfo> info(known->createMCSubtargetInfo(triple, cpu, ""));
+    llvm::StringMap<bool> features;
+    std::vector<std::string> present;
+    for (const auto& feature : info->getAllProcessorFeatures()) {
+      const bool has = (info->getFeatureBits() & feature.Implies) == feature.Implies &&
+                       info->checkFeatures(std::string("+") + feature.Key);
+      features[feature.Key] = has;
+      if (has) present.emplace_back(feature.Key);
+    }
+    const std::optional<Level> level = reached(architecture, features);
+    if (!level) throw RunError(kExitUsage, too_little(fmt::format("`{}`", cpu), architecture));
+    return {cpu,
+            architecture,
+            cpu,
+            "",
+            triple,
+            level->vector_width,
+            level->registers,
+            fmt::format("{}", fmt::join(present, ","))};
   }
-  const std::unique_ptr<llvm::MCSubtargetInfo> info(known->createMCSubtargetInfo(triple, cpu, ""));
-  llvm::StringMap<bool> features;
-  std::vector<std::string> present;
-  for (const auto& feature : info->getAllProcessorFeatures()) {
-    const bool has = (info->getFeatureBits() & feature.Implies) == feature.Implies &&
-                     info->checkFeatures(std::string("+") + feature.Key);
-    features[feature.Key] = has;
-    if (has) present.emplace_back(feature.Key);
-  }
-  const size_t runs = host_levels(features);
-  if (runs == 0)
-    throw RunError(kExitUsage,
-                   fmt::format("`{}` lacks SSE4.2, which is the least that gradc makes code for", cpu));
-  const Level& level = levels()[runs - 1];
-  return {
-      cpu, cpu, "", triple, level.vector_width, level.registers, fmt::format("{}", fmt::join(present, ","))};
+  const std::string near = nearest_name(cpu, names);
+  throw RunError(
+      kExitUsage,
+      fmt::format("unknown processor `{}`{}; `clang -mcpu=help --target=x86_64` (or aarch64) lists them", cpu,
+                  near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
 }
 
 llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {

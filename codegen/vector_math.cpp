@@ -71,14 +71,17 @@ Value* VectorMath::polynomial(Value* x, llvm::ArrayRef<double> c) {
   return p;
 }
 
-// Spelled as the compare and select that x86's min and max are (the second operand when either is NaN).
+// Spelled as the compare and select that x86's min and max are (the second operand when either is NaN). NEON
+// has instructions whose result is NaN when either is.
 Value* VectorMath::minimum(Value* a, Value* b) {
+  if (has_neon_) return call(intrinsic::minimum, {a, b});
   if (never_nan(b)) std::swap(a, b);
   Value* least = b_.CreateSelect(b_.CreateFCmpOLT(a, b), a, b);
   return never_nan(a) ? least : b_.CreateSelect(b_.CreateFCmpUNO(a, a), a, least);
 }
 
 Value* VectorMath::maximum(Value* a, Value* b) {
+  if (has_neon_) return call(intrinsic::maximum, {a, b});
   if (never_nan(b)) std::swap(a, b);
   Value* most = b_.CreateSelect(b_.CreateFCmpOGT(a, b), a, b);
   return never_nan(a) ? most : b_.CreateSelect(b_.CreateFCmpUNO(a, a), a, most);

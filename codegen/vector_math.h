@@ -3,7 +3,7 @@
 #pragma once
 #include <initializer_list>
 
-#include "codegen/llvm_headers.h"
+#include "codegen/llvm_target.h"
 #include "ir/loop/loop_ir.h"
 
 namespace gradc::codegen {
@@ -17,8 +17,11 @@ namespace gradc::codegen {
 // f64: the C library, lane by lane.
 class VectorMath {
  public:
-  VectorMath(llvm::IRBuilder<>& builder, bool has_fma, bool has_avx512)
-      : b_(builder), has_fma_(has_fma), has_avx512_(has_avx512) {}
+  VectorMath(llvm::IRBuilder<>& builder, const Target& target)
+      : b_(builder),
+        has_fma_(has_fma(target)),
+        has_avx512_(has_avx512(target)),
+        has_neon_(has_neon(target)) {}
   llvm::Value* unary(loop::UnaryOp op, llvm::Value* x);  // floats only
   llvm::Value* pow(llvm::Value* x, llvm::Value* y);
   llvm::Value* fma(llvm::Value* a, llvm::Value* b,
@@ -62,7 +65,7 @@ class VectorMath {
   Value* sin(Value* x, int quarter_turns);
 
   llvm::IRBuilder<>& b_;
-  bool has_fma_, has_avx512_;
+  bool has_fma_, has_avx512_, has_neon_;
 };
 
 }  // namespace gradc::codegen

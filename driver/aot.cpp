@@ -81,14 +81,21 @@ std::vector<codegen::Target> chosen_targets(const CompileOptions& options) {
   }
   std::vector<std::string> names = options.targets;
   if (names.empty()) {
-    names = codegen::target_names();
-    std::erase(names, "native");
+    names = codegen::target_names(codegen::host_architecture());
   }
   for (const std::string& name : names) {
     if (std::any_of(targets.begin(), targets.end(), [&](const auto& t) { return t.name == name; }))
       throw RunError(kExitUsage, fmt::format("compile: the target `{}` is given twice", name));
     targets.push_back(codegen::find_target(name, /*must_run=*/false));
   }
+  for (const codegen::Target& target : targets)
+    if (target.architecture != targets.front().architecture)
+      throw RunError(
+          kExitUsage,
+          fmt::format("compile: a file holds code for one architecture, but `{}` is {} and `{}` is "
+                      "{}; compile once for each",
+                      targets.front().name, codegen::name(targets.front().architecture), target.name,
+                      codegen::name(target.architecture)));
   // The image's order: a processor takes the first one it can run.
   std::stable_sort(targets.begin(), targets.end(),
                    [](const auto& a, const auto& b) { return a.vector_width > b.vector_width; });
@@ -118,6 +125,7 @@ int run_compile(const CompileOptions& options) {
                                            options.fully_static ? "--static" : "--strip", kind));
   runtime::check_output_path(output, kind);
   const std::vector<codegen::Target> targets = chosen_targets(options);
+  const codegen::Architecture architecture = targets.front().architecture;
   const bool one_target = kind == "llvm" || kind == "asm";
   if (one_target && targets.size() > 1 && !options.targets.empty())
     throw RunError(kExitUsage, fmt::format("compile: --emit={} is for one target", kind));
@@ -156,17 +164,18 @@ int run_compile(const CompileOptions& options) {
     if (!request.object_cache.empty()) cache.emplace(request.object_cache);
     const auto objects = codegen::emit_image(image, stem, symbol, weights, code, cache ? &*cache : nullptr);
     if (library && !shared) {
-      write_output(output, "library", codegen::make_archive(objects, {standalone_library()}));
+      write_output(output, "library", codegen::make_archive(objects, {standalone_library(architecture)}));
     } else {
       const TemporaryDirectory folder;
       LinkRequest link_request;
       for (const codegen::ObjectFile& object : objects)
         link_request.objects.push_back(folder.write(object.name, object.bytes));
       link_request.output = output;
+      link_request.architecture = architecture;
       link_request.kind = executable ? LinkKind::executable : shared ? LinkKind::shared : LinkKind::object;
       link_request.fully_static = options.fully_static;
       link_request.strip = options.strip;
-      if (kind != "obj") link_request.objects.push_back(standalone_library());
+      if (kind != "obj") link_request.objects.push_back(standalone_library(architecture));
       if (executable && compiled.front().model->model.experiment.data.source == "folder")
         link_request.need.push_back("gradc_source_folder");
       link_request.keep = executable ? std::vector<std::string>{} : exported_symbols(identifier);

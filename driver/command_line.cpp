@@ -46,7 +46,8 @@ void add_pass_options(CLI::App* app, ModelOptions& o) {
 }
 
 void add_code_options(CLI::App* app, ModelOptions& o) {
-  app->add_option("--target", o.target, "compile for this processor: native, x86-64-v2, x86-64-v3, x86-64-v4")
+  app->add_option("--target", o.target,
+                  "compile for this processor: native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64")
       ->type_name("NAME");
   add_pass_options(app, o);
 }
@@ -275,11 +276,13 @@ int run_command_line(int argc, char** argv) {
   compile_command
       ->add_option(
           "--target", compile.targets,
-          "processors, by commas; the best one is chosen at start (default: x86-64-v2,x86-64-v3,x86-64-v4)")
+          "native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64; several by commas, of which the best one is "
+          "chosen at start (default: every one of this machine's architecture)")
       ->delimiter(',')
       ->type_name("NAMES");
   compile_command
-      ->add_option("--cpu", compile.cpu, "this processor alone, by LLVM's name, for example znver4")
+      ->add_option("--cpu", compile.cpu,
+                   "this processor alone, by LLVM's name, for example znver4, neoverse-n1")
       ->type_name("NAME");
   compile_command->add_option("--weights", compile.weights, "embed these trained parameters (safetensors)")
       ->type_name("FILE");

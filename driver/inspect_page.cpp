@@ -135,7 +135,7 @@ FunctionTexts split_assembly(const std::string& text) {
       const bool label = body[0] == '.' && body.find(':') != std::string::npos;
       if (body[0] == '.' && !label) continue;
       if (label && (body.rfind(".Ltmp", 0) == 0 || body.rfind(".Lfunc", 0) == 0)) continue;
-      if (body[0] == '#') continue;
+      if (body[0] == '#' || body.rfind("//", 0) == 0) continue;  // comments on x86-64, aarch64
       result[name] += label ? body + "\n" : "    " + body + "\n";
     }
   }

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -41,12 +42,30 @@ std::string find_program(const std::string& name) {
   return "";
 }
 
-std::string find_linker() {
+// GNU's name of Linux on it, which begins the names of its cross compilers.
+const char* gnu_triple(codegen::Architecture architecture) {
+  return architecture == codegen::Architecture::x86_64 ? "x86_64-linux-gnu" : "aarch64-linux-gnu";
+}
+
+std::string find_linker(codegen::Architecture architecture) {
   if (const char* chosen = environment("GRADC_LINKER"); chosen && *chosen) {
     std::string found = find_program(chosen);
     if (found.empty())
       throw RunError(kExitRunFailed,
                      fmt::format("GRADC_LINKER names '{}', which is no program here", chosen));
+    return found;
+  }
+  if (architecture != codegen::host_architecture()) {
+    const std::string cross = fmt::format("{}-g++", gnu_triple(architecture));
+    std::string package = fmt::format("g++-{}", gnu_triple(architecture));
+    std::replace(package.begin(), package.end(), '_', '-');
+    std::string found = find_program(cross);
+    if (found.empty())
+      throw RunError(
+          kExitRunFailed,
+          fmt::format("linking for {} needs a C++ compiler for it: no {} is in the PATH. Install it "
+                      "(Debian: {}), or name one in GRADC_LINKER; --emit=lib needs none",
+                      codegen::name(architecture), cross, package));
     return found;
   }
   for (const char* name : {"c++", "g++", "clang++", "clang++-19"})
@@ -82,20 +101,30 @@ std::string TemporaryDirectory::write(const std::string& name, std::string_view 
   return file;
 }
 
-std::string standalone_library() {
+std::string standalone_library(codegen::Architecture architecture) {
+  const bool other = architecture != codegen::host_architecture();
+  const std::string file = fmt::format("lib/gradc/{}libgradc_standalone.a",
+                                       other ? fmt::format("{}/", gnu_triple(architecture)) : "");
   std::error_code error;
   const std::filesystem::path tool = std::filesystem::read_symlink("/proc/self/exe", error);
-  const std::filesystem::path library = tool.parent_path().parent_path() / "lib/gradc/libgradc_standalone.a";
-  if (error || !std::filesystem::exists(library, error))
+  const std::filesystem::path library = tool.parent_path().parent_path() / file;
+  if (error || !std::filesystem::exists(library, error)) {
+    if (other)
+      throw RunError(
+          kExitRunFailed,
+          fmt::format("the runtime library for {} is not there: {}; in gradc's source folder `./dev "
+                      "build --cross` makes it; --emit=obj, llvm and asm need none",
+                      codegen::name(architecture), library.string()));
     throw RunError(kExitRunFailed,
                    fmt::format("the runtime library is not there: {}; it comes with gradc, as "
-                               "../lib/gradc/libgradc_standalone.a of the tool",
-                               library.string()));
+                               "../{} of the tool",
+                               library.string(), file));
+  }
   return library.string();
 }
 
 void link(const LinkRequest& request) {
-  const std::string linker = find_linker();
+  const std::string linker = find_linker(request.architecture);
   const TemporaryDirectory folder;
   const std::string said = folder.path("linker.txt"), made = folder.path("output");
   std::vector<std::string> arguments = {linker, "-o", made};

@@ -148,7 +148,7 @@ struct CompileOptions {
   ModelOptions model;  // `target` is not used
   std::string output;
   std::string emit = "exe";
-  std::vector<std::string> targets;  // empty: every level of x86-64
+  std::vector<std::string> targets;  // empty: every level of this machine's architecture
   std::string cpu;
   std::string weights;  // to embed
   bool infer = false;   // without training

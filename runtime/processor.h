@@ -5,7 +5,7 @@
 namespace gradc::runtime {
 
 // The first of these features (LLVM's names, split by commas) that this processor is known to lack; empty
-// when it has them all. Features that the C compiler cannot ask for are taken to be there.
+// when it has them all. Features that cannot be asked for are taken to be there.
 std::string missing_feature(const std::string& features);
 
 }  // namespace gradc::runtime

@@ -16,7 +16,9 @@ const std::vector<EnvironmentVariable>& environment_variables() {
       {"GRADC_CACHE_DIR", "the folder that they are kept in"},
       {"XDG_CACHE_HOME", "if that is not set: gradc/ in this folder"},
       {"HOME", "if neither is set: .cache/gradc/ in this folder"},
-      {"GRADC_LINKER", "the C++ compiler that `gradc compile` links with (default: c++, g++ or clang++)"},
+      {"GRADC_LINKER",
+       "the C++ compiler that `gradc compile` links with (default: c++, g++ or clang++; for another "
+       "architecture its cross compiler, for example aarch64-linux-gnu-g++)"},
       {"PATH", "where that is looked for"},
       {"NO_COLOR", "if set and not empty, no colour on the terminal"},
       {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},

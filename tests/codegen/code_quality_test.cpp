@@ -2,82 +2,15 @@
 // time.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <ctime>
-#include <sstream>
 
-#include "harness.h"
+#include "assembly.h"
 
 namespace gradc::testing {
 namespace {
 
-using loop::Access;
-using loop::Buffer;
-using loop::Builder;
 using loop::Expr;
-using loop::Kernel;
 using loop::Scalar;
-using loop::Type;
-
-const codegen::CodegenOptions plain{false, true};
-
-std::vector<std::string> lines(const std::string& text) {
-  std::vector<std::string> out;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) out.push_back(line);
-  return out;
-}
-
-// The innermost loop that holds the instruction: from the label before its first use to the first jump behind
-// it.
-std::vector<std::string> loop_with(const std::string& assembly, const std::string& instruction) {
-  const auto all = lines(assembly);
-  const auto use = std::find_if(
-      all.begin(), all.end(), [&](const std::string& l) { return l.find(instruction) != std::string::npos; });
-  if (use == all.end()) return {};
-  auto begin = use, end = use;
-  while (begin != all.begin() && begin->rfind(".LBB", 0) != 0) --begin;
-  while (end != all.end() && end->rfind("\tj", 0) != 0) ++end;
-  return {begin, end};
-}
-
-size_t count(const std::vector<std::string>& code, const std::string& what) {
-  return static_cast<size_t>(std::count_if(
-      code.begin(), code.end(), [&](const std::string& l) { return l.find(what) != std::string::npos; }));
-}
-
-// out[m][n lanes] = sum over k of a[m][k] x[k][n lanes]: rows x columns vectors of accumulators.
-Kernel tile(int lanes, int rows, int columns, int64_t depth) {
-  Kernel k = loop::make_kernel("tile");
-  Builder b(k);
-  const Buffer a = b.buffer("a", Scalar::f32, Access::read), x = b.buffer("x", Scalar::f32, Access::read),
-               y = b.buffer("y", Scalar::f32, Access::write);
-  const Type vector{Scalar::f32, static_cast<uint16_t>(lanes)};
-  b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) {
-    std::vector<loop::Variable> sums;
-    for (int m = 0; m < rows * columns; ++m) sums.push_back(b.declare("sum", loop::constant(vector, 0)));
-    b.loop("k", loop::index(0), loop::index(depth), 1, [&](Expr at) {
-      std::vector<Expr> row;
-      for (int n = 0; n < columns; ++n)
-        row.push_back(
-            b.let("x", loop::load(x, at * loop::index(columns * lanes) + loop::index(n * lanes), lanes)));
-      for (int m = 0; m < rows; ++m) {
-        const Expr w = b.let(
-            "w",
-            loop::broadcast(loop::load(a, (i * loop::index(rows) + loop::index(m)) * loop::index(depth) + at),
-                            lanes));
-        for (int n = 0; n < columns; ++n) {
-          const loop::Variable& sum = sums[static_cast<size_t>(m * columns + n)];
-          b.assign(sum, loop::fma(w, row[static_cast<size_t>(n)], loop::ref(sum)));
-        }
-      }
-    });
-    for (int m = 0; m < rows * columns; ++m)
-      b.store(y, (i * loop::index(rows * columns) + loop::index(m)) * loop::index(lanes),
-              loop::ref(sums[static_cast<size_t>(m)]));
-  });
-  return k;
-}
 
 TEST(CodeQuality, TheTileLoopIsMultiplyAddsAndLoadsOnly) {
   struct Case {
@@ -109,18 +42,6 @@ TEST(CodeQuality, TheTileLoopIsMultiplyAddsAndLoadsOnly) {
         << "more than a few instructions beside them\n"
         << text;
   }
-}
-
-std::string elementwise(const codegen::Target& target, const std::function<Expr(Expr)>& f) {
-  Kernel k = loop::make_kernel("map");
-  Builder b(k);
-  const int lanes = target.vector_width;
-  const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write);
-  b.loop("i", loop::ref(k.predefined.lo), loop::ref(k.predefined.hi), 1, [&](Expr i) {
-    b.store(y, i * loop::index(lanes), f(loop::load(x, i * loop::index(lanes), lanes)));
-  });
-  const loop::Program p = one_call(std::move(k), 64);
-  return codegen::emit_assembly({&p}, target, plain);
 }
 
 TEST(CodeQuality, ReluIsOneMaximum) {

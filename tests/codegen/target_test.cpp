@@ -46,7 +46,10 @@ TEST(Target, NativeIsALevelThatRuns) {
   const codegen::Target t = codegen::find_target("native");
   EXPECT_FALSE(t.cpu.empty());
   EXPECT_TRUE(t.vector_width == 4 || t.vector_width == 8 || t.vector_width == 16);
-  EXPECT_EQ(t.registers, t.vector_width == 16 ? 32 : 16);
+  EXPECT_EQ(t.architecture, codegen::host_architecture());
+  if (t.architecture == codegen::Architecture::x86_64) {
+    EXPECT_EQ(t.registers, t.vector_width == 16 ? 32 : 16);
+  }
 }
 
 TEST(Target, LevelsHaveTheirWidths) {
@@ -54,14 +57,40 @@ TEST(Target, LevelsHaveTheirWidths) {
   EXPECT_EQ(codegen::find_target("x86-64-v3", false).vector_width, 8);
   EXPECT_EQ(codegen::find_target("x86-64-v4", false).vector_width, 16);
   EXPECT_EQ(codegen::find_target("x86-64-v4", false).registers, 32);
+  EXPECT_EQ(codegen::find_target("aarch64", false).vector_width, 4);
+  EXPECT_EQ(codegen::find_target("aarch64", false).registers, 32);
+}
+
+TEST(Target, ProcessorsOfBothArchitectures) {
+  const codegen::Target zen = codegen::find_cpu("znver4"), n1 = codegen::find_cpu("neoverse-n1");
+  EXPECT_EQ(zen.architecture, codegen::Architecture::x86_64);
+  EXPECT_EQ(zen.vector_width, 16);
+  EXPECT_EQ(n1.architecture, codegen::Architecture::aarch64);
+  EXPECT_EQ(n1.triple.find("aarch64"), 0u);
+  EXPECT_EQ(n1.vector_width, 4);
+  EXPECT_NE(("," + n1.required + ",").find(",dotprod,"), std::string::npos) << n1.required;
+  EXPECT_EQ(("," + codegen::find_cpu("cortex-a72").required + ",").find(",dotprod,"), std::string::npos);
+  EXPECT_NE(failure([] { codegen::find_cpu("cortex-a720x"); }).find("did you mean `cortex-a720`"),
+            std::string::npos);
+  EXPECT_NE(failure([] { codegen::find_cpu("x86-64"); }).find("SSE4.2"), std::string::npos);
+}
+
+TEST(Target, OfAnotherArchitectureDoesNotRunHere) {
+  const bool x86 = codegen::host_architecture() == codegen::Architecture::x86_64;
+  const std::string other = x86 ? "aarch64" : "x86-64-v2";
+  const std::string text = failure([&] { codegen::find_target(other); });
+  EXPECT_EQ(
+      text.find("target `" + other + "` cannot run here: this machine is " + (x86 ? "x86-64" : "aarch64")),
+      0u)
+      << text;
+  EXPECT_NE(text.find("`gradc compile MODEL --target " + other + "`"), std::string::npos) << text;
 }
 
 TEST(Target, UnknownNamesAreTheUsersMistake) {
-  EXPECT_EQ(
-      failure([] {
-        codegen::find_target("x86-64-v5");
-      }).find("unknown target `x86-64-v5`; known are native, x86-64-v2, x86-64-v3, x86-64-v4; did you mean"),
-      0u);
+  EXPECT_EQ(failure([] { codegen::find_target("x86-64-v5"); })
+                .find("unknown target `x86-64-v5`; known are native, x86-64-v2, x86-64-v3, x86-64-v4, "
+                      "aarch64; did you mean"),
+            0u);
   EXPECT_NE(failure([] { codegen::find_target("quantum"); }).find("known are native"), std::string::npos);
   codegen::Target t = codegen::find_target("x86-64-v3", false);
   t.cpu = "abacus";

@@ -142,7 +142,8 @@ TEST_P(OpThroughLowering, AgreesWithTheDefinition) {
   compare({.engine = Engine::loops}, "loops, 1 thread");
   compare({.engine = Engine::loops, .threads = 3}, "loops, 3 threads");
   compare({.engine = Engine::loops, .threads = 3, .reversed = true}, "loops, 3 threads backwards");
-  compare({.engine = Engine::loops, .vector_width = 4, .batch = 100}, "loops, 4 lanes, batch 100");
+  compare({.engine = Engine::loops, .vector_width = 4, .batch = 100},
+          "loops, 4 lanes and 32 registers as of aarch64, batch 100");
   compare({.engine = Engine::native, .threads = 2}, "native, 2 threads");
   if (GetParam().def->images)
     compare({.engine = Engine::native, .threads = 2, .strict_math = true}, "native, 2 threads, strict math");
