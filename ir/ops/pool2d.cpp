@@ -128,15 +128,16 @@ const std::vector<Case>& cases() {
 
 }  // namespace
 
-bool ops::makes_elements_once(const Op& op) {
-  if (!op.is("max_pool2d_grad")) return true;
+bool ops::windows_tile_image(const Op& gradient) {
   constexpr int64_t kMostElements = 16;  // of a window that a kernel keeps in registers at once
-  const Window k = pooling_window(op.attributes);
-  const Shape &x = op.type.shape, &y = op.operands[0]->type.shape;
+  const Window k = pooling_window(gradient.attributes);
+  const Shape &x = gradient.type.shape, &y = gradient.operands[0]->type.shape;
   for (size_t i = 0; i < 2; ++i)
     if (k.stride[i] != k.window[i] || k.padding[i] != 0 || x[i + 1] != y[i + 1] * k.window[i]) return false;
-  return op.type.batched && k.window[0] * k.window[1] <= kMostElements;
+  return gradient.type.batched && k.window[0] * k.window[1] <= kMostElements;
 }
+
+bool ops::makes_elements_once(const Op& op) { return !op.is("max_pool2d_grad") || windows_tile_image(op); }
 
 void register_pool2d(std::vector<OpDef>& defs) {
   OpDef max = Def("max_pool2d", OpKind::contraction,

@@ -65,6 +65,8 @@ class Window {
   }
 
  private:
+  static constexpr int64_t kUnrolled = 16;  // elements of a window that is written out
+
   // in, out: shapes of rank >= 2 whose last two extents are spatial.
   Axis spatial(size_t axis, const Shape& in, const Shape& out, int64_t window) const {
     return spatial_axis(op_, axis, in, out, window);
@@ -327,16 +329,29 @@ class Window {
     const Shape &in = type(0).shape, &out = op_->type.shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, in, out, window[0]), columns = spatial(1, in, out, window[1]);
+    const auto combined = [&](const Expr& a, const Expr& v) {
+      return loop::binary(maximal ? BinaryOp::max : BinaryOp::add, a, v);
+    };
+    // Small windows that never reach beyond the image need no loops.
+    const bool whole = rows.padding == 0 && columns.padding == 0 && window[0] * window[1] <= kUnrolled;
     over_points(out, [&](const Expr& c, const Expr& oy, const Expr& ox, const Expr& q, const Expr& sub) {
       tile_.declare(1, 1, lanes(), maximal ? -std::numeric_limits<double>::infinity() : 0);
       const loop::Variable& acc = tile_.accumulator(0, 0);
-      b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
-        b_.loop("kw", columns.begin(ox), columns.end(ox), 1, [&](Expr kw) {
-          const Expr v =
-              b_.let("v", vector(0, q, element(type(0), c, rows.input(oy, kh), columns.input(ox, kw)), sub));
-          b_.assign(acc, loop::binary(maximal ? BinaryOp::max : BinaryOp::add, loop::ref(acc), v));
+      const auto read = [&](const Expr& kh, const Expr& kw) {
+        return b_.let("v", vector(0, q, element(type(0), c, rows.input(oy, kh), columns.input(ox, kw)), sub));
+      };
+      if (whole) {
+        Expr value = loop::ref(acc);
+        for (int64_t i = 0; i < window[0]; ++i)
+          for (int64_t j = 0; j < window[1]; ++j)
+            value = combined(value, read(loop::index(i), loop::index(j)));
+        b_.assign(acc, value);
+      } else {
+        b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
+          b_.loop("kw", columns.begin(ox), columns.end(ox), 1,
+                  [&](Expr kw) { b_.assign(acc, combined(loop::ref(acc), read(kh, kw))); });
         });
-      });
+      }
       tile_.epilogue([&](int, int) { return result_point(q, sub, {c, oy, ox}); },
                      [&](const Expr& sum) { return maximal ? sum : scaled(sum, window); });
     });
@@ -350,6 +365,13 @@ class Window {
     const Shape &g = type(0).shape, &out = op_->type.shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, out, g, window[0]), columns = spatial(1, out, g, window[1]);
+    if (ops::windows_tile_image(*op_)) {
+      const auto positions = static_cast<int>(window[0] * window[1]);
+      return over_windows(rows, columns, [&](const Expr& gradient, const auto&) {
+        const Expr each = b_.let("v", scaled(gradient, window));
+        for (int i = 0; i < positions; ++i) b_.assign(tile_.accumulator(i, 0), each);
+      });
+    }
     over_points(out, [&](const Expr& c, const Expr& iy, const Expr& ix, const Expr& q, const Expr& sub) {
       tile_.declare(1, 1, lanes());
       const loop::Variable& acc = tile_.accumulator(0, 0);
@@ -363,28 +385,36 @@ class Window {
     });
   }
 
-  // Windows that tile the image: every element belongs to one, so each is made once, and the group goes on
-  // with it.
-  void maximum_gradient_tiled(const Axis& rows, const Axis& columns) {
-    const Type &g = type(0), &in = type(1);
-    const auto positions = static_cast<int>(rows.window * columns.window);
-    const Expr zero = loop::constant({float_type(), static_cast<uint16_t>(lanes())}, 0);
+  // Windows that tile the image: every element of a pooling's gradient belongs to one, so each is made once,
+  // and the group goes on with it. make(gradient, place) sets an accumulator for each position of a window
+  // from the window's gradient; place(position) is where that element of the image stands.
+  template <class F>
+  void over_windows(const Axis& rows, const Axis& columns, F&& make) {
+    const Type& g = type(0);
     over_points(g.shape, [&](const Expr& c, const Expr& oy, const Expr& ox, const Expr& q, const Expr& sub) {
       const auto axes = [&](int position) -> std::vector<Expr> {
         return {c, oy * loop::index(rows.stride) + loop::index(position / columns.window),
                 ox * loop::index(columns.stride) + loop::index(position % columns.window)};
       };
+      tile_.declare(static_cast<int>(rows.window * columns.window), 1, lanes());
+      make(b_.let("left", vector(0, q, element(g, c, oy, ox), sub)), [&](size_t operand, int position) {
+        const std::vector<Expr> at = axes(position);
+        return vector(operand, q, element(type(operand), at[0], at[1], at[2]), sub);
+      });
+      tile_.epilogue([&](int i, int) { return result_point(q, sub, axes(i)); });
+    });
+  }
+
+  void maximum_gradient_tiled(const Axis& rows, const Axis& columns) {
+    const auto positions = static_cast<int>(rows.window * columns.window);
+    const Expr zero = loop::constant({float_type(), static_cast<uint16_t>(lanes())}, 0);
+    over_windows(rows, columns, [&](Expr left, const auto& read) {
       std::vector<Expr> values;
-      for (int i = 0; i < positions; ++i) {
-        const std::vector<Expr> at = axes(i);
-        values.push_back(b_.let("v", vector(1, q, element(in, at[0], at[1], at[2]), sub)));
-      }
+      for (int i = 0; i < positions; ++i) values.push_back(b_.let("v", read(size_t{1}, i)));
       Expr best = values[0];
       for (size_t i = 1; i < values.size(); ++i)
         best = b_.let("best", loop::binary(BinaryOp::max, best, values[i]));
       // It goes to the first position that equals the maximum; of a NaN maximum, to the first NaN.
-      Expr left = b_.let("left", vector(0, q, element(g, c, oy, ox), sub));
-      tile_.declare(positions, 1, lanes());
       for (int i = 0; i < positions; ++i) {
         const Expr v = values[static_cast<size_t>(i)];
         const Expr here = b_.let("here", loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, v, best),
@@ -392,7 +422,6 @@ class Window {
         b_.assign(tile_.accumulator(i, 0), loop::select(here, left, zero));
         left = b_.let("left", loop::select(here, zero, left));
       }
-      tile_.epilogue([&](int i, int) { return result_point(q, sub, axes(i)); });
     });
   }
 
@@ -400,7 +429,7 @@ class Window {
     const Shape &g = type(0).shape, &in = type(1).shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, in, g, window[0]), columns = spatial(1, in, g, window[1]);
-    if (ops::makes_elements_once(*op_)) return maximum_gradient_tiled(rows, columns);
+    if (ops::windows_tile_image(*op_)) return maximum_gradient_tiled(rows, columns);
     if (batched_) tile_.partition_panels();  // windows may overlap, so a thread has whole images
     const auto& targets = l_.targets.at(op_);
     GRADC_CHECK(targets.size() == 1 && g_.ops.size() == 1, "overlapping windows carry no epilogue");

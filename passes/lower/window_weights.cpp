@@ -496,19 +496,25 @@ class WeightGradient : WeightGradientBase {
     });
   }
 
-  // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order.
+  // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order. A block's sums are made
+  // in vectors and stored one by one from scratch memory, where those of a channel follow each other in the
+  // result: vectors of the result's places would be scattered, at a dozen times the cost.
   void add_panels() {
     const std::vector<int>& targets = l_.targets.at(op_);
     KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
     begin(kb);
     for (int t : targets) kb.declare_written(t);
     const loop::Buffer partial = kb.buffer(partial_, false, Reach::anything);
-    loop::Builder& b = kb.b;
     // Logical distance of neighbours in the lanes, and of neighbours on the tiled side.
     const int64_t window = out_[2] * out_[3];
     const int64_t lane_step = lanes_on_channels_ ? window : channels_ * window;
     const int64_t tile_step = lanes_on_channels_ ? channels_ * window : window;
     const int64_t group_step = outputs_ * channels_ * window;
+    int64_t bytes = 0;
+    const int scratch = l_.new_scratch(name(" block"), scalar_, window * block_, bytes);
+    kb.declare_written(scratch);
+    const loop::Buffer sums = kb.buffer(scratch, true, Reach::anything);
+    loop::Builder& b = kb.b;
     b.loop("t", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr t) {
       b.loop("group", loop::index(0), loop::index(groups_), 1, [&](Expr group) {
         b.loop("block", loop::index(0), loop::index(blocks_), 1, [&](Expr block) {
@@ -522,18 +528,20 @@ class WeightGradient : WeightGradientBase {
                 b.assign(sum,
                          loop::ref(sum) + loop::load(partial, unit * loop::index(unit_) + from, l_.width));
               });
-              const Expr lane = b.let("lane", block * loop::index(block_) + j);
-              const Expr first =
-                  b.let("first", group * loop::index(group_step) + lane * loop::index(lane_step) +
-                                     t * loop::index(tile_step) + k);
-              const Expr exists =
-                  lanes_.channels % block_
-                      ? b.let("lanes", loop::compare(CompareOp::lt, loop::ramp(lane, 1, l_.width),
-                                                     loop::broadcast(loop::index(lanes_.channels), l_.width)))
-                      : nullptr;
-              const Expr to = b.let("to", loop::ramp(first, lane_step, l_.width));
-              for (int target : targets)
-                b.store(kb.buffer(target, true, Reach::anything), to, loop::ref(sum), exists);
+              b.store(sums, k * loop::index(block_) + j, loop::ref(sum));
+            });
+          });
+          const Expr first_lane = block * loop::index(block_);
+          const Expr lanes = lanes_.channels % block_
+                                 ? minimum(loop::index(block_), loop::index(lanes_.channels) - first_lane)
+                                 : loop::index(block_);
+          b.loop("lane", loop::index(0), lanes, 1, [&](Expr lane) {
+            const Expr first =
+                b.let("first", group * loop::index(group_step) +
+                                   (first_lane + lane) * loop::index(lane_step) + t * loop::index(tile_step));
+            b.loop("k", loop::index(0), loop::index(window), 1, [&](Expr k) {
+              const Expr sum = b.let("sum", loop::load(sums, k * loop::index(block_) + lane));
+              for (int target : targets) b.store(kb.buffer(target, true, Reach::anything), first + k, sum);
             });
           });
         });
