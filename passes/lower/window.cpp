@@ -8,7 +8,7 @@
 //                                                                          X[iy][ix][c][lanes]
 //   conv2d_input_grad  the same, gathering: tile over input channels, window positions whose output exists
 //   both, where a group has few result channels (depthwise: one): a tile of pixels instead (pixel_tiles.h)
-//                      for image row, for x tile, for group:  acc[channels][8] = 0
+//                      for image row, for x tile, for group:  acc[channels][4] = 0
 //                        for kh, c:  for column, for kw, i that meet in it:  acc[..][i] += w[..][kw] *
 //                        X[column]
 //   conv2d_weight_grad window_weights.cpp
@@ -245,14 +245,16 @@ class Window {
   // A convolution, or `back` its input gradient, by tiles of pixels and all channels of a group; false where
   // these are many, or the window is large.
   bool over_pixels(bool back) {
-    constexpr int64_t kFew = 4;
+    // Channels of a group; pixels of a tile: eight share more, but read so many places at once (32 for a
+    // window of 3 x 3) that images beyond the second-level cache take a third longer.
+    constexpr int64_t kFew = 4, kPixels = 4;
     const Shape &from = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
     const int64_t count = out[0] / groups(), terms = from[0] / groups();
     if (!batched_ || count > kFew) return false;
     const Axis rows = back ? spatial(0, out, from, w[2]) : spatial(0, from, out, w[2]);
     const Axis columns = back ? spatial(1, out, from, w[3]) : spatial(1, from, out, w[3]);
     const int64_t most = (l_.options.registers >= 32 ? 16 : 8) / count;
-    const std::optional<PixelTiles> tiles = pixel_tiles(columns, back, std::min<int64_t>(most, 8), count);
+    const std::optional<PixelTiles> tiles = pixel_tiles(columns, back, std::min(most, kPixels), count);
     if (!tiles) return false;
     const int64_t channel_stride = back ? w[2] * w[3] : w[1] * w[2] * w[3];
     over_image_rows(out, [&](const Expr& q, const Expr& y) {

@@ -4,9 +4,10 @@
 //
 // Windows wider than one position, by tiles of pixels of a row of dY (pixel_tiles.h), which share columns:
 //   for panel, for block of groups, for row of dY, for x tile, for group,
-//     for o tile, c tile, kh:  acc[o][c][kw] = sums
+//     for o tile, c tile, kh:  acc[o][c][kw] = 0
 //       for vector of examples, for pixel:  acc[..] += dY[pixel][o] * X[column that kw takes it to][c]
-//     sums = acc
+//     sums += acc                         (a tile's sum on its own: rounding grows with tiles, not with
+//     pixels)
 // Others, and windows too large for a tile's registers:
 //   for panel, for block of groups, for vector, for row of dY, for kh, kw, for tile of 4 x 4 channels:
 //     acc[4][4] = sums
@@ -153,8 +154,8 @@ class BatchLanes : WeightGradientBase {
                 const auto place_of = [&](int64_t i, int64_t j, int64_t k) {
                   return sum_place(group, o + loop::index(i), c + loop::index(j), kh, loop::index(k));
                 };
-                each_sum(high, wide, [&](int64_t i, int64_t j, int64_t k) {
-                  acc.push_back(b.declare("acc", loop::load(sums_, place_of(i, j, k), lanes())));
+                each_sum(high, wide, [&](int64_t, int64_t, int64_t) {
+                  acc.push_back(b.declare("acc", loop::constant(vector_type(lanes()), 0)));
                 });
                 b.loop("s", loop::index(0), loop::index(subs()), 1, [&](Expr s) {
                   const Expr g = group0 + group;
@@ -166,7 +167,8 @@ class BatchLanes : WeightGradientBase {
                 });
                 size_t at = 0;
                 each_sum(high, wide, [&](int64_t i, int64_t j, int64_t k) {
-                  b.store(sums_, place_of(i, j, k), loop::ref(acc[at++]));
+                  const Expr to = b.let("to", place_of(i, j, k));
+                  b.store(sums_, to, loop::load(sums_, to, lanes()) + loop::ref(acc[at++]));
                 });
               });
             });
