@@ -9,13 +9,13 @@
 //   conv2d_input_grad  the same, gathering: tile over input channels, window positions whose output exists
 //   both, where a group has few result channels (depthwise: one): a tile of pixels instead (pixel_tiles.h)
 //                      for image row, for x tile, for group:  acc[channels][4] = 0
-//                        for kh, c:  for column, for kw, i that meet in it:  acc[..][i] += w[..][kw] *
-//                        X[column]
+//                        for kh, c, for column, for kw, i that meet in it:
+//                          acc[..][i] += w[..][kw] * X[column]
 //   conv2d_weight_grad window_weights.cpp
 //   max_pool2d, avg_pool2d, avg_pool2d_grad  one accumulator a point
-//   max_pool2d_grad    the gradient goes to the first maximum of each window: where windows tile the image,
-//                      for pooled row, for x, c:  acc[i] = select(first maximum, g, 0), one a position;
-//                      else zero, then add under a mask, window by window
+//   max_pool2d_grad    the gradient goes to the first maximum of each window: zero, then add under a mask,
+//                      window by window
+//   both gradients, where windows tile the image: for pooled row, for x, c:  acc[i] = a position's gradient
 #include <algorithm>
 #include <limits>
 #include <map>
@@ -245,7 +245,7 @@ class Window {
   // A convolution, or `back` its input gradient, by tiles of pixels and all channels of a group; false where
   // these are many, or the window is large.
   bool over_pixels(bool back) {
-    // Channels of a group; pixels of a tile: eight share more, but read so many places at once (32 for a
+    // Channels of a group; pixels of a tile: eight share more, but read so many places at once (30 for a
     // window of 3 x 3) that images beyond the second-level cache take a third longer.
     constexpr int64_t kFew = 4, kPixels = 4;
     const Shape &from = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
