@@ -418,7 +418,7 @@ class Window {
         best = b_.let("best", loop::binary(BinaryOp::max, best, values[i]));
       // It goes to the first position that equals the maximum; of a NaN maximum, to the first NaN.
       for (int i = 0; i < positions; ++i) {
-        const Expr v = values[static_cast<size_t>(i)];
+        const Expr& v = values[static_cast<size_t>(i)];
         const Expr here = b_.let("here", loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, v, best),
                                                       loop::compare(CompareOp::ne, v, v)));
         b_.assign(tile_.accumulator(i, 0), loop::select(here, left, zero));
