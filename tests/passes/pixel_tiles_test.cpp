@@ -1,6 +1,7 @@
-// Convolutions of few channels a group go by tiles of pixels that share what they load. That their values are right is
-// tested by the samples of conv2d and its gradients (ops_native_test.cpp); here, that they share: fewer than one
-// vector is loaded from images for two multiply-adds, where a tile of one channel loads one for each.
+// Convolutions of few channels a group go by tiles of pixels that share what they load. That their values are
+// right is tested by the samples of conv2d and its gradients (ops_native_test.cpp); here, that they share:
+// fewer than one vector is loaded from images for two multiply-adds, where a tile of one channel loads one
+// for each.
 #include <gtest/gtest.h>
 
 #include <algorithm>
