@@ -498,7 +498,8 @@ class WeightGradient : WeightGradientBase {
 
   // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order. A block's sums are made
   // in vectors and stored one by one from scratch memory, where those of a channel follow each other in the
-  // result: vectors of the result's places would be scattered, at a dozen times the cost.
+  // result. Vectors scattered over the result's places took a third longer (VGG's largest: 0.95 ms, now
+  // 0.69).
   void add_panels() {
     const std::vector<int>& targets = l_.targets.at(op_);
     KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
