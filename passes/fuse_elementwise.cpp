@@ -6,6 +6,8 @@
 //   %2 = add %1, @b : f32[n,64]                              -> kernel(0)      epilogue of the contraction
 //   %3 = reduce_sum %2 {axes=[], batch=true} : f32[64]          kernel(1)      reductions start a nest
 //   %4 = sub %2, %3 : f32[n,64]                                 kernel(1)      second phase of it
+//   %5 = max_pool2d_grad %g, %x {window=[2,2]} : f32[n,6,8,8]   kernel(2)
+//   %6 = relu_grad %5, %x : f32[n,6,8,8]                     -> kernel(2)      where windows tile the image
 //
 // Greedy, in order: an operation joins the first group, from the one that makes its operands on, where it
 // belongs (kernel_groups.h) and with which it shares a value; else it opens a group. Groups run in order, so

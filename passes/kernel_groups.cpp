@@ -1,5 +1,6 @@
 #include "passes/kernel_groups.h"
 
+#include "ir/ops/window.h"
 #include "passes/layout.h"
 #include "support/check.h"
 
@@ -67,7 +68,8 @@ static bool sums_images(const Op* op) {
 }
 
 Level KernelGroup::level_for(const Op* op) const {
-  if (contraction && !ops.front()->def->epilogue) return Level::none;
+  if (contraction && !(ops.front()->def->epilogue && ops::makes_elements_once(*ops.front())))
+    return Level::none;
   if (by_parts())
     for (const Op* operand : op->operands) {
       const auto it = level.find(storage_of(operand));

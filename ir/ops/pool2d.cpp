@@ -128,6 +128,17 @@ const std::vector<Case>& cases() {
 
 }  // namespace
 
+bool ops::windows_tile_image(const Op& gradient) {
+  constexpr int64_t kMostElements = 16;  // of a window that a kernel keeps in registers at once
+  const Window k = pooling_window(gradient.attributes);
+  const Shape &x = gradient.type.shape, &y = gradient.operands[0]->type.shape;
+  for (size_t i = 0; i < 2; ++i)
+    if (k.stride[i] != k.window[i] || k.padding[i] != 0 || x[i + 1] != y[i + 1] * k.window[i]) return false;
+  return gradient.type.batched && k.window[0] * k.window[1] <= kMostElements;
+}
+
+bool ops::makes_elements_once(const Op& op) { return !op.is("max_pool2d_grad") || windows_tile_image(op); }
+
 void register_pool2d(std::vector<OpDef>& defs) {
   OpDef max = Def("max_pool2d", OpKind::contraction,
                   "The greatest element of each window; NaN if one is NaN. Padding never wins. The gradient "
@@ -150,7 +161,6 @@ void register_pool2d(std::vector<OpDef>& defs) {
 
   OpDef max_grad = Def("max_pool2d_grad", OpKind::contraction,
                        "The gradient of max_pool2d: each window's goes to its first maximum.");
-  max_grad.epilogue = false;  // windows may overlap: a point is final only when all have been seen
   max_grad.operands = {{"g", "gradient of the result"}, {"x", "max_pool2d's x"}};
   max_grad.attributes = pooling_specs();
   max_grad.infer = [](Types t, const Attributes& a) {

@@ -47,4 +47,12 @@ Window pooling_window(const Attributes& a);
 // "a window of 5 x 5 (dilation 1 x 1) does not fit an input of 3 x 3 with padding 0 x 0", or nothing.
 std::string check_fits(const Window& w, int64_t height, int64_t width);
 
+// Of a pooling's gradient, batched: whether small windows tile the image, so that every element belongs to
+// one.
+bool windows_tile_image(const Op& gradient);
+// Whether a kernel of the operation makes each element of the result once, so that it may go on with
+// elementwise operations on it (OpDef::epilogue). max_pool2d_grad does where windows tile the image:
+// elsewhere they overlap, and an element is final only when all have been seen.
+bool makes_elements_once(const Op& op);
+
 }  // namespace gradc::ops

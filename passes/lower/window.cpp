@@ -7,13 +7,22 @@
 //                        for kh, kw inside the image, for c:  acc[i][j] += broadcast(w[o + i][c][kh][kw]) *
 //                                                                          X[iy][ix][c][lanes]
 //   conv2d_input_grad  the same, gathering: tile over input channels, window positions whose output exists
+//   both, where a group has few result channels (depthwise: one): a tile of pixels instead (pixel_tiles.h)
+//                      for image row, for x tile, for group:  acc[channels][4] = 0
+//                        for kh, c, for column, for kw, i that meet in it:
+//                          acc[..][i] += w[..][kw] * X[column]
 //   conv2d_weight_grad window_weights.cpp
 //   max_pool2d, avg_pool2d, avg_pool2d_grad  one accumulator a point
 //   max_pool2d_grad    the gradient goes to the first maximum of each window: zero, then add under a mask,
 //                      window by window
+//   both gradients, where windows tile the image: for pooled row, for x, c:  acc[i] = a position's gradient
+#include <algorithm>
 #include <limits>
+#include <map>
 
+#include "ir/ops/window.h"
 #include "passes/lower/lowering.h"
+#include "passes/lower/pixel_tiles.h"
 #include "passes/lower/tile.h"
 #include "passes/lower/window.h"
 #include "support/check.h"
@@ -37,24 +46,27 @@ class Window {
         batched_(op_->operands[0]->type.batched) {}
 
   void run() {
-    if (op_->is("conv2d"))
-      convolve();
-    else if (op_->is("conv2d_input_grad"))
-      input_gradient();
-    else if (op_->is("max_pool2d"))
+    if (op_->is("conv2d")) {
+      if (!over_pixels(false)) convolve();
+    } else if (op_->is("conv2d_input_grad")) {
+      if (!over_pixels(true)) input_gradient();
+    } else if (op_->is("max_pool2d")) {
       pool(true);
-    else if (op_->is("avg_pool2d"))
+    } else if (op_->is("avg_pool2d")) {
       pool(false);
-    else if (op_->is("avg_pool2d_grad"))
+    } else if (op_->is("avg_pool2d_grad")) {
       average_gradient();
-    else if (op_->is("max_pool2d_grad"))
+    } else if (op_->is("max_pool2d_grad")) {
       maximum_gradient();
-    else
+    } else {
       internal_error(__FILE__, __LINE__, "no lowering for " + op_->name());
+    }
     tile_.finish();
   }
 
  private:
+  static constexpr int64_t kUnrolled = 16;  // elements of a window that is written out
+
   // in, out: shapes of rank >= 2 whose last two extents are spatial.
   Axis spatial(size_t axis, const Shape& in, const Shape& out, int64_t window) const {
     return spatial_axis(op_, axis, in, out, window);
@@ -112,7 +124,7 @@ class Window {
   template <class F>
   void over_image_rows(const Shape& out, F&& body) {
     if (batched_) {
-      tile_.partition_panels(out[1]);
+      tile_.partition_panels(out[1], part_rows_);
       if (out[1] == 1) return tile_.over_panels([&](Expr q, Expr) { body(q, loop::index(0)); });
       return tile_.over_panels(body);
     }
@@ -234,6 +246,82 @@ class Window {
     });
   }
 
+  // A convolution, or `back` its input gradient, by tiles of pixels and all channels of a group; false where
+  // these are many, or the window is large.
+  bool over_pixels(bool back) {
+    // Channels of a group; pixels of a tile: eight share more, but read so many places at once (30 for a
+    // window of 3 x 3) that images beyond the second-level cache take a third longer.
+    constexpr int64_t kFew = 4, kPixels = 4;
+    const Shape &from = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
+    const int64_t count = out[0] / groups(), terms = from[0] / groups();
+    if (!batched_ || count > kFew) return false;
+    const Axis rows = back ? spatial(0, out, from, w[2]) : spatial(0, from, out, w[2]);
+    const Axis columns = back ? spatial(1, out, from, w[3]) : spatial(1, from, out, w[3]);
+    const int64_t most = (l_.options.registers >= 32 ? 16 : 8) / count;
+    const std::optional<PixelTiles> tiles = pixel_tiles(columns, back, std::min(most, kPixels), count);
+    if (!tiles) return false;
+    reads(0, back ? rows.outputs_reading() : rows.inputs_read());
+    const int64_t channel_stride = back ? w[2] * w[3] : w[1] * w[2] * w[3];
+    over_image_rows(out, [&](const Expr& q, const Expr& y) {
+      tiles->each(b_, [&](const Expr& x, std::optional<int64_t> first, int64_t points) {
+        over("g", groups(), [&](Expr group) {
+          over("s", subs(), [&](Expr sub) {
+            tile_.declare(static_cast<int>(count), static_cast<int>(points), lanes());
+            const auto row = [&](const Expr& kh, const Expr& other) {
+              over("c", terms, [&](Expr c) {
+                const Expr term = group * loop::index(terms) + c;
+                const Expr at = b_.let("from", element(type(0), term, other, tiles->base(x)));
+                const Expr weight = b_.let(
+                    "weight", back ? weight_index(w, term, loop::index(0), kh, loop::index(0))
+                                   : weight_index(w, group * loop::index(count), c, kh, loop::index(0)));
+                multiply_pixels(*tiles, first, points, count, q, sub, at, weight, channel_stride);
+              });
+            };
+            if (back)
+              over_outputs("kh", rows, y, row);
+            else
+              b_.loop("kh", rows.begin(y), rows.end(y), 1, [&](Expr kh) { row(kh, rows.input(y, kh)); });
+            tile_.epilogue([&](int i, int j) {
+              return result_point(q, sub,
+                                  {group * loop::index(count) + loop::index(i), y, x + loop::index(j)});
+            });
+          });
+        });
+      });
+    });
+    return true;
+  }
+
+  // acc[i][j] += w[weight + i * stride + k] * the column that window position k takes point j to.
+  void multiply_pixels(const PixelTiles& tiles, std::optional<int64_t> first, int64_t points, int64_t count,
+                       const Expr& q, const Expr& sub, const Expr& from, const Expr& weight, int64_t stride) {
+    struct Product {
+      int64_t k, j, column;
+    };
+    std::vector<Product> products;
+    for (int64_t k = 0; k < tiles.axis.window; ++k)
+      for (int64_t j = 0; j < points; ++j)
+        if (const auto column = tiles.inside(first, j, k)) products.push_back({k, j, *column});
+    // Column after column where all weights stay in registers, so that columns need not.
+    if (count * (tiles.axis.window + points) + 2 <= l_.options.registers)
+      std::stable_sort(products.begin(), products.end(),
+                       [](const Product& a, const Product& b) { return a.column < b.column; });
+    std::map<int64_t, Expr> columns;
+    std::map<int64_t, std::vector<Expr>> weights;
+    const Expr step = element(type(0), loop::index(0), loop::index(0), loop::index(1));
+    for (const Product& p : products) {
+      Expr& x = columns[p.column];
+      if (!x) x = b_.let("x", vector(0, q, from + loop::index(p.column) * step, sub));
+      std::vector<Expr>& w = weights[p.k];
+      if (w.empty())
+        for (int64_t i = 0; i < count; ++i)
+          w.push_back(
+              b_.let("w", loop::broadcast(scalar(1, weight + loop::index(i * stride + p.k)), lanes())));
+      for (int64_t i = 0; i < count; ++i)
+        tile_.accumulate(static_cast<int>(i), static_cast<int>(p.j), w[static_cast<size_t>(i)], x);
+    }
+  }
+
   // Row, column, channel, sub-vector: every point of a result, one accumulator.
   template <class F>
   void over_points(const Shape& out, F&& body) {
@@ -249,16 +337,29 @@ class Window {
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, in, out, window[0]), columns = spatial(1, in, out, window[1]);
     reads(0, rows.inputs_read());
+    const auto combined = [&](const Expr& a, const Expr& v) {
+      return loop::binary(maximal ? BinaryOp::max : BinaryOp::add, a, v);
+    };
+    // Small windows that never reach beyond the image need no loops.
+    const bool whole = rows.padding == 0 && columns.padding == 0 && window[0] * window[1] <= kUnrolled;
     over_points(out, [&](const Expr& c, const Expr& oy, const Expr& ox, const Expr& q, const Expr& sub) {
       tile_.declare(1, 1, lanes(), maximal ? -std::numeric_limits<double>::infinity() : 0);
       const loop::Variable& acc = tile_.accumulator(0, 0);
-      b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
-        b_.loop("kw", columns.begin(ox), columns.end(ox), 1, [&](Expr kw) {
-          const Expr v =
-              b_.let("v", vector(0, q, element(type(0), c, rows.input(oy, kh), columns.input(ox, kw)), sub));
-          b_.assign(acc, loop::binary(maximal ? BinaryOp::max : BinaryOp::add, loop::ref(acc), v));
+      const auto read = [&](const Expr& kh, const Expr& kw) {
+        return b_.let("v", vector(0, q, element(type(0), c, rows.input(oy, kh), columns.input(ox, kw)), sub));
+      };
+      if (whole) {
+        Expr value = loop::ref(acc);
+        for (int64_t i = 0; i < window[0]; ++i)
+          for (int64_t j = 0; j < window[1]; ++j)
+            value = combined(value, read(loop::index(i), loop::index(j)));
+        b_.assign(acc, value);
+      } else {
+        b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
+          b_.loop("kw", columns.begin(ox), columns.end(ox), 1,
+                  [&](Expr kw) { b_.assign(acc, combined(loop::ref(acc), read(kh, kw))); });
         });
-      });
+      }
       tile_.epilogue([&](int, int) { return result_point(q, sub, {c, oy, ox}); },
                      [&](const Expr& sum) { return maximal ? sum : scaled(sum, window); });
     });
@@ -272,6 +373,13 @@ class Window {
     const Shape &g = type(0).shape, &out = op_->type.shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, out, g, window[0]), columns = spatial(1, out, g, window[1]);
+    if (ops::windows_tile_image(*op_)) {
+      const auto positions = static_cast<int>(window[0] * window[1]);
+      return over_windows(rows, columns, [&](const Expr& gradient, const auto&) {
+        const Expr each = b_.let("v", scaled(gradient, window));
+        for (int i = 0; i < positions; ++i) b_.assign(tile_.accumulator(i, 0), each);
+      });
+    }
     reads(0, rows.outputs_reading());
     over_points(out, [&](const Expr& c, const Expr& iy, const Expr& ix, const Expr& q, const Expr& sub) {
       tile_.declare(1, 1, lanes());
@@ -286,45 +394,46 @@ class Window {
     });
   }
 
-  // Windows that tile the image: every element belongs to one, so each is written once and nothing is read
-  // back.
-  void maximum_gradient_disjoint(const Axis& rows, const Axis& columns) {
-    const Type &g = type(0), &in = type(1);
-    const auto& targets = l_.targets.at(op_);
-    GRADC_CHECK(targets.size() == 1 && g_.ops.size() == 1, "max_pool2d_grad carries no epilogue");
-    const loop::Type lane_type{float_type(), static_cast<uint16_t>(lanes())};
-    const Expr zero = loop::constant(lane_type, 0);
+  // Windows that tile the image: every element of a pooling's gradient belongs to one, so each is made once,
+  // and the group goes on with it. make(gradient, place) sets an accumulator for each position of a window
+  // from the window's gradient; place(position) is where that element of the image stands.
+  template <class F>
+  void over_windows(const Axis& rows, const Axis& columns, F&& make) {
+    const Type& g = type(0);
     reads(0, part_rows(g.shape[1], 1, g.shape[1]));
-    reads(1, part_rows(g.shape[1], rows.stride, in.shape[1]));
-    over_image_rows(g.shape, [&](const Expr& q, const Expr& oy) {
-      const loop::Buffer result = tile_.kb.buffer(targets[0], true, Reach::panel, read_rows_[1]);
-      over("x", g.shape[2], [&](Expr ox) {
-        over("c", g.shape[0], [&](Expr c) {
-          over("s", subs(), [&](Expr sub) {
-            std::vector<Expr> places, values;
-            for (int64_t i = 0; i < rows.window; ++i)
-              for (int64_t j = 0; j < columns.window; ++j) {
-                const Expr at = element(in, c, oy * loop::index(rows.stride) + loop::index(i),
-                                        ox * loop::index(columns.stride) + loop::index(j));
-                values.push_back(b_.let("v", vector(1, q, at, sub)));
-                places.push_back((q * loop::index(in.elements()) + at) * loop::index(kPanel) +
-                                 sub * loop::index(l_.width));
-              }
-            Expr best = values[0];
-            for (size_t i = 1; i < values.size(); ++i)
-              best = b_.let("best", loop::binary(BinaryOp::max, best, values[i]));
-            // It goes to the first position that equals the maximum; of a NaN maximum, to the first NaN.
-            Expr left = b_.let("left", vector(0, q, element(g, c, oy, ox), sub));
-            for (size_t i = 0; i < values.size(); ++i) {
-              const Expr here =
-                  b_.let("here", loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, values[i], best),
-                                              loop::compare(CompareOp::ne, values[i], values[i])));
-              b_.store(result, places[i], loop::select(here, left, zero));
-              left = b_.let("left", loop::select(here, zero, left));
-            }
-          });
-        });
+    reads(1, part_rows(g.shape[1], rows.stride, op_->type.shape[1]));
+    part_rows_ = rows.stride;
+    over_points(g.shape, [&](const Expr& c, const Expr& oy, const Expr& ox, const Expr& q, const Expr& sub) {
+      const auto axes = [&](int position) -> std::vector<Expr> {
+        return {c, oy * loop::index(rows.stride) + loop::index(position / columns.window),
+                ox * loop::index(columns.stride) + loop::index(position % columns.window)};
+      };
+      tile_.declare(static_cast<int>(rows.window * columns.window), 1, lanes());
+      make(b_.let("left", vector(0, q, element(g, c, oy, ox), sub)), [&](size_t operand, int position) {
+        const std::vector<Expr> at = axes(position);
+        return vector(operand, q, element(type(operand), at[0], at[1], at[2]), sub);
       });
+      tile_.epilogue([&](int i, int) { return result_point(q, sub, axes(i)); });
+    });
+  }
+
+  void maximum_gradient_tiled(const Axis& rows, const Axis& columns) {
+    const auto positions = static_cast<int>(rows.window * columns.window);
+    const Expr zero = loop::constant({float_type(), static_cast<uint16_t>(lanes())}, 0);
+    over_windows(rows, columns, [&](Expr left, const auto& read) {
+      std::vector<Expr> values;
+      for (int i = 0; i < positions; ++i) values.push_back(b_.let("v", read(size_t{1}, i)));
+      Expr best = values[0];
+      for (size_t i = 1; i < values.size(); ++i)
+        best = b_.let("best", loop::binary(BinaryOp::max, best, values[i]));
+      // It goes to the first position that equals the maximum; of a NaN maximum, to the first NaN.
+      for (int i = 0; i < positions; ++i) {
+        const Expr& v = values[static_cast<size_t>(i)];
+        const Expr here = b_.let("here", loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, v, best),
+                                                      loop::compare(CompareOp::ne, v, v)));
+        b_.assign(tile_.accumulator(i, 0), loop::select(here, left, zero));
+        left = b_.let("left", loop::select(here, zero, left));
+      }
     });
   }
 
@@ -332,14 +441,10 @@ class Window {
     const Shape &g = type(0).shape, &in = type(1).shape;
     const auto& window = op_->attributes.integers("window");
     const Axis rows = spatial(0, in, g, window[0]), columns = spatial(1, in, g, window[1]);
-    const auto disjoint = [](const Axis& a) {
-      return a.stride == a.window && a.padding == 0 && a.dilation == 1 && a.in == a.out * a.window;
-    };
-    if (batched_ && disjoint(rows) && disjoint(columns) && window[0] * window[1] <= 16)
-      return maximum_gradient_disjoint(rows, columns);
+    if (ops::windows_tile_image(*op_)) return maximum_gradient_tiled(rows, columns);
     if (batched_) tile_.partition_panels();  // windows may overlap, so a thread has whole images
     const auto& targets = l_.targets.at(op_);
-    GRADC_CHECK(targets.size() == 1 && g_.ops.size() == 1, "max_pool2d_grad carries no epilogue");
+    GRADC_CHECK(targets.size() == 1 && g_.ops.size() == 1, "overlapping windows carry no epilogue");
     const loop::Buffer result = tile_.kb.buffer(targets[0], true, tile_.own());
     const loop::Type lane_type{float_type(), static_cast<uint16_t>(lanes())};
     const auto place = [&](const Expr& q, const Expr& element, const Expr& sub) {
@@ -407,6 +512,7 @@ class Window {
   const Op* op_;
   Tile tile_;
   std::vector<RowRange> read_rows_[2];
+  int64_t part_rows_ = 1;  // of the result's images
   loop::Builder& b_;
   bool batched_;  // else one image, computed by scalar loops
 };

@@ -21,14 +21,12 @@
 //     for point:  S[point][t][l] += T[point][tile, example][t] * L[point][tile, example][l]
 //   partial = G^T S G
 //
-// Few channels (or one a group): lanes along the batch, one accumulator vector an element of the result, in
-// scratch memory; at the end of a panel the lanes are added:
-//   for panel, for image row, for kh, kw, for tile of 4 x 4 channels:  acc[4][4] = sums
-//     for x, for vector:  acc[i][j] += dY[y][x][o + i][lanes] * X[iy][ix][c + j][lanes]
+// Few channels (or one a group): lanes along the batch (window_weights_batch.cpp).
 #include <bit>
 
 #include "passes/lower/tile.h"
 #include "passes/lower/window.h"
+#include "passes/lower/window_weights.h"
 #include "passes/lower/winograd.h"
 #include "support/check.h"
 
@@ -45,23 +43,9 @@ constexpr int64_t kMostTiled = 256;        // channels of side T at once
 constexpr int64_t kWinogradBlock = 64;     // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
 constexpr int64_t kStripBytes = 512 << 10;  // of patches and points at once
 
-class WeightGradient {
+class WeightGradient : WeightGradientBase {
  public:
-  WeightGradient(Lowering& l, const KernelGroup& g)
-      : l_(l),
-        op_(g.ops.front()),
-        g_shape_(op_->operands[0]->type.shape),
-        x_shape_(op_->operands[1]->type.shape),
-        out_(op_->type.shape),
-        rows_(spatial_axis(op_, 0, x_shape_, g_shape_, out_[2])),
-        columns_(spatial_axis(op_, 1, x_shape_, g_shape_, out_[3])),
-        groups_(group_count(op_)),
-        outputs_(g_shape_[0] / groups_),
-        channels_(x_shape_[0] / groups_),
-        batched_(op_->operands[0]->type.batched),
-        scalar_(scalar_of(op_->type.dtype)) {
-    GRADC_CHECK(g.ops.size() == 1, "conv2d_weight_grad carries no epilogue");
-  }
+  using WeightGradientBase::WeightGradientBase;
 
   void run() {
     const double whole_c = useful(channels_), whole_o = useful(outputs_);
@@ -70,7 +54,7 @@ class WeightGradient {
     if (batched_ && std::max(whole_c, whole_o) >= 0.5 && other >= 4)
       channel_lanes();
     else
-      batch_lanes();
+      lower_weight_gradient_by_batch(l_, op_);
   }
 
  private:
@@ -89,32 +73,6 @@ class WeightGradient {
   double useful(int64_t channels) const {
     return static_cast<double>(channels) / static_cast<double>(ceil_div(channels, l_.width) * l_.width);
   }
-  loop::Type vector_type(int lanes) const { return {scalar_, static_cast<uint16_t>(lanes)}; }
-  std::string name(const char* suffix) const {
-    return fmt::format("k{}_{}{}", op_->kernel, op_->name(), suffix);
-  }
-  void begin(KernelBuilder& kb) const {
-    kb.kernel.locations = op_->locations;
-    if (!op_->locations.empty()) kb.b.set_location(op_->locations.front());
-  }
-  double flop() const { return op_->def->cost(*op_).flop * static_cast<double>(l_.options.batch); }
-
-  Expr load_panel(KernelBuilder& kb, size_t operand, const Expr& q, const Expr& c, const Expr& y,
-                  const Expr& x, const Expr& sub, Reach reach) {
-    const Op* value = op_->operands[operand];
-    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, reach);
-    const Expr at =
-        (q * loop::index(value->type.elements()) + l_.element(value->type, {c, y, x})) * loop::index(kPanel) +
-        sub * loop::index(l_.width);
-    return loop::load(buffer, at, l_.width);
-  }
-  Expr existing(KernelBuilder& kb, const Expr& q, const Expr& sub) const {
-    const Expr row = loop::cast(loop::Scalar::i32, q * loop::index(kPanel) + sub * loop::index(l_.width));
-    const Expr rows = loop::cast(loop::Scalar::i32, loop::ref(kb.b.predefined().rows));
-    return kb.b.let(
-        "lanes", loop::compare(CompareOp::lt, loop::ramp(row, 1, l_.width), loop::broadcast(rows, l_.width)));
-  }
-
   // --- lanes along channels
 
   void channel_lanes() {
@@ -538,19 +496,26 @@ class WeightGradient {
     });
   }
 
-  // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order.
+  // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order. A block's sums are made
+  // in vectors and stored one by one from scratch memory, where those of a channel follow each other in the
+  // result. Vectors scattered over the result's places took a third longer (VGG's largest: 0.95 ms, now
+  // 0.69).
   void add_panels() {
     const std::vector<int>& targets = l_.targets.at(op_);
     KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
     begin(kb);
     for (int t : targets) kb.declare_written(t);
     const loop::Buffer partial = kb.buffer(partial_, false, Reach::anything);
-    loop::Builder& b = kb.b;
     // Logical distance of neighbours in the lanes, and of neighbours on the tiled side.
     const int64_t window = out_[2] * out_[3];
     const int64_t lane_step = lanes_on_channels_ ? window : channels_ * window;
     const int64_t tile_step = lanes_on_channels_ ? channels_ * window : window;
     const int64_t group_step = outputs_ * channels_ * window;
+    int64_t bytes = 0;
+    const int scratch = l_.new_scratch(name(" block"), scalar_, window * block_, bytes);
+    kb.declare_written(scratch);
+    const loop::Buffer sums = kb.buffer(scratch, true, Reach::anything);
+    loop::Builder& b = kb.b;
     b.loop("t", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr t) {
       b.loop("group", loop::index(0), loop::index(groups_), 1, [&](Expr group) {
         b.loop("block", loop::index(0), loop::index(blocks_), 1, [&](Expr block) {
@@ -564,18 +529,20 @@ class WeightGradient {
                 b.assign(sum,
                          loop::ref(sum) + loop::load(partial, unit * loop::index(unit_) + from, l_.width));
               });
-              const Expr lane = b.let("lane", block * loop::index(block_) + j);
-              const Expr first =
-                  b.let("first", group * loop::index(group_step) + lane * loop::index(lane_step) +
-                                     t * loop::index(tile_step) + k);
-              const Expr exists =
-                  lanes_.channels % block_
-                      ? b.let("lanes", loop::compare(CompareOp::lt, loop::ramp(lane, 1, l_.width),
-                                                     loop::broadcast(loop::index(lanes_.channels), l_.width)))
-                      : nullptr;
-              const Expr to = b.let("to", loop::ramp(first, lane_step, l_.width));
-              for (int target : targets)
-                b.store(kb.buffer(target, true, Reach::anything), to, loop::ref(sum), exists);
+              b.store(sums, k * loop::index(block_) + j, loop::ref(sum));
+            });
+          });
+          const Expr first_lane = block * loop::index(block_);
+          const Expr lanes = lanes_.channels % block_
+                                 ? minimum(loop::index(block_), loop::index(lanes_.channels) - first_lane)
+                                 : loop::index(block_);
+          b.loop("lane", loop::index(0), lanes, 1, [&](Expr lane) {
+            const Expr first =
+                b.let("first", group * loop::index(group_step) +
+                                   (first_lane + lane) * loop::index(lane_step) + t * loop::index(tile_step));
+            b.loop("k", loop::index(0), loop::index(window), 1, [&](Expr k) {
+              const Expr sum = b.let("sum", loop::load(sums, k * loop::index(block_) + lane));
+              for (int target : targets) b.store(kb.buffer(target, true, Reach::anything), first + k, sum);
             });
           });
         });
@@ -584,130 +551,6 @@ class WeightGradient {
     l_.finish(kb, {loop::Partition::Extent::fixed, tiled_.channels, 1});
   }
 
-  // --- lanes along the batch
-
-  void batch_lanes() {
-    const int64_t elements = op_->type.elements();
-    partial_ = l_.new_allocation(name(" partial sums"), scalar_,
-                                 (batched_ ? l_.batch_panels() : 1) * elements, loop::Space::arena, 0);
-    const int lanes = batched_ ? l_.width : 1;
-    KernelBuilder kb(l_, name(""), op_->name());
-    begin(kb);
-    kb.flop = flop();
-    kb.declare_written(partial_);
-    int64_t bytes = 0;
-    const int sums_allocation = l_.new_scratch(name(" sums"), scalar_, elements * lanes, bytes);
-    kb.declare_written(sums_allocation);
-    const loop::Buffer sums = kb.buffer(sums_allocation, true, Reach::anything);
-    const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
-    loop::Builder& b = kb.b;
-    const auto panel = [&](const Expr& q) {
-      b.loop("z", loop::index(0), loop::index(elements), 1,
-             [&](Expr z) { b.store(sums, z * loop::index(lanes), loop::constant(vector_type(lanes), 0)); });
-      b.loop("s", loop::index(0), loop::index(batched_ ? kPanel / l_.width : 1), 1, [&](Expr s) {
-        const Expr exists = batched_ ? existing(kb, q, s) : nullptr;
-        b.loop("y", loop::index(0), loop::index(g_shape_[1]), 1,
-               [&](Expr y) { row(kb, sums, q, s, exists, y, lanes); });
-      });
-      b.loop("z", loop::index(0), loop::index(elements), 1, [&](Expr z) {
-        const Expr sum = loop::load(sums, z * loop::index(lanes), lanes);
-        b.store(partial, q * loop::index(elements) + z, batched_ ? loop::reduce(BinaryOp::add, sum) : sum);
-      });
-    };
-    if (batched_) {
-      b.loop("q", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, panel);
-      l_.finish(kb, {loop::Partition::Extent::panels, 1, 1});
-    } else {
-      b.if_then(loop::compare(CompareOp::lt, loop::ref(b.predefined().lo), loop::ref(b.predefined().hi)),
-                [&] { panel(loop::index(0)); });
-      l_.finish(kb, {});
-    }
-    add_sums(elements);
-  }
-
-  Expr plain(KernelBuilder& kb, size_t operand, const Expr& c, const Expr& y, const Expr& x) {
-    const Op* value = op_->operands[operand];
-    const Shape& s = value->type.shape;
-    return loop::load(kb.buffer(l_.storage(value).allocation, false, Reach::anything),
-                      (c * loop::index(s[1]) + y) * loop::index(s[2]) + x);
-  }
-
-  void row(KernelBuilder& kb, const loop::Buffer& sums, const Expr& q, const Expr& s, const Expr& exists,
-           const Expr& y, int lanes) {
-    loop::Builder& b = kb.b;
-    const auto read = [&](size_t operand, const Expr& c, const Expr& at_y, const Expr& at_x) {
-      return batched_ ? load_panel(kb, operand, q, c, at_y, at_x, s, Reach::anything)
-                      : plain(kb, operand, c, at_y, at_x);
-    };
-    const int most = l_.options.registers >= 32 ? 4 : 3;
-    b.loop("kh", rows_.begin(y), rows_.end(y), 1, [&](Expr kh) {
-      b.loop("kw", loop::index(0), loop::index(out_[3]), 1, [&](Expr kw) {
-        const Expr x_begin = b.let("x_begin", columns_.out_begin(kw)),
-                   x_end = b.let("x_end", columns_.out_end(kw));
-        b.loop("group", loop::index(0), loop::index(groups_), 1, [&](Expr group) {
-          const auto tile = [&](const Expr& o, int high, const Expr& c, int wide) {
-            const auto place = [&](int i, int j) {
-              const Expr at = ((group * loop::index(outputs_) + o + loop::index(i)) * loop::index(channels_) +
-                               c + loop::index(j)) *
-                                  loop::index(out_[2]) +
-                              kh;
-              return (at * loop::index(out_[3]) + kw) * loop::index(lanes);
-            };
-            Accumulators acc(b, high, wide,
-                             [&](int i, int j) { return loop::load(sums, place(i, j), lanes); });
-            b.loop("x", x_begin, x_end, 1, [&](Expr x) {
-              acc.multiply_add(
-                  [&](int i) {
-                    const Expr dy = read(0, group * loop::index(outputs_) + o + loop::index(i), y, x);
-                    return exists ? loop::select(exists, dy, loop::constant(dy->type, 0)) : dy;
-                  },
-                  [&](int j) {
-                    return read(1, group * loop::index(channels_) + c + loop::index(j), rows_.input(y, kh),
-                                columns_.input(x, kw));
-                  });
-            });
-            acc.store(sums, place);
-          };
-          const auto tiled = [&](const char* name, int64_t extent, auto&& body) {
-            const auto step = static_cast<int>(std::min<int64_t>(most, extent));
-            const int64_t full = extent / step * step;
-            b.loop(name, loop::index(0), loop::index(full), step, [&](Expr i) { body(i, step); });
-            if (full != extent) body(loop::index(full), static_cast<int>(extent - full));
-          };
-          tiled("o", outputs_, [&](const Expr& o, int high) {
-            tiled("c", channels_, [&](const Expr& c, int wide) { tile(o, high, c, wide); });
-          });
-        });
-      });
-    });
-  }
-
-  void add_sums(int64_t elements) {
-    KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
-    begin(kb);
-    const std::vector<int>& targets = l_.targets.at(op_);
-    for (int t : targets) kb.declare_written(t);
-    const loop::Buffer partial = kb.buffer(partial_, false, Reach::anything);
-    loop::Builder& b = kb.b;
-    b.loop("i", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr i) {
-      const loop::Variable sum = b.declare("sum", loop::constant(vector_type(1), 0));
-      b.loop("q", loop::index(0), batched_ ? loop::ref(b.predefined().panels) : loop::index(1), 1,
-             [&](Expr q) {
-               b.assign(sum, loop::ref(sum) + loop::load(partial, q * loop::index(elements) + i));
-             });
-      for (int target : targets) b.store(kb.buffer(target, true, Reach::anything), i, loop::ref(sum));
-    });
-    l_.finish(
-        kb, elements > 1 ? loop::Partition{loop::Partition::Extent::fixed, elements, 16} : loop::Partition{});
-  }
-
-  Lowering& l_;
-  const Op* op_;
-  const Shape &g_shape_, &x_shape_, &out_;  // [O, OH, OW], [C, H, W], [O, C / groups, KH, KW]
-  const Axis rows_, columns_;
-  const int64_t groups_, outputs_, channels_;  // the last two of a group
-  const bool batched_;
-  const loop::Scalar scalar_;
   bool lanes_on_channels_ = true;  // else on outputs
   Side lanes_{}, tiled_{};
   int vectors_ = 1;
@@ -716,7 +559,6 @@ class WeightGradient {
   int64_t band_ = 1;                // output rows at once
   int64_t m_ = 0;                   // Winograd: outputs a tile along each axis; 0: by the definition
   int64_t unit_ = 0;                // partial sums of one panel, group and block
-  int partial_ = -1;
 };
 
 }  // namespace
@@ -738,7 +580,8 @@ std::vector<Expr> transposed(loop::Builder& b, std::vector<Expr> v) {
 }
 
 void lower_weight_gradient(Lowering& lowering, const KernelGroup& group) {
-  WeightGradient(lowering, group).run();
+  GRADC_CHECK(group.ops.size() == 1, "conv2d_weight_grad carries no epilogue");
+  WeightGradient(lowering, group.ops.front()).run();
 }
 
 }  // namespace gradc::passes::lowering

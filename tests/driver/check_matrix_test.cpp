@@ -1,6 +1,6 @@
-// `gradc check` of one small network that has a bit of everything (convolutions, batchnorm, pooling, dropout,
-// a residual sum, dense layers, momentum with decay), on every target this machine runs, with every pass and
-// with each optional pass left out.
+// `gradc check` of one small network that has a bit of everything (convolutions, some of few channels a
+// group, batchnorm, pooling, dropout, a residual sum, dense layers, momentum with decay), on every target
+// this machine runs, with every pass and with each optional pass left out.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,8 +18,9 @@ layer block(x, width) = x |> conv2d(width, 3, padding=1, bias=false) |> batchnor
 
 model net(image: f32[3, 8, 8]) {
     x = image |> block(16)
-    y = x |> block(16)
-    return (x + y) |> max_pool(2) |> flatten |> dense(24) |> tanh |> dropout(0.25) |> dense(10)
+    y = x |> block(16) |> conv2d(32, 3, padding=1, groups=16) |> relu |> conv2d(16, 1)
+    z = (x + y) |> conv2d(16, 3, padding=1, groups=8) |> relu
+    return z |> max_pool(2) |> flatten |> dense(24) |> tanh |> dropout(0.25) |> dense(10)
 }
 
 train {

@@ -29,6 +29,27 @@ func @f(%x: f32[n,2,5,5]) {
   return y=%3
 })",
      {DType::f32, true, {2, 5, 5}}},
+    {"pooled_rows_and_image_rows",  // the gradient's kernel is split by the former
+     R"(func @f(%x: f32[n,2,6,6]) {
+  %1 = max_pool2d %x {padding=[0,0], stride=[2,2], window=[2,2]} : f32[n,2,3,3]
+  %2 = exp %1 : f32[n,2,3,3]
+  %3 = max_pool2d_grad %2, %x {padding=[0,0], stride=[2,2], window=[2,2]} : f32[n,2,6,6]
+  %4 = mul %3, %x : f32[n,2,6,6]
+  %5 = transpose %4 {permutation=[0,2,1]} : f32[n,2,6,6]
+  return y=%5
+})",
+     {DType::f32, true, {2, 6, 6}}},
+    {"sums_by_pooled_rows",
+     R"(func @f(%x: f32[n,2,6,6]) {
+  %1 = max_pool2d %x {padding=[0,0], stride=[2,2], window=[2,2]} : f32[n,2,3,3]
+  %2 = max_pool2d_grad %1, %x {padding=[0,0], stride=[2,2], window=[2,2]} : f32[n,2,6,6]
+  %3 = relu_grad %2, %x : f32[n,2,6,6]
+  %4 = reduce_sum %3 {axes=[1,2], batch=true, keep=false} : f32[2]
+  %5 = constant {dtype="f32", value=0.001} : f32
+  %6 = mul %4, %5 : f32[2]
+  return y=%6
+})",
+     {DType::f32, true, {2, 6, 6}}},
     {"first_axis_exchanged",
      R"(func @f(%x: f32[n,70,70]) {
   %1 = exp %x : f32[n,70,70]
