@@ -336,7 +336,7 @@ class Recipe {
         for (const double decay : decays)
           add(rate_at(o_.grid == 1 ? 0.5 : static_cast<double>(i) / static_cast<double>(o_.grid - 1)), decay);
     } else {
-      const auto key = static_cast<uint64_t>(step * 1000 + round);
+      const auto key = static_cast<uint64_t>(step) * 1000 + static_cast<uint64_t>(round);
       std::set<std::pair<double, double>> drawn;
       // A pair that was drawn before is drawn again; a narrow range may not have so many.
       for (uint64_t i = 0; std::ssize(plan) < count && i < 100 * static_cast<uint64_t>(count); ++i) {
