@@ -66,9 +66,10 @@ std::unique_ptr<LoadedModel> load_model(const CompileRequest& request) {
   loaded->file = request.text ? loaded->sources.add(request.file, *request.text)
                               : read_model_file(loaded->sources, request.file);
   Diagnostics diagnostics(loaded->sources);
-  std::optional<frontend::Model> model = frontend::compile(
-      loaded->sources, loaded->file, request.settings, diagnostics,
-      {request.stochastic_evaluation, request.micro_batches, request.layer_values, request.layers});
+  std::optional<frontend::Model> model =
+      frontend::compile(loaded->sources, loaded->file, request.settings, diagnostics,
+                        {request.stochastic_evaluation, request.micro_batches, request.layer_values,
+                         request.layers, request.variation});
   if (diagnostics.has_errors()) throw ModelError(diagnostics, request.color);
   GRADC_CHECK(model, "the frontend gave neither a model nor an error");
   loaded->model = std::move(*model);

@@ -39,6 +39,7 @@ struct CompileRequest {
   bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
   bool layer_values = false;           // what layers make as further outputs of the step (gradc stats)
   std::vector<std::string> layers;     // patterns of those; none: all
+  frontend::Variation variation;       // otherwise than the file says (gradc recipe)
 };
 
 // A model file after the frontend. Sources stay here because diagnostics and locations refer to them.

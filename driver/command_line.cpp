@@ -94,6 +94,84 @@ void add_color_option(CLI::App* app, std::string& color) {
       ->type_name("WHEN");
 }
 
+CLI::App* add_recipe_command(CLI::App& app, RecipeOptions& o) {
+  CLI::App* c = app.add_subcommand(
+      "recipe",
+      "find learning rate and weight decay of a new model, step by step, and compare every run on one page:\n"
+      "1 initial loss, 2 overfit a few batches, 3 learning rates, 4 coarse search, 5 refined search, 6 look "
+      "at\n"
+      "the curves, 7 refine again. Finished trials are kept in the folder and not run again.");
+  add_model_options(c, o.model);
+  c->add_option("--steps", o.steps, "the steps to make, as 1-4 or 3,5")
+      ->capture_default_str()
+      ->type_name("LIST");
+  c->add_option("--out,-o", o.folder, "the folder of trials and the page (default: MODEL.recipe)")
+      ->type_name("DIR");
+  c->add_option("--seed", o.seed, "of every random number (default: the file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  c->add_option(
+       "--objective", o.objective,
+       "what is searched for on the part val: loss, a metric's name, or as 'min error' (default: the\n"
+       "first accuracy, else the loss)")
+      ->type_name("NAME");
+  c->add_flag("--keep-going", o.keep_going, "search although step 1, 2 or 3 failed");
+  c->add_flag("--schedule", o.schedule, "search with the file's schedule, not with constant rates");
+  c->add_option("--overfit-batches", o.overfit_batches, "steps 1 and 2: batches")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--overfit-epochs", o.overfit_epochs, "step 2: rounds through them at most")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--overfit-accuracy", o.overfit_accuracy, "step 2: the share that must be right")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("X");
+  c->add_option("--rates", o.rates,
+                "step 3: learning rates, beside the file's (default: 0.1,0.01,0.001,0.0001)")
+      ->delimiter(',')
+      ->type_name("X,X,...");
+  c->add_option("--rate-updates", o.rate_updates, "step 3: updates with each")
+      ->check(from_to(10, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--lr-range", o.lr_range, "step 4: rates between these (default: around those of step 3)")
+      ->delimiter(',')
+      ->type_name("LOW,HIGH");
+  c->add_option("--weight-decay", o.decays, "step 4: one of these (default: 0.0001,1e-05,0)")
+      ->delimiter(',')
+      ->type_name("X,X,...");
+  c->add_option("--trials", o.trials, "step 4: trials, at random on a logarithmic scale")
+      ->check(from_to(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--epochs", o.epochs, "step 4: epochs of a trial")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--refine-trials", o.refine_trials, "steps 5 and 7: trials around the best one")
+      ->check(from_to(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--refine-epochs", o.refine_epochs, "steps 5 and 7: epochs of a trial")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--grid", o.grid,
+                "instead of random trials: so many rates at equal distances, each with every weight decay")
+      ->check(from_to(1, 1000))
+      ->type_name("N");
+  c->add_option("--rounds", o.rounds, "step 7: times to refine again, each in half the range of the last")
+      ->check(from_to(1, 100))
+      ->capture_default_str()
+      ->type_name("N");
+  add_thread_option(c, o.model.threads);
+  add_code_options(c, o.model);
+  return c;
+}
+
 }  // namespace
 
 bool use_color() { return color_on(STDERR_FILENO); }
@@ -367,6 +445,9 @@ int run_command_line(int argc, char** argv) {
   add_thread_option(stats_command, stats.model.threads);
   add_code_options(stats_command, stats.model);
 
+  RecipeOptions recipe;
+  CLI::App* recipe_command = add_recipe_command(app, recipe);
+
   OpsOptions ops;
   CLI::App* ops_command = app.add_subcommand(
       "ops",
@@ -411,7 +492,7 @@ int run_command_line(int argc, char** argv) {
                     (*check_command && check.model.json) || (*bench_command && bench.model.json) ||
                     (*plan_command && plan.model.json) || (*compile_command && compile.model.json) ||
                     (*lsuv_command && lsuv.model.json) || (*stats_command && stats.model.json) ||
-                    (*sample_command && sample.eval.model.json);
+                    (*sample_command && sample.eval.model.json) || (*recipe_command && recipe.model.json);
   try {
     if (*compile_command) return run_compile(compile);
     if (*train_command) return run_train(train);
@@ -426,6 +507,7 @@ int run_command_line(int argc, char** argv) {
     if (*plan_command) return run_plan(plan);
     if (*lsuv_command) return run_lsuv(lsuv);
     if (*stats_command) return run_stats(stats);
+    if (*recipe_command) return run_recipe(recipe);
     if (*ops_command) return run_ops(ops);
     if (*explain_command) return run_explain(explain);
     if (*average_command) return run_average(average);

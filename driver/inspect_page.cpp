@@ -1,17 +1,15 @@
 // The page of `gradc dump --format html`: what the compiler knows of a model at every stage, as one JSON
-// record that the page's script (driver/page/inspect.js) shows. The record is gzipped and written in base64,
-// so that nothing in it can be taken for markup. Knows no operator.
+// record that the page's script (driver/page/inspect.js) shows. Knows no operator.
 #include "driver/inspect_page.h"
 
 #include <fmt/format.h>
-#include <nettle/base64.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <sstream>
 
-#include "driver/inspect_page_text.h"
 #include "driver/ir_views.h"
+#include "driver/page.h"
+#include "driver/page_text.h"
 #include "driver/text_diff.h"
 #include "ir/op_def.h"
 #include "support/check.h"
@@ -148,39 +146,6 @@ int kernel_number(const std::string& name) {
   return std::sscanf(name.c_str(), "k%d_", &number) == 1 ? number : -1;
 }
 
-std::string gzip_base64(const std::string& text) {
-  uLongf size = compressBound(text.size());
-  std::string packed(size + 32, '\0');
-  z_stream stream{};
-  if (deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) != Z_OK)
-    throw InternalError("zlib does not start");
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  const int status = deflate(&stream, Z_FINISH);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  if (status != Z_STREAM_END) throw InternalError("zlib does not end");
-  std::string out(BASE64_ENCODE_RAW_LENGTH(packed.size()), '\0');
-  base64_encode_raw(out.data(), packed.size(), reinterpret_cast<const uint8_t*>(packed.data()));
-  return out;
-}
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
 Json sources_record(const SourceManager& sources, uint32_t user_file, const Json& origins) {
   Json list = Json::array();
   for (uint32_t file = 1; file <= sources.file_count(); ++file) {
@@ -197,13 +162,6 @@ Json sources_record(const SourceManager& sources, uint32_t user_file, const Json
       list.push_back(std::move(entry));
   }
   return list;
-}
-
-// Every `word` replaced by `text`.
-void fill(std::string& page, const std::string& word, const std::string& text) {
-  size_t at = page.find(word);
-  GRADC_CHECK(at != std::string::npos, "the page has no place for {}", word);
-  for (; at != std::string::npos; at = page.find(word, at + text.size())) page.replace(at, word.size(), text);
 }
 
 }  // namespace
@@ -298,12 +256,7 @@ std::string inspect_page(const CompileRequest& request, const std::string& progr
   record["origins"] = origins.all();
   record["sources"] = sources_record(loaded->sources, loaded->file, origins.all());
 
-  std::string page = kInspectPage;
-  fill(page, "{{title}}", escaped(request.file));
-  fill(page, "{{style}}", kInspectStyle);
-  fill(page, "{{data}}", gzip_base64(record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
-  fill(page, "{{script}}", kInspectScript);
-  return page;
+  return fill_page(kInspectPage, request.file, kInspectStyle, kInspectScript, record);
 }
 
 }  // namespace gradc::driver

@@ -123,6 +123,27 @@ struct StatsOptions {
   std::string output;  // *.svg
 };
 
+// `gradc recipe`; docs/recipe.md says what the steps do with these.
+struct RecipeOptions {
+  ModelOptions model;
+  std::string steps = "1-6";
+  std::string folder;  // empty: the model's name and ".recipe"
+  std::optional<uint64_t> seed;
+  std::string objective;  // "accuracy", "min error"; empty: the first accuracy, else the loss
+  bool keep_going = false;
+  bool schedule = false;  // the file's, in searches
+  int64_t overfit_batches = 10, overfit_epochs = 200;
+  double overfit_accuracy = 1;
+  std::vector<double> rates = {1e-1, 1e-2, 1e-3, 1e-4};
+  int64_t rate_updates = 100;
+  std::vector<double> lr_range;  // two: low and high; empty: from step 3
+  std::vector<double> decays = {1e-4, 1e-5, 0};
+  int64_t trials = 12, refine_trials = 6;
+  int64_t epochs = 3, refine_epochs = 15;
+  int64_t grid = 0;    // rates of a grid; 0: at random
+  int64_t rounds = 1;  // of step 7
+};
+
 struct OpsOptions {
   std::string name;  // empty: everything, a line each
   bool json = false;
@@ -174,6 +195,7 @@ int run_bench(const BenchOptions& options);
 int run_plan(const PlanOptions& options);
 int run_lsuv(const LsuvOptions& options);
 int run_stats(const StatsOptions& options);
+int run_recipe(const RecipeOptions& options);
 int run_ops(const OpsOptions& options);
 int run_explain(const ExplainOptions& options);
 int run_average(const AverageOptions& options);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "driver/page.h"
 #include "driver/stats.h"
 #include "runtime/dataset.h"
 
@@ -159,23 +160,6 @@ constexpr const char* kValueColour = "#2f6db3";
 constexpr const char* kGradientColour = "#d1761f";
 constexpr const char* kWarnColour = "#b3261e";
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else
-      out += c;
-  }
-  return out;
-}
-
 class Page {
  public:
   explicit Page(const StatsReport& report) : r_(report) {}
@@ -218,7 +202,7 @@ class Page {
 
   void text(double x, double y, const std::string& content, const std::string& style = "") {
     out_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\"{}{}>{}</text>\n", x, y, style.empty() ? "" : " ",
-                        style, escaped(content));
+                        style, escape_markup(content));
   }
   void line(double x1, double y1, double x2, double y2, const char* colour, double width = 1) {
     out_ += fmt::format(
@@ -275,7 +259,7 @@ class Page {
     for (const Point& p : points)
       out_ += fmt::format(
           "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"><title>{}: {}</title></circle>\n",
-          x_of(p.layer), y_of(std::log10(p.value)), colour, escaped(r_.layers[p.layer].name),
+          x_of(p.layer), y_of(std::log10(p.value)), colour, escape_markup(r_.layers[p.layer].name),
           number(p.value));
     text(axis, bottom + 16, "first layer", "fill=\"#777\" font-size=\"11\"");
     text(right, bottom + 16, "last layer", "fill=\"#777\" font-size=\"11\" text-anchor=\"end\"");
@@ -310,8 +294,8 @@ class Page {
 
   void row(const LayerStats& l, int y) {
     const double base = y + kRow / 2.0;
-    out_ += fmt::format("<g><title>{} ({}) at {}</title>\n", escaped(l.name), escaped(l.callee),
-                        escaped(l.place));
+    out_ += fmt::format("<g><title>{} ({}) at {}</title>\n", escape_markup(l.name), escape_markup(l.callee),
+                        escape_markup(l.place));
     text(kMargin, base, shortened(l.name, 34), "font-weight=\"bold\"");
     text(kMargin, base + 14, fmt::format("{} {}", l.callee, runtime::shape_text(l.shape)),
          "fill=\"#777\" font-size=\"11\"");

@@ -22,7 +22,9 @@ class Compiler {
         diagnostics_(diagnostics),
         options_(options),
         module_(std::make_unique<Module>()),
-        e_(program, diagnostics, *module_) {}
+        e_(program, diagnostics, *module_) {
+    x_.variation = options.variation;
+  }
 
   std::optional<Model> run(const std::map<std::string, std::string>& settings) {
     module_->name = sources_.name(program_.user.file);
@@ -61,6 +63,7 @@ class Compiler {
     if (!program(module_->add_function("eval"), ProgramKind::eval)) return {};
     if (x_.has_predict && !program(module_->add_function("predict"), ProgramKind::predict)) return {};
     e_.late_parameters = false;  // slots are to come
+    describe_rates();
     add_averages(e_, x_);
     if (!emit_updates(e_, x_)) return {};
     emit_gradients(e_, x_);
@@ -96,7 +99,8 @@ class Compiler {
     Evaluator::Target target;
     target.function = &f;
     target.training = kind == ProgramKind::train;
-    target.stochastic = target.training || options_.stochastic_evaluation;
+    target.stochastic = target.training ? options_.variation.random_layers : options_.stochastic_evaluation;
+    e_.known_losses.clear();
     Evaluator::Redirect redirect(e_, target);
     Evaluator::TopFrame top(e_);
     e_.run_block(program_.user.train[0].body, false);
@@ -120,6 +124,16 @@ class Compiler {
     });
     f.renumber();
     return true;
+  }
+
+  // What the record says of optimizers and penalties. A rate that is no number is emit_updates()'s to report.
+  void describe_rates() {
+    x_.record.penalised = !x_.penalties.empty();
+    x_.record.line_search = x_.moves;
+    for (const Experiment::Optimizer& o : x_.optimizers) {
+      const Value lr = bound_argument(e_, *o.value, "lr");
+      x_.record.optimizers.push_back({o.value->name, lr.is_static_number() ? lr.as_number() : 0});
+    }
   }
 
   void require_parts(size_t errors) {
@@ -164,6 +178,7 @@ class Compiler {
 
   bool finish_training(Function& f) {
     const size_t errors = diagnostics_.count();
+    for (const Experiment::Loss& l : x_.losses) x_.record.losses.push_back(l.record);
     if (!assign_optimizers(e_, x_)) return false;
     resolve_options(e_, x_, data_);
     if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});

@@ -126,6 +126,15 @@ class Evaluator {
   };
   std::vector<NotedValue>* values = nullptr;
 
+  // What is known of a loss of the prelude, by the operation that gives it. A mean over what an example holds
+  // has the same.
+  struct KnownLoss {
+    std::string function;
+    int64_t classes = 0;
+    double indifferent = 0;  // its value where all classes score the same
+  };
+  std::map<const Op*, KnownLoss> known_losses;
+
   // --- parameters and states (parameters.cpp)
   void declare(const Statement& s);
   void assign(const Statement& s, Value v);
@@ -191,6 +200,8 @@ class Evaluator {
   void note_value(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
                   const Expr& site, const Value& result);
   void note(const std::string& name, const std::string& callee, Span span, Op* op);
+  void note_loss(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
+                 const Value& result);
   Value call_definition(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
                         const Expr& site);
   Value call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);

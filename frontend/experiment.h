@@ -23,6 +23,7 @@ struct Experiment {
     double weight = 1;
     Op* by_example = nullptr;  // a weight for each example; null: all weigh the same
     Span span;
+    LossRecord record;
   };
   struct Optimizer {
     std::shared_ptr<const DefinitionValue> value;
@@ -51,6 +52,7 @@ struct Experiment {
   };
 
   ProgramKind kind = ProgramKind::train;
+  Variation variation;
   std::vector<Loss> losses;         // of the program being emitted
   std::vector<NamedValue> metrics;  // likewise
   Op* predict = nullptr;

@@ -46,6 +46,15 @@ struct Model {
   std::vector<LayerValue> values;  // in the order of the program, where Options ask for them
 };
 
+// How a model is compiled otherwise than its file says, to try it (gradc recipe). The defaults change
+// nothing.
+struct Variation {
+  bool penalties = true;               // false: as if no `penalty` were there
+  bool random_layers = true;           // false: `stochastic` holds nowhere, as in evaluation
+  bool schedule = true;                // false: rates stay at the optimizers' lr
+  std::optional<double> weight_decay;  // of every optimizer, instead of the file's
+};
+
 struct Options {
   bool stochastic_evaluation = false;  // `stochastic` holds in @eval and @predict too (Monte-Carlo dropout)
   // Pieces of each batch, a divisor of it: the same updates from batches of batch / micro_batches examples
@@ -53,6 +62,7 @@ struct Options {
   int64_t micro_batches = 1;
   bool layer_values = false;        // @train has each LayerValue as an output too,
   std::vector<std::string> layers;  // but only those whose names match one of these patterns, if any
+  Variation variation;
 };
 
 // Compiles the file `file` of `sources`. `settings` are --set name=value pairs: each must name a `set` of the

@@ -82,6 +82,13 @@ void loss(Evaluator& e, Experiment& x, const Statement& s) {
   }
   l.value = per_example(e, e.evaluate(*s.value), s.value->span, "a loss", false);
   if (!l.value || (!l.name.empty() && !free_name(e, x, l.name, s.name_span, "loss"))) return;
+  l.record.name = l.name;
+  l.record.weight = l.weight;
+  if (const auto known = e.known_losses.find(l.value); known != e.known_losses.end()) {
+    l.record.function = known->second.function;
+    l.record.classes = known->second.classes;
+    l.record.indifferent = known->second.indifferent;
+  }
   x.losses.push_back(std::move(l));
 }
 
@@ -238,14 +245,14 @@ void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
   if (s.word == "metric") return metric(e, x, s);
   if (!train) return;
   if (s.word == "optimizer") return optimizer(e, x, s);
-  if (s.word == "penalty") return penalty(e, x, s);
+  if (s.word == "penalty") return x.variation.penalties ? penalty(e, x, s) : void();
   if (s.word == "freeze") {
     x.freezes.push_back(&s);
     return;
   }
   if (is_train_option(s.word)) return train_option(e, x, s);
   if (!once(e, x, s, s.word)) return;
-  if (s.word == "schedule") return schedule(e, x, s);
+  if (s.word == "schedule") return x.variation.schedule ? schedule(e, x, s) : void();
   int64_t& target = s.word == "epochs" ? x.record.epochs : x.record.seed;
   const Value v = e.evaluate(*s.value);
   if (!e.to_integer(v, s.value->span, fmt::format("`{}`", s.word), target)) return;

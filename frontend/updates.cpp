@@ -8,8 +8,6 @@
 
 namespace gradc::frontend {
 
-namespace {}  // namespace
-
 Value bound_argument(Evaluator& e, const DefinitionValue& d, const std::string& name) {
   for (const BoundArgument& a : d.arguments)
     if (a.name == name) return a.value;
@@ -41,6 +39,12 @@ class Updates {
   struct Clock {
     Value step, epoch, total;
   };
+
+  // As the model file has it, unless all of them are given another.
+  Value weight_decay(const DefinitionValue& d) const {
+    if (x_.variation.weight_decay) return Value::of(*x_.variation.weight_decay);
+    return bound_argument(e_, d, "weight_decay");
+  }
 
   static bool has_parameter(const Definition& d, const std::string& name) {
     return std::any_of(d.parameters.begin(), d.parameters.end(),
@@ -150,11 +154,11 @@ class Updates {
       double own = 0;
       if (!decays) {
         given["weight_decay"] = Value::of(0.0);
-      } else if (decay_mult != 1) {
-        if (!e_.to_number(bound_argument(e_, d, "weight_decay"), span, "`weight_decay`", own)) return;
+      } else if (decay_mult != 1 || x_.variation.weight_decay) {
+        if (!e_.to_number(weight_decay(d), span, "`weight_decay`", own)) return;
         given["weight_decay"] = Value::of(own * decay_mult);
       }
-    } else if (const Value decay = bound_argument(e_, d, "weight_decay"); !decay.is(ValueKind::none)) {
+    } else if (const Value decay = weight_decay(d); !decay.is(ValueKind::none)) {
       // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of
       // their own see to it themselves.)
       double rate = 0;

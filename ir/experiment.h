@@ -82,6 +82,20 @@ struct PlateauRule {
   Monitor monitor;
 };
 
+// A `loss`, as far as its value before training is known: what it is where every class scores the same.
+struct LossRecord {
+  std::string name;        // as written; empty: none
+  double weight = 1;       // of its place in the sum
+  std::string function;    // of the prelude that makes it, "cross_entropy"; empty: another
+  int64_t classes = 0;     // that it tells apart
+  double indifferent = 0;  // its value there: log(classes) for cross_entropy
+};
+
+struct OptimizerRecord {
+  std::string name;  // "adamw"
+  double lr = 0;     // as written; schedules and factors not in it
+};
+
 struct TrainRecord {
   int64_t epochs = 1;
   int64_t seed = 1;
@@ -92,6 +106,10 @@ struct TrainRecord {
   // An optimizer that is a procedure of the runtime ("gd", "lbfgs", "svrg") and its numbers; empty: none.
   std::string driver;
   std::map<std::string, double> driver_options;
+  std::vector<LossRecord> losses;
+  std::vector<OptimizerRecord> optimizers;
+  bool penalised = false;    // there is a `penalty`
+  bool line_search = false;  // the optimizer finds the lengths of its steps itself
 };
 
 // A field of the data that the programs take as input, in input order.

@@ -107,9 +107,9 @@ void BatchReader::shuffle(uint64_t seed, uint64_t epoch) { set_order(seed, epoch
 
 int64_t BatchReader::rows(int64_t index) const { return std::min(batch_, split_.count - index * batch_); }
 
-void BatchReader::begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled) {
+void BatchReader::begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled, bool augmented) {
   set_order(seed, epoch, shuffled);
-  key_ = EpochKey{seed, epoch};
+  if (augmented) key_ = EpochKey{seed, epoch};
   if (loader_) loader_->start(0);
 }
 

@@ -55,9 +55,9 @@ class BatchReader {
   // The order of the next round; at first the split's own.
   void shuffle(uint64_t seed, uint64_t epoch);
 
-  // For training: the order of this epoch, and from now on examples are augmented, with random numbers of
-  // this seed and epoch. Not shuffled, the order stays as it is.
-  void begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled);
+  // For training: the order of this epoch, and from now on examples are augmented (unless told otherwise),
+  // with random numbers of this seed and epoch. Not shuffled, the order stays as it is.
+  void begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled, bool augmented = true);
 
   int64_t rows(int64_t index) const;
   // Thread `thread` of `threads` fills its part of batch `index`; batch() is complete when all have.

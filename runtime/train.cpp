@@ -222,7 +222,7 @@ class Run {
   }
 
   void epoch() {
-    reader_.begin_epoch(state_.seed, static_cast<uint64_t>(state_.epoch), state_.shuffle);
+    reader_.begin_epoch(state_.seed, static_cast<uint64_t>(state_.epoch), state_.shuffle, options_.augment);
     if (state_.update == 0) state_.totals = {};
     const double before = seconds_;
     while (state_.update < updates_) {

@@ -85,6 +85,7 @@ struct TrainOptions {
   std::optional<int64_t> epochs, steps;
   std::optional<uint64_t> seed;  // of initial weights, order and random layers; else the experiment's
   bool shuffle = true;
+  bool augment = true;              // false: training examples are prepared as in evaluation
   int64_t log_every = 0;            // updates between step records; 0: 100 with json, else by time
   std::optional<double> lr_factor;  // on the scheduled learning rate; else 1, or the resumed run's
   bool initialize = true;           // false: train on from the session's parameters as they are

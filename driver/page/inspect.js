@@ -1,29 +1,5 @@
 // The script of the page that `gradc dump --format html` writes: shows the record embedded in it. Everything is put
 // into the page as text nodes; only the lines in view exist as elements.
-'use strict';
-const $ = (id) => document.getElementById(id);
-
-// An element with attributes, classes (`class`), event handlers (functions) and children (text or elements); svg() the
-// same for SVG.
-const el = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
-const svg = (name, attributes, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', name), attributes, children);
-function fill(e, attributes = {}, children = []) {
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === undefined || value === false) continue;
-    if (typeof value === 'function') e.addEventListener(key, value);
-    else e.setAttribute(key, value === true ? '' : value);
-  }
-  e.append(...children.flat().filter((c) => c !== null && c !== undefined));
-  return e;
-}
-
-const number = (x) => x.toLocaleString('en-US', {maximumFractionDigits: 0});
-function amount(x, unit) {
-  for (const [scale, prefix] of [[1e9, 'G'], [1e6, 'M'], [1e3, 'k']])
-    if (Math.abs(x) >= scale) return (x / scale).toPrecision(3) + ' ' + prefix + unit;
-  return number(x) + ' ' + unit;
-}
-
 // A list of lines of equal height, of which those in view are rendered. rows: anything; render(row, index) gives
 // {class, parts, click}.
 const kRow = 18;
@@ -562,9 +538,7 @@ function fromHash() {
 }
 
 async function start() {
-  const packed = Uint8Array.from(atob($('data').textContent.trim()), (c) => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
-  data = JSON.parse(await new Response(stream).text());
+  data = await record();
   prepare();
   $('facts').textContent = `batch ${data.batch} · ${data.target} (${data.cpu}) · ${data.symbols.filter((s) => s.kind === 'parameter').length} parameters`;
   for (const [id, title] of kTabs)
@@ -576,7 +550,4 @@ async function start() {
   update(true);
 }
 
-window.ready = start().catch((error) => {
-  $('detail').replaceChildren(el('p', {}, typeof DecompressionStream === 'undefined' ? 'This browser is too old for this page: it needs DecompressionStream (any browser since 2023).' : String(error)));
-  throw error;
-});
+window.ready = begin(start, $('detail'));

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "support/diagnostic.h"
+#include "tests/driver/browser.h"
 #include "tests/driver/tool.h"
 
 namespace gradc::test {
@@ -130,15 +131,10 @@ TEST_F(Inspect, WhatCannotBeShownIsSaid) {
 // --- The page, in a browser
 
 // What a reader does, and what the page then shows; the checks are in C++.
-const char* const kReader = R"JS(<script>
-window.ready.then(async () => {
-  const got = {};
-  const frame = () => new Promise((done) => setTimeout(done, 0));
-  const text = (selector) => { const e = document.querySelector(selector); return e ? e.textContent : null; };
+const char* const kReader = R"JS(
   const tab = async (name) => { document.querySelector(`nav [data-tab=${name}]`).click(); await frame(); };
   const rows = (box) => [...document.querySelectorAll(box + ' .row')];
   got.title = text('h1');
-  got.scripts = document.querySelectorAll('[src], link[href]').length;
   for (const name of ['ast', 'ir', 'grad', 'opt', 'llvm', 'asm', 'programs']) {
     await tab(name);
     got['tab_' + name] = rows('#stage-body').map((r) => r.textContent).join('\n').slice(0, 4000);
@@ -176,50 +172,18 @@ window.ready.then(async () => {
   await frame();
   got.line = text('#detail');
   got.injected = window.injected === true;
-  got.errors = window.errors;
-  const out = document.createElement('pre');
-  out.id = 'results';
-  out.textContent = 'RESULTS' + JSON.stringify(got) + 'END';
-  document.body.append(out);
-}).catch((e) => document.body.append('FAILED ' + e.stack));
-</script></body>)JS";
-
-std::string unescaped(std::string text) {
-  for (const auto& [from, to] :
-       {std::pair{"&lt;", "<"}, {"&gt;", ">"}, {"&nbsp;", "\xc2\xa0"}, {"&amp;", "&"}})
-    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += std::string(to).size())
-      text.replace(at, std::string(from).size(), to);
-  return text;
-}
+)JS";
 
 TEST_F(Inspect, ThePageShowsAndExplainsInABrowser) {
-  std::string browser;
-  for (const char* path : {"/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"})
-    if (browser.empty() && std::filesystem::exists(path)) browser = path;
-  if (browser.empty()) GTEST_SKIP() << "there is no Chromium here (Debian: chromium)";
+  if (browser().empty()) GTEST_SKIP() << "there is no Chromium here (Debian: chromium)";
   // A comment that would be markup, and a name that would end a script, if anything were not escaped.
   folder_.write("m.nn",
                 "# </script><script>window.injected = true</script><b>\n" + small_model("momentum(lr=0.05)"));
   const ToolResult made = dump({"--format", "html", "-o", "page.html"});
   ASSERT_EQ(made.exit_code, 0) << made.err;
-  std::string page = read_text(folder_.path("page.html"));
-  EXPECT_LT(page.size(), 1u << 20);
-  const std::string head = "<head>", end = "</body>";
-  page.replace(page.rfind(end), end.size(), kReader);
-  page.insert(page.find(head) + head.size(),
-              "<script>window.errors = []; onerror = (m) => errors.push(m); onunhandledrejection = (e) => "
-              "errors.push(String(e.reason)); console.error = (...m) => errors.push(m.join(' '));</script>");
-  folder_.write("read.html", page);
-  const ToolResult r =
-      run_bare({browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
-                "--virtual-time-budget=20000", "--window-size=1400,900", "--enable-logging=stderr",
-                "--user-data-dir=" + folder_.path("profile"), "file://" + folder_.path("read.html")},
-               {}, {{"HOME", folder_.path()}, {"PATH", "/usr/bin:/bin"}}, 120);
-  EXPECT_FALSE(contains(r.err, "CONSOLE")) << r.err;
-  const size_t begin = r.out.rfind("RESULTS{"), stop = r.out.rfind("}END");
-  ASSERT_TRUE(begin != std::string::npos && stop != std::string::npos)
-      << r.err << r.out.substr(r.out.size() > 3000 ? r.out.size() - 3000 : 0);
-  const auto got = nlohmann::json::parse(unescaped(r.out.substr(begin + 7, stop + 1 - begin - 7)));
+  EXPECT_LT(read_text(folder_.path("page.html")).size(), 1u << 20);
+  const nlohmann::json got = read_page(folder_.path(), "page.html", kReader);
+  ASSERT_FALSE(got.empty());
   const auto has = [&](const char* what, const std::string& part) {
     ASSERT_TRUE(got.at(what).is_string()) << what;
     EXPECT_TRUE(contains(got.at(what).get<std::string>(), part)) << what << ": " << got.at(what);

@@ -291,11 +291,6 @@ TEST(Schedules, ARateOfOneIsReportedAsSuch) {
   EXPECT_EQ(probe.run("train_step", {{"image", Values(4)}}, 1, 7, 3, 20).at("lr"), Values{1});
 }
 
-TEST(Schedules, LinearScalingIsGoyalsRule) {
-  Probe probe = trace_probe("sgd(lr=linear_scaling(0.1, batch=64))");
-  EXPECT_DOUBLE_EQ(probe.run("train_step", {{"image", Values(4)}}, 1).at("lr")[0], 0.1 * 64 / 256);
-}
-
 // --- cases: the loss is the mean over the rows of (1 + label) sum_j cos(j) y_j
 
 // Of max(|wanted|, a hundredth of the tensor's largest finite number); with several rows there are sums of
