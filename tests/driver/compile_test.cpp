@@ -130,6 +130,41 @@ TEST_F(Compile, PredictsImagesFromAFile) {
   EXPECT_EQ(rows[1], rows[2]);
 }
 
+// A loss that is not finite: where, and the command of the tool that finds the operation, which it does.
+TEST_F(Compile, ALossThatIsNotFiniteSaysHowToFindOut) {
+  std::string model = small_model("sgd(lr=0.1)");
+  const std::string loss = "cross_entropy(logits, digits.label)";
+  model.replace(model.find(loss), loss.size(), "sum(log(logits - shift), 0)");
+  folder_.write("m.nn", "set shift = -50.0\n" + model);
+  make({"-o", "small", "--target", "x86-64-v2", "--set", "shift=100"});
+  const ToolResult r =
+      run({"small", "train", "--seed", "4", "--data", "train=64", "--json", "--save", "it's.st"});
+  EXPECT_EQ(r.exit_code, kExitCheckFailed);
+  for (const char* part :
+       {"not finite in step 1 (epoch 1, batch 1)", "it's.st was not written", " info --source > m.nn",
+        "gradc train m.nn --target x86-64-v2 --set shift=100 --seed 4 "
+        "--json --save 'it'\\''s.st'",
+        "--data says: train=64"})
+    EXPECT_NE(r.err.find(part), std::string::npos) << part << "\n" << r.err;
+  const Json event = Json::parse(lines(r.out).back());
+  EXPECT_EQ(event.at("event"), "not_finite");
+  EXPECT_EQ(event.at("step"), 1);
+  EXPECT_EQ(event.at("batch"), 1);
+  EXPECT_NE(event.at("helps").at(0).get<std::string>().find("gradc train m.nn"), std::string::npos);
+  folder_.write("m.nn", run({"small", "info", "--source"}).out);
+  const ToolResult tool =
+      run_tool({"train", "m.nn", "--target", "x86-64-v2", "--set", "shift=100", "--seed", "4", "--json"},
+               folder_.path());
+  EXPECT_EQ(tool.exit_code, kExitCheckFailed);
+  const Json found = Json::parse(lines(tool.out).back());
+  EXPECT_EQ(found.at("step"), 1);
+  EXPECT_EQ(found.at("operation"), "log");
+  EXPECT_EQ(found.at("line"), 8);
+  EXPECT_EQ(found.at("result").at("nan"), 320);
+  EXPECT_TRUE(found.at("result").at("low").is_null());
+  EXPECT_LT(found.at("operands").at(0).at("high"), -90);
+}
+
 // The executable says what is wrong, as the tool does.
 TEST_F(Compile, TheExecutableExplainsMistakes) {
   make({"-o", "small", "--target", "native"});
@@ -206,6 +241,39 @@ int main(void) {
     CHECK(gradc_session_predict(s, inputs, 2, out, 79) == GRADC_USAGE && strstr(gradc_last_error(), "expected 80"))
   }
   CHECK(gradc_session_set_lr_factor(s, -1) == GRADC_USAGE)
+
+  /* What a library without the compiler knows of a loss that is not finite. */
+  {
+    gradc_not_finite why;
+    const float one = images[0], nothing = 0;
+    gradc_not_finite_init(&why);
+    CHECK(gradc_session_not_finite(s, &why) == GRADC_USAGE)
+    images[0] = nothing / nothing;
+    CHECK(m_step(s, images, labels, M_BATCH, &r) == GRADC_NOT_FINITE && strstr(gradc_last_error(), "gradc train"))
+    CHECK(gradc_session_not_finite(s, &why) == GRADC_OK && why.step == 101 && why.batch == 0 && !why.file)
+    CHECK(why.operation[0] == 0 && why.help_count == 1 && strstr(why.text, "step 101"))
+    images[0] = one;
+    CHECK(m_step(s, images, labels, M_BATCH, &r) == GRADC_OK)
+  }
+  /* Other views of images, and text of other models. */
+  {
+    static float seen[M_IMAGE_SIZE], mirrored[M_IMAGE_SIZE], middle[M_IMAGE_SIZE];
+    const int64_t shape[] = {1, 1, 28, 28};
+    const gradc_view view = {"image", images, GRADC_ELEMENT_F32, 4, shape, NULL};
+    int64_t bytes = 0;
+    const char* text = "";
+    CHECK(gradc_session_prepare_view(s, &view, 40, 1, NULL, &bytes) == GRADC_OK && bytes == sizeof seen)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 2, seen, &bytes) == GRADC_OK)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 7, mirrored, &bytes) == GRADC_OK)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 0, middle, &bytes) == GRADC_OK)
+    for (i = 0; i < M_IMAGE_SIZE; ++i) CHECK(seen[i] == mirrored[i / 28 * 28 + 27 - i % 28])
+    CHECK(memcmp(seen, middle, sizeof seen) != 0)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 5, seen, &bytes) == GRADC_OK)
+    CHECK(memcmp(seen, middle, sizeof seen) == 0)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 11, seen, &bytes) == GRADC_USAGE)
+    CHECK(gradc_session_prepare_view(s, &view, 9, 0, seen, &bytes) == GRADC_USAGE)
+    CHECK(gradc_session_sample(s, NULL, &text) == GRADC_MODEL_ERROR && !text)
+  }
   gradc_session_close(s);
   CHECK(m_step(s, images, labels, 1, &r) == GRADC_USAGE && strstr(gradc_last_error(), "closed"))
   gradc_session_destroy(s);
