@@ -27,7 +27,7 @@ constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one differen
 constexpr uint64_t kWarmUpSteps = 2;   // so that biases, slots and statistics are not what they start from
 const char* const kNative = "code_generation";
 // Loop IR is interpreted up to so many operations: seconds. Beyond, only when native code is wrong.
-constexpr double kMostInterpreted = 3e7;
+constexpr double kMostInterpreted = 1e8;
 constexpr int kThreads = 4;  // so that calls which split unlike each other meet
 
 // The passes on loop IR, and how what they leave is run. Barriers are there from `partition` on, and are
