@@ -2,11 +2,12 @@
 # needs nothing but the C and C++ libraries. Debian ships fmt as a shared library only; standalone/bundled/fmt.cpp
 # compiles it in.
 # The C interface of sessions apart: the library that embeds the compiler holds it too.
-add_library(gradc_c_session STATIC standalone/c_session.cpp standalone/c_train.cpp standalone/image.cpp)
+add_library(gradc_c_session STATIC standalone/c_session.cpp standalone/c_train.cpp standalone/c_sample.cpp
+            standalone/image.cpp)
 target_link_libraries(gradc_c_session PUBLIC gradc_runtime)
 
 file(GLOB standalone_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/standalone/*.cpp)
-list(FILTER standalone_sources EXCLUDE REGEX "/(main|c_session|c_train|image)\\.cpp$")
+list(FILTER standalone_sources EXCLUDE REGEX "/(main|c_session|c_train|c_sample|image)\\.cpp$")
 add_library(gradc_app STATIC ${standalone_sources})
 target_link_libraries(gradc_app PUBLIC gradc_c_session CLI11::CLI11)
 

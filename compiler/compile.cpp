@@ -112,7 +112,7 @@ CompiledModel::CompiledModel(const CompileRequest& request)
     cache_hits_ = cache->hits();
     cache_misses_ = cache->misses();
   }
-  tables_ = std::make_unique<ProgramTables>(*loaded_, lowered_, target_, options.batch, request.file);
+  tables_ = std::make_unique<ProgramTables>(*loaded_, lowered_, target_, options.batch, request);
   for (const auto& [name, lowered] : lowered_.programs) {
     gradc_entry run = jit_->entry(name);
     GRADC_CHECK(run, "no native code for '{}'", name);

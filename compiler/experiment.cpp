@@ -24,7 +24,8 @@ nlohmann::json methods_json(const std::vector<DataMethod>& methods) {
 
 }  // namespace
 
-std::string experiment_json(const ExperimentRecord& record) {
+std::string experiment_json(const ExperimentRecord& record,
+                            const std::map<std::string, std::string>& settings) {
   nlohmann::json splits = nlohmann::json::array();
   for (const DataSplit& split : record.data.splits) {
     nlohmann::json entry = {{"name", split.name}, {"from", split.from}};
@@ -79,7 +80,9 @@ std::string experiment_json(const ExperimentRecord& record) {
                         {"threshold", t.plateau.threshold},
                         {"monitor", monitor(t.plateau.monitor)}};
   if (!t.driver.empty()) train["driver"] = {{"name", t.driver}, {"options", t.driver_options}};
-  return nlohmann::json{{"data", data}, {"train", train}}.dump();
+  nlohmann::json root = {{"data", data}, {"train", train}};
+  if (!settings.empty()) root["settings"] = settings;
+  return root.dump();
 }
 
 }  // namespace gradc::compiler

@@ -40,13 +40,13 @@ int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
 }
 
 ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lowered,
-                             const codegen::Target& target, int64_t batch, const std::string& file) {
+                             const codegen::Target& target, int64_t batch, const CompileRequest& request) {
   const Module& module = *model.model.module;
   program_.abi_version = GRADC_ABI_VERSION;
   program_.gradc_version = GRADC_VERSION;
   program_.target = keep(target.name);
   program_.source = keep(model.sources.text(model.file));
-  program_.name = keep(std::filesystem::path(file).filename().string());
+  program_.name = keep(std::filesystem::path(request.file).filename().string());
   program_.batch = batch;
   program_.parameter_bytes = lowered.parameter_bytes;
   std::vector<gradc_symbol>& symbols = symbols_.emplace_back();
@@ -63,7 +63,7 @@ ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lo
       entry_of(program_, name) = entry(module.function(name), it->second);
   ExperimentRecord record = model.model.experiment;
   record.data.batch = batch;
-  program_.experiment_json = keep(experiment_json(record));
+  program_.experiment_json = keep(experiment_json(record, request.settings));
 }
 
 gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredProgram& lowered) {

@@ -22,9 +22,9 @@ int useful_threads(const passes::LoweredProgram& lowered, int64_t batch);
 // Everything that program() points to lives here.
 class ProgramTables {
  public:
-  // `file`: the model file as the user named it.
+  // `request`: what the model was compiled for; its file and settings are noted.
   ProgramTables(const LoadedModel& model, const passes::Lowered& lowered, const codegen::Target& target,
-                int64_t batch, const std::string& file);
+                int64_t batch, const CompileRequest& request);
   ProgramTables(const ProgramTables&) = delete;
 
   // The `run` of every entry is null until the caller sets it; an entry the model lacks has no outputs

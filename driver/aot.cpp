@@ -68,7 +68,7 @@ Compiled compile_for(const codegen::Target& target, const CompileRequest& reques
         kExitUsage,
         fmt::format("--mem-limit: {} for {}; compile for fewer targets (--target) or allow as much",
                     megabytes(static_cast<double>(memory.peak())), target.name));
-  c.tables = std::make_unique<ProgramTables>(*c.model, c.lowered, target, options.batch, request.file);
+  c.tables = std::make_unique<ProgramTables>(*c.model, c.lowered, target, options.batch, request);
   return c;
 }
 
@@ -100,6 +100,18 @@ std::vector<codegen::Target> chosen_targets(const CompileOptions& options) {
   std::stable_sort(targets.begin(), targets.end(),
                    [](const auto& a, const auto& b) { return a.vector_width > b.vector_width; });
   return targets;
+}
+
+// The parts of the runtime library that only such models can use (standalone/parts.h, runtime/dataset.cpp).
+std::vector<std::string> parts_of(const std::string& source, const gradc_program& program) {
+  std::vector<std::string> parts;
+  if (source == "folder") parts.emplace_back("gradc_source_folder");
+  if (program.predict.output_count == 0) return parts;
+  if (source == "text") parts.emplace_back("gradc_part_sample");
+  bool images = false;
+  for (int32_t i = 0; i < program.predict.input_count; ++i) images |= program.predict.inputs[i].rank == 3;
+  if (images) parts.insert(parts.end(), {"gradc_part_view_options", "gradc_part_view_eval"});
+  return parts;
 }
 
 void write_output(const std::string& path, std::string_view what, std::string_view bytes) {
@@ -176,8 +188,8 @@ int run_compile(const CompileOptions& options) {
       link_request.fully_static = options.fully_static;
       link_request.strip = options.strip;
       if (kind != "obj") link_request.objects.push_back(standalone_library(architecture));
-      if (executable && compiled.front().model->model.experiment.data.source == "folder")
-        link_request.need.push_back("gradc_source_folder");
+      if (executable)
+        link_request.need = parts_of(compiled.front().model->model.experiment.data.source, program);
       link_request.keep = executable ? std::vector<std::string>{} : exported_symbols(identifier);
       link(link_request);
     }

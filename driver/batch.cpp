@@ -58,18 +58,6 @@ Tensors made_up_batch(const CompiledModel& compiled, int64_t rows) {
 
 int64_t rows_of(const Tensors& batch) { return batch.empty() ? 0 : batch.begin()->second.rows; }
 
-Tensors batch_of(const gradc_entry_info& entry, const void* const* inputs, int64_t rows) {
-  Tensors result;
-  for (int i = 0; i < entry.input_count; ++i) {
-    const gradc_input& input = entry.inputs[i];
-    const Type type{static_cast<DType>(input.dtype), true, Shape(input.shape, input.shape + input.rank)};
-    Tensor t = interpreter::make_tensor(type, rows);
-    from_memory(inputs[i], type.dtype, type.elements() * rows, t.data.data());
-    result[input.name] = std::move(t);
-  }
-  return result;
-}
-
 Tensors training_batch(const CompiledModel& compiled, int64_t rows) {
   const gradc_program& p = compiled.program();
   const runtime::DataRecord record = runtime::read_experiment(p.experiment_json).data;

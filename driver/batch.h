@@ -24,7 +24,4 @@ Tensors made_up_batch(const CompiledModel& compiled, int64_t rows);
 // Examples in a batch of tensors.
 int64_t rows_of(const Tensors& batch);
 
-// The rows of an entry's inputs, as the runtime hands them over, as tensors by name.
-Tensors batch_of(const gradc_entry_info& entry, const void* const* inputs, int64_t rows);
-
 }  // namespace gradc::driver

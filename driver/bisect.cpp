@@ -1,17 +1,18 @@
-// `gradc check --bisect-passes`: runs the model in the interpreter as each pass leaves it, then as native
-// code, and finds the first step whose results are not those of the model as it was written. Knows no
-// operator.
+// `gradc check --bisect-passes`: runs the model in the interpreter as each pass leaves it, tensor IR and loop
+// IR, then as native code, and finds the first step whose results are not those of the model as it was
+// written. Knows no operator.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "compiler/evaluate_ops.h"
 #include "driver/batch.h"
 #include "driver/check.h"
 #include "driver/compare.h"
-#include "driver/evaluate.h"
 #include "driver/output.h"
+#include "ir/loop/interpret.h"
 #include "ir/op_def.h"
 #include "support/check.h"
 
@@ -24,8 +25,22 @@ namespace {
 constexpr int64_t kMostRows = 6;       // formulas do not depend on their number
 constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one difference
 constexpr uint64_t kWarmUpSteps = 2;   // so that biases, slots and statistics are not what they start from
-const char* const kNative = "lower and code generation";
-const char* const kPlan = "plan_memory";
+const char* const kNative = "code_generation";
+// Loop IR is interpreted up to so many operations: seconds. Beyond, only when native code is wrong.
+constexpr double kMostInterpreted = 1e8;
+constexpr int kThreads = 4;  // so that calls which split unlike each other meet
+
+// The passes on loop IR, and how what they leave is run. Barriers are there from `partition` on, and are
+// missed in one of the two orders of threads; offsets are there from `plan_memory` on.
+struct LoopStage {
+  const char* pass;
+  std::vector<loop::RunOptions> ways;
+};
+const LoopStage kLoopStages[] = {
+    {"lower", {{.apart = true}}},
+    {"partition",
+     {{.threads = kThreads, .apart = true}, {.threads = kThreads, .reversed = true, .apart = true}}},
+    {"plan_memory", {{.threads = kThreads}, {.threads = kThreads, .reversed = true}}}};
 
 // Every constant of the module 1 % larger: a pass that does this is wrong.
 void make_wrong(Module& module) {
@@ -41,26 +56,54 @@ void make_wrong(Module& module) {
   if (!any) throw RunError(kExitUsage, "--break-pass: the model has no constant that could be made wrong");
 }
 
+void scale_stores(const std::vector<loop::Stmt>& body) {
+  for (const loop::Stmt& s : body) {
+    if (s->kind == loop::StmtKind::store && s->value->type.is_float())
+      s->value = s->value * loop::constant(loop::Type{s->value->type.scalar, 1}, 1.01);
+    scale_stores(s->body);
+    scale_stores(s->other);
+  }
+}
+
+// What each of these can do wrong: another value, no barriers, memory that is shared while it is in use.
+void make_wrong(const std::string& what, loop::Program& program) {
+  if (what == "partition") {
+    for (loop::Call& call : program.calls) call.barrier_before = false;
+  } else if (what == "plan_memory") {
+    for (loop::Allocation& a : program.allocations)
+      if (a.space == loop::Space::arena) a.offset = 0;
+  } else {
+    for (loop::Kernel& kernel : program.kernels) scale_stores(kernel.body);
+  }
+}
+
 class Bisector {
  public:
   Bisector(const CheckRequest& request, const std::string& break_pass) : request_(request) {
     request_.compile.passes.gradient_outputs = true;
     request_.compile.passes.strict_math = true;  // as for the check itself
-    if (!break_pass.empty()) {
-      if (!passes::is_tensor_pass(break_pass, "--break-pass"))
-        throw RunError(kExitUsage,
-                       fmt::format("--break-pass: {} works on loop IR; passes on tensor IR can be made wrong",
-                                   break_pass));
-      request_.compile.passes.tamper = [break_pass](const passes::PassInfo& pass, Module& module) {
-        if (pass.name == break_pass) make_wrong(module);
+    if (break_pass == kNative) {
+      // Loop IR is interpreted as the last pass leaves it, and code is made of something else.
+      native_ = request_.compile;
+      native_.passes.tamper_loops = [](const passes::PassInfo& pass, loop::Program& program) {
+        if (pass.name == "plan_memory") make_wrong(kNative, program);
       };
+    } else if (!break_pass.empty()) {
+      if (passes::is_tensor_pass(break_pass, "--break-pass"))
+        request_.compile.passes.tamper = [break_pass](const passes::PassInfo& pass, Module& module) {
+          if (pass.name == break_pass) make_wrong(module);
+        };
+      else
+        request_.compile.passes.tamper_loops = [break_pass](const passes::PassInfo& pass,
+                                                            loop::Program& program) {
+          if (pass.name == break_pass) make_wrong(pass.name, program);
+        };
     }
+    if (break_pass != kNative) native_ = request_.compile;
     // Examples come through the runtime's tables, which compiling fills in; the code is run last.
-    CompileRequest all_kept = request_.compile;
-    all_kept.passes.keep_all_values = true;
-    apart_ = std::make_unique<CompiledModel>(all_kept);
-    const int64_t rows = std::min(kMostRows, apart_->program().batch);
-    call_.inputs = first_batch(*apart_, rows, report_.notes);
+    compiled_ = std::make_unique<CompiledModel>(native_);
+    const int64_t rows = std::min(kMostRows, compiled_->program().batch);
+    call_.inputs = first_batch(*compiled_, rows, report_.notes);
     call_.rows = rows_of(call_.inputs);
     call_.seed = request_.seed;
     call_.micro_step = 7;
@@ -82,6 +125,7 @@ class Bisector {
     passes::PipelineOptions pipeline =
         pipeline_options(request_.compile, codegen::find_target(request_.compile.target), *loaded);
     pipeline.observe = [&](const passes::PassReport& pass) {
+      if (pass.program) loops_[pass.pass.name][pass.program->program.name] = pass.program->program;
       if (!pass.module || report_.culprit()) return;
       BisectReport::Step step{pass.pass.name, pass.enabled, pass.changed};
       // What did not change need not be run again; a pass that was made wrong says nothing of it.
@@ -90,10 +134,20 @@ class Bisector {
     };
     passes::run_tensor_passes(module, pipeline);
     if (report_.culprit()) return std::move(report_);
-    compare_native(*apart_, kNative);
-    if (report_.culprit()) return std::move(report_);
-    const CompiledModel shared(request_.compile);
-    compare_native(shared, kPlan);
+    const BisectReport::Step native = run_code(kNative, {}, 1);
+    if (!native.pass || operations() <= kMostInterpreted) {
+      passes::lower(module, pipeline);
+      for (const LoopStage& stage : kLoopStages) {
+        report_.steps.push_back(run_loops(stage));
+        if (report_.culprit()) return std::move(report_);
+      }
+    } else {
+      report_.notes.push_back(
+          "the model is large: native code agrees, so loop IR was not interpreted as each of its passes "
+          "leaves it; "
+          "a barrier that is missing would not be found");
+    }
+    report_.steps.push_back(native);
     return std::move(report_);
   }
 
@@ -155,26 +209,66 @@ class Bisector {
     }
   }
 
-  void compare_native(const CompiledModel& compiled, const char* what) {
+  // What interpreting the compared programs takes once, roughly: whole panels are computed.
+  double operations() const {
+    double flop = 0;
+    const int64_t batch = compiled_->program().batch;
+    for (const auto& [name, expected] : results_) {
+      const passes::LoweredProgram& lowered = compiled_->lowered().programs.at(name);
+      const int64_t panels = (batch + lowered.program.panel - 1) / lowered.program.panel;
+      for (const passes::CallCost& cost : lowered.costs)
+        flop += cost.flop / static_cast<double>(name == "update" ? 1 : panels);
+    }
+    return flop;
+  }
+
+  BisectReport::Step run_loops(const LoopStage& stage) {
+    const std::map<std::string, loop::Program>& programs = loops_.at(stage.pass);
+    BisectReport::Step step{stage.pass, true, true};
+    for (const loop::RunOptions& way : stage.ways) {
+      const auto interpret = [&](const std::string& name, const gradc_step_args& args) {
+        return loop::interpret(programs.at(name),
+                               {args.arena, args.parameters, args.inputs, args.outputs, args.scalars,
+                                args.rows, args.row_offset, args.seed, args.micro_step},
+                               way);
+      };
+      const BisectReport::Step run = run_code(stage.pass, interpret, way.threads);
+      if (!run.pass) return run;
+      if (run.worst >= step.worst) step = run;
+    }
+    return step;
+  }
+
+  // Native code, or what stands for it.
+  BisectReport::Step run_code(const char* what, NativeCaller::Engine engine, int threads) {
     BisectReport::Step step{what, true, true};
-    NativeCaller caller(compiled);
+    NativeCaller caller(*compiled_);
+    caller.set_engine(std::move(engine), threads);
+    const auto fails = [&](const std::string& program, const std::string& value) {
+      step.pass = false;
+      step.program = program;
+      step.value = value;
+      step.worst = INFINITY;
+    };
     for (const auto& [name, expected] : results_) {
       for (const auto& [symbol, value] : symbols_)
-        if (compiled.lowered().symbol_offsets.count(symbol)) caller.set_symbol(symbol, value);
-      if (caller.call(name, call_of(name)) != 0) {
-        step.pass = false;
-        step.program = name;
-        step.value = "loss";
-        step.worst = INFINITY;
+        if (compiled_->lowered().symbol_offsets.count(symbol)) caller.set_symbol(symbol, value);
+      try {
+        if (caller.call(name, call_of(name)) != 0) {
+          fails(name, "loss");
+          continue;
+        }
+      } catch (const std::runtime_error& error) {  // an access out of bounds
+        fails(name, error.what());
         continue;
       }
       for (const auto& [value, tensor] : expected.outputs)
         compare_value(name, value, caller.outputs().at(value), step);
       for (const auto& [value, tensor] : expected.updates)
-        if (compiled.lowered().symbol_offsets.count(value))
+        if (compiled_->lowered().symbol_offsets.count(value))
           compare_value(name, value, caller.symbol(value), step);
     }
-    report_.steps.push_back(step);
+    return step;
   }
 
   void compare_value(const std::string& program, const std::string& value, const Tensor& got,
@@ -214,7 +308,9 @@ class Bisector {
   }
 
   CheckRequest request_;
-  std::unique_ptr<CompiledModel> apart_;  // native code in which no two values share memory
+  CompileRequest native_;  // what code is made of
+  std::unique_ptr<CompiledModel> compiled_;
+  std::map<std::string, std::map<std::string, loop::Program>> loops_;  // by pass and program
   std::unique_ptr<LoadedModel> reference_;
   CallRequest call_;
   Tensors symbols_;
@@ -255,7 +351,10 @@ std::string render_bisect(const BisectReport& report) {
   if (!culprit) return text + "\nPASS: what every step leaves computes what the model file says\n";
   text += fmt::format("\nFAIL: {} is the first whose result disagrees: {} of @{} by {}\n", culprit->name,
                       culprit->value, culprit->program, size_of(culprit->worst));
-  if (culprit->name != kNative)
+  if (culprit->name == kNative)
+    text +=
+        "  = help: loop IR computes the right values: LLVM, or what is made for it (codegen/), does not\n";
+  else
     text += fmt::format("  = help: gradc dump MODEL.nn --diff {} shows what it does\n", culprit->name);
   return text;
 }

@@ -7,9 +7,9 @@
 #include <limits>
 #include <set>
 
+#include "compiler/evaluate_ops.h"
 #include "driver/batch.h"
 #include "driver/compare.h"
-#include "driver/evaluate.h"
 #include "ir/op_def.h"
 #include "support/check.h"
 #include "support/philox.h"

@@ -69,8 +69,8 @@ struct BisectReport {
   const Step* culprit() const;  // null: none
 };
 
-// `break_pass`: a pass whose result is made wrong first (a test of the bisection itself); empty: none. Throws
-// what compiling throws.
+// `break_pass`: a pass, or "code_generation", whose result is made wrong first (a test of the bisection
+// itself); empty: none. Throws what compiling throws.
 BisectReport bisect_passes(const CheckRequest& request, const std::string& break_pass);
 std::string render_bisect(const BisectReport& report);
 std::string render_bisect_json(const BisectReport& report);

@@ -67,13 +67,7 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
                   "mean (Monte-Carlo dropout)")
       ->check(from_to(1, 1000000))
       ->type_name("N");
-  app->add_flag("--ten-crop", o.ten_crop,
-                "the mean over ten crops of each image: its corners, its middle, and their mirror images");
-  app->add_option("--scales", o.scales,
-                  "the mean over images whose shorter side has these numbers of pixels, by commas")
-      ->delimiter(',')
-      ->check(from_to(1, 1 << 16))
-      ->type_name("N,N,...");
+  standalone::add_view_options(app, o.ten_crop, o.scales);
   app->add_flag("--raw", o.raw, "where the model has `ema`: the parameters themselves, not their averages");
   standalone::add_split_option(app, o.split);
 }
@@ -215,28 +209,14 @@ int run_command_line(int argc, char** argv) {
       ->type_name("[NAME=]FILE.npy");
 
   SampleOptions sample;
-  CLI::App* sample_command =
-      app.add_subcommand("sample", "text that a model of characters makes, going on from a prompt");
+  CLI::App* sample_command = app.add_subcommand("sample", standalone::kSampleDoc);
   add_model_options(sample_command, sample.eval.model);
   add_list(sample_command, "--weights,--init-from", sample.eval.weights,
            "parameters, as gradc train --save wrote them, with the vocabulary")
       ->required()
       ->expected(1)
       ->type_name("FILE");
-  sample_command
-      ->add_option("--prompt", sample.run.prompt, "what the text goes on from (default: a new line)")
-      ->type_name("TEXT");
-  sample_command->add_option("--length", sample.run.length, "characters to make")
-      ->check(from_to(0, 1 << 28))
-      ->capture_default_str()
-      ->type_name("N");
-  sample_command
-      ->add_option("--temperature", sample.run.temperature,
-                   "below 1 likely characters become likelier, above 1 less so; 0: always the likeliest")
-      ->check(CLI::Range(0.0, 1000.0))
-      ->capture_default_str()
-      ->type_name("T");
-  sample_command->add_option("--seed", sample.run.seed, "of the text")->capture_default_str()->type_name("N");
+  standalone::add_sample_options(sample_command, sample.run);
   sample_command->add_flag("--raw", sample.eval.raw,
                            "where the model has `ema`: the parameters themselves, not their averages");
   add_code_options(sample_command, sample.eval.model);
@@ -306,8 +286,9 @@ int run_command_line(int argc, char** argv) {
   check_command->add_flag("--bisect-passes", check.bisect_passes,
                           "find the pass whose result is the first that disagrees with the interpreter");
   check_command
-      ->add_option("--break-pass", check.break_pass,
-                   "first make this pass's result wrong by 1 %: --bisect-passes must name it")
+      ->add_option(
+          "--break-pass", check.break_pass,
+          "first make the result of this pass, or of code_generation, wrong: --bisect-passes must name it")
       ->type_name("PASS");
   add_code_options(check_command, check.model);
 
@@ -328,6 +309,10 @@ int run_command_line(int argc, char** argv) {
                            "instead: compiling ends with an internal error or a signal");
   reduce_command->add_option("--error", reduce.error, "instead: the file has this error, for example E0203")
       ->type_name("CODE");
+  add_list(reduce_command, "--with", reduce.with,
+           "a further argument of the gradc command that --check, --crash or --error runs, as "
+           "--with=--target=x86-64-v2 (repeatable)")
+      ->type_name("ARGUMENT");
   reduce_command
       ->add_option("--output,-o", reduce.output, "the file to write (default: NAME.reduced.nn or .ir)")
       ->type_name("FILE");

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "compiler/evaluate_ops.h"
 #include "driver/batch.h"
-#include "driver/evaluate.h"
 #include "driver/options.h"
 #include "frontend/experiment.h"
 #include "ir/op_def.h"

@@ -19,18 +19,6 @@ Type type_of(int32_t dtype, bool batched, int32_t rank, const int64_t* shape) {
 
 int64_t count(const Type& type, int64_t rows) { return type.elements() * (type.batched ? rows : 1); }
 
-template <class T>
-void read_as(const void* memory, int64_t elements, double* values) {
-  const T* from = static_cast<const T*>(memory);
-  for (int64_t i = 0; i < elements; ++i) values[i] = static_cast<double>(from[i]);
-}
-
-template <class T>
-void write_as(const double* values, int64_t elements, void* memory) {
-  T* to = static_cast<T*>(memory);
-  for (int64_t i = 0; i < elements; ++i) to[i] = static_cast<T>(values[i]);
-}
-
 DType dtype_of(loop::Scalar scalar) {
   switch (scalar) {
     case loop::Scalar::f32: return DType::f32;
@@ -50,32 +38,19 @@ int64_t bytes_of(DType dtype) {
   }
 }
 
-void from_memory(const void* memory, DType dtype, int64_t elements, double* values) {
-  switch (dtype) {
-    case DType::f32: return read_as<float>(memory, elements, values);
-    case DType::f64: return read_as<double>(memory, elements, values);
-    case DType::i32: return read_as<int32_t>(memory, elements, values);
-    case DType::boolean: return read_as<uint8_t>(memory, elements, values);
-  }
-}
-
-void to_memory(const double* values, DType dtype, int64_t elements, void* memory) {
-  switch (dtype) {
-    case DType::f32: return write_as<float>(values, elements, memory);
-    case DType::f64: return write_as<double>(values, elements, memory);
-    case DType::i32: return write_as<int32_t>(values, elements, memory);
-    case DType::boolean: return write_as<uint8_t>(values, elements, memory);
-  }
-}
-
 NativeCaller::NativeCaller(const CompiledModel& compiled)
     : compiled_(compiled),
       parameters_(static_cast<uint64_t>(std::max<int64_t>(compiled.program().parameter_bytes, 64)),
                   "parameters") {
+  set_engine({}, 1);
+}
+
+void NativeCaller::set_engine(Engine engine, int threads) {
+  engine_ = std::move(engine);
   int64_t arena = 64;
-  const gradc_program& p = compiled.program();
+  const gradc_program& p = compiled_.program();
   for (const gradc_entry_info* e : {&p.init, &p.train_step, &p.update, &p.eval, &p.predict})
-    arena = std::max(arena, e->arena_bytes + e->scratch_bytes);
+    arena = std::max(arena, e->arena_bytes + threads * e->scratch_bytes);
   arena_ = runtime::AlignedBlock(static_cast<uint64_t>(arena), "arena");
 }
 
@@ -123,7 +98,7 @@ int32_t NativeCaller::call(const std::string& name, const CallRequest& request) 
   args.row_offset = request.row_offset;
   args.seed = request.seed;
   args.micro_step = request.micro_step;
-  const int32_t status = info.run(&args, 0, 1);
+  const int32_t status = engine_ ? engine_(name, args) : info.run(&args, 0, 1);
 
   outputs_.clear();
   for (int i = 0; i < info.output_count; ++i) {

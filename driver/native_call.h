@@ -1,18 +1,17 @@
 // Calls a compiled program once and reads what it left behind as double-precision tensors. For checks and
 // explanations, not for training.
 #pragma once
-#include <map>
+#include <functional>
 #include <string>
 
 #include "compiler/compile.h"
+#include "compiler/tensors.h"
 #include "ir/interpreter/interpreter.h"
 #include "runtime/memory.h"
 
 namespace gradc::driver {
 
 using namespace compiler;
-
-using Tensors = std::map<std::string, interpreter::Tensor>;
 
 struct CallRequest {
   Tensors inputs;  // rows of each data field; converted to the fields' element types
@@ -27,6 +26,11 @@ struct CallRequest {
 class NativeCaller {
  public:
   explicit NativeCaller(const CompiledModel& compiled);
+
+  // Has programs run by something else that computes the same, with scratch memory for so many threads. The
+  // outputs and parameters are where the native entries would leave them.
+  using Engine = std::function<int32_t(const std::string& program, const gradc_step_args& args)>;
+  void set_engine(Engine engine, int threads);
 
   // Runs program "init", "train_step", "update", "eval" or "predict"; returns what the entry returned. The
   // arena is filled with bytes that read as NaN first, so that a value no kernel wrote shows.
@@ -44,14 +48,12 @@ class NativeCaller {
  private:
   const gradc_symbol& find(const std::string& name) const;
   const CompiledModel& compiled_;
+  Engine engine_;  // null: the native entries
   runtime::AlignedBlock parameters_, arena_;
   Tensors outputs_;
   int64_t rows_ = 1;
 };
 
-// Elements of row-major memory as doubles and back. `elements` counts all rows.
-void from_memory(const void* memory, DType dtype, int64_t elements, double* values);
-void to_memory(const double* values, DType dtype, int64_t elements, void* memory);
 int64_t bytes_of(DType dtype);
 
 }  // namespace gradc::driver

@@ -87,9 +87,10 @@ struct ReduceOptions {
   std::string file;                  // a model file or IR
   std::vector<std::string> command;  // exit code 0: still interesting
   bool check = false, crash = false;
-  std::string error;    // a code
-  std::string output;   // empty: beside the file
-  double seconds = 60;  // for one run of the command
+  std::string error;              // a code
+  std::vector<std::string> with;  // further arguments of the gradc command that these three run
+  std::string output;             // empty: beside the file
+  double seconds = 60;            // for one run of the command
   bool json = false;
 };
 

@@ -99,7 +99,7 @@ std::set<std::string> codes_in(const std::string& said) {
   return codes;
 }
 
-Question question_of(const ReduceOptions& o, bool ir) {
+Question question_without_options(const ReduceOptions& o, bool ir) {
   const int kinds = !o.command.empty() + o.check + o.crash + !o.error.empty();
   if (kinds != 1)
     throw RunError(
@@ -148,6 +148,15 @@ Question question_of(const ReduceOptions& o, bool ir) {
             return std::includes(allowed->begin(), allowed->end(), found.begin(), found.end());
           },
           fmt::format("error[{}]", o.error)};
+}
+
+Question question_of(const ReduceOptions& o, bool ir) {
+  Question question = question_without_options(o, ir);
+  if (!o.with.empty() && !o.command.empty())
+    throw RunError(kExitUsage,
+                   "reduce: --with is for --check, --crash and --error; a command has its own arguments");
+  question.command.insert(question.command.end(), o.with.begin(), o.with.end());
+  return question;
 }
 
 std::string read_text(const std::string& file) {

@@ -3,37 +3,40 @@
 
 #include <nlohmann/json.hpp>
 
-#include "driver/batch.h"
-#include "driver/explain.h"
+#include "compiler/not_finite.h"
 #include "driver/options.h"
 #include "runtime/files.h"
 #include "runtime/prepare.h"
+#include "runtime/report.h"
 #include "runtime/train.h"
 
 namespace gradc::driver {
 
 namespace {
 
-// Replays the step that failed; the session still holds the parameters it started from.
-NotFinite explain(const CompileRequest& request, const runtime::Session& session,
-                  const runtime::NonFiniteLoss& error) {
-  const gradc_program& program = session.program();
-  CallRequest step;
-  std::vector<const void*> inputs;
-  for (const std::vector<uint8_t>& bytes : error.inputs) inputs.push_back(bytes.data());
-  step.inputs = batch_of(program.train_step, inputs.data(), error.rows);
-  step.rows = error.rows;
-  step.seed = error.seed;
-  step.micro_step = error.micro_step;
-  Tensors symbols;
-  for (int32_t i = 0; i < program.symbol_count; ++i) {
-    const gradc_symbol& s = program.symbols[i];
-    const Type type{static_cast<DType>(s.dtype), false, Shape(s.shape, s.shape + s.rank)};
-    interpreter::Tensor value = interpreter::make_tensor(type, 1);
-    from_memory(session.data(s), type.dtype, type.elements(), value.data.data());
-    symbols[s.name] = std::move(value);
-  }
-  return explain_not_finite(request, step, symbols);
+nlohmann::ordered_json json_of(const runtime::ValueRange& range) {
+  return {{"name", range.name}, {"low", range.low},     {"high", range.high},  {"elements", range.elements},
+          {"nan", range.nan},   {"above", range.above}, {"below", range.below}};
+}
+
+// {"event":"not_finite", ...}, with the fields of runtime::NotFiniteReport.
+nlohmann::ordered_json json_of(const runtime::NotFiniteReport& report) {
+  nlohmann::ordered_json operands = nlohmann::ordered_json::array();
+  for (const runtime::ValueRange& operand : report.operands) operands.push_back(json_of(operand));
+  return {{"event", "not_finite"},
+          {"step", report.step},
+          {"epoch", report.epoch},
+          {"batch", report.batch},
+          {"operation", report.operation},
+          {"name", report.name},
+          {"type", report.type},
+          {"file", report.file},
+          {"line", report.line},
+          {"column", report.column},
+          {"result", json_of(report.result)},
+          {"operands", operands},
+          {"notes", report.notes},
+          {"helps", report.helps}};
 }
 
 }  // namespace
@@ -60,16 +63,9 @@ int run_train(const TrainOptions& options) {
     const runtime::TrainResult result = runtime::train(session, data, experiment, run);
     return result.interrupted ? kExitInterrupted : kExitOk;
   } catch (const runtime::NonFiniteLoss& error) {
-    const NotFinite why = explain(request, session, error);
-    if (options.model.json)
-      fmt::print("{}\n", nlohmann::ordered_json{{"event", "not_finite"},
-                                                {"step", error.scalars.step + 1},
-                                                {"epoch", error.scalars.epoch + 1},
-                                                {"operation", why.operation},
-                                                {"name", why.name},
-                                                {"place", why.place}}
-                             .dump());
-    fmt::print(stderr, "gradc: {}\n{}", error.what(), why.text);
+    const runtime::NotFiniteReport why = explain_not_finite(request, session, error);
+    if (options.model.json) runtime::write_event(stdout, json_of(why));
+    fmt::print(stderr, "gradc: {}\n", why.text);
     return kExitCheckFailed;
   }
 }

@@ -12,6 +12,7 @@
 
 #include "compiler/compile.h"
 #include "compiler/memory.h"
+#include "compiler/not_finite.h"
 #include "runtime/threads.h"
 #include "standalone/c_session.h"
 #include "support/check.h"
@@ -21,6 +22,7 @@ using namespace gradc;
 
 struct gradc_model {
   std::shared_ptr<const compiler::CompiledModel> compiled;
+  std::shared_ptr<const compiler::CompileRequest> request;  // it was compiled for
 };
 
 // Diagnostics with all their texts in one place.
@@ -86,12 +88,15 @@ class Builder {
     d.related = related.data();
     d.notes = keep_list(line.at("notes"), d.note_count);
     d.helps = keep_list(line.at("helps"), d.help_count);
+    d.expected = keep(line.at("expected"));
+    d.found = keep(line.at("found"));
+    d.suggestion = keep(line.at("suggestion"));
     made_->all.push_back(d);
   }
   // An error that is not of the model file.
   void add(const std::string& message) {
     gradc_diagnostic d{};
-    d.code = d.place.label = "";
+    d.code = d.place.label = d.expected = d.found = d.suggestion = "";
     d.message = keep(message);
     made_->all.push_back(d);
   }
@@ -169,6 +174,7 @@ gradc_status compile(const char* file, const char* text, const gradc_compile_opt
                                  known.limit_threads > 0 ? known.limit_threads : runtime::usable_processors(),
                                  known.memory_limit);
           made->compiled = std::make_shared<const compiler::CompiledModel>(request);
+          made->request = std::make_shared<const compiler::CompileRequest>(request);
         } catch (const compiler::ModelError& found) {
           error = found;
         }
@@ -227,6 +233,12 @@ gradc_status gradc_session_create_from_model(const gradc_model* model, int32_t t
       throw RunError(kExitUsage, fmt::format("gradc_session_create_from_model: `{}` is null",
                                              model ? "session" : "model"));
     *session = standalone::create_session(model->compiled->program(), model->compiled, nullptr, threads);
+    (*session)->explain = [request = model->request](const runtime::Session& failed,
+                                                     const runtime::NonFiniteLoss& error) {
+      runtime::NotFiniteReport report;
+      on_large_stack([&] { report = compiler::explain_not_finite(*request, failed, error); });
+      return report;
+    };
   });
 }
 
@@ -241,7 +253,8 @@ gradc_status gradc_diagnostics_get(const gradc_diagnostics* diagnostics, int32_t
     if (index < 0 || static_cast<size_t>(index) >= diagnostics->all.size())
       throw RunError(kExitUsage, fmt::format("gradc_diagnostics_get: there is no diagnostic {}; there are {}",
                                              index, diagnostics->all.size()));
-    *diagnostic = diagnostics->all[static_cast<size_t>(index)];
+    standalone::give_result(diagnostic, diagnostics->all[static_cast<size_t>(index)],
+                            "gradc_diagnostic_init");
   });
 }
 

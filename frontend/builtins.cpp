@@ -151,7 +151,8 @@ Value reshape(Evaluator& e, const CallPlace& p, Arguments& a) {
     if (x->type.elements() % rest != 0) {
       e.error(codes::shapes, p.span,
               fmt::format("{} does not reshape to {}: {} elements are no multiple of {}", user_type(x->type),
-                          print(a[1]), x->type.elements(), rest));
+                          print(a[1]), x->type.elements(), rest))
+          .expect(fmt::format("a multiple of {} elements", rest), std::to_string(x->type.elements()));
       return {};
     }
     *std::find(wanted.begin(), wanted.end(), -1) = x->type.elements() / rest;
@@ -180,6 +181,7 @@ Value concat(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (!a[0].is(ValueKind::list) || a[0].list->empty()) {
     e.error(codes::wrong_kind, p.arguments[0],
             fmt::format("`concat` takes a list of tensors, not {}", describe(a[0])))
+        .expect("a list of tensors", describe(a[0]))
         .helps.push_back("as in `concat([a, b], 0)`");
     return {};
   }
@@ -202,7 +204,8 @@ Value split(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (parts < 1 || extent % parts != 0) {
     e.error(codes::shapes, p.span,
             fmt::format("axis {} of {} does not split into {} equal parts", axis, user_type(x->type), parts),
-            fmt::format("its extent is {}", extent));
+            fmt::format("its extent is {}", extent))
+        .expect(fmt::format("an extent that {} divides", parts), std::to_string(extent));
     return {};
   }
   List list;
@@ -283,7 +286,8 @@ Value cast(Evaluator& e, const CallPlace& p, Arguments& a) {
   DType to;
   if (!a[1].is(ValueKind::string) || !parse_dtype(a[1].text, to) || to == DType::f64) {
     e.error(codes::wrong_kind, p.arguments[1],
-            fmt::format("`cast` converts to \"f32\", \"i32\" or \"bool\", not to {}", describe(a[1])));
+            fmt::format("`cast` converts to \"f32\", \"i32\" or \"bool\", not to {}", describe(a[1])))
+        .expect("\"f32\", \"i32\" or \"bool\"", describe(a[1]));
     return {};
   }
   if (a[0].is(ValueKind::boolean)) return Value::of(static_cast<int64_t>(a[0].boolean));
@@ -303,6 +307,7 @@ Value einsum(Evaluator& e, const CallPlace& p, Arguments& a) {
       comma > arrow || spec.find('n') != std::string::npos) {
     e.error(codes::wrong_kind, p.arguments[0],
             fmt::format("`einsum` takes a text such as \"ok,k->o\", not {}", describe(a[0])))
+        .expect("a text such as \"ok,k->o\"", describe(a[0]))
         .helps.push_back(
             "one letter an axis of one example; the batch is not written, and `n`, which stands for it, is "
             "no letter");
@@ -382,7 +387,8 @@ Value length(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (a[0].is(ValueKind::list)) return Value::of(static_cast<int64_t>(a[0].list->size()));
   if (a[0].is(ValueKind::range)) return Value::of(std::max<int64_t>(0, a[0].end - a[0].integer));
   e.error(codes::wrong_kind, p.arguments[0],
-          fmt::format("`len` takes a list or a range, not {}", describe(a[0])));
+          fmt::format("`len` takes a list or a range, not {}", describe(a[0])))
+      .expect("a list or a range", describe(a[0]));
   return {};
 }
 
@@ -402,7 +408,8 @@ Value pair(Evaluator& e, const CallPlace& p, Arguments& a) {
   if (!e.to_integers(a[0], p.arguments[0], "a pair", both)) return {};
   if (both.size() == 2) return a[0];
   e.error(codes::wrong_kind, p.arguments[0],
-          fmt::format("expected one integer or two, not {}", describe(a[0])));
+          fmt::format("expected one integer or two, not {}", describe(a[0])))
+      .expect("one integer or two", describe(a[0]));
   return {};
 }
 

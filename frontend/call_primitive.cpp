@@ -76,8 +76,7 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
         break;
       case AttributeKind::text:
         if (!a.value.is(ValueKind::string)) {
-          error(codes::wrong_kind, a.span,
-                fmt::format("{} must be a string, not {}", what, describe(a.value)));
+          must_be(a.value, a.span, what, "a string");
           return {};
         }
         attributes.set(a.name, a.value.text);

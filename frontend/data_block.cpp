@@ -22,6 +22,7 @@ bool file_of(Evaluator& e, const Expr& written, const std::string& field, std::s
   if (!v.is(ValueKind::string) || v.text.empty()) {
     e.error(codes::wrong_kind, written.span,
             fmt::format("the field `{}` comes from a file, and needs its name, not {}", field, describe(v)))
+        .expect("the name of a file", describe(v))
         .helps.push_back(fmt::format("as in `field {}: f32[3, 64, 64] = \"images.npy\"`", field));
     return false;
   }
@@ -54,6 +55,7 @@ bool columns_of(Evaluator& e, const Expr& written, bool header, DataField& field
       e.error(codes::wrong_kind, written.span,
               fmt::format("a column of `{}` is a {}number from 0, not {}", field.name,
                           header ? "name or a " : "", describe(entry)))
+          .expect(header ? "a name or a number from 0" : "a number from 0", describe(entry))
           .helps.push_back(header ? "as in `= \"height\"`, `= [\"height\", \"width\"]` or `= 1..5`"
                                   : "as in `= 0` or `= 1..5`; a file with `header=false` has no names");
       return false;
@@ -70,7 +72,8 @@ bool columns_of(Evaluator& e, const Expr& written, bool header, DataField& field
   if (found == elements) return true;
   e.error(codes::shapes, written.span,
           fmt::format("`{}` holds {} number{}, but {} column{} named", field.name, elements,
-                      elements == 1 ? "" : "s", found, found == 1 ? " is" : "s are"));
+                      elements == 1 ? "" : "s", found, found == 1 ? " is" : "s are"))
+      .expect(fmt::format("{} columns", elements), std::to_string(found));
   return false;
 }
 
@@ -108,7 +111,8 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
       if (other.name == f.name)
         e.error(codes::duplicate, f.name_span, fmt::format("there is a field `{}` already", f.name));
     if (f.type.dtype != "f32" && f.type.dtype != "i32") {
-      e.error(codes::wrong_kind, f.type.span, fmt::format("a field is f32 or i32, not `{}`", f.type.dtype));
+      e.error(codes::wrong_kind, f.type.span, fmt::format("a field is f32 or i32, not `{}`", f.type.dtype))
+          .expect("f32 or i32", f.type.dtype);
       continue;
     }
     if (!e.to_shape(f.type.dims, fmt::format("the field `{}`", f.name), field.shape)) continue;
@@ -162,11 +166,12 @@ bool split_size(Evaluator& e, const SplitSyntax& s, DataSplit& split) {
         !e.to_integer(e.evaluate(*s.folds), s.folds->span, "the number of folds", split.folds))
       return false;
     if (split.folds < 2)
-      e.error(codes::bad_value, s.folds->span,
-              fmt::format("there are at least 2 folds, not {}", split.folds));
+      e.error(codes::bad_value, s.folds->span, fmt::format("there are at least 2 folds, not {}", split.folds))
+          .expect("at least 2", std::to_string(split.folds));
     else if (split.fold < 1 || split.fold > split.folds)
       e.error(codes::bad_value, s.count->span,
-              fmt::format("the folds are 1 to {}, not {}", split.folds, split.fold));
+              fmt::format("the folds are 1 to {}, not {}", split.folds, split.fold))
+          .expect(fmt::format("1 to {}", split.folds), std::to_string(split.fold));
     return split.folds >= 2 && split.fold >= 1 && split.fold <= split.folds;
   }
   if (v.is(ValueKind::number)) {
@@ -174,13 +179,15 @@ bool split_size(Evaluator& e, const SplitSyntax& s, DataSplit& split) {
     if (v.number > 0 && v.number < 1) return true;
     e.error(codes::bad_value, s.count->span,
             fmt::format("the share of a part is between 0 and 1, not {}", print(v)))
+        .expect("a number between 0 and 1", print(v))
         .helps.push_back("a number of examples is written without a point: `split val = 5000 of train`");
     return false;
   }
   if (!e.to_integer(v, s.count->span, "the number of examples", split.count)) return false;
   if (split.count >= 1) return true;
   e.error(codes::bad_value, s.count->span,
-          fmt::format("a part has at least one example, not {}", split.count));
+          fmt::format("a part has at least one example, not {}", split.count))
+      .expect("at least 1", std::to_string(split.count));
   return false;
 }
 
@@ -212,9 +219,7 @@ void data_splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
     if (std::find(parts.begin(), parts.end(), s.from) == parts.end()) {
       Diagnostic& error =
           e.error(codes::bad_value, s.from_span, fmt::format("there is no part `{}` to take from", s.from));
-      if (const std::string near = nearest_name(s.from, parts); !near.empty())
-        error.helps.push_back(fmt::format("did you mean `{}`?", near));
-      error.helps.push_back(fmt::format("the parts are {}", fmt::join(parts, ", ")));
+      error.choose(s.from, parts, "the parts are");
     }
     if (std::find(parts.begin(), parts.end(), s.name) != parts.end())
       e.error(codes::duplicate, s.name_span, fmt::format("there is a part `{}` already", s.name));
@@ -227,7 +232,8 @@ void data_splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
                 fmt::format("`{}` has {} examples, too few for this", s.from, from->second));
       } else {
         e.error(codes::bad_value, s.count->span,
-                fmt::format("{} examples of `{}` leave none: it has {}", split.count, s.from, from->second));
+                fmt::format("{} examples of `{}` leave none: it has {}", split.count, s.from, from->second))
+            .expect(fmt::format("fewer than {}", from->second), std::to_string(split.count));
       }
     }
     parts.push_back(s.name);
@@ -255,19 +261,19 @@ void data_order(Evaluator& e, const DataSyntax& d, const DataSource& data, DataR
     for (const auto& [name, type] : data.fields) names.push_back(name);
     Diagnostic& error = e.error(codes::unknown_field, c.field_span,
                                 fmt::format("the data `{}` have no field `{}`", d.name, c.field));
-    if (const std::string near = nearest_name(c.field, names); !near.empty())
-      error.helps.push_back(fmt::format("did you mean `{}`?", near));
-    error.helps.push_back(fmt::format("there are {}", fmt::join(names, ", ")));
+    error.choose(c.field, names, "there are");
   } else if (!field->second.shape.empty()) {
     e.error(
-        codes::shapes, c.field_span,
-        fmt::format("a score is one number an example, and `{}` is {}", c.field, user_type(field->second)));
+         codes::shapes, c.field_span,
+         fmt::format("a score is one number an example, and `{}` is {}", c.field, user_type(field->second)))
+        .expect("one number an example", user_type(field->second));
   }
   if (!e.to_integer(e.evaluate(*c.epochs), c.epochs->span, "the number of epochs", record.curriculum_epochs))
     return;
   if (record.curriculum_epochs < 1)
     e.error(codes::bad_value, c.epochs->span,
-            fmt::format("a curriculum takes at least 1 epoch, not {}", record.curriculum_epochs));
+            fmt::format("a curriculum takes at least 1 epoch, not {}", record.curriculum_epochs))
+        .expect("at least 1", std::to_string(record.curriculum_epochs));
   record.curriculum = c.field;
 }
 

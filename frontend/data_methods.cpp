@@ -182,13 +182,15 @@ class Methods {
     if ((kind->image || kind->colour) && type->shape.size() != 3) {
       e_.error(codes::shapes, m.method->span,
                fmt::format("`{}` takes images, f32[channels, height, width], and `{}` is {}", kind->name,
-                           m.field, user_type(*type)));
+                           m.field, user_type(*type)))
+          .expect("f32[channels, height, width]", user_type(*type));
       return;
     }
     if (kind->colour && type->shape[0] != 3) {
       e_.error(codes::shapes, m.method->span,
                fmt::format("`{}` takes images of 3 channels (red, green, blue), and `{}` is {}", kind->name,
-                           m.field, user_type(*type)));
+                           m.field, user_type(*type)))
+          .expect("f32[3, height, width]", user_type(*type));
       return;
     }
     if (method.name == "random_crop" || method.name == "random_resized_crop") crop(m, method, *type);
@@ -196,7 +198,9 @@ class Methods {
       const int64_t side = std::get<int64_t>(method.options["size"]);
       if (side > std::min(type->shape[1], type->shape[2]))
         e_.error(codes::bad_value, m.method->span,
-                 fmt::format("a square of side {} is larger than the image, {}", side, user_type(*type)));
+                 fmt::format("a square of side {} is larger than the image, {}", side, user_type(*type)))
+            .expect(fmt::format("at most {}", std::min(type->shape[1], type->shape[2])),
+                    std::to_string(side));
     }
     if (kind->mixes && !mix_labels(m, method)) return;
     data_.record.augment.push_back(std::move(method));
@@ -213,9 +217,7 @@ class Methods {
     Diagnostic& error = e_.error(codes::unknown_source,
                                  m.method->kind == ExprKind::call ? m.method->text_span : m.method->span,
                                  fmt::format("there is no {} `{}`", what, m.method->text));
-    if (const std::string near = nearest_name(m.method->text, names); !near.empty())
-      error.helps.push_back(fmt::format("did you mean `{}`?", near));
-    error.helps.push_back(fmt::format("there are {}", fmt::join(names, ", ")));
+    error.choose(m.method->text, names, "there are");
     return nullptr;
   }
 
@@ -227,14 +229,13 @@ class Methods {
       for (const auto& [name, type] : data_.fields) names.push_back(name);
       Diagnostic& error = e_.error(codes::unknown_field, m.field_span,
                                    fmt::format("the data `{}` have no field `{}`", data_.name, m.field));
-      if (const std::string near = nearest_name(m.field, names); !near.empty())
-        error.helps.push_back(fmt::format("did you mean `{}`?", near));
-      error.helps.push_back(fmt::format("there are {}", fmt::join(names, ", ")));
+      error.choose(m.field, names, "there are");
       return nullptr;
     }
     if (it->second.dtype == DType::f32) return &it->second;
     e_.error(codes::wrong_kind, m.field_span,
-             fmt::format("`{}` is {}; only fields of f32 are {}", m.field, user_type(it->second), done));
+             fmt::format("`{}` is {}; only fields of f32 are {}", m.field, user_type(it->second), done))
+        .expect("a field of f32", user_type(it->second));
     return nullptr;
   }
 
@@ -280,10 +281,10 @@ class Methods {
     for (const MethodOption& o : kind.options) known.emplace_back(o.name);
     Diagnostic& error = e_.error(codes::unknown_source, a.name_span,
                                  fmt::format("`{}` has no option `{}`", kind.name, a.name));
-    if (const std::string near = nearest_name(a.name, known); !near.empty())
-      error.helps.push_back(fmt::format("did you mean `{}`?", near));
-    error.helps.push_back(known.empty() ? "it takes none"
-                                        : fmt::format("its options are {}", fmt::join(known, ", ")));
+    if (known.empty())
+      error.expect("no option", a.name).helps.push_back("it takes none");
+    else
+      error.choose(a.name, known, "its options are");
   }
 
   void set(const MethodOption& o, const Value& v, Span span, DataMethod& method) {
@@ -292,7 +293,9 @@ class Methods {
       if (x <= o.high && (o.above_low ? x > o.low : x >= o.low)) return true;
       e_.error(codes::bad_value, span,
                fmt::format("{} must be {} {} and at most {}, not {}", what,
-                           o.above_low ? "above" : "at least", o.low, o.high, print(v)));
+                           o.above_low ? "above" : "at least", o.low, o.high, print(v)))
+          .expect(fmt::format("{} {} and at most {}", o.above_low ? "above" : "at least", o.low, o.high),
+                  print(v));
       return false;
     };
     switch (o.kind) {
@@ -339,6 +342,8 @@ class Methods {
                fmt::format("a crop of {} x {} is larger than the image, {} x {}{}", size[0], size[1],
                            type.shape[1], type.shape[2],
                            pad ? fmt::format(" with {} zeros around it", pad) : ""))
+          .expect(fmt::format("at most {} x {}", type.shape[1] + 2 * pad, type.shape[2] + 2 * pad),
+                  fmt::format("{} x {}", size[0], size[1]))
           .helps.push_back("choose a smaller `size`, or pad the image: `random_crop(pad=4)`");
       return;
     }
@@ -361,7 +366,8 @@ class Methods {
     if (!mixed_already && (label->second.dtype != DType::i32 || !label->second.shape.empty())) {
       e_.error(codes::shapes, m.method->span,
                fmt::format("`{}` mixes labels of classes, single numbers of i32, and `label` is {}",
-                           method.name, user_type(label->second)));
+                           method.name, user_type(label->second)))
+          .expect("i32", user_type(label->second));
       return false;
     }
     if (classes == 0) {
@@ -372,7 +378,8 @@ class Methods {
     }
     if (classes > kMaxMixedClasses) {
       e_.error(codes::limit, m.method->span,
-               fmt::format("`{}` takes at most {} classes, not {}", method.name, kMaxMixedClasses, classes));
+               fmt::format("`{}` takes at most {} classes, not {}", method.name, kMaxMixedClasses, classes))
+          .expect(fmt::format("at most {} classes", kMaxMixedClasses), std::to_string(classes));
       return false;
     }
     method.options["classes"] = classes;

@@ -91,6 +91,12 @@ Diagnostic& Evaluator::error(const char* code, Span span, std::string message, s
   return d;
 }
 
+Diagnostic& Evaluator::must_be(const Value& v, Span span, const std::string& what,
+                               const std::string& expected) {
+  return error(codes::wrong_kind, span, fmt::format("{} must be {}, not {}", what, expected, describe(v)))
+      .expect(expected, describe(v));
+}
+
 // --- emission
 
 Value Evaluator::emit(const std::string& op, std::vector<Op*> operands, Attributes attributes, Span span,
@@ -145,20 +151,24 @@ Op* Evaluator::lift(const Value& v, DType dtype, Span span) {
     number = v.as_number();
     if (dtype == DType::i32 && !(number == std::trunc(number) && std::abs(number) <= 2147483647.0)) {
       error(codes::wrong_kind, span, fmt::format("{} is not a whole number, but meets i32 tensors", print(v)))
+          .expect("a whole number", print(v))
           .helps.push_back("convert the tensor: `cast(x, \"f32\")`");
       return nullptr;
     }
     if (dtype == DType::boolean) {
       error(codes::wrong_kind, span, fmt::format("{} meets a tensor of bool", describe(v)))
+          .expect("a bool", describe(v))
           .helps.push_back("convert the tensor: `cast(x, \"f32\")`");
       return nullptr;
     }
     if (!std::isfinite(number) || (dtype == DType::f32 && std::abs(number) > 3.4028234663852886e38)) {
-      error(codes::arithmetic, span, fmt::format("{} is not a finite {}", print(v), name(dtype)));
+      error(codes::arithmetic, span, fmt::format("{} is not a finite {}", print(v), name(dtype)))
+          .expect(fmt::format("a finite {}", name(dtype)), print(v));
       return nullptr;
     }
   } else {
-    error(codes::wrong_kind, span, fmt::format("expected a tensor or a number, not {}", describe(v)));
+    error(codes::wrong_kind, span, fmt::format("expected a tensor or a number, not {}", describe(v)))
+        .expect("a tensor or a number", describe(v));
     return nullptr;
   }
   Attributes a{{"value", number}, {"dtype", std::string(name(dtype))}};
@@ -194,6 +204,7 @@ bool Evaluator::unify(std::vector<Value>& values, std::vector<Op*>& out, Span sp
       } else {
         error(codes::shapes, span,
               fmt::format("{} does not mix {} and {}", what, name(dtype), name(op->type.dtype)))
+            .expect(name(dtype), name(op->type.dtype))
             .helps.push_back(op->type.dtype == DType::boolean || dtype == DType::boolean
                                  ? "use `select(condition, a, b)`, or convert with `cast(x, \"f32\")`"
                                  : "convert one with `cast(x, \"f32\")`");
@@ -214,8 +225,7 @@ bool Evaluator::to_integer(const Value& v, Span span, const std::string& what, i
     out = v.integer;
     return true;
   }
-  Diagnostic& d =
-      error(codes::wrong_kind, span, fmt::format("{} must be an integer, not {}", what, describe(v)));
+  Diagnostic& d = must_be(v, span, what, "an integer");
   if (v.is(ValueKind::number) && v.number == std::trunc(v.number))
     d.helps.push_back("`/` gives a number; `//` divides integers");
   return false;
@@ -227,8 +237,7 @@ bool Evaluator::to_number(const Value& v, Span span, const std::string& what, do
     out = v.as_number();
     return true;
   }
-  error(codes::wrong_kind, span,
-        fmt::format("{} must be a number known when compiling, not {}", what, describe(v)));
+  must_be(v, span, what, "a number known when compiling");
   return false;
 }
 
@@ -238,7 +247,7 @@ bool Evaluator::to_boolean(const Value& v, Span span, const std::string& what, b
     out = v.boolean;
     return true;
   }
-  error(codes::wrong_kind, span, fmt::format("{} must be true or false, not {}", what, describe(v)));
+  must_be(v, span, what, "true or false");
   return false;
 }
 
@@ -254,7 +263,7 @@ bool Evaluator::to_integers(const Value& v, Span span, const std::string& what, 
     return true;
   }
   if (!v.is(ValueKind::list)) {
-    error(codes::wrong_kind, span, fmt::format("{} must be a list of integers, not {}", what, describe(v)));
+    must_be(v, span, what, "a list of integers");
     return false;
   }
   for (const Value& item : *v.list) {
@@ -273,11 +282,12 @@ bool Evaluator::to_axis(const Value& v, int rank, Span span, int64_t& out) {
   }
   if (rank == 0)
     error(codes::bad_index, span,
-          fmt::format("there is no axis {}: the tensor is one number per example", out));
+          fmt::format("there is no axis {}: the tensor is one number per example", out))
+        .expect("no axis", std::to_string(out));
   else
-    error(
-        codes::bad_index, span,
-        fmt::format("there is no axis {}: the tensor has axes 0 to {} (or -1 to -{})", out, rank - 1, rank));
+    error(codes::bad_index, span,
+          fmt::format("there is no axis {}: the tensor has axes 0 to {} (or -1 to -{})", out, rank - 1, rank))
+        .expect(fmt::format("{} to {}", -rank, rank - 1), std::to_string(out));
   return false;
 }
 
@@ -309,7 +319,8 @@ bool Evaluator::to_shape(const Value& v, Span span, const std::string& what, Sha
   if (!to_integers(v, span, what, out)) return false;
   for (int64_t extent : out) {
     if (extent >= 1) continue;
-    error(codes::shapes, span, fmt::format("{} holds the extent {}; extents are at least 1", what, extent));
+    error(codes::shapes, span, fmt::format("{} holds the extent {}; extents are at least 1", what, extent))
+        .expect("an extent of at least 1", std::to_string(extent));
     return false;
   }
   if (out.size() <= kMaxRank && checked_elements(out) >= 0) return true;

@@ -147,9 +147,7 @@ Value Evaluator::evaluate_member(const Expr& e) {
     for (const auto& [name, type] : v.data->fields) names.push_back(name);
     Diagnostic& d = error(codes::unknown_field, e.text_span,
                           fmt::format("the data `{}` have no field `{}`", v.text, e.text));
-    if (const std::string near = nearest_name(e.text, names); !near.empty())
-      d.helps.push_back(fmt::format("did you mean `{}`?", near));
-    d.helps.push_back(fmt::format("`{}` has {}", v.data->record.source, fmt::join(names, ", ")));
+    d.choose(e.text, names, fmt::format("`{}` has", v.data->record.source));
     return {};
   }
   if (v.is_tensor()) {
@@ -162,7 +160,8 @@ Value Evaluator::evaluate_member(const Expr& e) {
     if (e.text == "channels" || image) {
       if (t.rank() < (image ? 3 : 1)) {
         error(codes::shapes, e.text_span, fmt::format("{} has no {}", user_type(t), e.text),
-              image ? "only [channels, height, width] has" : "it is a single number");
+              image ? "only [channels, height, width] has" : "it is a single number")
+            .expect(image ? "[channels, height, width]" : "at least one axis", user_type(t));
         return {};
       }
       return Value::of(t.shape[e.text == "channels" ? 0 : e.text == "height" ? 1 : 2]);
@@ -171,9 +170,10 @@ Value Evaluator::evaluate_member(const Expr& e) {
   }
   Diagnostic& d =
       error(codes::wrong_kind, e.text_span, fmt::format("{} has no member `{}`", describe(v), e.text));
-  if (const std::string near = nearest_name(e.text, names); !near.empty())
-    d.helps.push_back(fmt::format("did you mean `{}`?", near));
-  if (!names.empty()) d.helps.push_back(fmt::format("a tensor has {}", fmt::join(names, ", ")));
+  if (names.empty())
+    d.found = e.text;
+  else
+    d.choose(e.text, names, "a tensor has");
   return {};
 }
 
@@ -182,7 +182,8 @@ Value Evaluator::evaluate_index(const Expr& e) {
   if (v.poisoned()) return v;
   if (v.is_tensor()) return index_tensor(e, v.tensor);
   if (!v.is(ValueKind::list)) {
-    error(codes::wrong_kind, e.span, fmt::format("{} cannot be indexed", describe(v)));
+    error(codes::wrong_kind, e.span, fmt::format("{} cannot be indexed", describe(v)))
+        .expect("a list or a tensor", describe(v));
     return {};
   }
   if (e.operands.size() != 2) {
@@ -199,7 +200,8 @@ Value Evaluator::evaluate_index(const Expr& e) {
   const bool fits = range ? i.integer >= 0 && i.integer <= i.end && i.end <= size : at >= 0 && at < size;
   if (!fits) {
     error(codes::bad_index, e.operands[1]->span,
-          fmt::format("the index {} is out of range: the list has {} elements", print(i), size));
+          fmt::format("the index {} is out of range: the list has {} elements", print(i), size))
+        .expect(fmt::format("{} to {}", -size, size - 1), print(i));
     return {};
   }
   if (range) return Value::of(List(v.list->begin() + i.integer, v.list->begin() + i.end));
@@ -212,7 +214,8 @@ Value Evaluator::index_tensor(const Expr& e, Op* x) {
   if (e.operands.size() - 1 > shape.size()) {
     error(codes::bad_index, e.span,
           fmt::format("{} has {} axes, but {} are indexed", user_type(x->type), shape.size(),
-                      e.operands.size() - 1));
+                      e.operands.size() - 1))
+        .expect(fmt::format("{} indices", shape.size()), std::to_string(e.operands.size() - 1));
     return {};
   }
   std::vector<int64_t> begin(shape.size(), 0), end = shape, step(shape.size(), 1);
@@ -231,7 +234,8 @@ Value Evaluator::index_tensor(const Expr& e, Op* x) {
     if (!range && at < 0) at += shape[axis];
     if (range ? i.integer < 0 || i.integer >= i.end || i.end > shape[axis] : at < 0 || at >= shape[axis]) {
       error(codes::bad_index, operand.span,
-            fmt::format("the index {} is out of range on axis {} of {}", print(i), axis, user_type(x->type)));
+            fmt::format("the index {} is out of range on axis {} of {}", print(i), axis, user_type(x->type)))
+          .expect(fmt::format("{} to {}", -shape[axis], shape[axis] - 1), print(i));
       return {};
     }
     begin[axis] = at;
@@ -253,7 +257,8 @@ bool Evaluator::static_condition(const Expr& e, bool& out, const char* where) {
   Diagnostic& d =
       error(codes::condition, e.span, fmt::format("the condition of {} must be known when compiling", where),
             c.is_tensor() ? fmt::format("this is {}, one value per example", describe(c))
-                          : fmt::format("this is {}", describe(c)));
+                          : fmt::format("this is {}", describe(c)))
+          .expect("true or false, known when compiling", describe(c));
   if (c.is_tensor()) d.helps.push_back("choose between tensors with `select(condition, a, b)`");
   if (c.is_static_number()) d.helps.push_back("compare it: `x != 0`");
   return false;
@@ -317,6 +322,7 @@ bool Evaluator::run_for(const Statement& s) {
   if (!over.is(ValueKind::range) && !over.is(ValueKind::list)) {
     error(codes::wrong_kind, s.value->span,
           fmt::format("a `for` runs over a range or a list, not over {}", describe(over)))
+        .expect("a range or a list", describe(over))
         .helps.push_back("as in `for i in 0..3 { ... }`");
     return false;
   }
@@ -324,7 +330,8 @@ bool Evaluator::run_for(const Statement& s) {
                                                    : static_cast<int64_t>(over.list->size());
   if (rounds > kMaxRounds) {
     error(codes::limit, s.value->span,
-          fmt::format("this loop has {} rounds; the limit is {}", rounds, kMaxRounds));
+          fmt::format("this loop has {} rounds; the limit is {}", rounds, kMaxRounds))
+        .expect(fmt::format("at most {} rounds", kMaxRounds), std::to_string(rounds));
     return false;
   }
   const std::string label = s.label.empty() ? fmt::format("for_{}", s.ordinal) : s.label;

@@ -16,13 +16,15 @@ Value Evaluator::lookup_callee(const Expr& e) {
       if (b->value.poisoned() && b->kind == Binding::Kind::plain) return {};
       if (b->value.is(ValueKind::definition)) return b->value;
       error(codes::wrong_kind, e.text_span,
-            fmt::format("`{}` is {} and cannot be called", e.text, describe(read(*b))));
+            fmt::format("`{}` is {} and cannot be called", e.text, describe(read(*b))))
+          .expect("a definition", describe(read(*b)));
       return {};
     }
   }
   const Value v = global(e.text, e.qualifier, e.text_span);
   if (v.poisoned() || v.is(ValueKind::definition)) return v;
-  error(codes::wrong_kind, e.text_span, fmt::format("`{}` is {} and cannot be called", e.text, describe(v)));
+  error(codes::wrong_kind, e.text_span, fmt::format("`{}` is {} and cannot be called", e.text, describe(v)))
+      .expect("a definition", describe(v));
   return {};
 }
 
@@ -68,9 +70,8 @@ bool Evaluator::bind(const std::string& callee, const std::vector<std::string>& 
       if (at == names.size()) {
         Diagnostic& d =
             error(codes::unknown_argument, a.span, fmt::format("`{}` has no parameter `{}`", callee, a.name));
-        if (const std::string near = nearest_name(a.name, names); !near.empty())
-          d.helps.push_back(fmt::format("did you mean `{}`?", near));
-        else if (!names.empty())
+        d.expected = fmt::format("{}", fmt::join(names, ", "));
+        if (!d.suggest(a.name, names) && !names.empty())
           d.helps.push_back(fmt::format("its parameters are {}", fmt::join(names, ", ")));
         fine = false;
         continue;
@@ -288,9 +289,7 @@ bool Evaluator::enter_instance(Frame& f, const Definition& d, const std::string&
     }
     Diagnostic& e = error(codes::reuse, site.instance.span,
                           fmt::format("there is no instance `{}` here to reuse", site.instance.name));
-    if (const std::string near = nearest_name(site.instance.name, known); !near.empty())
-      e.helps.push_back(fmt::format("did you mean `{}`?", near));
-    else
+    if (!e.suggest(site.instance.name, known))
       e.helps.push_back("name the first call: `y = dense(x, 10) as head`");
     return false;
   }
@@ -347,7 +346,7 @@ Value Evaluator::run_body(std::unique_ptr<Frame> f, Span span, Frame* finished) 
     if (!parse_dtype(p.type->dtype, wanted.dtype)) {
       std::vector<std::string> dtypes = {"f32", "i32", "bool"};
       error(codes::wrong_kind, p.type->span, fmt::format("there is no element type `{}`", p.type->dtype))
-          .helps.push_back("there are f32, i32 and bool");
+          .choose(p.type->dtype, {"f32", "i32", "bool"}, "there are");
       fine = false;
       continue;
     }
@@ -360,7 +359,9 @@ Value Evaluator::run_body(std::unique_ptr<Frame> f, Span span, Frame* finished) 
       continue;
     Diagnostic& e = error(codes::shapes, span,
                           fmt::format("`{}` takes `{}` as {}, but gets {}", d.name, p.name, user_type(wanted),
-                                      describe(b.value)));
+                                      describe(b.value)))
+                        .expect(user_type(wanted),
+                                b.value.is_tensor() ? user_type(b.value.tensor->type) : describe(b.value));
     e.related.push_back({p.type->span, "the type it declares"});
     if (b.value.is_tensor() && b.value.tensor->type.elements() == wanted.elements() &&
         b.value.tensor->type.dtype == wanted.dtype)

@@ -178,6 +178,8 @@ class Evaluator {
   // Adds an error with the trail of calls; a place in the prelude becomes the user's own place that led
   // there. Repeated ones are dropped.
   Diagnostic& error(const char* code, Span span, std::string message, std::string label = {});
+  // "WHAT must be EXPECTED, not V".
+  Diagnostic& must_be(const Value& v, Span span, const std::string& what, const std::string& expected);
   const Program& program() const { return program_; }
   Module& module() { return module_; }
   Diagnostics& diagnostics() { return diagnostics_; }

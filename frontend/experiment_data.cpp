@@ -48,7 +48,8 @@ Value overridden(Evaluator& e, SourceManager& sources, const SettingSyntax& sett
   if (!v.poisoned() && v.kind == standard.kind && !has_tensor(v)) return v;
   e.error(codes::bad_setting, setting.name_span,
           fmt::format("--set {}={} does not fit this setting", setting.name, text),
-          fmt::format("its default is {}, so it takes {}", describe(standard), kind_name(standard)));
+          fmt::format("its default is {}, so it takes {}", describe(standard), kind_name(standard)))
+      .expect(kind_name(standard), text);
   return {};
 }
 
@@ -63,17 +64,14 @@ bool evaluate_settings(Evaluator& e, SourceManager& sources,
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     Diagnostic& d = e.error(codes::unknown_setting, {},
                             fmt::format("--set {}={}: this file has no setting `{}`", name, text, name));
-    if (const std::string near = nearest_name(name, names); !near.empty())
-      d.helps.push_back(fmt::format("did you mean `{}`?", near));
-    else
+    if (!d.suggest(name, names))
       d.helps.push_back(names.empty() ? "a setting is declared as `set NAME = VALUE`"
                                       : fmt::format("its settings are {}", fmt::join(names, ", ")));
   }
   for (const SettingSyntax& s : e.program().user.settings) {
     Value v = e.evaluate(*s.value);
     if (has_tensor(v)) {
-      e.error(codes::wrong_kind, s.value->span,
-              fmt::format("the setting `{}` must be known when compiling, not {}", s.name, describe(v)));
+      e.must_be(v, s.value->span, fmt::format("the setting `{}`", s.name), "known when compiling");
       continue;
     }
     if (const auto it = overrides.find(s.name); it != overrides.end() && !v.poisoned())
@@ -91,13 +89,15 @@ void common_option(Evaluator& e, const std::string& name, const Value& v, Span s
     if (!e.to_integer(v, span, "`batch`", record.batch)) return;
     if (record.batch < 1 || record.batch > kMaxBatch)
       e.error(codes::bad_value, span,
-              fmt::format("the batch must have 1 to {} examples, not {}", kMaxBatch, record.batch));
+              fmt::format("the batch must have 1 to {} examples, not {}", kMaxBatch, record.batch))
+          .expect(fmt::format("1 to {}", kMaxBatch), std::to_string(record.batch));
     return;
   }
   if (v.is(ValueKind::string) && (v.text == "keep" || v.text == "drop"))
     record.drop_last = v.text == "drop";
   else
     e.error(codes::bad_value, span, fmt::format("`last` is keep or drop, not {}", describe(v)))
+        .expect("keep or drop", describe(v))
         .helps.push_back("`last=drop` leaves the last, partial batch of an epoch out");
 }
 
@@ -105,16 +105,16 @@ void common_option(Evaluator& e, const std::string& name, const Value& v, Span s
 bool in_bounds(Evaluator& e, const SourceOption& o, const std::string& what, int64_t i, Span span) {
   if (i >= o.low && i <= o.high) return true;
   const bool less = i < o.low;
-  e.error(
-      codes::bad_value, span,
-      fmt::format("{} must be at {} {}, not {}", what, less ? "least" : "most", less ? o.low : o.high, i));
+  e.error(codes::bad_value, span,
+          fmt::format("{} must be at {} {}, not {}", what, less ? "least" : "most", less ? o.low : o.high, i))
+      .expect(fmt::format("at {} {}", less ? "least" : "most", less ? o.low : o.high), std::to_string(i));
   return false;
 }
 
 void integers_option(Evaluator& e, const SourceOption& o, const Value& v, Span span, DataRecord& record) {
   const std::string what = fmt::format("`{}`", o.name);
   if (v.is(ValueKind::integer)) {
-    e.error(codes::wrong_kind, span, fmt::format("{} must be a list of integers, not {}", what, describe(v)))
+    e.must_be(v, span, what, "a list of integers")
         .helps.push_back(fmt::format("a list of one is written `{}=[{}]`", o.name, v.integer));
     return;
   }
@@ -122,7 +122,8 @@ void integers_option(Evaluator& e, const SourceOption& o, const Value& v, Span s
   if (!e.to_integers(v, span, what, list)) return;
   if (list.empty() || list.size() > static_cast<size_t>(o.most)) {
     e.error(codes::bad_value, span,
-            fmt::format("{} must hold 1 to {} integers, not {}", what, o.most, list.size()));
+            fmt::format("{} must hold 1 to {} integers, not {}", what, o.most, list.size()))
+        .expect(fmt::format("1 to {} integers", o.most), std::to_string(list.size()));
     return;
   }
   for (const int64_t i : list)
@@ -148,7 +149,7 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
     return;
   }
   if (!v.is(ValueKind::string)) {
-    e.error(codes::wrong_kind, span, fmt::format("`{}` must be a string, not {}", o.name, describe(v)));
+    e.must_be(v, span, fmt::format("`{}`", o.name), "a string");
     return;
   }
   if (v.text.empty() && o.required) e.error(codes::bad_value, span, fmt::format("`{}` is empty", o.name));
@@ -215,9 +216,7 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   if (!kind) {
     Diagnostic& error = e.error(codes::unknown_source, source.text_span,
                                 fmt::format("there is no data source `{}`", source.text));
-    if (const std::string near = nearest_name(source.text, names); !near.empty())
-      error.helps.push_back(fmt::format("did you mean `{}`?", near));
-    error.helps.push_back(fmt::format("the sources are {}", fmt::join(names, ", ")));
+    error.choose(source.text, names, "the sources are");
     return false;
   }
   record.name = d.name;
@@ -254,9 +253,7 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
     for (const SourceOption& o : kind->options) known.emplace_back(o.name);
     Diagnostic& error =
         e.error(codes::unknown_source, a.name_span, fmt::format("`{}` has no option `{}`", kind->name, name));
-    if (const std::string near = nearest_name(name, known); !near.empty())
-      error.helps.push_back(fmt::format("did you mean `{}`?", near));
-    error.helps.push_back(fmt::format("its options are {}", fmt::join(known, ", ")));
+    error.choose(name, known, "its options are");
   }
   for (const SourceOption& o : kind->options) {
     if (places.count(o.name)) continue;
@@ -268,7 +265,8 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   }
   if (e.diagnostics().count() != errors) return false;
   if (record.source == "folder" && std::get<int64_t>(record.options.at("channels")) == 2)
-    e.error(codes::bad_value, places.at("channels"), "images have 1 or 3 `channels`, not 2");
+    e.error(codes::bad_value, places.at("channels"), "images have 1 or 3 `channels`, not 2")
+        .expect("1 or 3", "2");
   if (record.source == "random") check_random_size(e, record, places, source.span);
   if (e.diagnostics().count() != errors) return false;
   if (!data_fields(e, d, *kind, record)) return false;

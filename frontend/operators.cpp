@@ -206,7 +206,8 @@ Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, c
   Diagnostic& d =
       error(codes::shapes, site.span,
             fmt::format("these shapes do not {}: {} and {}", known->verb, user_type(x), user_type(y)),
-            difference(x.shape, y.shape));
+            difference(x.shape, y.shape))
+          .expect(user_type(x), user_type(y));
   for (size_t i = 0; i < 2 && site.operands.size() == 2; ++i) {
     const Expr& operand = *site.operands[i];
     if (operand.kind != ExprKind::name || (program_.in_prelude(operand.span) && d.span != site.span))
@@ -228,7 +229,8 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
   for (const Value* v : {&a, &b}) {
     if (v->is_tensor() && v->tensor->type.dtype == DType::f32 && v->tensor->type.rank() > 0) continue;
     error(codes::wrong_kind, site.span,
-          fmt::format("`@` multiplies f32 tensors with at least one axis, not {}", describe(*v)));
+          fmt::format("`@` multiplies f32 tensors with at least one axis, not {}", describe(*v)))
+        .expect("f32 tensors with at least one axis", describe(*v));
     return {};
   }
   struct Side {
@@ -244,6 +246,7 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
         codes::shapes, site.span,
         fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type), user_type(y.op->type)),
         fmt::format("the inner extents {} and {} differ", left, right))
+        .expect(fmt::format("an inner extent of {}", left), std::to_string(right))
         .helps.push_back(
             "`a @ b` sums over the last axis of a and the last but one of b (the only one of a vector)");
     return {};
@@ -266,7 +269,8 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
         error(codes::shapes, site.span,
               fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type),
                           user_type(y.op->type)),
-              fmt::format("the stacks {} and {} differ", shape[i], facing));
+              fmt::format("the stacks {} and {} differ", shape[i], facing))
+            .expect(fmt::format("a stack of {}", shape[i]), std::to_string(facing));
         return {};
       }
       if (shape[i] == 1 && facing != 1) continue;
@@ -310,8 +314,7 @@ Value Evaluator::select(const Value& c, const Value& a, const Value& b, Span spa
   if (c.poisoned() || a.poisoned() || b.poisoned()) return {};
   if (c.is(ValueKind::boolean)) return c.boolean ? a : b;
   if (!c.is_tensor() || c.tensor->type.dtype != DType::boolean) {
-    error(codes::wrong_kind, span,
-          fmt::format("the condition of `select` must be true or false, not {}", describe(c)))
+    must_be(c, span, "the condition of `select`", "true or false")
         .helps.push_back("as in `select(x > 0, x, 0)`");
     return {};
   }

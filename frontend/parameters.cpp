@@ -63,6 +63,7 @@ void Evaluator::declare(const Statement& s) {
       error(codes::reuse, s.name_span,
             fmt::format("`{}` is {} already, but needs to be {} here", name, user_type(known->type),
                         user_type(type)))
+          .expect(user_type(known->type), user_type(type))
           .helps.push_back("parameters are shared between uses whose inputs have the same shape");
       return failed();
     }
@@ -105,7 +106,8 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
     if (init.tensor->type == type) return init.tensor;
     error(codes::shapes, span,
           fmt::format("this first value is {}, but {} is declared", user_type(init.tensor->type),
-                      user_type(type)));
+                      user_type(type)))
+        .expect(user_type(type), user_type(init.tensor->type));
     return nullptr;
   }
   if (init.is(ValueKind::definition) && init.definition->is(DefinitionKind::init)) {
@@ -148,6 +150,7 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
   }
   if (!init.poisoned())
     error(codes::wrong_kind, span, fmt::format("{} is no initialiser", describe(init)))
+        .expect("an initialiser", describe(init))
         .helps.push_back(
             "an initialiser is a number, `normal(0, 0.01)`, `uniform(-1, 1)`, or an `init` definition such "
             "as `he_normal`");
@@ -183,6 +186,7 @@ void Evaluator::assign(const Statement& s, Value v) {
   if (op->type.batched) {
     error(codes::shapes, s.value->span,
           fmt::format("the state `{}` holds one value, but this is one per example", s.name))
+        .expect("one value", "one value per example")
         .helps.push_back("bring the examples together with `batch_mean`");
     return;
   }
@@ -192,6 +196,7 @@ void Evaluator::assign(const Statement& s, Value v) {
   if (op->type != wanted) {
     error(codes::shapes, s.value->span,
           fmt::format("the state `{}` is {}, but this is {}", s.name, user_type(wanted), user_type(op->type)))
+        .expect(user_type(wanted), user_type(op->type))
         .related.push_back({known->span, "declared here"});
     return;
   }

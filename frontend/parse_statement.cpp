@@ -114,12 +114,11 @@ void Parser::unknown_statement(bool experiment) {
                                     : "give it a name, `NAME = ...`, or write `return ...`");
     throw Recover{};
   }
-  const std::string near =
-      t.kind == TokenKind::name || t.kind == TokenKind::keyword ? nearest_name(t.text, words) : "";
   Diagnostic& d = error(codes::unknown_word, t.span,
                         experiment ? fmt::format("{} is no statement of `train`", found())
                                    : fmt::format("{} begins no statement", found()));
-  if (!near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+  d.expect(experiment ? "a statement of `train`" : "a statement", found());
+  suggest_word(d, words);
   d.helps.push_back(
       fmt::format("{} `NAME = VALUE`, {}", experiment ? "`train` takes" : "a statement is", joined(words)));
   throw Recover{};

@@ -86,6 +86,11 @@ std::string Parser::found() const {
   }
 }
 
+void Parser::suggest_word(Diagnostic& d, const std::vector<std::string>& words) const {
+  const Token& t = current();
+  if (t.kind == TokenKind::name || t.kind == TokenKind::keyword) d.suggest(t.text, words);
+}
+
 void Parser::fail(std::string_view expected, std::string_view help) {
   // Where a line has ended too early, the place to mend is its end, not the next line.
   const bool line_ended = current().line_start && at_ > 0;
@@ -94,7 +99,9 @@ void Parser::fail(std::string_view expected, std::string_view help) {
   const std::string got = at_end()     ? "the file ends here"
                           : line_ended ? fmt::format("the line ends, and the next begins with {}", found())
                                        : found() + " is here";
-  Diagnostic& d = error(codes::syntax, span, fmt::format("expected {}", expected), got);
+  Diagnostic& d =
+      error(codes::syntax, span, fmt::format("expected {}", expected), got)
+          .expect(std::string(expected), line_ended && !at_end() ? "the end of the line" : found());
   if (!help.empty()) d.helps.emplace_back(help);
   throw Recover{};
 }
@@ -186,10 +193,10 @@ void Parser::declaration(File& out) {
   }
   std::vector<std::string> words;
   for (const DeclarationWord& d : kDeclarations) words.emplace_back(d.word);
-  const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
   Diagnostic& d =
       error(codes::unknown_word, current().span, fmt::format("expected a declaration, found {}", found()));
-  if (!near.empty()) d.helps.push_back(fmt::format("did you mean `{}`?", near));
+  d.expect("a declaration", found());
+  suggest_word(d, words);
   d.helps.push_back("a file holds " + joined(words));
   throw Recover{};
 }
@@ -343,9 +350,8 @@ void Parser::data_statement(DataSyntax& d) {
         error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()));
     static const std::vector<std::string> words = {"split",   "field",      "normalize",
                                                    "augment", "curriculum", "bootstrap"};
-    if (const std::string near = current().kind == TokenKind::name ? nearest_name(current().text, words) : "";
-        !near.empty())
-      e.helps.push_back(fmt::format("did you mean `{}`?", near));
+    e.expect("a statement of `data`", found());
+    suggest_word(e, words);
     e.helps.push_back(
         "`data` takes `split NAME = COUNT of PART`, `normalize FIELD by METHOD`, `augment FIELD { METHOD ... "
         "}`, "

@@ -67,6 +67,8 @@ class Parser {
   bool at_statement_end() const;
   void end_statement();
   std::string found() const;
+  // The word that was probably meant where the current token is one.
+  void suggest_word(Diagnostic& d, const std::vector<std::string>& words) const;
   [[noreturn]] void fail(std::string_view expected, std::string_view help = {});
   Diagnostic& error(const char* code, Span span, std::string message, std::string label = {});
   // To the start of the next statement or the block's end.

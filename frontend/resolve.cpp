@@ -349,8 +349,7 @@ class Resolver {
     Diagnostic& d = diagnostics_.error(
         codes::unknown_name, span,
         fmt::format("unknown name `{}{}{}`", qualifier, qualifier.empty() ? "" : ".", name));
-    if (const std::string near = nearest_name(name, candidates); !near.empty())
-      d.helps.push_back(fmt::format("did you mean `{}`?", near));
+    d.suggest(name, candidates);
     return nullptr;
   }
 

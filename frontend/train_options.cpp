@@ -26,7 +26,8 @@ bool number_between(Evaluator& e, const Expr& expr, const std::string& what, dou
   std::string range = std::isinf(high) ? fmt::format("{} {}", open ? "greater than" : "at least", low)
                                        : fmt::format("{} {} and {}", open ? "between" : "from", low, high);
   if (!open && !std::isinf(high)) range = fmt::format("from {} to {}", low, high);
-  e.error(codes::bad_value, expr.span, fmt::format("`{}` must be {}, not {}", what, range, out));
+  e.error(codes::bad_value, expr.span, fmt::format("`{}` must be {}, not {}", what, range, out))
+      .expect(range, fmt::format("{}", out));
   return false;
 }
 
@@ -35,7 +36,8 @@ bool count(Evaluator& e, const Expr& expr, const std::string& what, int64_t& out
   if (v.poisoned() || !e.to_integer(v, expr.span, "`" + what + "`", out)) return false;
   if (out >= 1 && out <= kMost) return true;
   e.error(codes::bad_value, expr.span,
-          fmt::format("`{}` must lie between 1 and {}, not {}", what, kMost, out));
+          fmt::format("`{}` must lie between 1 and {}, not {}", what, kMost, out))
+      .expect(fmt::format("1 to {}", kMost), std::to_string(out));
   return false;
 }
 
@@ -104,9 +106,10 @@ Monitor monitor_of(Evaluator& e, const Experiment& x, const DataRecord& data, co
     Diagnostic& d =
         e.error(codes::monitor, m.span, fmt::format("the data have no part `{}` to watch", m.part));
     if (m.part == "val")
-      d.helps.push_back("add one to the data: `{ split val = 1000 of train }`");
-    else if (const std::string near = nearest_name(m.part, parts); !near.empty())
-      d.helps.push_back(fmt::format("did you mean `{}`?", near));
+      d.expect(fmt::format("{}", fmt::join(parts, ", ")), m.part)
+          .helps.push_back("add one to the data: `{ split val = 1000 of train }`");
+    else
+      d.suggest(m.part, parts);
     return {};
   }
   std::vector<std::string> losses = {"loss"}, names = losses;
@@ -117,9 +120,7 @@ Monitor monitor_of(Evaluator& e, const Experiment& x, const DataRecord& data, co
   for (const NamedValue& metric : x.metrics) names.push_back(metric.name);
   if (!known(names, m.metric)) {
     Diagnostic& d = e.error(codes::monitor, m.span, fmt::format("nothing is called `{}` here", m.metric));
-    if (const std::string near = nearest_name(m.metric, names); !near.empty())
-      d.helps.push_back(fmt::format("did you mean `{}`?", near));
-    d.helps.push_back(fmt::format("there are {}", fmt::join(names, ", ")));
+    d.choose(m.metric, names, "there are");
     return {};
   }
   const bool greater = m.direction.empty() ? !known(losses, m.metric) : m.direction == "max";

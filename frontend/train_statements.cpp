@@ -23,24 +23,28 @@ namespace {
 Op* per_example(Evaluator& e, const Value& v, Span span, const char* what, bool convert) {
   if (v.poisoned()) return nullptr;
   if (!v.is_tensor()) {
-    e.error(codes::bad_result, span, fmt::format("{} is one number per example, not {}", what, describe(v)));
+    e.error(codes::bad_result, span, fmt::format("{} is one number per example, not {}", what, describe(v)))
+        .expect("one number per example", describe(v));
     return nullptr;
   }
   const Type& t = v.tensor->type;
   if (!t.shape.empty()) {
     e.error(codes::bad_result, span, fmt::format("{} is one number per example", what),
             fmt::format("this is {}", user_type(t)))
+        .expect("one number per example", user_type(t))
         .helps.push_back("bring it to one number with `sum(...)` or `mean(...)`");
     return nullptr;
   }
   if (!t.batched) {
     e.error(codes::bad_result, span, fmt::format("{} is one number per example", what),
             "this is one number for all examples")
+        .expect("one number per example", "one number for all examples")
         .helps.push_back("what depends on parameters alone is a `penalty`");
     return nullptr;
   }
   if (t.dtype != DType::f32 && !convert) {
-    e.error(codes::bad_result, span, fmt::format("{} must be f32, not {}", what, name(t.dtype)));
+    e.error(codes::bad_result, span, fmt::format("{} must be f32, not {}", what, name(t.dtype)))
+        .expect("f32", name(t.dtype));
     return nullptr;
   }
   return e.cast(v.tensor, DType::f32, span);
@@ -109,7 +113,8 @@ void predict(Evaluator& e, Experiment& x, const Statement& s) {
   if (v.poisoned()) return;
   if (!v.is_tensor() || !v.tensor->type.batched) {
     e.error(codes::bad_result, s.value->span,
-            fmt::format("a prediction is a tensor of each example, not {}", describe(v)));
+            fmt::format("a prediction is a tensor of each example, not {}", describe(v)))
+        .expect("a tensor of each example", describe(v));
     return;
   }
   x.predict = v.tensor;
@@ -161,6 +166,7 @@ std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr
   e.error(codes::wrong_kind, expr.span,
           fmt::format("expected {} {}, not {}", kind == DefinitionKind::optimizer ? "an" : "a", name(kind),
                       describe(v)))
+      .expect(fmt::format("{} {}", kind == DefinitionKind::optimizer ? "an" : "a", name(kind)), describe(v))
       .helps.push_back(fmt::format("there are {}", fmt::join(known, ", ")));
   return nullptr;
 }
@@ -178,8 +184,7 @@ std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns
     if (any) continue;
     Diagnostic& d =
         e.error(codes::pattern, p.span, fmt::format("the pattern \"{}\" matches no parameter", p.text));
-    if (const std::string near = nearest_name(p.text, names); !near.empty())
-      d.helps.push_back(fmt::format("did you mean \"{}\"?", near));
+    d.suggest(p.text, names, '"');
     std::vector<std::string> shown(
         names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(names.size(), 8)));
     d.helps.push_back(fmt::format("the parameters are {}{}; `*` matches any text", fmt::join(shown, ", "),
@@ -259,9 +264,11 @@ void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
   constexpr int64_t kMostEpochs = 1000000;
   if (s.word == "epochs" && (target < 0 || target > kMostEpochs))
     e.error(codes::bad_value, s.value->span,
-            fmt::format("`epochs` must lie between 0 and {}, not {}", kMostEpochs, target));
+            fmt::format("`epochs` must lie between 0 and {}, not {}", kMostEpochs, target))
+        .expect(fmt::format("0 to {}", kMostEpochs), std::to_string(target));
   if (s.word == "seed" && target < 0)
-    e.error(codes::bad_value, s.value->span, fmt::format("`seed` must not be negative, but is {}", target));
+    e.error(codes::bad_value, s.value->span, fmt::format("`seed` must not be negative, but is {}", target))
+        .expect("a number from 0", std::to_string(target));
 }
 
 bool assign_optimizers(Evaluator& e, Experiment& x) {
@@ -323,7 +330,8 @@ Op* emit_penalties(Evaluator& e, Experiment& x) {
       if (v.poisoned()) return nullptr;
       if (!v.is_tensor() || !v.tensor->type.shape.empty() || v.tensor->type.batched ||
           v.tensor->type.dtype != DType::f32) {
-        e.error(codes::bad_result, span, fmt::format("a penalty is one f32 number, not {}", describe(v)));
+        e.error(codes::bad_result, span, fmt::format("a penalty is one f32 number, not {}", describe(v)))
+            .expect("one f32 number", describe(v));
         return nullptr;
       }
       total = total ? e.emit("add", {total, v.tensor}, {}, span).tensor : v.tensor;

@@ -65,7 +65,8 @@ class Updates {
       const Value length = bound_argument(e_, *p.value, "steps");
       if (length.is_static_number() && length.as_number() <= 0) {
         e_.error(codes::bad_schedule, p.span,
-                 fmt::format("`{}` must last at least one step, not {}", p.value->name, print(length)));
+                 fmt::format("`{}` must last at least one step, not {}", p.value->name, print(length)))
+            .expect("at least one step", print(length));
         return {};
       }
       if (!length.is_static_number()) {
@@ -85,7 +86,8 @@ class Updates {
                         rate.tensor->type.shape.empty() && !rate.tensor->type.batched;
     if (!rate.is_static_number() && !scalar) {
       e_.error(codes::bad_schedule, p.span,
-               fmt::format("a schedule gives one number, not {}", describe(rate)));
+               fmt::format("a schedule gives one number, not {}", describe(rate)))
+          .expect("one number", describe(rate));
       return {};
     }
     if (last) return rate;
@@ -122,15 +124,14 @@ class Updates {
 
     const Value base = bound_argument(e_, d, "lr");
     if (!base.is_static_number()) {
-      if (!base.poisoned())
-        e_.error(codes::wrong_kind, span,
-                 fmt::format("`lr` must be a number known when compiling, not {}", describe(base)));
+      if (!base.poisoned()) e_.must_be(base, span, "`lr`", "a number known when compiling");
       return;
     }
     if (base.as_number() < 0) {
       e_.error(codes::bad_value, span,
                fmt::format("`lr` must not be negative, but is {}: an optimizer goes against the gradient",
-                           print(base)));
+                           print(base)))
+          .expect("a number from 0", print(base));
       return;
     }
     // reduce_on_plateau bounds what is left of the rate, so that it must see the factor.
@@ -164,7 +165,8 @@ class Updates {
       double rate = 0;
       if (!e_.to_number(decay, span, "`weight_decay`", rate)) return;
       if (rate < 0) {
-        e_.error(codes::bad_value, span, fmt::format("`weight_decay` must not be negative, but is {}", rate));
+        e_.error(codes::bad_value, span, fmt::format("`weight_decay` must not be negative, but is {}", rate))
+            .expect("a number from 0", fmt::format("{}", rate));
         return;
       }
       rate *= decay_mult;
@@ -190,7 +192,8 @@ class Updates {
     if (next->type != symbol.type) {
       e_.error(codes::shapes, span,
                fmt::format("the optimizer `{}` makes `w` {} of {}", d.name, user_type(next->type),
-                           user_type(symbol.type)));
+                           user_type(symbol.type)))
+          .expect(user_type(symbol.type), user_type(next->type));
       return;
     }
     if (x_.moves) {
@@ -231,6 +234,7 @@ class Updates {
         e_.error(codes::bad_result, span,
                  fmt::format("a projection gives the parameter's new value, here {}, not {}",
                              user_type(symbol.type), describe(v)))
+            .expect(user_type(symbol.type), describe(v))
             .helps.push_back(fmt::format("the parameter is `{}`; `on` leaves others out", symbol.name));
         return nullptr;
       }

@@ -284,6 +284,10 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
     for (const auto& l : functions) {
       if (enabled) pass.run_on_loops(*l);
       l->publish_calls();
+      if (options.tamper_loops) {
+        options.tamper_loops(pass.info, l->result.program);
+        for (size_t c = 0; c < l->calls.size(); ++c) l->calls[c].call = l->result.program.calls[c];
+      }
       if (options.verify) {
         const std::vector<std::string> wrong = loop::verify(l->result.program);
         GRADC_CHECK(wrong.empty(), "pass {} made wrong loop IR of @{}: {}", pass.info.name, l->function.name,

@@ -46,8 +46,9 @@ struct PipelineOptions {
   // Tests of what finds wrong passes: may make what a tensor pass made wrong, before it is verified and
   // shown.
   std::function<void(const PassInfo&, Module&)> tamper;
-  int64_t batch = 1;      // B
-  int vector_width = 16;  // f32 lanes
+  std::function<void(const PassInfo&, loop::Program&)> tamper_loops;  // the same for passes on loop IR
+  int64_t batch = 1;                                                  // B
+  int vector_width = 16;                                              // f32 lanes
   int registers = 32;
   int recompute = 0;  // 0: nothing; 1: elementwise operations; n > 1: forward in n segments (recompute.cpp)
   int64_t band_bytes = 640 << 10;  // of what the calls of a segment touch for a band of images

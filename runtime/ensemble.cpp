@@ -90,9 +90,11 @@ Ensemble predict_ensemble(Session& session, const Split& split, const EnsembleOp
   }
   const InterruptGuard interrupt;
   int64_t member = 0;
-  for (const std::string& file : options.weights) {
-    load_checkpoint(session, file);
-    if (options.raw) use_raw_parameters(session);
+  for (size_t w = 0; w < std::max<size_t>(options.weights.size(), 1); ++w) {
+    if (!options.weights.empty()) {
+      load_checkpoint(session, options.weights[w]);
+      if (options.raw) use_raw_parameters(session);
+    }
     for (int64_t sample = 0; sample < options.samples; ++sample)
       for (const auto& reader : readers) {
         ++member;

@@ -1,6 +1,7 @@
 // Several predictions of each example made one: of several files of weights, of one whose random layers draw
 // several times, or of several parts of an image. Knows nothing of training.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -12,14 +13,16 @@
 namespace gradc::runtime {
 
 struct EnsembleOptions {
-  std::vector<std::string> weights;  // files; the session is left with the last one's
+  std::vector<std::string> weights;  // files; the session is left with the last one's; none: its parameters
   bool raw = false;                  // parameters, where the model has averages of them
   int64_t samples = 1;    // predictions with each file: more than one where the program draws random numbers
   uint64_t seed = 0;      // of these
   bool ten_crop = false;  // predictions of ten crops of each image
   std::vector<int64_t> scales;  // and of each image at several sizes
   std::vector<View> views() const;
-  int64_t members() const { return static_cast<int64_t>(weights.size() * views().size()) * samples; }
+  int64_t members() const {
+    return static_cast<int64_t>(std::max<size_t>(weights.size(), 1) * views().size()) * samples;
+  }
 };
 
 // Rows x elements of `predict`, which must be f32.

@@ -105,6 +105,8 @@ Experiment read_experiment(const char* json) {
       result.data.curriculum_epochs = data.at("curriculum").at("epochs").get<int64_t>();
     }
     if (data.contains("bootstrap")) result.data.bootstrap = data.at("bootstrap").get<int64_t>();
+    if (root.contains("settings"))
+      result.settings = root.at("settings").get<std::map<std::string, std::string>>();
     const Json& train = root.at("train");
     result.train.epochs = train.at("epochs").get<int64_t>();
     result.train.seed = train.at("seed").get<int64_t>();

@@ -15,6 +15,7 @@
 //              "augment": [{"field": "image", "name": "hue", "options": {"amount": 0.1}}],       default []
 //              "curriculum": {"field": "difficulty", "epochs": 10},                              default none
 //              "bootstrap": 3},             default none: the seed
+//    "settings": {"width": "64"},           default none: what `--set` chose when it was compiled
 //    "train": {"epochs": 10, "seed": 1,
 //              "accumulate": 4,             default 1: batches an update; 0: all of an epoch
 //              "checkpoint": {"every": 1, "steps": false, "keep": 3, "best": MONITOR},      default none
@@ -113,6 +114,7 @@ struct TrainRecord {
 struct Experiment {
   DataRecord data;
   TrainRecord train;
+  std::map<std::string, std::string> settings;  // that `--set` chose
 };
 
 // Throws InternalError for text that is not as above: the compiler writes it, not the user.

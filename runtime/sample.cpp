@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/interrupt.h"
 #include "runtime/report.h"
@@ -52,12 +53,13 @@ class Sampler {
   }
 
   std::string run() {
-    const InterruptGuard interrupt;
+    std::optional<InterruptGuard> interrupt;
+    if (!options_.cancelled) interrupt.emplace();
     look_ahead();
     std::string text = options_.prompt;
     show(text);
     for (int64_t i = 0; i < options_.length; ++i) {
-      if (interrupt.interrupted()) {
+      if (interrupt ? interrupt->interrupted() : options_.cancelled()) {
         show("\n");
         throw RunError(kExitInterrupted, "interrupted");
       }
@@ -68,7 +70,7 @@ class Sampler {
       show(character);
     }
     show("\n");
-    if (options_.json)
+    if (options_.json && options_.out)
       write_event(options_.out, {{"event", "sample"},
                                  {"prompt", options_.prompt},
                                  {"text", text},
@@ -153,7 +155,7 @@ class Sampler {
   }
 
   void show(const std::string& text) const {
-    if (options_.json) return;
+    if (options_.json || !options_.out) return;
     if (std::fwrite(text.data(), 1, text.size(), options_.out) != text.size() ||
         ((isatty(fileno(options_.out)) || text == "\n") && std::fflush(options_.out) != 0))
       throw RunError(kExitRunFailed, "the text cannot be written");

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 
 #include "runtime/session.h"
@@ -15,7 +16,10 @@ struct SampleOptions {
   double temperature = 1;     // probabilities p become p^(1 / temperature); 0: always the likeliest
   uint64_t seed = 1;
   bool json = false;
-  std::FILE* out = stdout;
+  std::FILE* out = stdout;  // null: nothing is written
+  // Of a program that samples as a part of itself: asked before each character whether to end. Then SIGINT is
+  // left as it is.
+  std::function<bool()> cancelled;
 };
 
 // Writes the prompt and the text behind it, as it comes; with json one event. The same seed gives the same

@@ -244,7 +244,11 @@ class Run {
     const StepResult result = driver_ ? driver_->step(reader_, first, count, scalars, state_.seed)
                                       : session_.step(reader_, first, scalars, state_.seed, count);
     seconds_ += seconds_since(start);
-    if (!result.finite) fail(scalars, result.failed, reader_.batch(first + result.failed));
+    if (!result.finite) {
+      const int64_t batch = first + result.failed;
+      throw non_finite_loss(session_, scalars, result.failed, state_.seed, batch, reader_.batch(batch),
+                            options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save));
+    }
     ++state_.step;
     ++state_.update;
     state_.micro_step += count;
@@ -426,26 +430,6 @@ class Run {
     }
     result_.best_epoch = state_.stop.epoch;
     state_.ended = true;
-  }
-
-  [[noreturn]] void fail(const StepScalars& scalars, int64_t micro, const Batch& batch) {
-    NonFiniteLoss error(fmt::format(
-        "the loss is not finite in step {} (epoch {}): it became NaN or infinite, and the step was not "
-        "applied{}; try a smaller learning rate, and look for log, sqrt or division of what can be 0",
-        scalars.step + 1, scalars.epoch + 1,
-        options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save)));
-    error.scalars = scalars;
-    error.micro_step = scalars.first_key() + static_cast<uint64_t>(micro);
-    error.seed = state_.seed;
-    error.rows = batch.rows;
-    const gradc_entry_info& entry = session_.program().train_step;
-    for (int32_t i = 0; i < entry.input_count; ++i) {
-      const gradc_input& input = entry.inputs[i];
-      const auto* bytes = static_cast<const uint8_t*>(batch.inputs[i]);
-      error.inputs.emplace_back(
-          bytes, bytes + batch.rows * element_count(input.rank, input.shape) * dtype_bytes(input.dtype));
-    }
-    throw error;
   }
 
   TrainResult end() {

@@ -37,9 +37,9 @@
 
 #include "runtime/dataset.h"
 #include "runtime/experiment.h"
+#include "runtime/not_finite.h"
 #include "runtime/progress.h"
 #include "runtime/session.h"
-#include "support/check.h"
 
 namespace gradc::runtime {
 
@@ -122,17 +122,6 @@ struct TrainResult {
   std::vector<PartResult> parts;          // the same in order: train, those evaluated after epochs, test
   bool interrupted = false;               // by SIGINT or the observer: the tool exits with kExitInterrupted
   int64_t best_epoch = 0;  // whose weights these are, where a rule `stop` put the best back; else 0
-};
-
-// The loss or its gradient's input was not finite. Nothing was updated in that step and nothing is saved; the
-// session still holds the weights the step started from, so that it can be repeated and explained.
-struct NonFiniteLoss : RunError {
-  NonFiniteLoss(const std::string& message) : RunError(5, message) {}
-  StepScalars scalars;      // of the step
-  uint64_t micro_step = 0;  // random key of the batch
-  uint64_t seed = 0;
-  int64_t rows = 0;
-  std::vector<std::vector<uint8_t>> inputs;  // of train_step, rows x shape each
 };
 
 // Throws RunError; NonFiniteLoss (exit code kExitCheckFailed) when the loss becomes NaN or infinite.

@@ -90,6 +90,49 @@ void check_options_size(uint32_t size, size_t known, const char* function) {
                     function, size, known));
 }
 
+void check_result_size(uint32_t size, size_t known, const char* init) {
+  if (size < 2 * sizeof(uint32_t) || size > known)
+    throw RunError(
+        kExitUsage,
+        fmt::format("a struct of {} bytes to be filled; expected at most {}: call {}() first, and run with "
+                    "no older a gradc than the program was compiled with",
+                    size, known, init));
+}
+
+namespace {
+
+gradc_range c_range(const runtime::ValueRange& r) {
+  return {r.name.c_str(), r.low, r.high, r.elements, r.nan, r.above, r.below};
+}
+
+}  // namespace
+
+KeptReport::KeptReport(runtime::NotFiniteReport made) : report(std::move(made)) {
+  for (const runtime::ValueRange& operand : report.operands) operands.push_back(c_range(operand));
+  for (const std::string& note : report.notes) notes.push_back(note.c_str());
+  for (const std::string& help : report.helps) helps.push_back(help.c_str());
+}
+
+void throw_not_finite(gradc_session& session, const runtime::NonFiniteLoss& error) {
+  runtime::NotFiniteReport report = runtime::unexplained(error);
+  if (session.explain) {
+    try {
+      report = session.explain(*session.runs, error);
+    } catch (const std::exception& failure) {  // the step's failure is what the caller asked for
+      report.text +=
+          fmt::format("\nThe step could not be replayed to find the operation: {}", failure.what());
+    }
+  } else {
+    report.helps.emplace_back(
+        "this library was compiled ahead of time and cannot replay the step: `gradc train` on the model "
+        "file, or a "
+        "session of libgradc on the same data, names the operation and its line");
+    report.text += "\n  = help: " + report.helps.back();
+  }
+  session.not_finite = std::make_unique<KeptReport>(std::move(report));
+  throw RunError(kExitCheckFailed, session.not_finite->report.text);
+}
+
 Use::Use(gradc_session* session, const char* function, bool nested) : session_(session) {
   if (!session) throw RunError(kExitUsage, fmt::format("{}: `session` is null", function));
   const std::lock_guard lock(session->mutex);
@@ -371,12 +414,46 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
       throw RunError(kExitUsage,
                      fmt::format("gradc_session_step: {} rows; the model was compiled for at most {} a step",
                                  rows, session->program->batch));
-    const runtime::StepResult step = session->runs->step({inputs, rows}, session->progress, session->seed);
+    session->not_finite.reset();
+    const runtime::Batch batch{inputs, rows};
+    const runtime::StepResult step = session->runs->step(batch, session->progress, session->seed);
     give(*session, result, step.loss, step.lr, values(step.metrics));
     if (!step.finite)
-      throw RunError(kExitCheckFailed, fmt::format("the loss of step {} is not finite; nothing was updated",
-                                                   session->progress.step + 1));
+      standalone::throw_not_finite(
+          *session, runtime::non_finite_loss(*session->runs, session->progress, 0, session->seed, -1, batch));
     session->steps = ++session->progress.step;
+  });
+}
+
+gradc_status gradc_session_not_finite(const gradc_session* session, gradc_not_finite* report) {
+  return guarded([&] {
+    const Use use(const_cast<gradc_session*>(session), "gradc_session_not_finite", true);
+    if (!report) throw RunError(kExitUsage, "gradc_session_not_finite: `report` is null");
+    if (!session->not_finite)
+      throw RunError(kExitUsage,
+                     "gradc_session_not_finite: the last step was finite; there is nothing to report");
+    const standalone::KeptReport& kept = *session->not_finite;
+    const runtime::NotFiniteReport& r = kept.report;
+    gradc_not_finite made;
+    gradc_not_finite_init(&made);
+    made.line = static_cast<int32_t>(r.line);
+    made.column = static_cast<int32_t>(r.column);
+    made.step = r.step;
+    made.epoch = r.epoch;
+    made.batch = r.batch;
+    made.text = r.text.c_str();
+    made.operation = r.operation.c_str();
+    made.name = r.name.c_str();
+    made.type = r.type.c_str();
+    made.file = r.file.empty() ? nullptr : r.file.c_str();
+    made.result = standalone::c_range(r.result);
+    made.operand_count = static_cast<int32_t>(kept.operands.size());
+    made.operands = kept.operands.data();
+    made.note_count = static_cast<int32_t>(kept.notes.size());
+    made.notes = kept.notes.data();
+    made.help_count = static_cast<int32_t>(kept.helps.size());
+    made.helps = kept.helps.data();
+    standalone::give_result(report, made, "gradc_not_finite_init");
   });
 }
 

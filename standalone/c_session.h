@@ -12,6 +12,7 @@
 
 #include "include/gradc/session.h"
 #include "runtime/abi.h"
+#include "runtime/not_finite.h"
 #include "runtime/session.h"
 
 namespace gradc::standalone {
@@ -30,6 +31,15 @@ gradc_session* create_session(const gradc_program& program, std::shared_ptr<cons
 // Options as a caller of this or an earlier version filled them: what it did not know has its default.
 // `defaults` are from the struct's _init(), `function` is for messages. Throws RunError (kExitUsage).
 void check_options_size(uint32_t size, size_t known, const char* function);
+// The same for structs that are filled for a caller, whose initialiser is `init`: no more is written than the
+// caller knows of.
+void check_result_size(uint32_t size, size_t known, const char* init);
+template <class Result>
+void give_result(Result* to, Result made, const char* init) {
+  check_result_size(to->size, sizeof(Result), init);
+  made.size = to->size;
+  std::memcpy(to, &made, made.size);
+}
 template <class Options>
 Options known_options(const Options* given, const Options& defaults, const char* function) {
   Options result = defaults;
@@ -50,6 +60,18 @@ int64_t rows_of_view(const gradc_view& view, const std::string& where, const cha
 std::vector<const gradc_view*> match_views(const gradc_view* views, int32_t count,
                                            const std::vector<std::string>& names, const std::string& where);
 
+// A report as the C interface shows it, with what it points to.
+struct KeptReport {
+  explicit KeptReport(runtime::NotFiniteReport made);
+  KeptReport(const KeptReport&) = delete;
+  runtime::NotFiniteReport report;
+  std::vector<gradc_range> operands;
+  std::vector<const char*> notes, helps;
+};
+
+// Keeps the report of a failed step and throws its text as a RunError (kExitCheckFailed).
+[[noreturn]] void throw_not_finite(gradc_session& session, const runtime::NonFiniteLoss& error);
+
 }  // namespace gradc::standalone
 
 struct gradc_session {
@@ -67,6 +89,12 @@ struct gradc_session {
   std::vector<std::string> kept_names;
   std::vector<gradc_part_result> kept_parts;
   std::string sha256;
+  std::string sampled;  // of the last sample
+  // Why a loss is not finite; null: nobody here can say. May throw.
+  std::function<gradc::runtime::NotFiniteReport(const gradc::runtime::Session&,
+                                                const gradc::runtime::NonFiniteLoss&)>
+      explain;
+  std::unique_ptr<gradc::standalone::KeptReport> not_finite;  // of the last step; null: it was finite
 
   // Who uses it; the mutex is held for moments only.
   std::mutex mutex;

@@ -262,7 +262,14 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
     runtime::TrainOptions run = wanted;
     run.observer = &callbacks;
     session->seed = run.seed.value_or(static_cast<uint64_t>(experiment.train.seed));
-    const runtime::TrainResult trained = runtime::train(*session->runs, data, experiment, run);
+    session->not_finite.reset();
+    const runtime::TrainResult trained = [&] {
+      try {
+        return runtime::train(*session->runs, data, experiment, run);
+      } catch (const runtime::NonFiniteLoss& error) {
+        standalone::throw_not_finite(*session, error);
+      }
+    }();
     session->progress.step = trained.steps;
     session->steps = trained.steps;
     session->progress.epoch = trained.epochs;
@@ -283,46 +290,71 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
   });
 }
 
+namespace {
+
+// Examples as the model reads them, through a view.
+void prepare(gradc_session* session, const gradc_view* raw, const runtime::View& view, void* output,
+             int64_t* bytes) {
+  if (!raw || !raw->name || !bytes)
+    throw RunError(kExitUsage, "gradc_session_prepare: a null pointer; the array needs its field's name");
+  const runtime::DataRecord record = runtime::read_experiment(session->program->experiment_json).data;
+  const std::vector<FieldType> types = field_types(*session->program, record);
+  std::vector<std::string> names;
+  for (const FieldType& type : types) names.push_back(type.name);
+  const auto type = std::find(names.begin(), names.end(), raw->name) - names.begin();
+  if (type == static_cast<std::ptrdiff_t>(names.size()))
+    throw RunError(kExitUsage,
+                   fmt::format("prepare: the model reads no `{}`; it reads {}{}", raw->name,
+                               fmt::join(names, ", "), runtime::sources::suggestion(raw->name, names)));
+  const FieldType& wanted = types[static_cast<size_t>(type)];
+  runtime::Table table;
+  table.fields.push_back(field_of(*raw, "prepare", wanted, is_prepared(wanted, record), table.rows));
+  runtime::Split split = runtime::sources::whole("given", std::move(table));
+  split.view = view;
+  const runtime::Field& field = split.table->fields[0];
+  const auto preparation = runtime::restored_preparation(record, session->runs->data_arrays,
+                                                         "the session's parameters", !view.plain());
+  if (!view.plain()) preparation->check_view(split, view);
+  const std::vector<int64_t> shape = preparation ? preparation->shape_of(field) : field.shape;
+  const int32_t dtype = preparation ? preparation->dtype_of(field) : field.dtype();
+  const auto rank = static_cast<int32_t>(shape.size());
+  const int64_t size = split.count * runtime::element_count(rank, shape.data()) * runtime::dtype_bytes(dtype);
+  if (!output) {
+    *bytes = size;
+    return;
+  }
+  if (*bytes != size)
+    throw RunError(kExitUsage,
+                   fmt::format("prepare: an output of {} bytes for {} rows of {}; expected {}", *bytes,
+                               split.count, runtime::type_text(dtype, rank, shape.data()), size));
+  std::vector<int64_t> rows(static_cast<size_t>(split.count));
+  std::iota(rows.begin(), rows.end(), int64_t{0});
+  if (preparation)
+    preparation->gather(split, field, rows.data(), split.count, nullptr, output);
+  else
+    field.gather(rows.data(), split.count, output);
+}
+
+}  // namespace
+
 extern "C" gradc_status gradc_session_prepare(gradc_session* session, const gradc_view* raw, void* output,
                                               int64_t* bytes) {
   return guarded([&] {
     const Use use(session, "gradc_session_prepare", true);
-    if (!raw || !raw->name || !bytes)
-      throw RunError(kExitUsage, "gradc_session_prepare: a null pointer; the array needs its field's name");
-    const runtime::DataRecord record = runtime::read_experiment(session->program->experiment_json).data;
-    const std::vector<FieldType> types = field_types(*session->program, record);
-    std::vector<std::string> names;
-    for (const FieldType& type : types) names.push_back(type.name);
-    const auto type = std::find(names.begin(), names.end(), raw->name) - names.begin();
-    if (type == static_cast<std::ptrdiff_t>(names.size()))
+    prepare(session, raw, {}, output, bytes);
+  });
+}
+
+extern "C" gradc_status gradc_session_prepare_view(gradc_session* session, const gradc_view* raw,
+                                                   int64_t scale, int32_t crop, void* output,
+                                                   int64_t* bytes) {
+  return guarded([&] {
+    const Use use(session, "gradc_session_prepare_view", true);
+    if (scale < 0 || scale > (1 << 16) || crop < 0 || crop > 10)
       throw RunError(kExitUsage,
-                     fmt::format("prepare: the model reads no `{}`; it reads {}{}", raw->name,
-                                 fmt::join(names, ", "), runtime::sources::suggestion(raw->name, names)));
-    const FieldType& wanted = types[static_cast<size_t>(type)];
-    runtime::Table table;
-    table.fields.push_back(field_of(*raw, "prepare", wanted, is_prepared(wanted, record), table.rows));
-    const runtime::Split split = runtime::sources::whole("given", std::move(table));
-    const runtime::Field& field = split.table->fields[0];
-    const auto preparation =
-        runtime::restored_preparation(record, session->runs->data_arrays, "the session's parameters");
-    const std::vector<int64_t> shape = preparation ? preparation->shape_of(field) : field.shape;
-    const int32_t dtype = preparation ? preparation->dtype_of(field) : field.dtype();
-    const auto rank = static_cast<int32_t>(shape.size());
-    const int64_t size =
-        split.count * runtime::element_count(rank, shape.data()) * runtime::dtype_bytes(dtype);
-    if (!output) {
-      *bytes = size;
-      return;
-    }
-    if (*bytes != size)
-      throw RunError(kExitUsage,
-                     fmt::format("prepare: an output of {} bytes for {} rows of {}; expected {}", *bytes,
-                                 split.count, runtime::type_text(dtype, rank, shape.data()), size));
-    std::vector<int64_t> rows(static_cast<size_t>(split.count));
-    std::iota(rows.begin(), rows.end(), int64_t{0});
-    if (preparation)
-      preparation->gather(split, field, rows.data(), split.count, nullptr, output);
-    else
-      field.gather(rows.data(), split.count, output);
+                     fmt::format("gradc_session_prepare_view: scale {}, crop {}; expected a scale from 0 to "
+                                 "{} and a crop from 0 to 10",
+                                 scale, crop, 1 << 16));
+    prepare(session, raw, {scale, crop}, output, bytes);
   });
 }

@@ -10,10 +10,15 @@
 #include "runtime/report.h"
 #include "standalone/image.h"
 #include "standalone/options.h"
+#include "standalone/parts.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
 extern "C" const gradc_image gradc_standalone_image;  // written by the compiler
+
+#pragma weak gradc_part_view_options
+#pragma weak gradc_part_view_eval
+#pragma weak gradc_part_sample
 
 namespace gradc::standalone {
 namespace {
@@ -26,12 +31,37 @@ struct Options {
   bool json = false, source = false;
   runtime::TrainOptions train;
   runtime::PredictOptions predict;
+  ViewOptions views;
+  std::string program;                       // this one, as it was called
+  std::vector<std::string> train_arguments;  // of `train`, but for --data
 };
 
 bool has_weights(const gradc_image& image) { return image.weight_bytes != 0; }
 
 std::vector<uint8_t> embedded_weights(const gradc_image& image) {
   return {image.weights, image.weights + image.weight_bytes};
+}
+
+// A word as a shell reads it back.
+std::string shell_word(const std::string& text) {
+  const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+// What follows `train` on the command line, without --data and its values.
+std::vector<std::string> train_arguments(int argc, char** argv) {
+  std::vector<std::string> arguments;
+  for (int i = 2; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--data")
+      ++i;
+    else if (argument.rfind("--data=", 0) != 0)
+      arguments.push_back(argument);
+  }
+  return arguments;
 }
 
 class Executable {
@@ -55,14 +85,35 @@ class Executable {
     }
     runtime::TrainOptions run = options_.train;
     run.json = options_.json;
-    return runtime::train(session, data, experiment_, run).interrupted ? kExitInterrupted : kExitOk;
+    try {
+      return runtime::train(session, data, experiment_, run).interrupted ? kExitInterrupted : kExitOk;
+    } catch (const runtime::NonFiniteLoss& error) {
+      const std::string help = how_to_explain();
+      if (options_.json)
+        runtime::write_event(stdout, {{"event", "not_finite"},
+                                      {"step", error.scalars.step + 1},
+                                      {"epoch", error.scalars.epoch + 1},
+                                      {"batch", error.batch + 1},
+                                      {"helps", {help}}});
+      throw RunError(kExitCheckFailed, fmt::format("{}\n  = help: {}", error.what(), help));
+    }
   }
 
   int eval() {
     const auto session = with_weights();
     runtime::Dataset data = runtime::load_dataset(experiment_.data);
-    runtime::restore_preparation(data, experiment_.data, session->data_arrays, weights_name());
-    runtime::run_eval(*session, runtime::split_to_use(data, options_.split), options_.json);
+    runtime::restore_preparation(data, experiment_.data, session->data_arrays, weights_name(),
+                                 options_.views.any());
+    const runtime::Split& split = runtime::split_to_use(data, options_.split);
+    if (options_.views.any())
+      gradc_part_view_eval(session.get(), &split, &options_.views, options_.json);
+    else
+      runtime::run_eval(*session, split, options_.json);
+    return kExitOk;
+  }
+
+  int sample(SampleCommand& command) {
+    command.run(*with_weights(), options_.json);
     return kExitOk;
   }
 
@@ -71,14 +122,18 @@ class Executable {
     if (!run.output.empty()) runtime::check_output_path(run.output, "predictions");
     run.inputs = input_files(options_.inputs);
     run.json = options_.json;
+    run.ensemble.ten_crop = options_.views.ten_crop;
+    run.ensemble.scales = options_.views.scales;
     const auto session = with_weights();
     runtime::Dataset data;
     if (run.inputs.empty()) {
       data = runtime::load_dataset(experiment_.data);
-      runtime::restore_preparation(data, experiment_.data, session->data_arrays, weights_name());
+      runtime::restore_preparation(data, experiment_.data, session->data_arrays, weights_name(),
+                                   options_.views.any());
       run.split = &runtime::split_to_use(data, options_.split);
     } else {
-      run.preparation = runtime::restored_preparation(experiment_.data, session->data_arrays, weights_name());
+      run.preparation = runtime::restored_preparation(experiment_.data, session->data_arrays, weights_name(),
+                                                      options_.views.any());
     }
     runtime::run_predict(*session, run);
     return kExitOk;
@@ -142,6 +197,24 @@ class Executable {
   }
 
  private:
+  // An executable holds no compiler that could replay a step: the tool does, on the same run.
+  std::string how_to_explain() const {
+    const std::string file = program_.name;
+    std::string command = fmt::format("gradc train {} --target {}", file, program_.target);
+    for (const auto& [name, value] : experiment_.settings)
+      command += " --set " + shell_word(fmt::format("{}={}", name, value));
+    for (const std::string& argument : options_.train_arguments) command += " " + shell_word(argument);
+    std::string text = fmt::format(
+        "this program holds no compiler that could replay the step; gradc names the operation and its line "
+        "when it "
+        "repeats the run:\n    {} info --source > {}\n    {}",
+        options_.program, file, command);
+    if (!options_.data.empty())
+      text +=
+          fmt::format("\n  with the data read from where --data says: {}", fmt::join(options_.data, ", "));
+    return text;
+  }
+
   std::string weights_name() const {
     return options_.weights.empty() ? "the embedded weights" : options_.weights;
   }
@@ -189,7 +262,6 @@ int run(const gradc_image& image, const std::string& name, int argc, char** argv
         has_weights(image) ? "other parameters than the embedded ones" : "trained parameters (safetensors)");
     option->type_name("FILE");
     if (!has_weights(image)) option->required();
-    add_split_option(command, o.split);
   };
   CLI::App* train = nullptr;
   if (any.train_step.run) {
@@ -199,6 +271,7 @@ int run(const gradc_image& image, const std::string& name, int argc, char** argv
   }
   CLI::App* eval = app.add_subcommand("eval", "loss and metrics of trained parameters");
   weights(eval);
+  add_split_option(eval, o.split);
   data(eval);
   CLI::App* predict =
       app.add_subcommand("predict", "what the model says of each example, one line an example");
@@ -206,16 +279,31 @@ int run(const gradc_image& image, const std::string& name, int argc, char** argv
       ->type_name("");
   add_predict_options(predict, o.predict);
   weights(predict);
+  add_split_option(predict, o.split);
   data(predict);
+  std::unique_ptr<SampleCommand> sample;
+  CLI::App* sample_command = nullptr;
+  if (gradc_part_sample) {
+    sample_command = app.add_subcommand("sample", kSampleDoc);
+    sample.reset(gradc_part_sample(sample_command));
+    weights(sample_command);
+    add_thread_option(sample_command, o.threads);
+    common(sample_command);
+  }
+  if (gradc_part_view_options)
+    for (CLI::App* command : {eval, predict}) gradc_part_view_options(command, &o.views);
   CLI::App* info = app.add_subcommand("info", "what the model is: inputs, parameters, targets");
   info->add_flag("--source", o.source, "print the model file it was compiled from");
   common(info);
   app.footer(footer(name, {"GRADC_THREADS", "OMP_NUM_THREADS"}));
   if (const std::optional<int> code = parse(app, argc, argv)) return *code;
+  o.program = argc > 0 ? argv[0] : name;
+  o.train_arguments = train_arguments(argc, argv);
   Executable executable(image, o);
   if (train && *train) return executable.train();
   if (*eval) return executable.eval();
   if (*predict) return executable.predict();
+  if (sample_command && *sample_command) return executable.sample(*sample);
   return executable.info();
 }
 

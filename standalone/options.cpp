@@ -79,6 +79,31 @@ void add_predict_options(CLI::App* app, runtime::PredictOptions& o) {
       ->type_name("N");
 }
 
+void add_view_options(CLI::App* app, bool& ten_crop, std::vector<int64_t>& scales) {
+  app->add_flag("--ten-crop", ten_crop,
+                "the mean over ten crops of each image: its corners, its middle, and their mirror images");
+  app->add_option("--scales", scales,
+                  "the mean over images whose shorter side has these numbers of pixels, by commas")
+      ->delimiter(',')
+      ->check(from_to(1, 1 << 16))
+      ->type_name("N,N,...");
+}
+
+void add_sample_options(CLI::App* app, runtime::SampleOptions& o) {
+  app->add_option("--prompt", o.prompt, "what the text goes on from (default: a new line)")
+      ->type_name("TEXT");
+  app->add_option("--length", o.length, "characters to make")
+      ->check(from_to(0, 1 << 28))
+      ->capture_default_str()
+      ->type_name("N");
+  app->add_option("--temperature", o.temperature,
+                  "below 1 likely characters become likelier, above 1 less so; 0: always the likeliest")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str()
+      ->type_name("T");
+  app->add_option("--seed", o.seed, "of the text")->capture_default_str()->type_name("N");
+}
+
 std::map<std::string, std::string> input_files(const std::vector<std::string>& given) {
   std::map<std::string, std::string> files;
   for (const std::string& input : given) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/predict.h"
+#include "runtime/sample.h"
 #include "runtime/train.h"
 
 namespace gradc::standalone {
@@ -31,6 +32,13 @@ void add_split_option(CLI::App* app, std::string& split);
 
 // What `predict` reads and writes, but for where the examples' files are named.
 void add_predict_options(CLI::App* app, runtime::PredictOptions& options);
+
+// Several views of each image, for `eval` and `predict`.
+void add_view_options(CLI::App* app, bool& ten_crop, std::vector<int64_t>& scales);
+
+// What `sample` makes, but for where its parameters are.
+void add_sample_options(CLI::App* app, runtime::SampleOptions& options);
+inline constexpr const char* kSampleDoc = "text that a model of characters makes, going on from a prompt";
 
 // [NAME=]FILE.npy, as given, to files by input name ("": the only input).
 std::map<std::string, std::string> input_files(const std::vector<std::string>& given);

@@ -1,7 +1,7 @@
 // Diagnostics as text in the style of Clang and Rust, and as JSON lines; knows nothing of the language.
 #include "support/diagnostic.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
@@ -259,6 +259,27 @@ std::string lower_case(std::string text) {
 
 }  // namespace
 
+Diagnostic& Diagnostic::expect(std::string_view what, std::string_view instead) {
+  expected = what;
+  found = instead;
+  return *this;
+}
+
+bool Diagnostic::suggest(const std::string& name, const std::vector<std::string>& candidates, char quote) {
+  found = name;
+  suggestion = nearest_name(name, candidates);
+  if (suggestion.empty()) return false;
+  helps.push_back(fmt::format("did you mean {0}{1}{0}?", quote, suggestion));
+  return true;
+}
+
+void Diagnostic::choose(const std::string& name, const std::vector<std::string>& candidates,
+                        const std::string& intro) {
+  suggest(name, candidates);
+  expected = fmt::format("{}", fmt::join(candidates, ", "));
+  helps.push_back(fmt::format("{} {}", intro, expected));
+}
+
 Diagnostic& Diagnostics::error(std::string code, Span span, std::string message, std::string label) {
   ++count_;
   Diagnostic d;
@@ -289,31 +310,33 @@ std::string Diagnostics::render(bool color) const {
 }
 
 std::string Diagnostics::render_json() const {
+  std::vector<const Diagnostic*> list;
+  for (const Diagnostic& d : diagnostics_) list.push_back(&d);
+  Diagnostic more;
+  if (count_ > diagnostics_.size()) {
+    more.message = more_errors(count_ - diagnostics_.size());
+    list.push_back(&more);
+  }
   std::string out;
-  for (const Diagnostic& d : diagnostics_) {
+  for (const Diagnostic* d : list) {
     Json object;
-    object["code"] = d.code;
-    object["message"] = d.message;
-    put_place(object, sources_, d.span);
-    object["label"] = d.label;
+    object["severity"] = "error";
+    object["code"] = d->code;
+    object["message"] = d->message;
+    put_place(object, sources_, d->span);
+    object["label"] = d->label;
     object["related"] = Json::array();
-    for (const Diagnostic::Label& l : d.related) {
+    for (const Diagnostic::Label& l : d->related) {
       Json related;
       put_place(related, sources_, l.span);
       related["label"] = l.text;
       object["related"].push_back(std::move(related));
     }
-    object["notes"] = d.notes;
-    object["helps"] = d.helps;
-    out += one_line(object);
-  }
-  if (count_ > diagnostics_.size()) {
-    Json object;
-    object["code"] = "";
-    object["message"] = more_errors(count_ - diagnostics_.size());
-    put_place(object, sources_, {});
-    object["label"] = "";
-    for (const char* list : {"related", "notes", "helps"}) object[list] = Json::array();
+    object["notes"] = d->notes;
+    object["helps"] = d->helps;
+    object["expected"] = d->expected;
+    object["found"] = d->found;
+    object["suggestion"] = d->suggestion;
     out += one_line(object);
   }
   return out;

@@ -2,6 +2,7 @@
 // text or JSON. Compiler mistakes are asserts (support/check.h), never diagnostics.
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "support/source.h"
@@ -20,6 +21,8 @@ enum ExitCode : int {
   kExitInterrupted = 130,
 };
 
+// The one shape of a user's mistake. What it says as text stands in message, label, notes and helps; what of
+// that a program may want to use by itself stands in fields of its own as well.
 struct Diagnostic {
   struct Label {
     Span span;
@@ -32,6 +35,19 @@ struct Diagnostic {
   std::vector<Label> related;      // further places
   std::vector<std::string> notes;  // "in `residual`, called at line 26 with channels=32"
   std::vector<std::string> helps;  // what to try
+  // What its place takes and what stands there instead, in the words of the message: "an integer" and "0.5",
+  // or types as the language writes them, "f32[64]" and "f32[32]" (of two operands the first is the expected
+  // one). Both or neither, but for a name of which nothing more is known than that it is found.
+  std::string expected, found;
+  std::string suggestion;  // the name that was probably meant in place of `found`; a help says so too
+
+  Diagnostic& expect(std::string_view what, std::string_view instead);
+  // Sets `found` and, where one of the candidates is near, `suggestion` and its help "did you mean `it`?" in
+  // these quotes; says whether there was one.
+  bool suggest(const std::string& name, const std::vector<std::string>& candidates, char quote = '`');
+  // The same for a name that must be one of `candidates`, which a last help lists behind `intro` ("there
+  // are").
+  void choose(const std::string& name, const std::vector<std::string>& candidates, const std::string& intro);
 };
 
 // Collects the errors of a stage; stops growing at a limit so that bad input cannot flood.
@@ -46,8 +62,8 @@ class Diagnostics {
   const std::vector<Diagnostic>& all() const { return diagnostics_; }
   // Text as Clang and Rust print it: place, source lines, carets, notes, help. `color` adds ANSI escapes.
   std::string render(bool color = false) const;
-  // One JSON object a line: code, message, file, line, column, end_line, end_column, label, related, notes,
-  // helps.
+  // One JSON object a line: severity ("error"), code, message, file, line, column, end_line, end_column,
+  // label, related, notes, helps, expected, found, suggestion (the last three "" where they are not known).
   std::string render_json() const;
   const SourceManager& sources() const { return sources_; }
 

@@ -72,8 +72,10 @@ typedef struct gradc_place {
   const char* label; /* what is to be said of the place; may be empty */
 } gradc_place;
 
-/* Texts are never null, and live as long as the diagnostics. */
+/* To be filled by gradc_diagnostic_init() first. Texts are never null, and live as long as the diagnostics.
+ */
 typedef struct gradc_diagnostic {
+  uint32_t size;       /* of this struct, as the caller was compiled */
   int32_t severity;    /* gradc_severity */
   const char* code;    /* "E0203", as docs/language.md lists them; empty: not of the model file */
   const char* message; /* what was expected and what was found */
@@ -84,7 +86,19 @@ typedef struct gradc_diagnostic {
   const char* const* notes;
   int32_t help_count; /* what to try */
   const char* const* helps;
+  /* What the message says of expectation and finding, in fields of their own: "an integer" and "a string", or
+   * types, "f32[64]" and "f32[32]" (of two operands the first is the expected one). Empty where the mistake
+   * is none of taking one thing for another; of an unknown name `expected` may be empty. */
+  const char* expected;
+  const char* found;
+  const char* suggestion; /* the name that was probably meant in place of `found`; empty: none is near */
 } gradc_diagnostic;
+
+static inline void gradc_diagnostic_init(gradc_diagnostic* diagnostic) {
+  const gradc_diagnostic none = {
+      sizeof(gradc_diagnostic), 0, 0, 0, {0, 0, 0, 0, 0, 0}, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  *diagnostic = none;
+}
 
 GRADC_API int32_t gradc_diagnostics_count(const gradc_diagnostics* diagnostics); /* 0 of null */
 GRADC_API gradc_status gradc_diagnostics_get(const gradc_diagnostics* diagnostics, int32_t index,

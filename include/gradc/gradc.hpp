@@ -38,6 +38,27 @@ struct Diagnostic {
   std::vector<Place> related;      // further places
   std::vector<std::string> notes;  // how it came there
   std::vector<std::string> helps;  // what to try
+  // What the message says, in fields of their own (see gradc_diagnostic): empty where it says no such thing.
+  std::string expected, found;
+  std::string suggestion;  // the name that was probably meant in place of `found`
+};
+
+// What an array holds: the range of its finite values (NaN where it has none), and how many are not finite.
+struct ValueRange {
+  std::string name;
+  double low = 0, high = 0;
+  int64_t elements = 0, nan = 0, above = 0, below = 0;
+};
+
+// Why a step's loss was not finite, as gradc_not_finite: where the first value that is not finite was made.
+struct NotFinite {
+  int64_t step = 0, epoch = 0, batch = 0;  // from 1; batch 0: the program's own
+  std::string operation, name, type;       // empty where the operation is not known
+  Place place;                             // line and column alone; no file: nowhere
+  ValueRange result;
+  std::vector<ValueRange> operands;
+  std::vector<std::string> notes, helps;
+  std::string text;
 };
 
 class Error : public std::runtime_error {
@@ -55,6 +76,17 @@ class Error : public std::runtime_error {
   std::shared_ptr<const std::vector<Diagnostic>> diagnostics_;
 };
 
+// A loss that was not finite (GRADC_NOT_FINITE); what() is the report's text.
+class NotFiniteError : public Error {
+ public:
+  explicit NotFiniteError(NotFinite report)
+      : Error(GRADC_NOT_FINITE, report.text), report_(std::make_shared<const NotFinite>(std::move(report))) {}
+  const NotFinite& report() const noexcept { return *report_; }
+
+ private:
+  std::shared_ptr<const NotFinite> report_;
+};
+
 namespace detail {
 
 inline void check(gradc_status status) {
@@ -69,6 +101,7 @@ inline std::vector<Diagnostic> diagnostics_of(const gradc_diagnostics* from) {
   std::vector<Diagnostic> result;
   for (int32_t i = 0; i < gradc_diagnostics_count(from); ++i) {
     gradc_diagnostic d;
+    gradc_diagnostic_init(&d);
     check(gradc_diagnostics_get(from, i, &d));
     Diagnostic& made = result.emplace_back();
     made.severity = static_cast<gradc_severity>(d.severity);
@@ -78,8 +111,37 @@ inline std::vector<Diagnostic> diagnostics_of(const gradc_diagnostics* from) {
     for (int32_t k = 0; k < d.related_count; ++k) made.related.push_back(place_of(d.related[k]));
     made.notes.assign(d.notes, d.notes + d.note_count);
     made.helps.assign(d.helps, d.helps + d.help_count);
+    made.expected = d.expected;
+    made.found = d.found;
+    made.suggestion = d.suggestion;
   }
   return result;
+}
+
+inline ValueRange range_of(const gradc_range& r) {
+  return {r.name, r.low, r.high, r.elements, r.nan, r.above, r.below};
+}
+
+// Of a step or a training: a loss that is not finite comes with its report.
+inline void check_step(const gradc_session* session, gradc_status status) {
+  if (status != GRADC_NOT_FINITE) return check(status);
+  gradc_not_finite r;
+  gradc_not_finite_init(&r);
+  check(gradc_session_not_finite(session, &r));
+  NotFinite made;
+  made.step = r.step;
+  made.epoch = r.epoch;
+  made.batch = r.batch;
+  made.operation = r.operation;
+  made.name = r.name;
+  made.type = r.type;
+  if (r.file) made.place = {r.file, r.line, r.column, r.line, r.column, ""};
+  made.result = range_of(r.result);
+  for (int32_t i = 0; i < r.operand_count; ++i) made.operands.push_back(range_of(r.operands[i]));
+  made.notes.assign(r.notes, r.notes + r.note_count);
+  made.helps.assign(r.helps, r.helps + r.help_count);
+  made.text = r.text;
+  throw NotFiniteError(std::move(made));
 }
 
 template <class T>
@@ -288,6 +350,14 @@ struct TrainResult {
   }
 };
 
+// As gradc_sample_options.
+struct SampleOptions {
+  std::string prompt = "\n";
+  int32_t length = 200;  // characters
+  double temperature = 1;
+  uint64_t seed = 1;
+};
+
 // Parameters, optimizer state and threads. One thread at a time uses a session; cancel() and close() may be
 // called by any.
 class Session {
@@ -316,7 +386,7 @@ class Session {
   Result step(Views inputs) {
     const Bound b(*this, GRADC_TRAIN, inputs);
     gradc_result r;
-    detail::check(gradc_session_step(c(), b.pointers.data(), b.rows, &r));
+    detail::check_step(c(), gradc_session_step(c(), b.pointers.data(), b.rows, &r));
     return result(r, GRADC_TRAIN);
   }
   Result evaluate(Views inputs) {
@@ -347,17 +417,31 @@ class Session {
   TrainResult train(const TrainOptions& options = {});
 
   // Where the model file says `normalize` or crops images: of examples as the data hold them what the model
-  // reads, as at evaluation, as a range for step, evaluate and predict.
-  std::vector<float> prepare(const std::string& field, const View& raw) {
+  // reads, as at evaluation, as a range for step, evaluate and predict. `scale` and `crop` choose another
+  // view of each image (gradc_session_prepare_view).
+  std::vector<float> prepare(const std::string& field, const View& raw, int64_t scale = 0, int crop = 0) {
     const View named(field, raw);
     const gradc_view view = named.c();
     if (view.element == GRADC_ELEMENT_I32)
       throw Error(GRADC_USAGE, "prepare: `" + field + "` holds whole numbers, which are read as they are");
     int64_t bytes = 0;
-    detail::check(gradc_session_prepare(c(), &view, nullptr, &bytes));
+    detail::check(gradc_session_prepare_view(c(), &view, scale, crop, nullptr, &bytes));
     std::vector<float> made(static_cast<size_t>(bytes) / sizeof(float));
-    detail::check(gradc_session_prepare(c(), &view, made.data(), &bytes));
+    detail::check(gradc_session_prepare_view(c(), &view, scale, crop, made.data(), &bytes));
     return made;
+  }
+
+  // The prompt, and what a model of characters makes behind it.
+  std::string sample(const SampleOptions& options = {}) {
+    gradc_sample_options o;
+    gradc_sample_options_init(&o);
+    o.prompt = options.prompt.c_str();
+    o.length = options.length;
+    o.temperature = options.temperature;
+    o.seed = options.seed;
+    const char* text = nullptr;
+    detail::check(gradc_session_sample(c(), &o, &text));
+    return text;
   }
 
   // What the schedule knows, and a factor on the learning rate that it gives.
@@ -527,7 +611,7 @@ inline TrainResult Session::train(const TrainOptions& options) {
   gradc_train_result r{};
   const gradc_status status = gradc_session_train(c(), &o, &r);
   if (calls.thrown) std::rethrow_exception(calls.thrown);
-  if (status != GRADC_CANCELLED) detail::check(status);
+  if (status != GRADC_CANCELLED) detail::check_step(c(), status);
   TrainResult made;
   made.steps = r.steps;
   made.epochs = r.epochs;

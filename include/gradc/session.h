@@ -32,7 +32,8 @@ typedef enum gradc_status {
   GRADC_USAGE = 2,       /* arguments that make no sense: a null pointer, wrong sizes, a closed session */
   GRADC_MODEL_ERROR = 3, /* the model file has errors, or the model has nothing to predict */
   GRADC_DATA_ERROR = 4,  /* data or weights that do not fit the model */
-  GRADC_NOT_FINITE = 5,  /* the loss was NaN or infinite; the step changed nothing */
+  GRADC_NOT_FINITE = 5,  /* the loss was NaN or infinite; the step changed nothing, see
+                            gradc_session_not_finite() */
   GRADC_INTERNAL = 70,   /* a mistake in gradc */
   GRADC_CANCELLED = 130
 } gradc_status;
@@ -76,6 +77,46 @@ typedef struct gradc_result {
  * `result` may be null. */
 GRADC_API gradc_status gradc_session_step(gradc_session* session, const void* const* inputs, int64_t rows,
                                           gradc_result* result);
+/* What an array holds. */
+typedef struct gradc_range {
+  const char* name;                    /* of an operand: "%5 sub", "parameter head.weight"; else empty */
+  double low, high;                    /* of its finite values; NaN where it has none */
+  int64_t elements, nan, above, below; /* of all: how many are NaN, +infinity and -infinity */
+} gradc_range;
+
+/* Why a step's loss was not finite. To be filled by gradc_not_finite_init() first. Texts are never null but
+ * `file`; pointers live until the session's next step or training. */
+typedef struct gradc_not_finite {
+  uint32_t size;              /* of this struct, as the caller was compiled */
+  int32_t line, column;       /* in `file`, from 1; 0: not known */
+  int64_t step, epoch, batch; /* from 1; batch 0: the caller's own, of gradc_session_step() */
+  const char* text;           /* all of it for people, with the source line; several lines */
+  const char* operation; /* that made the first value that is not finite: "log"; "parameter" or "input" when
+                            it came in so; empty where that is not known */
+  const char* name;      /* "%6" in the IR, or the parameter's or input's name */
+  const char* type;      /* "f32[n,10]" */
+  const char* file;      /* the user's place; null: none */
+  gradc_range result;    /* of the operation */
+  int32_t operand_count;
+  const gradc_range* operands; /* each finite */
+  int32_t note_count;          /* how it came there: the trail of layers and calls */
+  const char* const* notes;
+  int32_t help_count; /* what to try */
+  const char* const* helps;
+} gradc_not_finite;
+
+static inline void gradc_not_finite_init(gradc_not_finite* report) {
+  const gradc_not_finite none = {sizeof(gradc_not_finite), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                 {0, 0, 0, 0, 0, 0, 0},    0, 0, 0, 0, 0, 0};
+  *report = none;
+}
+
+/* After a step or a training that returned GRADC_NOT_FINITE: where the first value that is not finite was
+ * made. The failed step is replayed with every value looked at, before that call returns and at that price
+ * alone. A model compiled ahead of time holds nothing that could be replayed: its report knows the step,
+ * epoch and batch. GRADC_USAGE when the session's last step was finite. */
+GRADC_API gradc_status gradc_session_not_finite(const gradc_session* session, gradc_not_finite* report);
+
 /* Loss and metrics of any number of examples. */
 GRADC_API gradc_status gradc_session_evaluate(gradc_session* session, const void* const* inputs, int64_t rows,
                                               gradc_result* result);
@@ -156,6 +197,34 @@ GRADC_API gradc_status gradc_session_bind(const gradc_session* session, gradc_us
  * `output`: only *bytes is set. */
 GRADC_API gradc_status gradc_session_prepare(gradc_session* session, const gradc_view* raw, void* output,
                                              int64_t* bytes);
+
+/* The same through another view of each image, as `gradc predict --ten-crop --scales` sees it: scaled so that
+ * its shorter side has `scale` pixels (0: as it is), and in place of the middle (crop 0) a corner (1 to 4:
+ * top left, top right, bottom left, bottom right), the middle (5), or one of these five mirrored (6 to 10).
+ * The mean of the predictions of several views is the user's to take. */
+GRADC_API gradc_status gradc_session_prepare_view(gradc_session* session, const gradc_view* raw,
+                                                  int64_t scale, int32_t crop, void* output, int64_t* bytes);
+
+/* To be filled by gradc_sample_options_init() first. */
+typedef struct gradc_sample_options {
+  uint32_t size;      /* of this struct, as the caller was compiled */
+  int32_t length;     /* characters to make: 200 */
+  const char* prompt; /* UTF-8, what the text goes on from: a new line */
+  double
+      temperature; /* below 1 likely characters become likelier, above 1 less so; 0: always the likeliest */
+  uint64_t seed;   /* of the text: 1 */
+} gradc_sample_options;
+
+static inline void gradc_sample_options_init(gradc_sample_options* options) {
+  const gradc_sample_options defaults = {sizeof(gradc_sample_options), 200, "\n", 1, 1};
+  *options = defaults;
+}
+
+/* Of a model of characters (data source `text`): the prompt and the text that the model makes behind it,
+ * UTF-8, valid until the session's next sample. The vocabulary came with the weights or from
+ * gradc_session_train(). `options` null: the defaults. GRADC_MODEL_ERROR for other models. */
+GRADC_API gradc_status gradc_session_sample(gradc_session* session, const gradc_sample_options* options,
+                                            const char** text);
 
 /* Parameters and state as safetensors; save_all: the optimizer's state too. Loading all or nothing: on an
  * error the session is as it was. Loading leaves the count of steps, see gradc_session_set_progress(). */

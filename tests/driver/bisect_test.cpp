@@ -18,7 +18,8 @@ TEST(Bisect, EveryStepOfSoundModelsAgrees) {
   folder.write("m.nn", small_model("adamw(lr=1e-3, weight_decay=1e-2)", "    clip norm 1\n"));
   const ToolResult r = run_tool({"check", "m.nn", "--bisect-passes"}, folder.path());
   EXPECT_EQ(r.exit_code, 0) << r.out << r.err;
-  for (const char* part : {"differentiate", "decompose", "lower and code generation", "plan_memory", "PASS"})
+  for (const char* part :
+       {"differentiate", "decompose", "lower", "partition", "plan_memory", "code_generation", "PASS"})
     EXPECT_TRUE(contains(r.out, part)) << r.out;
   folder.write("parts.nn", small_model("momentum(lr=0.1)", "    accumulate 2\n"));
   EXPECT_EQ(run_tool({"check", "parts.nn", "--bisect-passes"}, folder.path()).exit_code, 0);
@@ -42,7 +43,8 @@ TEST_P(BrokenPass, IsTheOneThatIsNamed) {
 
 INSTANTIATE_TEST_SUITE_P(Driver, BrokenPass,
                          testing::Values("stabilize", "differentiate", "simplify", "decompose", "cse_late",
-                                         "dce", "order_operations", "fuse_elementwise", "assign_kernels"),
+                                         "dce", "order_operations", "fuse_elementwise", "assign_kernels",
+                                         "lower", "partition", "plan_memory", "code_generation"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Bisect, SaysWhereToLookAndWhatIsWrong) {
@@ -53,6 +55,11 @@ TEST(Bisect, SaysWhereToLookAndWhatIsWrong) {
   EXPECT_TRUE(contains(text.out, "FAIL: cse is the first whose result disagrees: ")) << text.out;
   EXPECT_TRUE(contains(text.out, "gradc dump MODEL.nn --diff cse")) << text.out;
   EXPECT_FALSE(contains(text.out, "plan_memory")) << text.out;
+  const ToolResult code =
+      run_tool({"check", "m.nn", "--bisect-passes", "--break-pass", "code_generation"}, folder.path());
+  EXPECT_TRUE(contains(code.out, "plan_memory                 agrees")) << code.out;
+  EXPECT_TRUE(contains(code.out, "FAIL: code_generation is the first")) << code.out;
+  EXPECT_TRUE(contains(code.out, "codegen/")) << code.out;
   const auto usage = [&](const std::vector<std::string>& arguments, const std::string& part) {
     const ToolResult r = run_tool(arguments, folder.path());
     EXPECT_EQ(r.exit_code, kExitUsage) << part;
@@ -60,7 +67,6 @@ TEST(Bisect, SaysWhereToLookAndWhatIsWrong) {
   };
   usage({"check", "m.nn", "--break-pass", "cse"}, "--bisect-passes, which is missing");
   usage({"check", "m.nn", "--bisect-passes", "--break-pass", "cze"}, "did you mean cse?");
-  usage({"check", "m.nn", "--bisect-passes", "--break-pass", "plan_memory"}, "works on loop IR");
   usage({"check", "m.nn", "--bisect-passes", "--break-gradient", "einsum"}, "--break-pass is for");
 }
 

@@ -126,6 +126,41 @@ TEST_F(Compile, PredictsImagesFromAFile) {
   EXPECT_EQ(rows[1], rows[2]);
 }
 
+// A loss that is not finite: where, and the command of the tool that finds the operation, which it does.
+TEST_F(Compile, ALossThatIsNotFiniteSaysHowToFindOut) {
+  std::string model = small_model("sgd(lr=0.1)");
+  const std::string loss = "cross_entropy(logits, digits.label)";
+  model.replace(model.find(loss), loss.size(), "sum(log(logits - shift), 0)");
+  folder_.write("m.nn", "set shift = -50.0\n" + model);
+  make({"-o", "small", "--target", "x86-64-v2", "--set", "shift=100"});
+  const ToolResult r =
+      run({"small", "train", "--seed", "4", "--data", "train=64", "--json", "--save", "it's.st"});
+  EXPECT_EQ(r.exit_code, kExitCheckFailed);
+  for (const char* part :
+       {"not finite in step 1 (epoch 1, batch 1)", "it's.st was not written", " info --source > m.nn",
+        "gradc train m.nn --target x86-64-v2 --set shift=100 --seed 4 "
+        "--json --save 'it'\\''s.st'",
+        "--data says: train=64"})
+    EXPECT_NE(r.err.find(part), std::string::npos) << part << "\n" << r.err;
+  const Json event = Json::parse(lines(r.out).back());
+  EXPECT_EQ(event.at("event"), "not_finite");
+  EXPECT_EQ(event.at("step"), 1);
+  EXPECT_EQ(event.at("batch"), 1);
+  EXPECT_NE(event.at("helps").at(0).get<std::string>().find("gradc train m.nn"), std::string::npos);
+  folder_.write("m.nn", run({"small", "info", "--source"}).out);
+  const ToolResult tool =
+      run_tool({"train", "m.nn", "--target", "x86-64-v2", "--set", "shift=100", "--seed", "4", "--json"},
+               folder_.path());
+  EXPECT_EQ(tool.exit_code, kExitCheckFailed);
+  const Json found = Json::parse(lines(tool.out).back());
+  EXPECT_EQ(found.at("step"), 1);
+  EXPECT_EQ(found.at("operation"), "log");
+  EXPECT_EQ(found.at("line"), 8);
+  EXPECT_EQ(found.at("result").at("nan"), 320);
+  EXPECT_TRUE(found.at("result").at("low").is_null());
+  EXPECT_LT(found.at("operands").at(0).at("high"), -90);
+}
+
 // The executable says what is wrong, as the tool does.
 TEST_F(Compile, TheExecutableExplainsMistakes) {
   make({"-o", "small", "--target", "native"});

@@ -70,6 +70,39 @@ int main(void) {
     CHECK(gradc_session_predict(s, inputs, 2, out, 79) == GRADC_USAGE && strstr(gradc_last_error(), "expected 80"))
   }
   CHECK(gradc_session_set_lr_factor(s, -1) == GRADC_USAGE)
+
+  /* What a library without the compiler knows of a loss that is not finite. */
+  {
+    gradc_not_finite why;
+    const float one = images[0], nothing = 0;
+    gradc_not_finite_init(&why);
+    CHECK(gradc_session_not_finite(s, &why) == GRADC_USAGE)
+    images[0] = nothing / nothing;
+    CHECK(m_step(s, images, labels, M_BATCH, &r) == GRADC_NOT_FINITE && strstr(gradc_last_error(), "gradc train"))
+    CHECK(gradc_session_not_finite(s, &why) == GRADC_OK && why.step == 101 && why.batch == 0 && !why.file)
+    CHECK(why.operation[0] == 0 && why.help_count == 1 && strstr(why.text, "step 101"))
+    images[0] = one;
+    CHECK(m_step(s, images, labels, M_BATCH, &r) == GRADC_OK)
+  }
+  /* Other views of images, and text of other models. */
+  {
+    static float seen[M_IMAGE_SIZE], mirrored[M_IMAGE_SIZE], middle[M_IMAGE_SIZE];
+    const int64_t shape[] = {1, 1, 28, 28};
+    const gradc_view view = {"image", images, GRADC_ELEMENT_F32, 4, shape, NULL};
+    int64_t bytes = 0;
+    const char* text = "";
+    CHECK(gradc_session_prepare_view(s, &view, 40, 1, NULL, &bytes) == GRADC_OK && bytes == sizeof seen)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 2, seen, &bytes) == GRADC_OK)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 7, mirrored, &bytes) == GRADC_OK)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 0, middle, &bytes) == GRADC_OK)
+    for (i = 0; i < M_IMAGE_SIZE; ++i) CHECK(seen[i] == mirrored[i / 28 * 28 + 27 - i % 28])
+    CHECK(memcmp(seen, middle, sizeof seen) != 0)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 5, seen, &bytes) == GRADC_OK)
+    CHECK(memcmp(seen, middle, sizeof seen) == 0)
+    CHECK(gradc_session_prepare_view(s, &view, 40, 11, seen, &bytes) == GRADC_USAGE)
+    CHECK(gradc_session_prepare_view(s, &view, 9, 0, seen, &bytes) == GRADC_USAGE)
+    CHECK(gradc_session_sample(s, NULL, &text) == GRADC_MODEL_ERROR && !text)
+  }
   gradc_session_close(s);
   CHECK(m_step(s, images, labels, 1, &r) == GRADC_USAGE && strstr(gradc_last_error(), "closed"))
   gradc_session_destroy(s);

@@ -90,6 +90,59 @@ TEST(Reduce, IrLosesWhatIsNotNeeded) {
   EXPECT_EQ(run_tool({"opt", "m.reduced.ir"}, folder.path()).exit_code, 0) << small;
 }
 
+// A wrong gradient of one operator is found by the check: what uses it must stay, the rest may go.
+TEST(Reduce, ACheckThatFails) {
+  TemporaryFolder folder;
+  std::string model = small_model("momentum(lr=0.05)", "    schedule cosine\n");
+  model.replace(model.find("flatten |>"), 10, "flatten |> dense(12) |> relu |> dense(8) |> tanh |>");
+  // Without labels: with fewer than ten outputs these would be another fault.
+  const std::string loss = "cross_entropy(logits, digits.label)";
+  model.replace(model.find(loss), loss.size(), "sum(logits^2)");
+  folder.write("m.nn", model);
+  const std::vector<std::string> arguments = {"reduce", "m.nn", "--check", "--with=--break-gradient=tanh"};
+  const ToolResult r = run_tool(arguments, folder.path(), {}, 300);
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  const std::string small = read_text(folder.path("m.reduced.nn"));
+  EXPECT_TRUE(contains(small, "tanh")) << small;
+  for (const char* gone : {"cosine", "metric", "dense(12)"})
+    EXPECT_FALSE(contains(small, gone)) << gone << small;
+  EXPECT_EQ(run_tool({"check", "m.reduced.nn", "--break-gradient=tanh"}, folder.path()).exit_code,
+            kExitCheckFailed);
+  EXPECT_EQ(run_tool({"check", "m.reduced.nn"}, folder.path()).exit_code, 0) << small;
+}
+
+// A tool that is brought down, or that gives up with the code of an internal error, where it compiles a
+// certain word: a library that is loaded with it reads the file first.
+class CrashOf : public testing::TestWithParam<const char*> {};
+
+TEST_P(CrashOf, IsKeptWhileTheRestGoes) {
+  TemporaryFolder folder;
+  folder.write("crash.c",
+               "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
+               "__attribute__((constructor)) static void crash(int argc, char** argv) {\n"
+               "  char text[65536] = \"\";\n"
+               "  FILE* file = argc > 2 && strcmp(argv[1], \"dump\") == 0 ? fopen(argv[2], \"r\") : NULL;\n"
+               "  if (file && fread(text, 1, sizeof text - 1, file) > 0 && strstr(text, \"tanh\")) " +
+                   std::string(GetParam()) +
+                   ";\n"
+                   "  if (file) fclose(file);\n}\n");
+  const std::map<std::string, std::string> path = {{"PATH", getenv("PATH")}};
+  const ToolResult made =
+      run_bare({"/usr/bin/env", "cc", "-shared", "-fPIC", "crash.c", "-o", "crash.so"}, folder.path(), path);
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  folder.write("m.nn", kFaulty);
+  const ToolResult r = run_tool({"reduce", "m.nn", "--crash", "--json"}, folder.path(), {}, 300,
+                                {{"LD_PRELOAD", folder.path("crash.so")}});
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  const std::string small = read_text(folder.path("m.reduced.nn"));
+  EXPECT_TRUE(contains(small, "tanh")) << small;
+  EXPECT_LT(small.size(), std::string(kFaulty).size() / 4) << small;
+  for (const char* gone : {"relu", "schedule", "block"}) EXPECT_FALSE(contains(small, gone)) << gone << small;
+  EXPECT_EQ(nlohmann::json::parse(r.out).at("bytes_after"), small.size());
+}
+INSTANTIATE_TEST_SUITE_P(Driver, CrashOf, testing::Values("abort()", "_exit(70)"),
+                         [](const auto& info) { return info.index == 0 ? "Signal" : "InternalError"; });
+
 TEST(Reduce, SaysWhatIsWrong) {
   TemporaryFolder folder;
   folder.write("m.nn", small_model());
@@ -106,6 +159,7 @@ TEST(Reduce, SaysWhatIsWrong) {
   expect({"reduce", "missing.nn", "--crash"}, kExitUsage, "missing.nn");
   expect({"reduce", "m.nn", "-o", "./m.nn", "--crash"}, kExitUsage, "the original is kept");
   expect({"reduce", "m.nn", "--", "/no/such/command"}, kExitUsage, "cannot run '/no/such/command'");
+  expect({"reduce", "m.nn", "--with=--seed=2", "--", "true"}, kExitUsage, "a command has its own arguments");
   expect({"reduce", "m.nn", "--crash"}, kExitRunFailed, "does not show an internal error or a crash");
   expect({"reduce", "m.nn", "--check"}, kExitRunFailed, "does not show a check that fails");
   expect({"reduce", "m.nn", "--timeout", "0.2", "--", "sh", "-c", "sleep 5"}, kExitRunFailed,

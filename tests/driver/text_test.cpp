@@ -164,6 +164,44 @@ TEST_F(TextTest, ATextIsLearntAndGoesOn) {
   refuses({"sample", "few.nn", "--weights", "w.safetensors", "--prompt", "a"}, kExitDataError, "vocabulary");
 }
 
+// An executable of a model of characters says what the tool says; of another model it has no such command.
+TEST_F(TextTest, AnExecutableGoesOnWithTheSameText) {
+  folder.write("m.nn", model("characters=2000"));
+  ASSERT_EQ(run({"train", "m.nn", "--steps", "20", "--save", "w.safetensors"}).exit_code, 0);
+  ASSERT_EQ(run({"compile", "m.nn", "-o", "speak", "--target", "native"}).exit_code, 0);
+  ASSERT_EQ(run({"compile", "m.nn", "-o", "alone", "--target", "native", "--infer", "--strip", "--weights",
+                 "w.safetensors"})
+                .exit_code,
+            0);
+  const auto own = [&](std::vector<std::string> command) {
+    command[0] = folder.path(command[0]);
+    return run_bare(command, folder.path());
+  };
+  for (const std::vector<std::string>& options :
+       {std::vector<std::string>{"--prompt", "The ", "--length", "50", "--seed", "5", "--temperature", "0.7"},
+        {"--prompt", "The ", "--length", "20", "--json"}}) {
+    std::vector<std::string> tool = {"sample", "m.nn", "--weights", "w.safetensors"};
+    std::vector<std::string> speak = {"speak", "sample", "--weights", "w.safetensors"},
+                             alone = {"alone", "sample"};
+    for (std::vector<std::string>* command : {&tool, &speak, &alone})
+      command->insert(command->end(), options.begin(), options.end());
+    const ToolResult wanted = run(tool);
+    ASSERT_EQ(wanted.exit_code, 0) << wanted.err;
+    EXPECT_GT(wanted.out.size(), 24u);
+    EXPECT_EQ(own(speak).out, wanted.out);
+    EXPECT_EQ(own(alone).out, wanted.out);
+  }
+  const ToolResult unknown = own({"alone", "sample", "--prompt", "\xCE\xA9"});
+  EXPECT_EQ(unknown.exit_code, kExitUsage);
+  EXPECT_NE(unknown.err.find("does not know the character"), std::string::npos) << unknown.err;
+  EXPECT_NE(own({"speak", "--help"}).out.find("text that a model of characters makes"), std::string::npos);
+  folder.write("digits.nn", small_model());
+  ASSERT_EQ(run({"compile", "digits.nn", "-o", "digits", "--target", "native"}).exit_code, 0);
+  const ToolResult none = own({"digits", "sample"});
+  EXPECT_EQ(none.exit_code, kExitUsage);
+  EXPECT_NE(none.err.find("there is no command 'sample'"), std::string::npos) << none.err;
+}
+
 TEST_F(TextTest, SamplingNeedsAModelOfCharacters) {
   const std::string source = "characters=2000";
   folder.write("ahead.nn", model(source, "false"));

@@ -104,6 +104,61 @@ TEST_F(ViewTest, TenCropsAndScalesAreAveraged) {
   expect_near(predictions({"--ten-crop", "--scales", "10,15"}), both);
 }
 
+// An executable sees the same views, with parameters from a file or its own.
+TEST_F(ViewTest, ExecutablesSeeTheSame) {
+  folder.write(
+      "labelled.nn",
+      "data d = synthetic_digits(train=64, test=48, batch=16) { augment image { random_crop(size=24) } }\n"
+      "train {\n    logits = dense(flatten(d.image), 10)\n    loss cross_entropy(logits, d.label)\n"
+      "    predict softmax(logits)\n    optimizer sgd()\n}\n");
+  ASSERT_EQ(run_tool({"train", "labelled.nn", "--steps", "4", "--save", "l.st"}, folder.path()).exit_code, 0);
+  const std::vector<std::string> native = {"--target", "native"};
+  const auto compile = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "compile");
+    arguments.insert(arguments.end(), native.begin(), native.end());
+    const ToolResult r = run_tool(arguments, folder.path());
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+  };
+  compile({"m.nn", "-o", "sees"});
+  compile({"labelled.nn", "-o", "own", "--infer", "--weights", "l.st"});
+  const auto run = [&](std::vector<std::string> command) {
+    command[0] = folder.path(command[0]);
+    return run_bare(command, folder.path());
+  };
+  for (const std::vector<std::string>& views :
+       {std::vector<std::string>{"--ten-crop"}, {"--scales", "10,15"}, {"--ten-crop", "--scales", "15"}}) {
+    std::vector<std::string> tool = {"predict", "m.nn", "--weights", "w.st"},
+                             exe = {"sees", "predict", "--weights", "w.st"},
+                             tool_eval = {"eval", "labelled.nn", "--weights", "l.st", "--json"},
+                             exe_eval = {"own", "eval", "--json"};
+    for (std::vector<std::string>* command : {&tool, &exe})
+      command->insert(command->end(), views.begin(), views.end());
+    const ToolResult wanted = run_tool(tool, folder.path());
+    ASSERT_EQ(wanted.exit_code, 0) << wanted.err;
+    EXPECT_NE(wanted.out, run({"sees", "predict", "--weights", "w.st"}).out);
+    EXPECT_EQ(run(exe).out, wanted.out);
+    // Digits are 28 x 28.
+    const std::vector<std::string> larger =
+        views.size() == 1 ? views : std::vector<std::string>{"--scales", "28,36"};
+    for (std::vector<std::string>* command : {&tool_eval, &exe_eval})
+      command->insert(command->end(), larger.begin(), larger.end());
+    const ToolResult evaluated = run_tool(tool_eval, folder.path());
+    ASSERT_EQ(evaluated.exit_code, 0) << evaluated.err;
+    EXPECT_EQ(Json::parse(lines(evaluated.out).back()).at("members"), views.size() == 1 ? 10 : 2);
+    EXPECT_EQ(run(exe_eval).out, evaluated.out);
+  }
+  const ToolResult small = run({"sees", "predict", "--weights", "w.st", "--scales", "7"});
+  EXPECT_EQ(small.exit_code, kExitUsage);
+  EXPECT_NE(small.err.find("`x` has 7 x 8 pixels at scale 7"), std::string::npos) << small.err;
+  // Where a model reads no images there is nothing to choose views of, and the options are not there.
+  folder.write("flat.nn",
+               "data d = random(shape=[6], train=32, test=8, batch=8)\ntrain {\n    y = dense(d.image, 3)\n"
+               "    loss sum(y)\n    predict y\n    optimizer sgd()\n}\n");
+  compile({"flat.nn", "-o", "flat"});
+  EXPECT_NE(run({"flat", "eval", "--weights", "w.st", "--ten-crop"}).err.find("no option '--ten-crop'"),
+            std::string::npos);
+}
+
 TEST_F(ViewTest, SaysWhatCannotBeSeen) {
   const auto refuses = [&](const std::vector<std::string>& arguments, const std::string& piece) {
     const ToolResult r = run_tool(arguments, folder.path());

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <clocale>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -39,6 +40,8 @@ TEST(EmbedCompile, MistakesAreData) {
     EXPECT_NE(d.message.find("`logit`"), std::string::npos) << d.message;
     ASSERT_FALSE(d.helps.empty());
     EXPECT_NE(d.helps[0].find("`logits`"), std::string::npos) << d.helps[0];
+    EXPECT_EQ(d.found, "logit");
+    EXPECT_EQ(d.suggestion, "logits");
     EXPECT_EQ(error.diagnostics()[1].place.line, 17);
     EXPECT_NE(std::string(error.what()).find("shop.nn:16:21"), std::string::npos) << error.what();
   }
@@ -53,6 +56,9 @@ TEST(EmbedCompile, MistakesAreData) {
     const Diagnostic& d = error.diagnostics()[0];
     EXPECT_FALSE(d.notes.empty()) << error.what();
     EXPECT_EQ(d.place.file, "model.nn");
+    EXPECT_EQ(d.expected, "f32[2]");
+    EXPECT_EQ(d.found, "f32[4]");
+    EXPECT_EQ(d.suggestion, "");
   }
 }
 
@@ -97,6 +103,7 @@ TEST(EmbedCompile, CNullPointersAndOptionsNotInitialised) {
   EXPECT_EQ(model, nullptr);
   EXPECT_EQ(gradc_diagnostics_count(nullptr), 0);
   gradc_diagnostic d;
+  gradc_diagnostic_init(&d);
   EXPECT_EQ(gradc_diagnostics_get(nullptr, 0, &d), GRADC_USAGE);
   gradc_diagnostics_free(nullptr);
   gradc_model_free(nullptr);
@@ -107,6 +114,31 @@ TEST(EmbedCompile, CNullPointersAndOptionsNotInitialised) {
   gradc_session_close(nullptr);
   gradc_session_cancel(nullptr);
   gradc_session_destroy(nullptr);
+}
+
+// A program that was compiled with less in the struct gets what it knows of, and nothing behind it is
+// written.
+TEST(EmbedCompile, CDiagnosticsOfAnEarlierProgram) {
+  gradc_model* model = nullptr;
+  gradc_diagnostics* diagnostics = nullptr;
+  ASSERT_EQ(
+      gradc_model_compile_string("model m(x: f32[2]) = dens(x, 2)", "m.nn", nullptr, &model, &diagnostics),
+      GRADC_MODEL_ERROR);
+  gradc_diagnostic d;
+  EXPECT_EQ((d.size = 0, gradc_diagnostics_get(diagnostics, 0, &d)), GRADC_USAGE);
+  EXPECT_NE(std::string(gradc_last_error()).find("gradc_diagnostic_init()"), std::string::npos);
+  gradc_diagnostic_init(&d);
+  EXPECT_EQ(gradc_diagnostics_get(diagnostics, 0, &d), GRADC_OK);
+  EXPECT_STREQ(d.suggestion, "dense");
+  EXPECT_EQ(d.size, sizeof d);
+  const char* const untouched = "untouched";
+  d.expected = d.found = d.suggestion = untouched;
+  d.size = offsetof(gradc_diagnostic, expected);
+  EXPECT_EQ(gradc_diagnostics_get(diagnostics, 0, &d), GRADC_OK);
+  EXPECT_STREQ(d.code, "E0201");
+  EXPECT_EQ(d.suggestion, untouched);
+  EXPECT_EQ(d.size, offsetof(gradc_diagnostic, expected));
+  gradc_diagnostics_free(diagnostics);
 }
 
 // Deeply nested text is an error as ever where the caller's stack is small.
@@ -330,6 +362,87 @@ TEST(EmbedData, NotFiniteChangesNothing) {
   EXPECT_EQ(all_parameters(s), before);
   refuses(GRADC_NOT_FINITE, {"not finite"}, [&] { s.train({.keep_parameters = true, .parts = {e.part()}}); });
   EXPECT_TRUE(std::isnan(s.evaluate({e.x, e.label}).loss));
+}
+
+TEST(EmbedData, NotFiniteIsExplained) {
+  std::string model = product_model();
+  const std::string loss = "cross_entropy(logits, d.label)";
+  model.replace(model.find(loss), loss.size(), "sum(log(logits - 100), 0)");
+  const Examples e(64);
+  Session s(Model::from_string(model, "shop.nn"));
+  gradc_not_finite report;
+  gradc_not_finite_init(&report);
+  EXPECT_EQ(gradc_session_not_finite(s.c(), &report), GRADC_USAGE);
+  const auto explained = [&](int64_t step, int64_t batch, int64_t rows, auto&& call) {
+    try {
+      call();
+      FAIL();
+    } catch (const NotFiniteError& error) {
+      EXPECT_EQ(error.status(), GRADC_NOT_FINITE);
+      const NotFinite& r = error.report();
+      EXPECT_EQ(r.step, step);
+      EXPECT_EQ(r.epoch, 1);
+      EXPECT_EQ(r.batch, batch);
+      EXPECT_EQ(r.operation, "log");
+      EXPECT_EQ(r.name[0], '%');
+      EXPECT_EQ(r.type, "f32[n,2]");
+      EXPECT_EQ(r.place.file, "shop.nn");
+      EXPECT_EQ(r.place.line, 9);
+      EXPECT_EQ(r.place.column, 19);
+      EXPECT_TRUE(std::isnan(r.result.low));
+      EXPECT_EQ(r.result.elements, 2 * rows);
+      EXPECT_EQ(r.result.nan, 2 * rows);
+      ASSERT_EQ(r.operands.size(), 1u);
+      EXPECT_NE(r.operands[0].name.find(" sub"), std::string::npos) << r.operands[0].name;
+      EXPECT_LT(r.operands[0].high, -90);
+      EXPECT_GE(r.operands[0].high, r.operands[0].low);
+      EXPECT_EQ(r.operands[0].nan + r.operands[0].above + r.operands[0].below, 0);
+      EXPECT_EQ(r.text, error.what());
+      for (const char* part : {"shop.nn:9:19", "sum(log(logits - 100), 0)", "result: no finite value, "})
+        EXPECT_NE(r.text.find(part), std::string::npos) << r.text;
+    }
+  };
+  explained(1, 0, 20, [&] { s.step({View(e.x.data(), {20, 2}), View(e.label.data(), {20})}); });
+  explained(1, 1, 32, [&] { s.train({.parts = {e.part()}}); });
+  EXPECT_EQ(gradc_session_not_finite(s.c(), &report), GRADC_OK);
+  EXPECT_STREQ(report.operation, "log");
+  EXPECT_EQ(report.operand_count, 1);
+  EXPECT_EQ((report.size = 0, gradc_session_not_finite(s.c(), &report)), GRADC_USAGE);
+  EXPECT_EQ(gradc_session_not_finite(s.c(), nullptr), GRADC_USAGE);
+}
+
+// A value that comes in so, or that an earlier call put there, is named; a finite step leaves nothing to
+// report.
+TEST(EmbedData, NotFiniteFromOutside) {
+  Examples e(32);
+  Session s(Model::from_string(product_model()));
+  const auto report_of = [&] {
+    try {
+      s.step({e.x, e.label});
+      ADD_FAILURE();
+    } catch (const NotFiniteError& error) {
+      return error.report();
+    }
+    return NotFinite();
+  };
+  e.x[7] = std::numeric_limits<float>::quiet_NaN();
+  const NotFinite input = report_of();
+  EXPECT_EQ(input.operation, "input");
+  EXPECT_EQ(input.name, "x");
+  EXPECT_EQ(input.result.nan, 1);
+  EXPECT_EQ(input.result.elements, 64);
+  EXPECT_FALSE(input.helps.empty());
+  e.x[7] = 0;
+  s.step({e.x, e.label});
+  gradc_not_finite none;
+  gradc_not_finite_init(&none);
+  EXPECT_EQ(gradc_session_not_finite(s.c(), &none), GRADC_USAGE);
+  s.tensor("dense_2.bias")[1] = std::numeric_limits<float>::infinity();
+  const NotFinite parameter = report_of();
+  EXPECT_EQ(parameter.operation, "parameter");
+  EXPECT_EQ(parameter.name, "dense_2.bias");
+  EXPECT_EQ(parameter.result.above, 1);
+  EXPECT_EQ(parameter.step, 2);
 }
 
 TEST(EmbedData, XtensorWithoutACopy) {

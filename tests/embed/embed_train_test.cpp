@@ -408,5 +408,32 @@ TEST(EmbedCancel, SignalsAreTheProgramsOwn) {
   EXPECT_EQ(then.sa_handler, file_size.sa_handler);
 }
 
+// ---- Models of characters
+
+TEST(EmbedSample, SaysWhatTheToolSays) {
+  const std::string text =
+      "data d = text(length=16, vocabulary=40, batch=16, characters=2000)\n"
+      "model net(tokens: i32[16]) {\n"
+      "    x = embedding(tokens, 40, 16)\n"
+      "    return dense(x + multi_head_attention(x, 2, causal=true), 40)\n}\n"
+      "train {\n    logits = net(d.tokens)\n    loss mean(cross_entropy(logits, d.next))\n"
+      "    predict softmax(logits)\n    optimizer adam(lr=1e-2)\n    epochs 1\n}\n";
+  TemporaryFolder folder;
+  folder.write("m.nn", text);
+  Session s(Model::from_string(text));
+  refuses(GRADC_MODEL_ERROR, {"no vocabulary"}, [&] { s.sample(); });
+  s.train({.steps = 20, .save = folder.path("w.st")});
+  const std::string made = s.sample({.prompt = "The ", .length = 40, .temperature = 0.8, .seed = 9});
+  const ToolResult tool = run_tool({"sample", "m.nn", "--weights", "w.st", "--prompt", "The ", "--length",
+                                    "40", "--temperature", "0.8", "--seed", "9"},
+                                   folder.path());
+  EXPECT_EQ(made + "\n", tool.out) << tool.err;
+  EXPECT_EQ(s.sample({.prompt = "T", .length = 0}), "T");
+  refuses(GRADC_USAGE, {"does not know the character `@`"}, [&] { s.sample({.prompt = "@"}); });
+  refuses(GRADC_USAGE, {"temperature"}, [&] { s.sample({.prompt = "T", .temperature = -1}); });
+  refuses(GRADC_MODEL_ERROR, {"cannot be sampled from"},
+          [&] { Session(Model::from_string(product_model())).sample(); });
+}
+
 }  // namespace
 }  // namespace gradc::test

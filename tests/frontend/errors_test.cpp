@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
+#include <regex>
 #include <set>
 
 #include "frontend/error_codes.h"
@@ -37,6 +39,44 @@ TEST_P(ErrorFile, SaysWhatIsExpected) {
 }
 INSTANTIATE_TEST_SUITE_P(Frontend, ErrorFile, testing::ValuesIn(error_files()),
                          [](const auto& info) { return info.param; });
+
+// What a message says of expectation, finding and a name nearby is there as fields too.
+TEST(ErrorFields, HoldWhatTheMessagesSay) {
+  size_t all = 0, both = 0;
+  std::map<std::string, std::vector<std::string>> fields;  // of each file's first error
+  const std::regex must_be("must be (.+), not (.+)"), did_you_mean("did you mean [`\"](.*)[`\"]\\?");
+  for (const std::string& name : error_files()) {
+    const std::string text = read_file(std::string(GRADC_SOURCE_DIR) + "/tests/errors/" + name + ".nn");
+    const auto c = compile(text, frontend::settings_in(text), name + ".nn");
+    for (const Diagnostic& d : c->diagnostics.all()) {
+      ++all;
+      both += !d.expected.empty();
+      EXPECT_TRUE(d.expected.empty() || !d.found.empty()) << name << ": " << d.message;
+      std::smatch match;
+      if (std::regex_search(d.message, match, must_be)) {
+        EXPECT_EQ(d.expected, match[1].str()) << name;
+        EXPECT_EQ(d.found, match[2].str()) << name;
+      }
+      std::string suggested;
+      for (const std::string& help : d.helps)
+        if (std::regex_search(help, match, did_you_mean)) suggested = match[1];
+      EXPECT_EQ(d.suggestion, suggested) << name;
+      fields.emplace(name, std::vector<std::string>{d.expected, d.found, d.suggestion});
+    }
+  }
+  EXPECT_GT(5 * both, 2 * all)
+      << both;  // others are no mistake of one thing for another: "never used", "stands twice"
+  using Fields = std::vector<std::string>;
+  EXPECT_EQ(fields["shapes_add"], (Fields{"f32[8, 14, 14]", "f32[1, 28, 28]", ""}));
+  EXPECT_EQ(fields["model_input"], (Fields{"f32[784]", "f32[1, 28, 28]", ""}));
+  EXPECT_EQ(fields["unknown_argument"], (Fields{"x, out, bias, init", "biass", "bias"}));
+  EXPECT_EQ(fields["unknown_source"],
+            (Fields{"mnist, synthetic_digits, idx, cifar10, npy, csv, arrays, folder, text, random", "mnits",
+                    "mnist"}));
+  EXPECT_EQ(fields["shapes_matmul"], (Fields{"an inner extent of 100", "784", ""}));
+  EXPECT_EQ(fields["for_syntax"], (Fields{"the loop variable's name", "`3`", ""}));
+  EXPECT_EQ(fields["shapes_channels"], (Fields{"f32[32, 28, 28]", "f32[16, 28, 28]", ""}));
+}
 
 TEST(ErrorCodes, AreUniqueAndAllPinned) {
   std::set<std::string> codes;

@@ -4,10 +4,10 @@
 #include <thread>
 
 #include "codegen/jit.h"
+#include "ir/loop/interpret.h"
 #include "runtime/abi.h"
 #include "runtime/threads.h"
 #include "support/check.h"
-#include "tests/passes/loop_interpreter.h"
 
 namespace gradc::testing {
 
@@ -133,7 +133,10 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
 
   RunnerResult result;
   if (o.engine == Engine::loops) {
-    result.status = run_program(program.program, args, o.threads, o.reversed);
+    result.status = loop::interpret(program.program,
+                                    {args.arena, args.parameters, args.inputs, args.outputs, args.scalars,
+                                     args.rows, args.row_offset, args.seed, args.micro_step},
+                                    {.threads = o.threads, .reversed = o.reversed});
   } else {
     codegen::Jit jit({&program.program}, codegen::find_target(o.target));
     const gradc_entry entry = jit.entry(name);

@@ -261,6 +261,7 @@ TEST(Diagnostic, json_is_an_object_a_line) {
   d.related.push_back({find(sources, file, "x"), "there"});
   d.notes.push_back("n1");
   d.helps = {"h1", "h2"};
+  d.expect("f32[2]", "a string");
   diagnostics.error("E8", {}, "bad \xff byte");
   diagnostics.error("E9", {}, "not shown");
   const std::string text = diagnostics.render_json();
@@ -268,14 +269,29 @@ TEST(Diagnostic, json_is_an_object_a_line) {
   for (size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
     objects.push_back(nlohmann::json::parse(text.substr(at, text.find('\n', at) - at)));
   ASSERT_EQ(objects.size(), 3u);
-  EXPECT_EQ(objects[0],
-            nlohmann::json::parse(
-                R"({"code":"E7","message":"quote \" and\nline","file":"a.nn","line":2,"column":1,"end_line":2,
+  EXPECT_EQ(
+      objects[0],
+      nlohmann::json::parse(
+          R"({"severity":"error","code":"E7","message":"quote \" and\nline","file":"a.nn","line":2,"column":1,"end_line":2,
     "end_column":12,"label":"here","related":[{"file":"a.nn","line":1,"column":1,"end_line":1,"end_column":2,"label":"there"}],
-    "notes":["n1"],"helps":["h1","h2"]})"));
+    "notes":["n1"],"helps":["h1","h2"],"expected":"f32[2]","found":"a string","suggestion":""})"));
   EXPECT_EQ(objects[1]["message"], "bad \xEF\xBF\xBD byte");
   EXPECT_TRUE(objects[1]["file"].is_null());
   EXPECT_EQ(objects[2]["message"], "1 more error not shown");
+}
+
+TEST(Diagnostic, names_are_suggested_as_text_and_as_a_field) {
+  Diagnostic near, far, one_of;
+  EXPECT_TRUE(near.suggest("widht", {"depth", "width"}));
+  EXPECT_EQ(near.found, "widht");
+  EXPECT_EQ(near.suggestion, "width");
+  EXPECT_EQ(near.helps, std::vector<std::string>{"did you mean `width`?"});
+  EXPECT_FALSE(far.suggest("zoom", {"depth", "width"}));
+  EXPECT_EQ(far.found, "zoom");
+  EXPECT_TRUE(far.suggestion.empty() && far.helps.empty() && far.expected.empty());
+  one_of.choose("dept", {"depth", "width"}, "there are");
+  EXPECT_EQ(one_of.expected, "depth, width");
+  EXPECT_EQ(one_of.helps, (std::vector<std::string>{"did you mean `depth`?", "there are depth, width"}));
 }
 
 TEST(NearestName, finds_what_was_meant) {

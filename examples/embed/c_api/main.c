@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   if (status != GRADC_OK) {
     gradc_diagnostic d;
     int32_t i;
+    gradc_diagnostic_init(&d);
     for (i = 0; gradc_diagnostics_get(diagnostics, i, &d) == GRADC_OK; ++i)
       fprintf(stderr, "%s:%d:%d: %s %s%s%s\n", d.place.file ? d.place.file : "-", d.place.line,
               d.place.column, d.code, d.message, d.help_count ? "; " : "", d.help_count ? d.helps[0] : "");

@@ -1,5 +1,9 @@
-#include "tests/passes/loop_interpreter.h"
+// Walks the statements of each kernel, lane by lane.
+#include "ir/loop/interpret.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -8,11 +12,9 @@
 #include "support/check.h"
 #include "support/philox.h"
 
-namespace gradc::testing {
+namespace gradc::loop {
 
 namespace {
-
-using namespace loop;
 
 struct Lane {
   double f = 0;
@@ -36,8 +38,8 @@ int64_t wrapped(Scalar s, int64_t v) {
 
 class Machine {
  public:
-  Machine(const Kernel& k, const gradc_step_args& args, std::map<const BufferData*, Memory> memory,
-          int64_t lo, int64_t hi, int64_t panel)
+  Machine(const Kernel& k, const RunMemory& args, std::map<const BufferData*, Memory> memory, int64_t lo,
+          int64_t hi, int64_t panel)
       : kernel_(k), memory_(std::move(memory)) {
     const auto& p = k.predefined;
     const auto set = [&](const Variable& v, int64_t i) { variables_[v.get()] = {Lane{0, i}}; };
@@ -279,16 +281,29 @@ class Machine {
 
 }  // namespace
 
-int run_program(const Program& p, const gradc_step_args& args, int threads, bool reversed) {
+int interpret(const Program& p, const RunMemory& args, const RunOptions& options) {
+  const int threads = options.threads;
+  // Of each thread; memory of its own reads as NaN until it is written, as the arena does for checks.
+  std::map<std::pair<int, int>, std::vector<uint8_t>> apart;
+  const auto own = [&](int index, int thread) {
+    const Allocation& a = p.allocations[static_cast<size_t>(index)];
+    std::vector<uint8_t>& block = apart[{index, thread}];
+    if (block.empty())
+      block.assign(static_cast<size_t>(std::max<int64_t>(a.elements, 1) * bytes(a.scalar)), 0xff);
+    return block.data();
+  };
   const auto memory = [&](int index, int thread) {
     const Allocation& a = p.allocations[static_cast<size_t>(index)];
     Memory m{nullptr, a.elements, a.scalar};
     switch (a.space) {
-      case Space::arena: m.base = args.arena + a.offset; break;
+      case Space::arena: m.base = options.apart ? own(index, 0) : args.arena + a.offset; break;
       case Space::parameter: m.base = args.parameters + a.offset; break;
       case Space::input: m.base = static_cast<uint8_t*>(const_cast<void*>(args.inputs[a.offset])); break;
       case Space::output: m.base = static_cast<uint8_t*>(args.outputs[a.offset]); break;
-      case Space::scratch: m.base = args.arena + p.arena_bytes + thread * p.scratch_bytes + a.offset; break;
+      case Space::scratch:
+        m.base = options.apart ? own(index, thread)
+                               : args.arena + p.arena_bytes + thread * p.scratch_bytes + a.offset;
+        break;
       case Space::scalars: m.base = reinterpret_cast<uint8_t*>(const_cast<double*>(args.scalars)); break;
     }
     return m;
@@ -338,7 +353,7 @@ int run_program(const Program& p, const gradc_step_args& args, int threads, bool
     while (end < p.calls.size() && !p.calls[end].barrier_before) end = behind(end);
     for (int t = 0; t < threads; ++t)
       for (size_t i = c; i < end; i = behind(i)) {
-        const int thread = reversed ? threads - 1 - t : t;
+        const int thread = options.reversed ? threads - 1 - t : t;
         if (segment_at[i])
           run_segment(*segment_at[i], thread);
         else
@@ -349,4 +364,4 @@ int run_program(const Program& p, const gradc_step_args& args, int threads, bool
   return 0;
 }
 
-}  // namespace gradc::testing
+}  // namespace gradc::loop

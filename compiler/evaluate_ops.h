@@ -9,7 +9,7 @@
 
 #include "ir/interpreter/interpreter.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 using OpValues = std::map<const Op*, interpreter::Tensor>;
 
@@ -28,4 +28,4 @@ OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, con
 void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run,
                   const std::function<void(const Op& op, const interpreter::Tensor& result)>& observe);
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

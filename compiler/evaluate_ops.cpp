@@ -1,6 +1,6 @@
 // Walks a function in double precision, operation by operation; asks each operation's definition and knows
 // none by name.
-#include "driver/evaluate.h"
+#include "compiler/evaluate_ops.h"
 
 #include <cmath>
 
@@ -8,7 +8,7 @@
 #include "support/check.h"
 #include "support/philox.h"
 
-namespace gradc::driver {
+namespace gradc::compiler {
 
 using interpreter::Tensor;
 
@@ -102,4 +102,4 @@ void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_
   });
 }
 
-}  // namespace gradc::driver
+}  // namespace gradc::compiler

@@ -1,0 +1,212 @@
+// Why a loss is not finite: replays a step's forward part in double precision with every result rounded as
+// native code rounds it. Knows no operator.
+#include "compiler/not_finite.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "compiler/evaluate_ops.h"
+#include "compiler/tensors.h"
+#include "support/check.h"
+
+namespace gradc::compiler {
+
+using interpreter::Tensor;
+
+namespace {
+
+bool finite(const Tensor& t) {
+  const double* data = t.data.data();
+  return std::all_of(data, data + t.data.size(), [](double x) { return std::isfinite(x); });
+}
+
+runtime::ValueRange range_of(const Tensor& t, std::string name = {}) {
+  runtime::ValueRange range;
+  range.name = std::move(name);
+  range.elements = static_cast<int64_t>(t.data.size());
+  double low = INFINITY, high = -INFINITY;
+  const double* data = t.data.data();
+  for (size_t i = 0; i < t.data.size(); ++i) {
+    if (std::isnan(data[i])) {
+      ++range.nan;
+    } else if (std::isinf(data[i])) {
+      ++(data[i] > 0 ? range.above : range.below);
+    } else {
+      low = std::min(low, data[i]);
+      high = std::max(high, data[i]);
+    }
+  }
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  range.low = low > high ? kNone : low;
+  range.high = low > high ? kNone : high;
+  return range;
+}
+
+// The source line of a place with a caret under the column, where one is known; empty when it is in none of
+// the files.
+std::string source_line(const SourceManager& sources, const runtime::NotFiniteReport& at) {
+  for (uint32_t file = 1; file <= sources.file_count(); ++file) {
+    if (sources.name(file) != at.file) continue;
+    const std::string number = std::to_string(at.line);
+    std::string text = fmt::format("{0:>{1}} |\n{2} | {3}\n", "", number.size(), number,
+                                   sources.line(file, static_cast<uint32_t>(at.line)));
+    if (at.column > 0) text += fmt::format("{0:>{1}} | {2:>{3}}\n", "", number.size(), "^", at.column);
+    return text;
+  }
+  return "";
+}
+
+// The user's own place of an operation: the innermost one outside the prelude.
+void set_place(const Op& op, runtime::NotFiniteReport& report) {
+  for (const Location& l : op.locations) {
+    if (!l.valid() || !l.file) continue;
+    // FILE:LINE:COLUMN, or FILE:LINE for a call in the user's file that led into the prelude.
+    if (const std::string place = user_place(l); place == to_string(l)) {
+      report.file = *l.file;
+      report.line = l.line;
+      report.column = l.column;
+    } else {
+      const size_t colon = place.rfind(':');
+      report.file = place.substr(0, colon);
+      report.line = std::stoll(place.substr(colon + 1));
+    }
+    return;
+  }
+}
+
+// The operand's name in the IR, and what it is.
+std::string describe(const Op& op) {
+  if (op.is("input")) return fmt::format("input {}", op.symbol());
+  if (op.is("symbol")) return fmt::format("parameter {}", op.symbol());
+  return fmt::format("%{} {}", op.id, op.name());
+}
+
+// The step's inputs and the parameters it started from.
+interpreter::RunInput input_of(const Module& module, const runtime::Session& session,
+                               const runtime::NonFiniteLoss& error) {
+  const gradc_program& program = session.program();
+  interpreter::RunInput input;
+  std::vector<const void*> inputs;
+  for (const std::vector<uint8_t>& bytes : error.inputs) inputs.push_back(bytes.data());
+  input.inputs = batch_of(program.train_step, inputs.data(), error.rows);
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& s = program.symbols[i];
+    const Type type{static_cast<DType>(s.dtype), false, Shape(s.shape, s.shape + s.rank)};
+    Tensor value = interpreter::make_tensor(type, 1);
+    from_memory(session.data(s), type.dtype, type.elements(), value.data.data());
+    input.symbols[s.name] = std::move(value);
+  }
+  for (const Symbol& s : module.symbols)  // those that no program uses
+    if (!input.symbols.count(s.name)) input.symbols[s.name] = interpreter::make_tensor(s.type, 1);
+  input.context.rows = error.rows;
+  input.context.seed = error.seed;
+  input.context.micro_step = error.micro_step;
+  input.keep_all = true;
+  return input;
+}
+
+// The operation that made the first value that is not finite; null when the replay stays finite.
+const Op* find_origin(const Function& train, const OpValues& values) {
+  const Op* op = nullptr;
+  for (const Output& o : train.outputs)
+    if ((o.name == "loss" || o.name == "penalty") && !finite(values.at(o.value))) op = op ? op : o.value;
+  // From the loss back to where all operands are still finite.
+  for (bool moved = op != nullptr; moved;) {
+    moved = false;
+    for (const Op* operand : op->operands)
+      if (!finite(values.at(operand))) {
+        op = operand;
+        moved = true;
+        break;
+      }
+  }
+  return op;
+}
+
+std::string render(const runtime::NotFiniteReport& r, const SourceManager& sources) {
+  std::string text;
+  if (r.operation == "input" || r.operation == "parameter") {
+    text = fmt::format("The first value that is not finite is the {} {} ({}): {}", r.operation, r.name,
+                       r.type, range_text(r.result));
+  } else {
+    text = fmt::format("The first value that is not finite is the result of `{}` ({} : {})\n", r.operation,
+                       r.name, r.type);
+    if (!r.file.empty()) {
+      const std::string column = r.column > 0 ? fmt::format(":{}", r.column) : "";
+      text += fmt::format("  --> {}:{}{}\n{}", r.file, r.line, column, source_line(sources, r));
+    }
+    text += fmt::format("  result: {}", range_text(r.result));
+  }
+  for (const runtime::ValueRange& operand : r.operands)
+    text += fmt::format("\n  operand {}: {}", operand.name, range_text(operand));
+  for (const std::string& note : r.notes) text += fmt::format("\n  = {}", note);
+  for (const std::string& help : r.helps) text += fmt::format("\n  = help: {}", help);
+  return text;
+}
+
+}  // namespace
+
+std::string range_text(const runtime::ValueRange& range) {
+  std::string text = std::isnan(range.low)     ? std::string("no finite value")
+                     : range.low == range.high ? fmt::format("{:.6g}", range.low)
+                                               : fmt::format("{:.6g} .. {:.6g}", range.low, range.high);
+  for (const auto& [count, name] :
+       {std::pair{range.nan, "NaN"}, std::pair{range.above, "+inf"}, std::pair{range.below, "-inf"}})
+    if (count) text += fmt::format(", {} {}", count, name);
+  return text + fmt::format(", of {} element{}", range.elements, range.elements == 1 ? "" : "s");
+}
+
+runtime::NotFiniteReport explain_not_finite(const CompileRequest& request, const runtime::Session& session,
+                                            const runtime::NonFiniteLoss& error) {
+  runtime::NotFiniteReport report = runtime::unexplained(error);
+  CompileRequest same = request;
+  same.text = session.program().source;  // the file may have changed since
+  const std::unique_ptr<LoadedModel> loaded = load_model(same);
+  const Function* train = loaded->model.module->function("train");
+  GRADC_CHECK(train, "the module has no @train");
+  const interpreter::RunInput input = input_of(*loaded->model.module, session, error);
+  // Native code overflows where a float does.
+  OpValues values =
+      evaluate_ops(*train, input, [](const Op& op, const std::vector<const Tensor*>&, Tensor& value) {
+        if (op.type.dtype != DType::f32) return;
+        for (size_t k = 0; k < value.data.size(); ++k)
+          value.data.data()[k] = static_cast<float>(value.data.data()[k]);
+      });
+  for (const auto& op : train->inputs) values[op.get()] = input.inputs.at(op->symbol());
+  for (const auto& op : train->symbols) values[op.get()] = input.symbols.at(op->symbol());
+  const Op* op = find_origin(*train, values);
+  if (!op) {
+    report.text +=
+        "\nThe interpreter, replaying this step, finds no value that is not finite: native code and "
+        "interpreter "
+        "differ. Please run\ngradc check on the model and report what it says.";
+    return report;
+  }
+  set_place(*op, report);
+  report.type = to_string(op->type);
+  report.result = range_of(values.at(op));
+  if (op->is("input") || op->is("symbol")) {
+    report.operation = op->is("input") ? "input" : "parameter";
+    report.name = op->symbol();
+    report.helps.emplace_back(op->is("input") ? "the data holds values that are not finite"
+                                              : "an earlier update made it so; a smaller learning rate or "
+                                                "clipping may prevent that");
+  } else {
+    report.operation = op->name();
+    report.name = fmt::format("%{}", op->id);
+    for (const Op* operand : op->operands)
+      report.operands.push_back(range_of(values.at(operand), describe(*operand)));
+    for (const CallSite* call = op->locations.empty() ? nullptr : op->locations.front().call.get(); call;
+         call = call->parent.get())
+      report.notes.push_back(
+          fmt::format("in `{}`{}", call->callee,
+                      call->line ? fmt::format(", called at {}:{}", call->file, call->line) : ""));
+  }
+  report.text += "\n" + render(report, loaded->sources);
+  return report;
+}
+
+}  // namespace gradc::compiler

@@ -1,0 +1,40 @@
+// Parts of an executable's command line that only some models can use. The linker takes each when the
+// compiler asks for it by name (driver/link.h, `need`); main.cpp asks weakly, and offers what is there.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/dataset.h"
+#include "runtime/predict.h"
+#include "runtime/session.h"
+
+namespace CLI {
+class App;
+}
+
+namespace gradc::standalone {
+
+// For programs that predict from images: options of `eval` and `predict`, and what `eval` does with them.
+struct ViewOptions {
+  bool ten_crop = false;
+  std::vector<int64_t> scales;
+  bool any() const { return ten_crop || !scales.empty(); }
+};
+
+// For models of characters: the command `sample`.
+class SampleCommand {
+ public:
+  virtual ~SampleCommand() = default;
+  virtual void run(runtime::Session& session, bool json) = 0;
+};
+
+}  // namespace gradc::standalone
+
+extern "C" {
+void gradc_part_view_options(CLI::App* app, gradc::standalone::ViewOptions* options);
+void gradc_part_view_eval(gradc::runtime::Session* session, const gradc::runtime::Split* split,
+                          const gradc::standalone::ViewOptions* options, bool json);
+// Adds the command's own options; the caller owns the result.
+gradc::standalone::SampleCommand* gradc_part_sample(CLI::App* command);
+}

@@ -1,0 +1,27 @@
+// The command `sample` of executables (parts.h).
+#include "runtime/sample.h"
+
+#include "standalone/options.h"
+#include "standalone/parts.h"
+
+namespace gradc::standalone {
+namespace {
+
+class Sample final : public SampleCommand {
+ public:
+  explicit Sample(CLI::App* command) { add_sample_options(command, options_); }
+  void run(runtime::Session& session, bool json) override {
+    options_.json = json;
+    runtime::run_sample(session, options_);
+  }
+
+ private:
+  runtime::SampleOptions options_;
+};
+
+}  // namespace
+}  // namespace gradc::standalone
+
+extern "C" gradc::standalone::SampleCommand* gradc_part_sample(CLI::App* command) {
+  return new gradc::standalone::Sample(command);
+}
