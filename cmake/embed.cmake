@@ -8,6 +8,7 @@ set_target_properties(gradc_shared PROPERTIES
   LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exported_symbols.map)
 target_include_directories(gradc_shared PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
 target_link_libraries(gradc_shared PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,gradc_c_session> gradc_compiler)
+gradc_hold_llvm(gradc_shared)
 # nodelete: LLVM keeps the address of a handler of ours.
 target_link_options(gradc_shared PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/exported_symbols.map
                     -Wl,-z,nodelete -Wl,-Bsymbolic-functions -Wl,-u,gradc_source_folder)

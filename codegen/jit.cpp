@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <mutex>
+#include <numeric>
+#include <set>
 
 #include "codegen/module.h"
 #include "support/check.h"
@@ -20,7 +23,10 @@ std::unique_ptr<llvm::Module> whole_module(llvm::LLVMContext& context,
                                            const Target& target, llvm::TargetMachine& machine,
                                            const CodegenOptions& options) {
   const Plan plan = make_plan(programs, options);
-  return build_module(context, plan, split(plan, 1)[0], true, target, machine, options);
+  std::vector<size_t> jobs(plan.jobs.size()), entries(programs.size());
+  std::iota(jobs.begin(), jobs.end(), size_t{0});
+  std::iota(entries.begin(), entries.end(), size_t{0});
+  return build_module(context, plan, jobs, entries, target, machine, options);
 }
 
 // The C library's functions that generated code may call, as they are linked here: in a program that loads
@@ -82,17 +88,57 @@ std::string emit_assembly(const std::vector<const loop::Program*>& programs, con
   });
 }
 
+// A debugger that looks finds the code's lines; gdb searches the process for `__jit_debug_register_code`.
+// Asked of LLVM by address, because an executable that holds LLVM shows none of its functions to a search by
+// name. Without it everything works but the debugger's comfort.
+void support_debuggers(llvm::orc::LLJIT& jit) {
+  auto* layer = llvm::dyn_cast<llvm::orc::ObjectLinkingLayer>(&jit.getObjLinkingLayer());
+  if (!layer) return;
+  auto registrar = std::make_unique<llvm::orc::EPCDebugObjectRegistrar>(
+      jit.getExecutionSession(), llvm::orc::ExecutorAddr::fromPtr(&llvm_orc_registerJITLoaderGDBWrapper));
+  layer->addPlugin(std::make_unique<llvm::orc::DebugObjectManagerPlugin>(
+      jit.getExecutionSession(), std::move(registrar), /*RequireDebugSections=*/false,
+      /*AutoRegisterCode=*/true));
+}
+
 struct Jit::Impl {
+  // Compiles stages, links them and finds their entries.
+  void add(const std::set<size_t>& stages, ObjectCache* objects) {
+    for (Object& object : compile_objects(plan, target, options, objects, {stages.begin(), stages.end()}))
+      expect(jit->addObjectFile(std::move(object)), "adding an object");
+    for (size_t p = 0; p < plan.programs.size(); ++p)
+      if (stages.count(plan.stages[p]))
+        entries[names[p]] = expect(jit->lookup(names[p]), "linking").toPtr<gradc_entry>();
+    there.insert(stages.begin(), stages.end());
+  }
+
+  // What a program still lacks: its own stage, and those of kernels that it shares with others.
+  std::set<size_t> missing(size_t program) const {
+    std::set<size_t> stages = {plan.stages[program]};
+    for (const size_t job : plan.calls[program]) stages.insert(plan.jobs[job].stage);
+    std::erase_if(stages, [&](size_t stage) { return there.count(stage) > 0; });
+    return stages;
+  }
+
+  Plan plan;
+  std::vector<std::string> names;  // of the plan's programs
+  Target target;
+  CodegenOptions options;
+  ObjectCache* cache = nullptr;
   std::unique_ptr<llvm::orc::LLJIT> jit;
+  std::mutex compiling;
+  std::set<size_t> there;  // stages that are compiled; this and the next under the mutex
   std::map<std::string, gradc_entry> entries;
 };
 
 Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target,
-         const CodegenOptions& options, ObjectCache* cache)
+         const CodegenOptions& options, ObjectCache* cache, bool wait)
     : impl_(std::make_unique<Impl>()) {
   within_memory([&] {
-    const Plan plan = make_plan(programs, options);
-    std::vector<Object> objects = compile_objects(plan, target, options, cache);
+    impl_->plan = make_plan(programs, options);
+    for (const loop::Program* p : programs) impl_->names.push_back(p->name);
+    impl_->target = target;
+    impl_->options = options;
     impl_->jit =
         expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(),
                "making a JIT");
@@ -103,21 +149,34 @@ Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target
     jit.getMainJITDylib().addGenerator(
         expect(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(prefix),
                "finding the process's symbols"));
-    if (options.debug_info)
-      llvm::consumeError(llvm::orc::enableDebuggerSupport(jit));  // a debugger's comfort, nothing more
-    for (Object& object : objects) expect(jit.addObjectFile(std::move(object)), "adding an object");
-    for (const loop::Program* p : programs) {
-      const llvm::orc::ExecutorAddr address = expect(jit.lookup(p->name), "linking");
-      impl_->entries[p->name] = address.toPtr<gradc_entry>();
+    if (options.debug_info) support_debuggers(jit);
+    std::set<size_t> stages = {0};
+    if (wait) {
+      impl_->cache = cache;
+    } else {
+      stages.insert(impl_->plan.stages.begin(), impl_->plan.stages.end());
     }
+    impl_->add(stages, cache);
   });
 }
 
 Jit::~Jit() = default;
 
+gradc_entry Jit::compiled(const std::string& program_name) const {
+  const std::lock_guard lock(impl_->compiling);
+  const auto known = impl_->entries.find(program_name);
+  return known == impl_->entries.end() ? nullptr : known->second;
+}
+
 gradc_entry Jit::entry(const std::string& program_name) const {
-  const auto it = impl_->entries.find(program_name);
-  return it == impl_->entries.end() ? nullptr : it->second;
+  const std::lock_guard lock(impl_->compiling);
+  const auto known = impl_->entries.find(program_name);
+  if (known != impl_->entries.end()) return known->second;
+  const auto program = std::find(impl_->names.begin(), impl_->names.end(), program_name);
+  if (program == impl_->names.end()) return nullptr;
+  const auto number = static_cast<size_t>(program - impl_->names.begin());
+  within_memory([&] { impl_->add(impl_->missing(number), impl_->cache); });
+  return impl_->entries.at(program_name);
 }
 
 }  // namespace gradc::codegen

@@ -41,7 +41,10 @@ Target find_cpu(const std::string& cpu);
 
 struct CodegenOptions {
   bool debug_info = true;
-  bool verify = true;    // LLVM's verifier on the module
+  bool verify = true;  // LLVM's verifier on the module
+  // Programs whose own kernels and entries are in modules apart, by this order, so that a Jit can leave them
+  // until they are needed. Code is the same wherever it stands.
+  std::vector<std::string> apart;
   bool profile = false;  // entries write gradc_step_args.profile
   // Before the names of kernels and entries, which then are hidden: for objects that are linked into an
   // executable or a library. Empty: for the JIT, which looks entries up by their programs' names.
@@ -72,12 +75,19 @@ class ObjectCache {
 // Compiled programs; entry points live as long as the object.
 class Jit {
  public:
-  // `cache` (null: none) is used while constructing only.
+  // With `wait` the programs that options.apart names are compiled when entry() is first asked for them:
+  // until then they must live, and `cache` (null: none) too, which is used while constructing only otherwise.
+  // Bodies of all others' kernels are not read again.
   Jit(const std::vector<const loop::Program*>& programs, const Target& target,
-      const CodegenOptions& options = {}, ObjectCache* cache = nullptr);
+      const CodegenOptions& options = {}, ObjectCache* cache = nullptr, bool wait = false);
   ~Jit();
   Jit(const Jit&) = delete;
-  gradc_entry entry(const std::string& program_name) const;  // null when there is none
+  // Null when there is none. Any number of threads may ask: one compiles what waits, the others wait for it.
+  // Throws what compiling throws; it is tried anew when asked again.
+  gradc_entry entry(const std::string& program_name) const;
+  // The same, or null where it waits.
+  gradc_entry compiled(const std::string& program_name) const;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

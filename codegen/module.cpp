@@ -109,11 +109,16 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
   std::set<std::string> names;          // of programs and kernels
   for (const loop::Program* program : programs) {
     GRADC_CHECK(names.insert(program->name).second, "two programs are called `{}`", program->name);
-    if (!options.verify) continue;
     const std::vector<std::string> errors = loop::verify(*program);
     GRADC_CHECK(errors.empty(), "program `{}`: {}", program->name, errors.front());
   }
   for (const loop::Program* program : programs) {
+    const auto it = std::find(options.apart.begin(), options.apart.end(), program->name);
+    plan.stages.push_back(it == options.apart.end() ? 0
+                                                    : static_cast<size_t>(it - options.apart.begin()) + 1);
+  }
+  for (const loop::Program* program : programs) {
+    const size_t stage = plan.stages[plan.calls.size()];
     std::vector<size_t>& calls = plan.calls.emplace_back();
     std::vector<std::string> keys(program->kernels.size());
     for (const loop::Call& call : program->calls) {
@@ -129,7 +134,12 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
         std::string symbol = base;
         for (int n = 1; !names.insert(symbol).second; ++n) symbol = fmt::format("{}.{}", base, n);
         plan.jobs.push_back(
-            {&kernel, program->panel, exclusive, std::move(symbol), program->once, key.size() + 500});
+            {&kernel, program->panel, exclusive, std::move(symbol), program->once, key.size() + 500, stage});
+      }
+      KernelJob& job = plan.jobs[it->second];
+      if (stage < job.stage) {  // what it is compiled from must outlive that stage only
+        job.stage = stage;
+        job.kernel = &kernel;
       }
       calls.push_back(it->second);
     }
@@ -137,18 +147,18 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
   return plan;
 }
 
-std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups) {
+std::vector<std::vector<size_t>> split(const Plan& plan, const std::vector<size_t>& jobs, size_t groups) {
   struct Piece {
     size_t weight = 0;
     std::vector<size_t> jobs;
   };
   std::vector<Piece> pieces(1);  // the first: what runs once
-  for (size_t job = 0; job < plan.jobs.size(); ++job) {
+  for (const size_t job : jobs) {
     Piece& piece = plan.jobs[job].once ? pieces[0] : pieces.emplace_back();
-    piece.weight += plan.jobs[job].weight;
+    piece.weight += plan.jobs[job].weight * (plan.jobs[job].once ? 3 : 1);  // with random numbers
     piece.jobs.push_back(job);
   }
-  std::stable_sort(pieces.begin(), pieces.end(),
+  std::stable_sort(pieces.begin() + 1, pieces.end(),
                    [](const Piece& a, const Piece& b) { return a.weight > b.weight; });
   std::vector<std::vector<size_t>> parts(groups);
   std::vector<size_t> loads(groups);
@@ -162,9 +172,9 @@ std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups) {
 }
 
 std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Plan& plan,
-                                           const std::vector<size_t>& jobs, bool entries,
-                                           const Target& target, llvm::TargetMachine& machine,
-                                           const CodegenOptions& options) {
+                                           const std::vector<size_t>& jobs,
+                                           const std::vector<size_t>& entries, const Target& target,
+                                           llvm::TargetMachine& machine, const CodegenOptions& options) {
   auto module = std::make_unique<llvm::Module>("gradc", context);
   module->setTargetTriple(target.triple);
   module->setDataLayout(machine.createDataLayout());
@@ -172,7 +182,7 @@ std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Pla
   if (options.debug_info) debug = std::make_unique<DebugInfo>(*module, main_file(plan.programs));
   EmitContext emit{*module, target, debug.get()};
 
-  const bool all = entries && jobs.size() == plan.jobs.size();
+  const bool all = entries.size() == plan.programs.size() && jobs.size() == plan.jobs.size();
   std::vector<llvm::Function*> functions(plan.jobs.size());
   for (const size_t i : jobs) {
     const KernelJob& job = plan.jobs[i];
@@ -180,23 +190,20 @@ std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Pla
     functions[i] = emit_kernel(emit, *job.kernel, job.panel, job.exclusive, job.symbol,
                                all ? llvm::GlobalValue::InternalLinkage : llvm::GlobalValue::ExternalLinkage);
   }
-  if (entries) {
-    for (size_t i = 0; i < functions.size(); ++i) {
+  for (const size_t p : entries)
+    for (const size_t i : plan.calls[p]) {
       if (functions[i]) continue;
       functions[i] = llvm::Function::Create(kernel_type(context, *plan.jobs[i].kernel),
                                             llvm::GlobalValue::ExternalLinkage, plan.jobs[i].symbol, *module);
     }
-  }
   for (llvm::Function* f : functions)
     if (f && !all && !options.symbol_prefix.empty()) f->setVisibility(llvm::GlobalValue::HiddenVisibility);
-  if (entries) {
-    for (size_t p = 0; p < plan.programs.size(); ++p) {
-      std::vector<llvm::Function*> callees;
-      for (const size_t job : plan.calls[p]) callees.push_back(functions[job]);
-      const std::string symbol = options.symbol_prefix + plan.programs[p]->name;
-      llvm::Function* f = emit_entry(emit, *plan.programs[p], symbol, callees, options.profile);
-      if (!options.symbol_prefix.empty()) f->setVisibility(llvm::GlobalValue::HiddenVisibility);
-    }
+  for (const size_t p : entries) {
+    std::vector<llvm::Function*> callees;
+    for (const size_t job : plan.calls[p]) callees.push_back(functions[job]);
+    const std::string symbol = options.symbol_prefix + plan.programs[p]->name;
+    llvm::Function* f = emit_entry(emit, *plan.programs[p], symbol, callees, options.profile);
+    if (!options.symbol_prefix.empty()) f->setVisibility(llvm::GlobalValue::HiddenVisibility);
   }
   if (debug) debug->finish();
   if (options.verify) check(*module, "before the passes");

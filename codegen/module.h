@@ -12,41 +12,44 @@ struct KernelJob {
   std::string symbol;           // unique
   bool once;                    // of programs that run once: small code
   size_t weight;                // roughly proportional to the time it takes to compile
+  size_t stage;                 // the first of its programs' stages
 };
 struct Plan {
   std::vector<const loop::Program*> programs;
+  std::vector<size_t> stages;  // by program: 0, or its place from 1 in CodegenOptions::apart
   std::vector<KernelJob> jobs;
   std::vector<std::vector<size_t>> calls;  // by program, by call: the job
 };
 
-// Verifies the programs when the options say so; unsound ones are InternalErrors.
+// Verifies the programs; unsound ones are InternalErrors.
 Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenOptions& options);
 
-// The plan's jobs in `groups` parts of about equal weight; those that run once stay together, as they share
-// functions.
-std::vector<std::vector<size_t>> split(const Plan& plan, size_t groups);
+// The given jobs in `groups` parts of about equal weight; those that run once stay together, as they share
+// functions, in the first part.
+std::vector<std::vector<size_t>> split(const Plan& plan, const std::vector<size_t>& jobs, size_t groups);
 
 // The user's file that debug info names as the one compiled.
 std::string main_file(const std::vector<const loop::Program*>& programs);
 
 // All that decides the bytes of the object made from build_module's result with these arguments: gradc's code
 // generator, LLVM's version, target, options, the jobs' kernels with their places, and the entries.
-std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool entries, const Target& target,
-                       const CodegenOptions& options);
+std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, const std::vector<size_t>& entries,
+                       const Target& target, const CodegenOptions& options);
 
 using Object = std::unique_ptr<llvm::MemoryBuffer>;
 
-// The plan's objects: kernels spread over modules, which several threads compile, each with an LLVM of its
-// own; the first one holds the entries and no kernel. `cache` may be null.
+// The objects of the plan's stages that are given (nothing given: of all): kernels spread over modules, which
+// several threads compile, each with an LLVM of its own; a stage's entries are in a module without kernels.
+// `cache` may be null.
 std::vector<Object> compile_objects(const Plan& plan, const Target& target, const CodegenOptions& options,
-                                    ObjectCache* cache);
+                                    ObjectCache* cache, std::vector<size_t> stages = {});
 
-// A module of the given jobs and, with `entries`, of every program's entry, after the clean-up passes, which
+// A module of the given jobs and of the entries of the given programs, after the clean-up passes, which
 // entries alone do without.
-// Kernels are internal to a module that holds them all, else visible to the others.
+// Kernels are internal to a module that holds all of them and all entries, else visible to the others.
 std::unique_ptr<llvm::Module> build_module(llvm::LLVMContext& context, const Plan& plan,
-                                           const std::vector<size_t>& jobs, bool entries,
-                                           const Target& target, llvm::TargetMachine& machine,
-                                           const CodegenOptions& options);
+                                           const std::vector<size_t>& jobs,
+                                           const std::vector<size_t>& entries, const Target& target,
+                                           llvm::TargetMachine& machine, const CodegenOptions& options);
 
 }  // namespace gradc::codegen

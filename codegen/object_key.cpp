@@ -30,8 +30,8 @@ std::string llvm_version() {
 
 }  // namespace
 
-std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool entries, const Target& target,
-                       const CodegenOptions& options) {
+std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, const std::vector<size_t>& entries,
+                       const Target& target, const CodegenOptions& options) {
   PartWriter key;
   key.add(source_hash);
   key.add(llvm_version());
@@ -44,7 +44,8 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool e
   key.add(options.symbol_prefix);
   if (options.debug_info) key.add(main_file(plan.programs));
 
-  key.add(static_cast<uint64_t>(jobs.size() == plan.jobs.size()));  // decides the kernels' linkage
+  // Decides the kernels' linkage.
+  key.add(static_cast<uint64_t>(jobs.size() == plan.jobs.size() && entries.size() == plan.programs.size()));
   key.add(jobs.size());
   for (const size_t i : jobs) {
     const KernelJob& job = plan.jobs[i];
@@ -56,18 +57,15 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, bool e
     key.add(kernel_key(*job.kernel, options.debug_info));
   }
 
-  key.add(static_cast<uint64_t>(entries));
-  if (!entries) return key.text();
-  key.add(plan.jobs.size());
-  for (const KernelJob& job : plan.jobs) {
-    key.add(job.symbol);
-    key.add(job.kernel->buffers.size());
-  }
-  for (size_t p = 0; p < plan.programs.size(); ++p) {
+  key.add(entries.size());
+  for (const size_t p : entries) {
     loop::Program calls = *plan.programs[p];  // an entry knows nothing of its kernels but their symbols
     calls.kernels.clear();
     key.add(loop::print(calls));
-    for (const size_t job : plan.calls[p]) key.add(job);
+    for (const size_t job : plan.calls[p]) {
+      key.add(plan.jobs[job].symbol);
+      key.add(plan.jobs[job].kernel->buffers.size());
+    }
   }
   return key.text();
 }

@@ -2,11 +2,16 @@
 // tables. Knows nothing of training.
 #include "compiler/compile.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <sstream>
 
 #include "compiler/object_cache.h"
@@ -31,6 +36,18 @@ std::string nearby_files(const std::filesystem::path& path) {
   }
   const std::string nearest = nearest_name(path.filename().string(), names);
   return nearest.empty() ? "" : fmt::format(". Did you mean '{}'?", (path.parent_path() / nearest).string());
+}
+
+// Whether a debugger traces this process, as far as can be told.
+bool debugger_watches() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("TracerPid:")) return line.find_first_of("123456789") != std::string::npos;
+  return false;
+}
+
+int32_t not_compiled(const gradc_step_args*, int32_t, int32_t) {
+  GRADC_CHECK(false, "a program was called before it was compiled: gradc_entry_info.late has its code");
 }
 
 }  // namespace
@@ -105,19 +122,48 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   if (lowered_.stopped) return;
   codegen::CodegenOptions code;
   code.profile = request.profile;
-  std::optional<DiskObjectCache> cache;
-  if (!request.object_cache.empty()) cache.emplace(request.object_cache);
-  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code, cache ? &*cache : nullptr);
-  if (cache) {
-    cache_hits_ = cache->hits();
-    cache_misses_ = cache->misses();
-  }
+  code.verify = request.passes.verify;
+  code.debug_info = request.debug_info.value_or(debugger_watches());
+  // Evaluation needs nearly all that prediction has, and not the other way round.
+  code.apart = {"predict", "eval"};
+  const bool wait = request.training_first && lowered_.programs.count("train_step") > 0;
+  if (!request.object_cache.empty()) cache_ = std::make_unique<DiskObjectCache>(request.object_cache);
+  jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code, cache_.get(), wait);
   tables_ = std::make_unique<ProgramTables>(*loaded_, lowered_, target_, options.batch, request);
   for (const auto& [name, lowered] : lowered_.programs) {
-    gradc_entry run = jit_->entry(name);
-    GRADC_CHECK(run, "no native code for '{}'", name);
-    entry_of(tables_->program(), name).run = run;
+    gradc_entry_info& entry = entry_of(tables_->program(), name);
+    if (wait && std::find(code.apart.begin(), code.apart.end(), name) != code.apart.end()) {
+      entry.run = not_compiled;
+      entry.late = late_code;
+      entry.owner = &late_.emplace_back(Late{this, name});
+      continue;
+    }
+    entry.run = jit_->entry(name);
+    GRADC_CHECK(entry.run, "no native code for '{}'", name);
   }
+  if (wait) forget_bodies();
+}
+
+// On a thread of its own, as all compiling is: the caller's may have a small stack.
+gradc_entry CompiledModel::late_code(void* owner) {
+  const Late& late = *static_cast<const Late*>(owner);
+  if (const gradc_entry code = late.model->jit_->compiled(late.name)) return code;
+  const gradc_entry code =
+      std::async(std::launch::async, [&] { return late.model->jit_->entry(late.name); }).get();
+  GRADC_CHECK(code, "no native code for '{}'", late.name);
+  return code;
+}
+
+// Loop IR is larger than the code that it became (50 MB for ResNet-20), and the step's own memory is about to
+// be touched for the first time.
+void CompiledModel::forget_bodies() {
+  for (auto& [name, lowered] : lowered_.programs) {
+    if (entry_of(tables_->program(), name).late) continue;
+    for (loop::Kernel& kernel : lowered.program.kernels) kernel.body.clear();
+  }
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 CompiledModel::~CompiledModel() = default;

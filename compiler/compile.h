@@ -1,6 +1,7 @@
 // From a model file to native programs behind the runtime's ABI: the one place that joins frontend, passes
 // and codegen. Knows nothing of training, data or the command line.
 #pragma once
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "codegen/jit.h"
+#include "compiler/object_cache.h"
 #include "frontend/frontend.h"
 #include "passes/pipeline.h"
 #include "runtime/abi.h"
@@ -36,6 +38,8 @@ struct CompileRequest {
   bool profile = false;                // code that notes the time of each kernel call
   int64_t micro_batches = 1;           // pieces of each batch, whose gradients add up (frontend::Options)
   bool infer = false;                  // without training: no init, train_step and update
+  bool training_first = false;         // eval and predict are compiled when they are first called
+  std::optional<bool> debug_info;      // lines for debuggers; nothing said: where one watches the process
   bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
   bool layer_values = false;           // what layers make as further outputs of the step (gradc stats)
   std::vector<std::string> layers;     // patterns of those; none: all
@@ -77,20 +81,30 @@ class CompiledModel {
   const Module& module() const { return *loaded_->model.module; }
   const std::vector<frontend::LayerValue>& values() const { return loaded_->model.values; }
   const ExperimentRecord& experiment() const { return loaded_->model.experiment; }
+  // With training_first and native code, kernels of the programs that are compiled have no bodies any more.
   const passes::Lowered& lowered() const { return lowered_; }
   const codegen::Target& target() const { return target_; }
-  // Objects of the native code that the cache had and had not.
-  size_t cache_hits() const { return cache_hits_; }
-  size_t cache_misses() const { return cache_misses_; }
+  // Objects of the native code that the cache had and had not, so far.
+  size_t cache_hits() const { return cache_ ? cache_->hits() : 0; }
+  size_t cache_misses() const { return cache_ ? cache_->misses() : 0; }
   // False when --stop-after ended the pipeline: there is no native code then.
   bool complete() const { return jit_ != nullptr; }
 
  private:
+  // A program that is compiled when it is first called: gradc_entry_info.owner.
+  struct Late {
+    const CompiledModel* model;
+    std::string name;
+  };
+  static gradc_entry late_code(void* owner);
+  void forget_bodies();
+
   codegen::Target target_;
   std::unique_ptr<LoadedModel> loaded_;
   passes::Lowered lowered_;
+  std::unique_ptr<DiskObjectCache> cache_;
   std::unique_ptr<codegen::Jit> jit_;
-  size_t cache_hits_ = 0, cache_misses_ = 0;
+  std::deque<Late> late_;
   std::unique_ptr<ProgramTables> tables_;
 };
 

@@ -34,13 +34,7 @@ std::string default_cache_folder() {
   return "";
 }
 
-bool cache_is_on() {
-  const char* text = variable("GRADC_CACHE");
-  const std::string_view value = text ? text : "on";
-  if (value != "on" && value != "off")
-    throw RunError(kExitUsage, fmt::format("GRADC_CACHE is \"{}\": expected on or off", value));
-  return value == "on";
-}
+bool cache_is_on() { return environment_switch("GRADC_CACHE").value_or(true); }
 
 int run_cache(const CacheOptions& options) {
   const bool on = cache_is_on();

@@ -12,6 +12,7 @@
 #include "driver/output.h"
 #include "driver/text_diff.h"
 #include "support/check.h"
+#include "support/environment.h"
 
 namespace gradc::driver {
 
@@ -244,6 +245,7 @@ CompileRequest compile_request(const ModelOptions& options, int64_t batch) {
   request.file = options.file;
   request.target = options.target;
   request.color = use_color();
+  request.debug_info = environment_switch("GRADC_DEBUG_INFO");
   if (cache_is_on()) request.object_cache = default_cache_folder();
   for (const std::string& setting : options.settings) {
     const size_t equals = setting.find('=');
@@ -255,6 +257,8 @@ CompileRequest compile_request(const ModelOptions& options, int64_t batch) {
   request.passes.print_after = options.print_after;
   request.passes.disable = options.disable_pass;
   request.passes.stop_after = options.stop_after;
+  request.passes.verify = environment_switch("GRADC_VERIFY")
+                              .value_or(!options.print_after.empty() || !options.stop_after.empty());
   request.passes.print_locations = options.locations;
   request.passes.strict_math = options.strict_math;
   request.passes.print = [](const std::string& text) { fmt::print(stderr, "{}", text); };

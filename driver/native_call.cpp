@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/session.h"
 #include "support/check.h"
 
 namespace gradc::driver {
@@ -98,7 +99,7 @@ int32_t NativeCaller::call(const std::string& name, const CallRequest& request) 
   args.row_offset = request.row_offset;
   args.seed = request.seed;
   args.micro_step = request.micro_step;
-  const int32_t status = engine_ ? engine_(name, args) : info.run(&args, 0, 1);
+  const int32_t status = engine_ ? engine_(name, args) : runtime::code_of(info)(&args, 0, 1);
 
   outputs_.clear();
   for (int i = 0; i < info.output_count; ++i) {

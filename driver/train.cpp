@@ -43,7 +43,8 @@ nlohmann::ordered_json json_of(const runtime::NotFiniteReport& report) {
 
 int run_train(const TrainOptions& options) {
   if (!options.run.save.empty()) runtime::check_output_path(options.run.save, "weights file");
-  const CompileRequest request = compile_request(options.model);
+  CompileRequest request = compile_request(options.model);
+  request.training_first = true;
   const CompiledModel compiled(request);
   if (!compiled.complete()) {
     fmt::print(stderr, "gradc: stopped after {}; nothing was run\n", options.model.stop_after);

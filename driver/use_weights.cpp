@@ -128,6 +128,7 @@ int run_average(const AverageOptions& options) {
 int run_check(const CheckOptions& options) {
   CheckRequest request;
   request.compile = compile_request(options.model, options.batch.value_or(0));
+  request.compile.passes.verify = true;
   if (!options.model.stop_after.empty())
     throw RunError(kExitUsage, "check: --stop-after leaves nothing to check");
   request.seed = static_cast<uint64_t>(options.seed.value_or(1));

@@ -147,6 +147,8 @@ compiler::CompileRequest request_of(const gradc_compile_options& options) {
   request.batch = options.batch;
   request.passes.strict_math = options.strict_math != 0;
   request.infer = options.infer != 0;
+  request.training_first = true;
+  request.passes.verify = false;
   if (options.cache) request.object_cache = options.cache;
   return request;
 }

@@ -237,6 +237,10 @@ bool run_tensor_passes(Module& module, const PipelineOptions& options) {
   Manager manager(module, options);
   for (const Pass& pass : passes())
     if (pass.stage != Stage::lowering && !manager.run(pass)) return false;
+  if (!options.verify) {
+    const std::vector<std::string> wrong = verify(module);
+    GRADC_CHECK(wrong.empty(), "a pass broke the IR (GRADC_VERIFY=on says which): {}", wrong.front());
+  }
   return true;
 }
 

@@ -39,7 +39,7 @@ struct PipelineOptions {
   std::vector<std::string> disable;  // optional passes only
   std::string stop_after;            // empty: run all
   bool print_locations = false;
-  bool verify = true;  // the IR verifier after every pass
+  bool verify = true;  // the IR verifier after every pass; else once, after the tensor passes
   // Receives the text of --print-after: a heading line, then the IR, or "(unchanged)".
   std::function<void(const std::string&)> print;
   std::function<void(const PassReport&)> observe;  // is shown what every pass did, disabled ones too

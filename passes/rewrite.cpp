@@ -1,6 +1,8 @@
 // The driver of rewrite tables.
 #include "passes/rewrite.h"
 
+#include <algorithm>
+
 #include "support/check.h"
 
 namespace gradc::passes {
@@ -11,6 +13,21 @@ Op* other_than_constant(const Op* op, double value) {
   return nullptr;
 }
 
+namespace {
+
+// Moves what stands in the body behind its first `before` operations to before `op`. Rules build at the end
+// and this follows, because nearly all that are tried build nothing, and finding a place in the body takes
+// its whole length.
+void move_before(Function& f, const Op* op, size_t before) {
+  if (f.body.size() == before) return;
+  const auto first = std::prev(f.body.end(), static_cast<std::ptrdiff_t>(f.body.size() - before));
+  const auto place = std::find_if(f.body.begin(), first, [&](const auto& o) { return o.get() == op; });
+  GRADC_CHECK(place != first, "@{}: a rewrite of an operation that is not in the body", f.name);
+  f.body.splice(place, f.body, first, f.body.end());
+}
+
+}  // namespace
+
 bool apply_rewrites(Function& f, std::span<const Rewrite> rules) {
   bool changed = false;
   Builder b(f);
@@ -19,9 +36,10 @@ bool apply_rewrites(Function& f, std::span<const Rewrite> rules) {
     for (Op* op : f.ops()) {
       for (const Rewrite& rule : rules) {
         if (rule.root && !op->is(rule.root)) continue;
-        b.insert_before(op);
         b.set_locations(op->locations);
+        const size_t before = f.body.size();
         Op* replacement = rule.apply(b, op);
+        move_before(f, op, before);
         if (!replacement || replacement == op) continue;
         GRADC_CHECK(replacement->type == op->type, "rewrite '{}' turns {} into {}", rule.text,
                     to_string(op->type), to_string(replacement->type));

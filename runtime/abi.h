@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define GRADC_ABI_VERSION 2
+#define GRADC_ABI_VERSION 3
 
 /* Indices into gradc_step_args.scalars (doubles). */
 enum gradc_scalar {
@@ -99,6 +99,10 @@ typedef struct gradc_entry_info {
   const gradc_output* outputs;
   int32_t max_threads;   /* more threads than this gain nothing (1 for tiny models) */
   int64_t scratch_bytes; /* of each thread that runs it, a multiple of 64 */
+  /* Null: `run` is the code. Else `run` only says that the program exists, and late(owner) gives the code,
+   * compiled when it is first asked for, by any thread; never called by generated code, and may throw. */
+  gradc_entry (*late)(void* owner);
+  void* owner;
 } gradc_entry_info;
 
 typedef struct gradc_program {

@@ -83,6 +83,10 @@ uint64_t arena_bytes(const gradc_program& program, int threads) {
 
 }  // namespace
 
+gradc_entry code_of(const gradc_entry_info& entry) {
+  return entry.late ? entry.late(entry.owner) : entry.run;
+}
+
 double metric_of(const Metrics& metrics, const std::string& name) {
   for (const auto& [key, value] : metrics)
     if (key == name) return value;
@@ -154,6 +158,7 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
   args.barrier = Team::barrier_of;
   args.team = &team_;
   args.profile = profile_;
+  const gradc_entry run = code_of(entry);
   if (reader && reader->loads_ahead()) {
     reader->fetch(index);
     args.inputs = reader->batch(index).inputs;
@@ -171,7 +176,7 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
                 std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
         }
         const FlushToZero guard;
-        const int32_t returned = entry.run(&args, thread, threads);
+        const int32_t returned = run(&args, thread, threads);
         if (thread == 0) result = returned;
       },
       std::clamp(static_cast<int>(entry.max_threads), 1, team_.threads()));

@@ -46,6 +46,10 @@ struct EvalResult {
   bool complete = true;  // false: stopped by the caller
 };
 
+// The code of a program that exists; what waits to be compiled (gradc_entry_info.late) is compiled here, and
+// what that throws comes from here.
+gradc_entry code_of(const gradc_entry_info& entry);
+
 // What `predict` gives. Throws RunError (kExitModelError) when the model has no `predict`.
 const gradc_output& predict_output(const gradc_program& program);
 

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 #include "support/check.h"
+#include "support/diagnostic.h"
 
 namespace gradc {
 
@@ -20,6 +22,10 @@ const std::vector<EnvironmentVariable>& environment_variables() {
        "the C++ compiler that `gradc compile` links with (default: c++, g++ or clang++; for another "
        "architecture its cross compiler, for example aarch64-linux-gnu-g++)"},
       {"PATH", "where that is looked for"},
+      {"GRADC_DEBUG_INFO",
+       "on, off: lines for debuggers in code that runs in memory (default: where one watches the process)"},
+      {"GRADC_VERIFY",
+       "on: the IR is verified after every pass, and LLVM's; off: once (default, but for check)"},
       {"NO_COLOR", "if set and not empty, no colour on the terminal"},
       {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},
   };
@@ -31,6 +37,15 @@ const char* environment(const std::string& name) {
   GRADC_CHECK(std::any_of(table.begin(), table.end(), [&](const auto& v) { return v.name == name; }),
               "the environment variable {} is not in the table", name);
   return std::getenv(name.c_str());
+}
+
+std::optional<bool> environment_switch(const std::string& name) {
+  const char* text = environment(name);
+  const std::string_view value = text ? text : "";
+  if (value.empty()) return {};
+  if (value != "on" && value != "off")
+    throw RunError(kExitUsage, fmt::format("{} is \"{}\": expected on or off", name, value));
+  return value == "on";
 }
 
 }  // namespace gradc
