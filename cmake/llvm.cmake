@@ -4,7 +4,7 @@
 option(GRADC_STATIC_LLVM "The tool and libgradc hold what they use of LLVM" ON)
 set(held_llvm LLVM)
 if(GRADC_STATIC_LLVM AND NOT GRADC_SANITIZE)
-  llvm_map_components_to_libnames(held_llvm native orcdebugging orcjit passes analysis)
+  llvm_map_components_to_libnames(held_llvm native AArch64 orcdebugging orcjit passes analysis)
 endif()
 # Evaluated for the target that is linked.
 target_link_libraries(gradc_codegen PUBLIC "$<IF:$<BOOL:$<TARGET_PROPERTY:GRADC_HOLDS_LLVM>>,${held_llvm},LLVM>")

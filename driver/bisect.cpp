@@ -38,6 +38,7 @@ struct LoopStage {
 };
 const LoopStage kLoopStages[] = {
     {"lower", {{.apart = true}}},
+    {"segments", {{.apart = true}}},
     {"partition",
      {{.threads = kThreads, .apart = true}, {.threads = kThreads, .reversed = true, .apart = true}}},
     {"plan_memory", {{.threads = kThreads}, {.threads = kThreads, .reversed = true}}}};

@@ -19,7 +19,7 @@ TEST(Bisect, EveryStepOfSoundModelsAgrees) {
   const ToolResult r = run_tool({"check", "m.nn", "--bisect-passes"}, folder.path());
   EXPECT_EQ(r.exit_code, 0) << r.out << r.err;
   for (const char* part :
-       {"differentiate", "decompose", "lower", "partition", "plan_memory", "code_generation", "PASS"})
+       {"differentiate", "decompose", "lower", "segments", "partition", "plan_memory", "code_generation", "PASS"})
     EXPECT_TRUE(contains(r.out, part)) << r.out;
   folder.write("parts.nn", small_model("momentum(lr=0.1)", "    accumulate 2\n"));
   EXPECT_EQ(run_tool({"check", "parts.nn", "--bisect-passes"}, folder.path()).exit_code, 0);
@@ -44,7 +44,7 @@ TEST_P(BrokenPass, IsTheOneThatIsNamed) {
 INSTANTIATE_TEST_SUITE_P(Driver, BrokenPass,
                          testing::Values("stabilize", "differentiate", "simplify", "decompose", "cse_late",
                                          "dce", "order_operations", "fuse_elementwise", "assign_kernels",
-                                         "lower", "partition", "plan_memory", "code_generation"),
+                                         "lower", "segments", "partition", "plan_memory", "code_generation"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Bisect, SaysWhereToLookAndWhatIsWrong) {

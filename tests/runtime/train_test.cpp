@@ -198,7 +198,7 @@ TEST(Train, NamesTheBatchOfANonFiniteLoss) {
     EXPECT_EQ(error.scalars.total, 12);
     EXPECT_EQ(error.rows, 32);
     EXPECT_EQ(error.seed, 7u);
-    EXPECT_NE(std::string(error.what()).find("step 6 (epoch 2)"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("step 6 (epoch 2, batch 2)"), std::string::npos) << error.what();
     ASSERT_EQ(error.inputs.size(), 2u);
     ASSERT_EQ(error.inputs[0].size(), 32u * 784 * 4);
     int32_t label = -1;
