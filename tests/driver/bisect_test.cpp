@@ -18,8 +18,8 @@ TEST(Bisect, EveryStepOfSoundModelsAgrees) {
   folder.write("m.nn", small_model("adamw(lr=1e-3, weight_decay=1e-2)", "    clip norm 1\n"));
   const ToolResult r = run_tool({"check", "m.nn", "--bisect-passes"}, folder.path());
   EXPECT_EQ(r.exit_code, 0) << r.out << r.err;
-  for (const char* part :
-       {"differentiate", "decompose", "lower", "segments", "partition", "plan_memory", "code_generation", "PASS"})
+  for (const char* part : {"differentiate", "decompose", "lower", "segments", "partition", "plan_memory",
+                           "code_generation", "PASS"})
     EXPECT_TRUE(contains(r.out, part)) << r.out;
   folder.write("parts.nn", small_model("momentum(lr=0.1)", "    accumulate 2\n"));
   EXPECT_EQ(run_tool({"check", "parts.nn", "--bisect-passes"}, folder.path()).exit_code, 0);

@@ -3,8 +3,6 @@
 // reads what is not there yet.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "passes/passes.h"
 #include "tests/passes/program_runner.h"
 
@@ -74,17 +72,7 @@ TEST_P(Barriers, StandWherePartsMeet) {
   ASSERT_TRUE(parsed.module) << parsed.error;
   Module& module = *parsed.module;
   Function& f = *module.functions.front();
-  std::mt19937_64 random(5);
-  std::uniform_real_distribution<double> uniform(-1, 1);
-  const auto made = [&](const Type& type, int64_t rows) {
-    interpreter::Tensor t = interpreter::make_tensor(type, rows);
-    for (double& v : t.data) v = static_cast<float>(uniform(random));
-    return t;
-  };
-  interpreter::RunInput input;
-  input.context.rows = 40;
-  input.inputs["x"] = made(GetParam().input, 40);
-  for (const Symbol& s : module.symbols) input.symbols[s.name] = made(s.type, 1);
+  const interpreter::RunInput input = uniform_input(module, "x", GetParam().input, 40, 5);
   const auto expected = interpreter::run(f, input).outputs.at("y");
   passes::assign_layout(f);
   passes::fuse_elementwise(f);

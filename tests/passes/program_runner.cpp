@@ -1,6 +1,7 @@
 #include "tests/passes/program_runner.h"
 
 #include <cstring>
+#include <random>
 #include <thread>
 
 #include "codegen/jit.h"
@@ -165,6 +166,22 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
           v.op->type.batched ? read_panels(from, v, rows, program.program.panel) : read(from, v.op->type, 1);
     }
   return result;
+}
+
+interpreter::RunInput uniform_input(const Module& module, const std::string& name, const Type& type,
+                                    int64_t rows, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  const auto made = [&](const Type& t, int64_t n) {
+    interpreter::Tensor tensor = interpreter::make_tensor(t, n);
+    for (double& v : tensor.data) v = static_cast<float>(uniform(random));
+    return tensor;
+  };
+  interpreter::RunInput input;
+  input.context.rows = rows;
+  input.inputs[name] = made(type, rows);
+  for (const Symbol& s : module.symbols) input.symbols[s.name] = made(s.type, 1);
+  return input;
 }
 
 }  // namespace gradc::testing

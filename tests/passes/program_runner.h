@@ -35,4 +35,8 @@ struct RunnerResult {
 RunnerResult run_lowered(const Module& module, const std::string& function,
                          const interpreter::RunInput& input, const RunnerOptions& options);
 
+// An input `name` of `rows` examples and every symbol of the module, uniform in [-1, 1) and rounded to f32.
+interpreter::RunInput uniform_input(const Module& module, const std::string& name, const Type& type,
+                                    int64_t rows, uint64_t seed);
+
 }  // namespace gradc::testing

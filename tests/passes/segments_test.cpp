@@ -2,8 +2,6 @@
 // other, on any number of threads, and are there where they should be.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "passes/passes.h"
 #include "tests/passes/program_runner.h"
 
@@ -82,25 +80,16 @@ class Segments : public ::testing::TestWithParam<Program> {
     ASSERT_TRUE(parsed.module) << parsed.error;
     module_ = std::move(*parsed.module);
     Function& f = *module_.functions.front();
-    input_.context.rows = kRows;
-    input_.inputs["x"] = made(GetParam().input, kRows);
-    for (const Symbol& s : module_.symbols) input_.symbols[s.name] = made(s.type, 1);
+    input_ = uniform_input(module_, "x", GetParam().input, kRows, 7);
     passes::assign_layout(f);
     passes::fuse_elementwise(f);
     f.renumber();
-  }
-  interpreter::Tensor made(const Type& type, int64_t rows) {
-    std::uniform_real_distribution<double> uniform(-1, 1);
-    interpreter::Tensor t = interpreter::make_tensor(type, rows);
-    for (double& v : t.data) v = static_cast<float>(uniform(random_));
-    return t;
   }
   interpreter::Tensor run(const RunnerOptions& options) {
     return run_lowered(module_, "f", input_, options).outputs.at("y");
   }
   Module module_;
   interpreter::RunInput input_;
-  std::mt19937_64 random_{7};
 };
 
 TEST_P(Segments, GiveTheBitsOfCallsOneByOne) {
