@@ -66,9 +66,13 @@ void scale_stores(const std::vector<loop::Stmt>& body) {
   }
 }
 
-// What each of these can do wrong: another value, no barriers, memory that is shared while it is in use.
+// What each of these can do wrong: another value, another order, no barriers, memory that is shared while it
+// is in use.
 void make_wrong(const std::string& what, loop::Program& program) {
-  if (what == "partition") {
+  if (what == "segments") {
+    std::reverse(program.calls.begin(), program.calls.end());
+    program.segments.clear();
+  } else if (what == "partition") {
     for (loop::Call& call : program.calls) call.barrier_before = false;
   } else if (what == "plan_memory") {
     for (loop::Allocation& a : program.allocations)
