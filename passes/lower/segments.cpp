@@ -7,8 +7,7 @@
 //   call 4 convolution   over panels * 8         ->    call 4 convolution   over panels * 8
 //   call 5 sum of sums   over 16                       call 6 gradient      over panels * 1
 //   call 6 gradient      over panels * 1               call 5 sum of sums   over 16
-//                                                      segment 1 to 4 (9, 2, 0) (17, 4, 0) (25, 6, 0) (32, 8,
-//                                                      1)
+//                                                      segment 1 to 4 (17, 4, 0) (32, 8, 1)
 //
 // A segment ends where a call needs what is known only when all panels have been worked on: a sum over the
 // batch, an updated parameter. Calls that are not split over panels go before the segment where they need
