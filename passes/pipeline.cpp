@@ -270,11 +270,10 @@ std::vector<double> rows_of_panels(const StoredValue& value, int64_t rows, int64
 
 Lowered lower(const Module& module, const PipelineOptions& options) {
   Lowered lowered;
-  constexpr int64_t kAlign = 64;
   for (const Symbol& s : module.symbols) {
     lowered.symbol_offsets[s.name] = lowered.parameter_bytes;
-    const int64_t bytes = s.type.elements() * loop::bytes(lowering::memory_scalar_of(s.type.dtype));
-    lowered.parameter_bytes += (bytes + kAlign - 1) / kAlign * kAlign;
+    lowered.parameter_bytes +=
+        lowering::spaced_bytes(s.type.elements() * loop::bytes(lowering::memory_scalar_of(s.type.dtype)));
   }
   std::vector<std::unique_ptr<lowering::Lowering>> functions;
   for (const auto& f : module.functions)

@@ -18,9 +18,24 @@ int scalar_input_index(const std::string& name) {
   internal_error(__FILE__, __LINE__, "unknown scalar input " + name);
 }
 
+int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
 bool is_scalar_input(const Op* input) { return input->type.dtype == DType::f64 && !input->type.batched; }
 
 }  // namespace
+
+int64_t spaced_bytes(int64_t bytes) {
+  // Small values would grow by too much. Of 32 lines in 2 KiB, each value starts 6 behind the one before it:
+  // sixteen values until two start alike.
+  constexpr int64_t kLarge = 32 << 10, kPeriod = 2048, kStep = 6 * kLineBytes;
+  if (bytes < kLarge) return round_up(bytes, kArenaAlignment);
+  return round_up(bytes - kStep, kPeriod) + kStep;
+}
+
+int64_t plane_distance(int64_t elements) {
+  constexpr int64_t kLine = kLineBytes / 4;  // elements
+  return round_up(elements - 2 * kLine, 4 * kLine) + 2 * kLine;
+}
 
 int Lowering::new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space,
                              int64_t offset) {
@@ -30,7 +45,7 @@ int Lowering::new_allocation(std::string name, loop::Scalar scalar, int64_t elem
 
 int Lowering::new_scratch(std::string name, loop::Scalar scalar, int64_t elements, int64_t& at) {
   const int allocation = new_allocation(std::move(name), scalar, elements, loop::Space::scratch, at);
-  at += (elements * loop::bytes(scalar) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  at += round_up(elements * loop::bytes(scalar), kArenaAlignment);
   result.program.scratch_bytes = std::max(result.program.scratch_bytes, at);
   return allocation;
 }
@@ -268,8 +283,7 @@ void Lowering::run() {
   for (loop::Allocation& a : result.program.allocations) {
     if (a.space != loop::Space::arena) continue;
     a.offset = result.program.arena_bytes;
-    const int64_t bytes = a.elements * loop::bytes(a.scalar);
-    result.program.arena_bytes += (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    result.program.arena_bytes += spaced_bytes(a.elements * loop::bytes(a.scalar));
   }
 }
 

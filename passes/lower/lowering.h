@@ -19,7 +19,21 @@
 namespace gradc::passes::lowering {
 
 inline constexpr int64_t kPanel = 32;
-inline constexpr int64_t kArenaAlignment = 64;  // bytes
+
+// Places in memory are chosen so that loads seldom wait for stores to other places: processors look for the
+// store that a load depends on by the lowest 12 bits of the addresses, and a load that finds one of another
+// place waits until it is written. Images, whose pixels are often 2 KiB or a multiple apart, are the worst
+// case: then every vector of one channel has the same lowest 11 bits, and a loop that reads one image and
+// writes another waits at each vector if both start alike. So large values start at different bits, all at an
+// even number of cache lines; planes of scratch memory too are an even number of lines apart. What
+// neighbouring iterations touch then differs by an odd number.
+inline constexpr int64_t kLineBytes = 64;
+inline constexpr int64_t kArenaAlignment = 2 * kLineBytes;
+// Bytes from the start of a value of `bytes` to the next value's.
+int64_t spaced_bytes(int64_t bytes);
+// Elements from a plane of `elements` (f32) to the next: twice an odd number of lines, since planes at
+// distances of large powers of two would share few cache sets.
+int64_t plane_distance(int64_t elements);
 
 enum class Layout : uint8_t { plain, panels, rows };
 

@@ -22,9 +22,8 @@ void plan_memory(Lowering& l) {
   for (size_t a = 0; a < allocations.size(); ++a) {
     if (allocations[a].space != loop::Space::arena) continue;
     index[static_cast<int>(a)] = values.size();
-    const int64_t bytes = allocations[a].elements * loop::bytes(allocations[a].scalar);
     values.push_back(
-        {static_cast<int>(a), (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment});
+        {static_cast<int>(a), spaced_bytes(allocations[a].elements * loop::bytes(allocations[a].scalar))});
   }
   int phase = 0;
   std::set<size_t> inside;

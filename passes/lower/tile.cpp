@@ -71,15 +71,20 @@ void Tile::over_rows(const char* name, int64_t extent, bool split,
 
 void Tile::prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of) {
   constexpr int64_t kNear = 128 << 10;  // bytes that the second-level cache keeps from step to step
-  const Op* contraction = g_.ops.front();
-  if (contraction->type.elements() * 4 < kNear) return;
+  const Type& result = g_.ops.front()->type;
+  const int64_t examples = result.batched ? l_.batch_panels() * kPanel : 1;
+  if (examples * result.elements() * 4 < kNear) return;
   std::vector<const Op*> streams;
   for (const Op* op : g_.ops)
-    for (const Op* operand : op->operands)
-      if (!g_.contains(operand) && !operand->type.batched && operand->type.shape == contraction->type.shape &&
-          operand->def->kind == OpKind::external &&
-          std::find(streams.begin(), streams.end(), operand) == streams.end())
+    for (const Op* operand : op->operands) {
+      if (g_.contains(operand) || operand->type.batched != result.batched ||
+          operand->type.shape != result.shape)
+        continue;
+      const bool read = result.batched ? l_.panels_or_plain.count(storage_of(operand)) != 0
+                                       : operand->def->kind == OpKind::external;
+      if (read && std::find(streams.begin(), streams.end(), operand) == streams.end())
         streams.push_back(operand);
+    }
   PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
   for (const Op* operand : streams)
     for (int i = 0; i < rows; ++i)

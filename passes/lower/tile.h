@@ -36,8 +36,8 @@ class Tile {
   void over_rows(const char* name, int64_t extent, bool split,
                  const std::function<void(loop::Expr, int)>& body);
 
-  // Asks for what the epilogue will read at the points of a tile, before the sums are made: parameters and
-  // optimizer state too large for the nearest caches.
+  // Asks for what the epilogue will read at the points of a tile, before the sums are made: values of the
+  // result's shape too large for the nearest caches (parameters and optimizer state, images).
   void prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of);
   void declare(int rows, int vectors, int lanes, double initial = 0);  // accumulators
   void accumulate(int row, int vector, const loop::Expr& a, const loop::Expr& b);

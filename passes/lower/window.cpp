@@ -154,7 +154,7 @@ class Window {
     over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& oy,
                          const Expr& ox, const Expr& sub) {
       const Expr o = group * loop::index(out[0] / groups()) + first;
-      tile_.declare(count, vectors(), lanes());
+      begin_tile(q, o, count, oy, ox, sub);
       b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
         b_.loop("kw", columns.begin(ox), columns.end(ox), 1, [&](Expr kw) {
           const Expr from = b_.let(
@@ -166,7 +166,7 @@ class Window {
           });
         });
       });
-      finish_tile(q, o, count, oy, ox, sub);
+      finish_tile(q, o, oy, ox, sub);
     });
   }
 
@@ -187,10 +187,20 @@ class Window {
     }
   }
 
-  void finish_tile(const Expr& q, const Expr& channel, int, const Expr& y, const Expr& x, const Expr& sub) {
-    tile_.epilogue([&](int i, int j) {
+  // A tile of neighbouring channels of one point, with the tile's sub-vectors.
+  auto points_of_tile(const Expr& q, const Expr& channel, const Expr& y, const Expr& x,
+                      const Expr& sub) const {
+    return [=, this](int i, int j) {
       return result_point(q, sub + loop::index(j), {channel + loop::index(i), y, x});
-    });
+    };
+  }
+  void begin_tile(const Expr& q, const Expr& channel, int count, const Expr& y, const Expr& x,
+                  const Expr& sub) {
+    if (batched_) tile_.prefetch_epilogue(count, vectors(), points_of_tile(q, channel, y, x, sub));
+    tile_.declare(count, vectors(), lanes());
+  }
+  void finish_tile(const Expr& q, const Expr& channel, const Expr& y, const Expr& x, const Expr& sub) {
+    tile_.epilogue(points_of_tile(q, channel, y, x, sub));
   }
 
   // Window positions k and output positions o with o * stride + k * dilation - padding = i, for an input
@@ -230,7 +240,8 @@ class Window {
     reads(0, rows.outputs_reading());
     over_result(out, [&](const Expr& q, const Expr& group, const Expr& first, int count, const Expr& iy,
                          const Expr& ix, const Expr& sub) {
-      tile_.declare(count, vectors(), lanes());
+      const Expr channel = group * loop::index(out[0] / groups()) + first;
+      begin_tile(q, channel, count, iy, ix, sub);
       over_outputs("kh", rows, iy, [&](const Expr& kh, const Expr& oy) {
         over_outputs("kw", columns, ix, [&](const Expr& kw, const Expr& ox) {
           const Expr o = group * loop::index(outputs);
@@ -242,7 +253,7 @@ class Window {
           });
         });
       });
-      finish_tile(q, group * loop::index(out[0] / groups()) + first, count, iy, ix, sub);
+      finish_tile(q, channel, iy, ix, sub);
     });
   }
 

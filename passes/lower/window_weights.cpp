@@ -323,10 +323,10 @@ class WeightGradient : WeightGradientBase {
     for (Side* side : {&lanes_, &tiled_}) {
       const std::string which = side->operand == 1 ? " X" : " dY";
       side->scratch = own(which, patch_side(*side, 1) * patch_side(*side, tiles) * l_.width * side->padded);
-      side->plane = examples_in(tiles) * side->padded + 16;
+      side->plane = plane_distance(examples_in(tiles) * side->padded);
       side->points = own(which + " points", points * side->plane);
     }
-    const int64_t rows = ceil_div(tile_block_, 8) * 8, sums_plane = rows * block_ + 16;
+    const int64_t rows = ceil_div(tile_block_, 8) * 8, sums_plane = plane_distance(rows * block_);
     const loop::Buffer sums = own(" S", points * sums_plane);
     const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
     const int64_t parts = blocks_ * t_blocks;

@@ -113,10 +113,8 @@ class Winograd {
       kb.declare_written(a);
       return kb.buffer(a, true, Reach::anything);
     };
-    // A plane is 16 elements longer than its data: planes at distances of large powers of two would share
-    // few cache sets.
-    v_plane_ = inputs_ * kPanel + 16;
-    m_plane_ = ceil_div(m_block_, 8) * 8 * kPanel + 16;
+    v_plane_ = plane_distance(inputs_ * kPanel);
+    m_plane_ = plane_distance(ceil_div(m_block_, 8) * 8 * kPanel);
     v_ = own("V", n_ * n_ * v_plane_);
     products_ = own("M", n_ * n_ * m_plane_);
     pixels_ = own("Y", m_ * m_ * l_.width);
