@@ -158,17 +158,16 @@ loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loo
 
 // The element index of a value's lanes at a point; `vector` says whether there is one element a lane (else
 // one for all lanes).
-loop::Expr PointEmitter::address(const Op* value, const Storage& s, const Point& p, bool& vector) {
-  const Type& t = value->type;
+loop::Expr PointEmitter::address(const Type& t, const Storage& s, const Point& p, bool& vector) {
   std::vector<loop::Expr> places;
   const loop::Expr linear = index_of(t, p, &places);
   if (s.layout == Layout::panels) {
-    GRADC_CHECK(p.batched, "a batched value %{} where the point has no rows", value->id);
+    GRADC_CHECK(p.batched, "a batched value where the point has no rows");
     vector = true;
     return (p.panel * loop::index(t.elements()) + kb_.lowering.element(t, places)) * loop::index(kPanel) +
            p.sub * loop::index(kb_.lowering.width);
   }
-  GRADC_CHECK(s.layout == Layout::plain, "%{} is read by rows", value->id);
+  GRADC_CHECK(s.layout == Layout::plain, "a value is read by rows");
   vector = !p.batched && p.lanes > 1 && (p.flat ? t.elements() > 1 : !t.shape.empty() && t.shape.back() > 1);
   return linear + loop::index(s.first);
 }
@@ -179,7 +178,7 @@ loop::Expr PointEmitter::load(const Op* op, const Point& p, Place place) {
   Lowering& l = kb_.lowering;
   const Storage s = l.storage(op);
   bool vector = false;
-  const loop::Expr at = address(op, s, p, vector);
+  const loop::Expr at = address(op->type, s, p, vector);
   const bool whole_panels = own_ == Reach::own_panels && parts_ == 1;
   const bool panels = own_ == Reach::own_panels && s.layout == Layout::panels;
   const loop::Buffer buffer = place == Place::same || whole_panels
@@ -189,11 +188,10 @@ loop::Expr PointEmitter::load(const Op* op, const Point& p, Place place) {
   return kb_.b.let(op->def->kind == OpKind::external ? "x" : "v", v);
 }
 
-void PointEmitter::prefetch(const Op* op, const Point& p) {
-  const Storage s = kb_.lowering.storage(op);
+void PointEmitter::prefetch(const Type& type, const Storage& s, const Point& p) {
   bool vector = false;
-  const loop::Expr at = address(op, s, p, vector);
-  kb_.b.prefetch(buffer_of(op->type, s, false), at);
+  const loop::Expr at = address(type, s, p, vector);
+  kb_.b.prefetch(buffer_of(type, s, false), at);
 }
 
 loop::Expr PointEmitter::value(const Op* op, Level at) {
@@ -297,7 +295,7 @@ void PointEmitter::store(const Op* op, Level at, Which which) {
     const loop::Expr v = value(op, at);
     const Storage s{allocation, op->type.batched ? Layout::panels : Layout::plain};
     bool vector = false;
-    const loop::Expr index = address(op, s, stored_at(op, p), vector);
+    const loop::Expr index = address(op->type, s, stored_at(op, p), vector);
     const loop::Buffer buffer = buffer_of(op->type, s, true);
     kb_.b.store(buffer, index, vector ? loop::broadcast(v, p.lanes) : v,
                 vector && !p.batched ? p.mask : nullptr);

@@ -190,7 +190,7 @@ class PointEmitter {
   enum class Which { all, symbols, others };
   void store(const Op* op, Level at, Which which = Which::all);
   // Asks for the element of a value from outside the group at a point, without loading it.
-  void prefetch(const Op* op, const Point& p);
+  void prefetch(const Type& type, const Storage& s, const Point& p);
   // A value computed in an earlier phase that stands in memory is loaded instead of computed again.
   std::set<const Op*> reload;
 
@@ -200,7 +200,7 @@ class PointEmitter {
   loop::Expr load(const Op* op, const Point& p, Place place);
   Point stored_at(const Op* op, const Point& p) const;
   loop::Expr index_of(const Type& t, const Point& p, std::vector<loop::Expr>* axes_out = nullptr) const;
-  loop::Expr address(const Op* value, const Storage& s, const Point& p, bool& vector);
+  loop::Expr address(const Type& t, const Storage& s, const Point& p, bool& vector);
   Reach reach_of(const Type& t, Layout layout) const;
   loop::Buffer buffer_of(const Type& t, const Storage& s, bool writes) const;
   KernelBuilder& kb_;

@@ -69,26 +69,35 @@ void Tile::over_rows(const char* name, int64_t extent, bool split,
                [&] { body(loop::index(full), rest); });
 }
 
+std::set<int> Tile::streams() const {
+  const Type& result = g_.ops.front()->type;
+  std::set<int> allocations;
+  for (const Op* op : g_.ops) {
+    for (const Op* operand : op->operands) {
+      const bool read = result.batched ? l_.panels_or_plain.count(storage_of(operand)) != 0
+                                       : operand->def->kind == OpKind::external;
+      if (read && !g_.contains(operand) && operand->type == result)
+        allocations.insert(l_.storage(operand).allocation);
+    }
+    const auto targets = l_.targets.find(op);
+    if (targets == l_.targets.end() || !result.batched || op->type != result) continue;
+    for (int a : targets->second)
+      if (l_.result.program.allocations[static_cast<size_t>(a)].space == loop::Space::arena)
+        allocations.insert(a);
+  }
+  return allocations;
+}
+
 void Tile::prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of) {
   constexpr int64_t kNear = 128 << 10;  // bytes that the second-level cache keeps from step to step
   const Type& result = g_.ops.front()->type;
   const int64_t examples = result.batched ? l_.batch_panels() * kPanel : 1;
   if (examples * result.elements() * 4 < kNear) return;
-  std::vector<const Op*> streams;
-  for (const Op* op : g_.ops)
-    for (const Op* operand : op->operands) {
-      if (g_.contains(operand) || operand->type.batched != result.batched ||
-          operand->type.shape != result.shape)
-        continue;
-      const bool read = result.batched ? l_.panels_or_plain.count(storage_of(operand)) != 0
-                                       : operand->def->kind == OpKind::external;
-      if (read && std::find(streams.begin(), streams.end(), operand) == streams.end())
-        streams.push_back(operand);
-    }
   PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
-  for (const Op* operand : streams)
+  for (int a : streams())
     for (int i = 0; i < rows; ++i)
-      for (int j = 0; j < vectors; ++j) emitter.prefetch(operand, point_of(i, j));
+      for (int j = 0; j < vectors; ++j)
+        emitter.prefetch(result, {a, result.batched ? Layout::panels : Layout::plain}, point_of(i, j));
 }
 
 void Tile::declare(int rows, int vectors, int lanes, double initial) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
+#include <set>
 
 #include "passes/lower/lowering.h"
 #include "passes/lower/partial_sums.h"
@@ -36,8 +37,11 @@ class Tile {
   void over_rows(const char* name, int64_t extent, bool split,
                  const std::function<void(loop::Expr, int)>& body);
 
-  // Asks for what the epilogue will read at the points of a tile, before the sums are made: values of the
-  // result's shape too large for the nearest caches (parameters and optimizer state, images).
+  // Allocations with values of the result's shape that the epilogue touches: operands (of a result without a
+  // batch: parameters and optimizer state alone), and for a batch the results.
+  std::set<int> streams() const;
+  // Asks for them at the points of a tile, before its sums are made, where they are too large for the nearest
+  // caches.
   void prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of);
   void declare(int rows, int vectors, int lanes, double initial = 0);  // accumulators
   void accumulate(int row, int vector, const loop::Expr& a, const loop::Expr& b);

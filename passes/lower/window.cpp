@@ -196,7 +196,9 @@ class Window {
   }
   void begin_tile(const Expr& q, const Expr& channel, int count, const Expr& y, const Expr& x,
                   const Expr& sub) {
-    if (batched_) tile_.prefetch_epilogue(count, vectors(), points_of_tile(q, channel, y, x, sub));
+    // The next point's: this one's products may be too few for what comes from memory.
+    if (batched_)
+      tile_.prefetch_epilogue(count, vectors(), points_of_tile(q, channel, y, x + loop::index(1), sub));
     tile_.declare(count, vectors(), lanes());
   }
   void finish_tile(const Expr& q, const Expr& channel, const Expr& y, const Expr& x, const Expr& sub) {

@@ -41,7 +41,7 @@ using loop::Expr;
 constexpr int64_t kBandBytes = 384 << 10;  // of transposed operands at once: well inside a second-level cache
 constexpr int64_t kMostTiled = 256;        // channels of side T at once
 constexpr int64_t kWinogradBlock = 64;     // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
-constexpr int64_t kStripBytes = 512 << 10;  // of patches and points at once
+constexpr int64_t kStripBytes = 128 << 10;  // of patches and points at once
 
 class WeightGradient : WeightGradientBase {
  public:
