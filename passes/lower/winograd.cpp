@@ -54,7 +54,9 @@ class Winograd {
   }
 
  private:
-  static constexpr int64_t kBlock = 16;  // results that stand together in U
+  static constexpr int64_t kBlock = 16;             // results that stand together in U
+  static constexpr int64_t kLine = kLineBytes / 4;  // elements
+  static constexpr int64_t kAhead = 4 * kLine;      // a pixel's lines that are asked for before they are used
 
   int64_t pad(size_t axis) const {
     const int64_t p = op_->attributes.has("padding") ? op_->attributes.integers("padding")[axis] : 0;
@@ -122,12 +124,14 @@ class Winograd {
     x_ = kb.buffer(l_.storage(op_->operands[0]).allocation, false, Reach::panel,
                    part_rows(tiles_[0], m_, in_.shape[1], padding_[0], 2 - padding_[0]));
     find_streams(tile);
+    constexpr int64_t kNear = 256 << 10;  // bytes; a tile's images take as much
+    keeps_images_ = n_ * n_ * (inputs_ * outputs_ + v_plane_ + m_plane_) * 4 <= kNear;
     tile.over_panels([&](const Expr& q, const Expr& row) {
       const Expr y0 = b.let("y0", (tiles_[0] == 1 ? loop::index(0) : row) * loop::index(m_));
       b.loop("tile", loop::index(0), loop::index(tiles_[1]), 1, [&](Expr column) {
         const Expr x0 = b.let("x0", column * loop::index(m_));
-        patch(b, q, y0, x0);
         q_ = q, y0_ = y0, x0_ = x0;
+        patch(b, q, y0, x0);
         b.loop("o0", loop::index(0), loop::index(outputs_), m_block_, [&](Expr o0) {
           multiply(b, o0);
           outputs(tile, q, y0, x0, o0);
@@ -156,24 +160,64 @@ class Winograd {
                                         part_rows(tiles_[0], m_, out_.shape[1])));
   }
 
-  // While products are made, which touch scratch memory alone: asks for a part of the next tile's input and
-  // of what this tile's outputs touch. `p` is the point of n_ * n_.
-  void prefetch(loop::Builder& b, const Expr& p) {
-    constexpr int64_t kLine = 16;  // elements
-    const auto ask = [&](const loop::Buffer& buffer, const Type& t, int64_t rows, const Expr& y,
-                         const Expr& x) {
-      const int64_t pieces = n_ * n_ / rows;  // of a row's m_ pixels, which stand together
-      const int64_t lines = m_ * t.shape[0] * kPanel / kLine, each = ceil_div(lines, pieces);
-      const Expr row = p / loop::index(pieces), piece = loop::binary(BinaryOp::rem, p, loop::index(pieces));
-      const Expr first = (q_ * loop::index(t.elements()) + l_.element(t, {loop::index(0), y + row, x})) *
-                             loop::index(kPanel) +
-                         piece * loop::index(each * kLine);
-      const Expr from = b.let("ahead", first);
-      b.loop("line", loop::index(0), loop::index(each * kLine), kLine,
-             [&](Expr line) { b.prefetch(buffer, from + line); });
-    };
-    ask(x_, in_, n_, y0_ - loop::index(padding_[0]), x0_ + loop::index(m_ + 2 - padding_[1]));
-    for (const loop::Buffer& stream : streams_) ask(stream, out_, m_, y0_, x0_);
+  // Images come from far while products are made, which touch scratch memory alone. Where that is small, all
+  // of the next tile's input and of what this tile's outputs touch is asked for then, row by row; `p` is the
+  // point of n_ * n_. Else it would be gone again before it is used: then each channel is asked for while a
+  // channel shortly before it is transformed, and during the products only the first.
+  void prefetch(loop::Builder& b, const Expr& p, const Expr& o0) {
+    if (keeps_images_) {
+      ask_part(b, x_, in_, n_, y0_ - loop::index(padding_[0]), x0_ + loop::index(m_ + 2 - padding_[1]), p);
+      for (const loop::Buffer& stream : streams_) ask_part(b, stream, out_, m_, y0_, x0_, p);
+      return;
+    }
+    const int64_t last = n_ * n_ - kAhead / kLine;
+    b.if_then(loop::compare(CompareOp::ge, p, loop::index(last)), [&] {
+      const Expr line = b.let("line", (p - loop::index(last)) * loop::index(kLine));
+      ask_streams(b, o0 * loop::index(kPanel) + line);
+      ask_input(b, x0_ + loop::index(m_), line);
+    });
+  }
+
+  // One of n_ * n_ parts of an image's pixels of a tile, rows x m.
+  void ask_part(loop::Builder& b, const loop::Buffer& buffer, const Type& t, int64_t rows, const Expr& y,
+                const Expr& x, const Expr& p) {
+    const int64_t pieces = n_ * n_ / rows;  // of a row's m_ pixels, which stand together
+    const int64_t each = ceil_div(m_ * t.shape[0] * kPanel / kLine, pieces);
+    const Expr row = p / loop::index(pieces), piece = loop::binary(BinaryOp::rem, p, loop::index(pieces));
+    const Expr from =
+        b.let("ahead", (q_ * loop::index(t.elements()) + l_.element(t, {loop::index(0), y + row, x})) *
+                               loop::index(kPanel) +
+                           piece * loop::index(each * kLine));
+    for (int64_t line = 0; line < each; ++line) b.prefetch(buffer, from + loop::index(line * kLine));
+  }
+  // One line of each of rows x columns neighbouring pixels: the line at `element` of a pixel's channels and
+  // examples.
+  void ask(loop::Builder& b, const loop::Buffer& buffer, const Type& t, int64_t rows, int64_t columns,
+           const Expr& y, const Expr& x, const Expr& element) {
+    const Expr from =
+        b.let("ahead",
+              (q_ * loop::index(t.elements()) + l_.element(t, {loop::index(0), y, x})) * loop::index(kPanel) +
+                  element);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j)
+        b.prefetch(buffer, from + l_.element(t, {loop::index(0), loop::index(i), loop::index(j)}) *
+                                      loop::index(kPanel));
+  }
+  // The input's pixels of a tile that the tile before it did not have, and the results'.
+  void ask_input(loop::Builder& b, const Expr& x0, const Expr& element) {
+    ask(b, x_, in_, n_, m_, y0_ - loop::index(padding_[0]), x0 + loop::index(2 - padding_[1]), element);
+  }
+  void ask_streams(loop::Builder& b, const Expr& element) {
+    for (const loop::Buffer& stream : streams_) ask(b, stream, out_, m_, m_, y0_, x0_, element);
+  }
+  // Calls body where sub-vector s begins a line.
+  template <class F>
+  void at_lines(loop::Builder& b, const Expr& s, F&& body) {
+    const int64_t vectors = std::max<int64_t>(kLine / l_.width, 1);
+    if (vectors == 1) return body();
+    b.if_then(
+        loop::compare(CompareOp::eq, loop::binary(BinaryOp::rem, s, loop::index(vectors)), loop::index(0)),
+        body);
   }
 
   // Conditions under which position `first` - padding + i lies inside the axis, one for each i of a patch;
@@ -211,6 +255,8 @@ class Winograd {
     const Expr base = b.let("base", (q * loop::index(in_.elements()) + corner) * loop::index(kPanel));
     // Channels and the vectors of a panel stand one behind the other, in the image as in V.
     b.loop("e", loop::index(0), loop::index(inputs_ * kPanel), l_.width, [&](Expr e) {
+      if (!keeps_images_)
+        at_lines(b, e / loop::index(l_.width), [&] { ask_input(b, x0, e + loop::index(kAhead)); });
       std::vector<std::vector<Expr>> d(static_cast<size_t>(n_));
       for (int64_t i = 0; i < n_; ++i)
         for (int64_t j = 0; j < n_; ++j) {
@@ -229,10 +275,7 @@ class Winograd {
   void multiply(loop::Builder& b, const Expr& o0) {
     const int rows = tile_rows(l_.options.registers), vectors = tile_vectors(l_.width);
     b.loop("p", loop::index(0), loop::index(n_ * n_), 1, [&](Expr p) {
-      if (m_block_ == outputs_)
-        prefetch(b, p);
-      else
-        b.if_then(loop::compare(CompareOp::eq, o0, loop::index(0)), [&] { prefetch(b, p); });
+      prefetch(b, p, o0);
       b.loop("o", loop::index(0), loop::index(ceil_div(m_block_, rows) * rows), rows, [&](Expr o) {
         b.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
           Accumulators acc(b, rows, vectors, [&](int, int) { return loop::constant(vector_type(), 0); });
@@ -269,6 +312,8 @@ class Winograd {
     b.loop("o", loop::index(0), loop::index(m_block_), 1, [&](Expr o) {
       b.loop("s", loop::index(0), loop::index(kPanel / l_.width), 1, [&](Expr s) {
         const Expr from = b.let("from", o * loop::index(kPanel) + s * loop::index(l_.width));
+        if (!keeps_images_)
+          at_lines(b, s, [&] { ask_streams(b, o0 * loop::index(kPanel) + from + loop::index(kAhead)); });
         std::vector<std::vector<Expr>> square(static_cast<size_t>(n_));
         for (int64_t p = 0; p < n_ * n_; ++p)
           square[static_cast<size_t>(p / n_)].push_back(
@@ -311,6 +356,7 @@ class Winograd {
   const loop::Scalar scalar_;
   int64_t m_block_ = 0;  // results whose products are kept at once
   int64_t v_plane_ = 0, m_plane_ = 0;
+  bool keeps_images_ = false;  // U, V and M leave the second-level cache room for a tile's images
   int weights_ = -1;
   loop::Buffer u_, v_, products_, pixels_, x_;
   std::vector<loop::Buffer> streams_;
