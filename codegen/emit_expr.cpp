@@ -74,6 +74,15 @@ Value* KernelEmitter::compute(const ExprData& e) {
       }
       return b_.CreateShuffleVector(emit(e.args[0]), emit(e.args[1]), lanes);
     }
+    case ExprKind::concat: {
+      llvm::SmallVector<int, 64> lanes;
+      for (int i = 0; i < e.type.lanes; ++i) lanes.push_back(i);
+      const auto vector = [&](const loop::Expr& a) {  // shuffles take no scalars
+        return a->type.lanes == 1 ? b_.CreateVectorSplat(1, emit(a)) : emit(a);
+      };
+      Value* low = vector(e.args[0]);
+      return b_.CreateShuffleVector(low, vector(e.args[1]), lanes);
+    }
     case ExprKind::philox: {
       llvm::SmallVector<Value*, 6> words;
       for (const loop::Expr& a : e.args) words.push_back(emit(a));

@@ -404,11 +404,6 @@ Value* VectorMath::philox(int word, llvm::ArrayRef<Value*> c) {
     const auto key = [&](Value* k, uint32_t weyl) {
       return widen(b_.CreateAdd(k, b_.getInt32(weyl * static_cast<uint32_t>(round))));
     };
-    if (round == 9 && (word == 1 || word == 3)) {  // only a product's lower half is wanted
-      Value* factor = b_.CreateTrunc(x[word == 1 ? 2 : 0], like(x[word == 1 ? 2 : 0], i32));
-      return b_.CreateMul(factor,
-                          llvm::ConstantInt::get(factor->getType(), word == 1 ? 0xCD9E8D57 : 0xD2511F53));
-    }
     Value* p0 = times(x[0], 0xD2511F53);
     Value* p1 = times(x[2], 0xCD9E8D57);
     Value* y0 = mix(p1, x[1], key(c[4], 0x9E3779B9));
@@ -418,7 +413,12 @@ Value* VectorMath::philox(int word, llvm::ArrayRef<Value*> c) {
     x[2] = y2;
     x[3] = p0;
   }
-  return b_.CreateTrunc(x[word], c[0]->getType());
+  if (!is_vector(x[word])) return b_.CreateTrunc(x[word], c[0]->getType());
+  // The lower halves by a shuffle: where two words are put one behind the other, that becomes one shuffle.
+  llvm::SmallVector<int, 16> halves;
+  for (int i = 0; i < count; ++i) halves.push_back(2 * i);
+  Value* both = b_.CreateBitCast(x[word], llvm::FixedVectorType::get(i32, 2 * static_cast<unsigned>(count)));
+  return b_.CreateShuffleVector(both, halves);
 }
 
 }  // namespace gradc::codegen

@@ -75,15 +75,16 @@ struct Cost {
 // Random ops and row counts need more than their operands.
 struct ScalarContext {
   loop::Builder& b;
-  loop::Type type;  // of the result: scalar and lanes
-  loop::Expr row;   // i64 global row of lane 0 within the batch (row_offset included); lanes are consecutive
-                    // rows when batched
+  loop::Type type;     // of the result: scalar and lanes
+  loop::Expr row;      // i64 row of lane 0 within the call; lanes are consecutive rows when batched
   loop::Expr element;  // i64 index of the element within the example in logical order (unbatched: of lane 0
                        // within the value; lanes are consecutive elements)
   bool batched = false;
   loop::Expr axis_index(int axis) const { return axis_indices[static_cast<size_t>(axis)]; }
   std::vector<loop::Expr>
-      axis_indices;  // i64 position on each example axis (the last may have lanes when unbatched)
+      axis_indices;            // i64 position on each example axis (the last may have lanes when unbatched)
+  bool from_row_zero = false;  // the call's row 0 is the step's: row_offset is 0
+  bool aligned = false;        // row (batched) or element (unbatched) is a multiple of the lanes
 };
 
 struct OpDef {

@@ -35,7 +35,8 @@ typedef struct gradc_step_args {
   void* const* outputs;        /* 24: one pointer an output, see gradc_output */
   const double* scalars;       /* 32: GRADC_SCALAR_COUNT doubles */
   int64_t rows;                /* 40: examples in this batch, 1 <= rows <= batch */
-  int64_t row_offset;          /* 48: global number of row 0 within the step's batch (random keys) */
+  int64_t row_offset;          /* 48: global number of row 0 within the step's batch (random keys); 0
+                                  for train_step, whose code relies on it */
   uint64_t seed;               /* 56: random key, together with micro_step and an op's stream */
   uint64_t micro_step;         /* 64 */
   void (*barrier)(void* team); /* 72: every thread of the team calls it; may be null when threads == 1 */

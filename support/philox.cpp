@@ -16,11 +16,10 @@ PhiloxWords philox4x32_10(const PhiloxWords& counter, uint32_t key0, uint32_t ke
 }
 
 uint32_t random_word(uint64_t seed, uint64_t micro_step, uint32_t stream, uint64_t row, uint64_t element) {
-  const PhiloxWords counter = {static_cast<uint32_t>(row / 64 * 16 + row % 16),
-                               static_cast<uint32_t>(element), stream,
-                               static_cast<uint32_t>(micro_step >> 32)};
+  const PhiloxWords counter = {static_cast<uint32_t>(row / 32 * 8 + row % 8), static_cast<uint32_t>(element),
+                               stream, static_cast<uint32_t>(micro_step >> 32)};
   const uint32_t key0 = static_cast<uint32_t>(seed) ^ static_cast<uint32_t>(seed >> 32) * 0x9E3779B9u;
-  return philox4x32_10(counter, key0, static_cast<uint32_t>(micro_step))[row / 16 % 4];
+  return philox4x32_10(counter, key0, static_cast<uint32_t>(micro_step))[row / 8 % 4];
 }
 
 }  // namespace gradc

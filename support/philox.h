@@ -13,10 +13,10 @@ using PhiloxWords = std::array<uint32_t, 4>;
 PhiloxWords philox4x32_10(const PhiloxWords& counter, uint32_t key0, uint32_t key1);
 
 // The random word of element `element` (logical order within the example) of global row `row`, for an op's
-// `stream`. Unbatched values use row = flat index and element = 0. Rows come in blocks of 64, 16 counters of
-// four words each, so that a vector of consecutive rows shares its counters' upper words: counter = (row / 64
-// * 16 + row % 16, element, stream, micro_step high word), word = row / 16 % 4, key = (seed low ^ seed high *
-// 0x9E3779B9, micro_step low word).
+// `stream`. Unbatched values use row = flat index and element = 0. Rows come in blocks of 32, 8 counters of
+// four words each, so that a vector of the 64-bit products of Philox makes the words of a whole panel of
+// examples, and its counters share their upper words: counter = (row / 32 * 8 + row % 8, element, stream,
+// micro_step high word), word = row / 8 % 4, key = (seed low ^ seed high * 0x9E3779B9, micro_step low word).
 uint32_t random_word(uint64_t seed, uint64_t micro_step, uint32_t stream, uint64_t row, uint64_t element);
 
 // [0, 1), 24 bits: exact in float.

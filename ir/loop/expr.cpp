@@ -274,6 +274,12 @@ Expr zip(bool upper, Expr a, Expr b) {
   return finish(std::move(e));
 }
 
+Expr concat(Expr a, Expr b) {
+  ExprData e{.kind = ExprKind::concat, .type = a->type.with_lanes(2 * a->type.lanes)};
+  e.args = {std::move(a), std::move(b)};
+  return finish(std::move(e));
+}
+
 Expr philox(int word, Expr c0, Expr c1, Expr c2, Expr c3, Expr k0, Expr k1) {
   ExprData e{.kind = ExprKind::philox, .type = c0->type, .number = static_cast<double>(word)};
   e.args = {std::move(c0), std::move(c1), std::move(c2), std::move(c3), std::move(k0), std::move(k1)};

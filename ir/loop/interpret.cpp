@@ -189,6 +189,9 @@ class Machine {
       case ExprKind::zip:
         for (size_t l = 0; l < lanes; ++l) r[l] = arg(l % 2, (e->integer ? lanes / 2 : 0) + l / 2);
         return r;
+      case ExprKind::concat:
+        for (size_t l = 0; l < lanes; ++l) r[l] = arg(l < lanes / 2 ? 0 : 1, l % (lanes / 2));
+        return r;
       case ExprKind::philox:
         for (size_t l = 0; l < lanes; ++l) {
           const auto word = [&](size_t k) { return static_cast<uint32_t>(arg(k, l).i); };

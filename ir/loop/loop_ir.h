@@ -64,6 +64,7 @@ enum class ExprKind : uint8_t {
   reduce,  // all lanes of a to one: a fixed binary tree (halves added: lane i with lane i + lanes/2, and so
            // on)
   zip,     // a and b interleaved: a0 b0 a1 b1 ..., the lower half (`integer` 0) or the upper half (1) of it
+  concat,  // the lanes of a, then those of b
   philox,  // word (0..3, `number`) of Philox4x32-10; args: c0 c1 c2 c3 k0 k1 (i32, c0 may have lanes, others
            // scalar) -> i32
 };
@@ -144,6 +145,7 @@ Expr fma(Expr a, Expr b, Expr c);
 Expr cast(Scalar to, Expr a);
 Expr reduce(BinaryOp combiner, Expr a);
 Expr zip(bool upper, Expr a, Expr b);  // lanes: even
+Expr concat(Expr a, Expr b);
 Expr philox(int word, Expr c0, Expr c1, Expr c2, Expr c3, Expr k0, Expr k1);
 inline Expr operator+(Expr a, Expr b) { return binary(BinaryOp::add, std::move(a), std::move(b)); }
 inline Expr operator-(Expr a, Expr b) { return binary(BinaryOp::sub, std::move(a), std::move(b)); }

@@ -543,6 +543,9 @@ class Parser {
       e.kind = ExprKind::zip;
       e.integer = n.text == "zip_high";
       arguments(e, 2);
+    } else if (n.text == "concat") {
+      e.kind = ExprKind::concat;
+      arguments(e, 2);
     } else if (n.text == "philox") {
       e.kind = ExprKind::philox;
       e.number = static_cast<double>(integer());

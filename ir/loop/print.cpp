@@ -223,6 +223,7 @@ class Printer {
       case ExprKind::reduce:
         return fmt::format("reduce_{}({})", e.binary == BinaryOp::add ? "add" : name(e.binary), arguments(e));
       case ExprKind::zip: return fmt::format("zip_{}({})", e.integer ? "high" : "low", arguments(e));
+      case ExprKind::concat: return fmt::format("concat({})", arguments(e));
       case ExprKind::philox: return fmt::format("philox({}, {})", static_cast<int>(e.number), arguments(e));
     }
     return "?";

@@ -16,12 +16,12 @@ constexpr std::array<std::string_view, 18> unary_names = {
 constexpr std::array<std::string_view, 13> binary_names = {"+",   "-", "*", "/", "%",  "min", "max",
                                                            "pow", "&", "|", "^", "<<", ">>"};
 constexpr std::array<std::string_view, 6> compare_names = {"<", "<=", ">", ">=", "==", "!="};
-constexpr std::array<std::string_view, 36> reserved_names = {
+constexpr std::array<std::string_view, 37> reserved_names = {
     "for",        "to",       "step",     "unroll",     "let",        "var",   "if",         "else",
     "block",      "prefetch", "inf",      "nan",        "true",       "false", "program",    "kernel",
     "call",       "read",     "write",    "read_write", "allocation", "min",   "max",        "pow",
     "fma",        "ramp",     "select",   "broadcast",  "philox",     "at",    "reduce_add", "reduce_min",
-    "reduce_max", "zip_low",  "zip_high", "where"};
+    "reduce_max", "zip_low",  "zip_high", "concat",     "where"};
 
 bool is_integer(Scalar s) { return s == Scalar::i32 || s == Scalar::i64; }
 
@@ -151,6 +151,7 @@ Type result_type(const ExprData& e) {
     case ExprKind::compare: return e.args[0]->type.with(Scalar::i1);
     case ExprKind::select: return e.args[1]->type;
     case ExprKind::reduce: return e.args[0]->type.with_lanes(1);
+    case ExprKind::concat: return e.args[0]->type.with_lanes(2 * e.args[0]->type.lanes);
     case ExprKind::philox: return e.args[0]->type.with(Scalar::i32);
   }
   return e.type;
@@ -158,7 +159,7 @@ Type result_type(const ExprData& e) {
 
 std::string type_error(const ExprData& e) {
   // By kind: least and most operands.
-  static constexpr std::array<std::pair<size_t, size_t>, 14> arity = {{{0, 0},
+  static constexpr std::array<std::pair<size_t, size_t>, 15> arity = {{{0, 0},
                                                                        {0, 0},
                                                                        {1, 2},
                                                                        {1, 1},
@@ -170,6 +171,7 @@ std::string type_error(const ExprData& e) {
                                                                        {3, 3},
                                                                        {1, 1},
                                                                        {1, 1},
+                                                                       {2, 2},
                                                                        {2, 2},
                                                                        {6, 6}}};
   const auto [low, high] = arity[static_cast<size_t>(e.kind)];
@@ -224,6 +226,9 @@ std::string type_error(const ExprData& e) {
     case ExprKind::zip:
       if (arg(0) != arg(1) || arg(0).lanes % 2 != 0 || (e.integer != 0 && e.integer != 1))
         return fmt::format("zip of {} and {}", to_string(arg(0)), to_string(arg(1)));
+      break;
+    case ExprKind::concat:
+      if (arg(0) != arg(1)) return fmt::format("concat of {} and {}", to_string(arg(0)), to_string(arg(1)));
       break;
     case ExprKind::philox: error = philox_error(e); break;
   }

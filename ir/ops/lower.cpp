@@ -40,35 +40,84 @@ Expr i32_constant(uint32_t v) { return loop::constant_int({Scalar::i32, 1}, stat
 
 }  // namespace
 
-Expr random_word_expr(const ScalarContext& c, uint32_t stream) {
-  // Lane 0 is place r of the counted axis (rows when batched, else elements). With l = r % 64 + lane, lane's
-  // place has the counter r / 64 * 16 + l / 64 * 16 + l % 16 and the word l / 16 % 4: 32-bit arithmetic in
-  // the lanes.
-  const Expr r = c.batched ? c.row : c.element;
-  const Expr low = loop::cast(Scalar::i32, loop::binary(BinaryOp::rem, r, loop::index(64)));
-  const Expr l = c.type.lanes == 1 ? low : loop::ramp(low, 1, c.type.lanes);
-  const Expr block =
-      loop::cast(Scalar::i32, loop::binary(BinaryOp::div, r, loop::index(64)) * loop::index(16));
-  const Expr l_block = loop::binary(BinaryOp::shift_left,
-                                    loop::binary(BinaryOp::shift_right, l, i32_constant(6)), i32_constant(4));
-  const auto& p = c.b.predefined();
-  const Expr c0 =
-      c.b.let("counter", (block + l_block) + loop::binary(BinaryOp::bit_and, l, i32_constant(15)));
-  const Expr c1 = c.batched ? c.b.let("counter1", loop::cast(Scalar::i32, c.element)) : i32_constant(0);
-  const Expr k0 = c.b.let("key", loop::binary(BinaryOp::bit_xor, loop::ref(p.seed_lo),
-                                              loop::ref(p.seed_hi) * i32_constant(0x9E3779B9u)));
-  const Expr which =
-      c.b.let("word", loop::binary(BinaryOp::bit_and, loop::binary(BinaryOp::shift_right, l, i32_constant(4)),
-                                   i32_constant(3)));
-  Expr result;
-  for (int word = 3; word >= 0; --word) {
-    Expr w = loop::philox(word, c0, c1, i32_constant(stream), loop::ref(p.step_hi), k0, loop::ref(p.step_lo));
-    result = word == 3 ? w
-                       : loop::select(
-                             loop::compare(CompareOp::eq, which, i32_constant(static_cast<uint32_t>(word))),
-                             w, result);
+namespace {
+
+// Everything of Philox that a value's numbers share; the counter is 32-bit arithmetic in the lanes.
+class Words {
+ public:
+  Words(const ScalarContext& c, uint32_t stream)
+      : b_(c.b),
+        c1_(c.batched ? c.b.let("counter1", loop::cast(Scalar::i32, c.element)) : i32_constant(0)),
+        stream_(i32_constant(stream)) {
+    const auto& p = b_.predefined();
+    key_ = b_.let("key", loop::binary(BinaryOp::bit_xor, loop::ref(p.seed_lo),
+                                      loop::ref(p.seed_hi) * i32_constant(0x9E3779B9u)));
   }
-  return fit(result, c);
+  // Word `word` of the counters.
+  Expr operator()(int word, const Expr& counter) const {
+    const auto& p = b_.predefined();
+    return loop::philox(word, counter, c1_, stream_, loop::ref(p.step_hi), key_, loop::ref(p.step_lo));
+  }
+
+ private:
+  loop::Builder& b_;
+  Expr c1_, stream_, key_;
+};
+
+// The counters' first part of places r on: 8 for each block of 32.
+Expr first_counter(const Expr& r) {
+  return loop::cast(Scalar::i32, loop::binary(BinaryOp::div, r, loop::index(32)) * loop::index(8));
+}
+
+// Words of places that begin at a multiple of the lanes, 4, 8 or 16, which are then all in one block: 4 or 8
+// counters, and of those one word, or two of 8 counters one behind the other.
+Expr aligned_word(const ScalarContext& c, const Words& words, const Expr& r) {
+  const int lanes = c.type.lanes, counters = std::min(lanes, 8);
+  const Expr within = loop::binary(BinaryOp::rem, r, loop::index(8));  // of a block's counters
+  const Expr first = lanes < 8 ? first_counter(r) + loop::cast(Scalar::i32, within) : first_counter(r);
+  const Expr counter = c.b.let("counter", loop::ramp(first, 1, counters));
+  const Expr word = c.b.let("word", loop::binary(BinaryOp::rem, r, loop::index(32)) / loop::index(8));
+  Expr result;
+  for (int i = 4 - lanes / counters; i >= 0; i -= lanes / counters) {
+    const Expr w = lanes == 16 ? loop::concat(words(i, counter), words(i + 1, counter)) : words(i, counter);
+    const Expr chosen = loop::broadcast(loop::compare(CompareOp::eq, word, loop::index(i)), lanes);
+    result = result ? loop::select(chosen, w, result) : w;
+  }
+  return result;
+}
+
+// Words of any places r, r + 1, ...
+Expr word_anywhere(const ScalarContext& c, const Words& words, const Expr& r) {
+  // With l = r % 32 + lane, a lane's place has the counter r / 32 * 8 + l / 32 * 8 + l % 8 and the word
+  // l / 8 % 4.
+  const Expr low = loop::cast(Scalar::i32, loop::binary(BinaryOp::rem, r, loop::index(32)));
+  const Expr l = c.type.lanes == 1 ? low : loop::ramp(low, 1, c.type.lanes);
+  const Expr l_block = loop::binary(BinaryOp::shift_left,
+                                    loop::binary(BinaryOp::shift_right, l, i32_constant(5)), i32_constant(3));
+  const Expr counter =
+      c.b.let("counter", (first_counter(r) + l_block) + loop::binary(BinaryOp::bit_and, l, i32_constant(7)));
+  const Expr word =
+      c.b.let("word", loop::binary(BinaryOp::bit_and, loop::binary(BinaryOp::shift_right, l, i32_constant(3)),
+                                   i32_constant(3)));
+  Expr result = words(3, counter);
+  for (int i = 2; i >= 0; --i)
+    result = loop::select(loop::compare(CompareOp::eq, word, i32_constant(static_cast<uint32_t>(i))),
+                          words(i, counter), result);
+  return result;
+}
+
+}  // namespace
+
+Expr random_word_expr(const ScalarContext& c, uint32_t stream) {
+  const Words words(c, stream);
+  // Lane 0 is place r of the counted axis: rows when batched, else elements.
+  Expr r = c.batched ? c.row : c.element;
+  if (c.batched && !c.from_row_zero) r = loop::ref(c.b.predefined().row_offset) + r;
+  const bool aligned = c.aligned && (!c.batched || c.from_row_zero);
+  const int lanes = c.type.lanes;
+  return fit(aligned && (lanes == 4 || lanes == 8 || lanes == 16) ? aligned_word(c, words, r)
+                                                                  : word_anywhere(c, words, r),
+             c);
 }
 
 Expr uniform_expr(Expr word, Scalar scalar) {

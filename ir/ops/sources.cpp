@@ -116,7 +116,7 @@ void register_sources(std::vector<OpDef>& defs) {
   row_index.cheap = true;
   row_index.infer = [](Types, const Attributes&) { return InferResult::ok({DType::i32, true, {}}); };
   row_index.scalar = [](const Op&, Args, const ScalarContext& c) {
-    const Expr first = loop::cast(c.type.scalar, c.row - loop::ref(c.b.predefined().row_offset));
+    const Expr first = loop::cast(c.type.scalar, c.row);
     return c.type.lanes == 1 ? first : loop::ramp(first, 1, c.type.lanes);
   };
   row_index.evaluate = [](const Op& op, Operands, Context& c) {

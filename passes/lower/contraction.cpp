@@ -10,6 +10,8 @@
 // is read by rows:
 //   for k block of 2 vectors, for o tile of 8:  acc[8][2] = 0
 //     for row:  b[j] = load X[row][k + j];  acc[i][j] += broadcast(dY[o + i][row]) * b[j]
+// An epilogue that divides or takes roots (Adam's) is made in between the next tile's sums, vector by vector:
+// the divider, and memory for parameters and state, take longer than the processor looks ahead.
 //
 // Every element of the result is summed in one order (reduced letters as the operands name them, the batch by
 // rows), by one chain of fused multiply-adds: it does not depend on tiles, threads or how many rows there
@@ -86,7 +88,7 @@ bool packs_rows(const Spec& s) {
 class Einsum {
  public:
   Einsum(Lowering& l, const KernelGroup& g)
-      : l_(l), tile_(l, g), op_(g.ops.front()), s_(parse(op_)), b_(tile_.kb.b) {}
+      : l_(l), g_(g), tile_(l, g), op_(g.ops.front()), s_(parse(op_)), b_(tile_.kb.b) {}
 
   void run() {
     if (s_.out_batched && is_transposed())
@@ -123,6 +125,13 @@ class Einsum {
     b_.loop(std::string(1, c), loop::index(0), loop::index(extent(c)), 1, [&](Expr i) {
       at[c] = i;
       loops(letters, at, body, index + 1);
+    });
+  }
+
+  // Whether the epilogue divides or takes roots.
+  bool divides() const {
+    return std::any_of(g_.ops.begin(), g_.ops.end(), [](const Op* op) {
+      return op->name() == "div" || op->name() == "sqrt" || op->name() == "rsqrt";
     });
   }
 
@@ -389,22 +398,23 @@ class Einsum {
     const int64_t row_elements = op_->operands[static_cast<size_t>(rows_of)]->type.elements();
     const int64_t panel_elements = op_->operands[static_cast<size_t>(other)]->type.elements();
 
-    const auto tile_at = [&](int count, int vectors, int last_lanes) {
+    // The point of a tile's row i and lanes from j on.
+    const auto point_from = [&](const Expr& i, const Expr& j, const Expr& mask) {
+      Point p;
+      for (char c : s_.out) p.axes.push_back(c == t ? at.at(c) + i : c == v ? at.at(c) + j : at.at(c));
+      p.vector_last = true;
+      p.lanes = l_.width;
+      p.mask = mask;
+      return p;
+    };
+    // Meanwhile(chunk) comes behind each `chunk_rows` rows of a panel, numbered over all panels.
+    const auto tile_at = [&](int count, int vectors, int last_lanes, int64_t chunk_rows = kPanel,
+                             const std::function<void(const Expr&)>& meanwhile = nullptr) {
       Expr last_mask;
       const auto point_of = [&](int i, int j) {
-        Point p;
-        for (char c : s_.out) {
-          Expr e = at.at(c);
-          if (c == t) e = e + loop::index(i);
-          if (c == v) e = e + loop::index(j * l_.width);
-          p.axes.push_back(e);
-        }
-        p.vector_last = true;
-        p.lanes = l_.width;
-        p.mask = j + 1 == vectors ? last_mask : nullptr;
-        return p;
+        return point_from(loop::index(i), loop::index(j * l_.width), j + 1 == vectors ? last_mask : nullptr);
       };
-      tile_.prefetch_epilogue(count, vectors, point_of);
+      if (!meanwhile) tile_.prefetch_epilogue(count, vectors, point_of);
       tile_.declare(count, vectors, l_.width);
       const loop::Buffer rows_buffer =
           packs ? packed : tile_.kb.buffer(by_row.allocation, false, Reach::anything);
@@ -423,7 +433,7 @@ class Einsum {
           const Expr count_rows =
               b_.let("m_end",
                      loop::binary(loop::BinaryOp::min, rows - q * loop::index(kPanel), loop::index(kPanel)));
-          b_.loop("m", loop::index(0), count_rows, 1, [&](Expr m) {
+          const auto add_row = [&](const Expr& m) {
             std::vector<Expr> shared;
             for (int j = 0; j < vectors; ++j) {
               const Expr row = q * loop::index(kPanel) + m;
@@ -441,15 +451,76 @@ class Einsum {
               const Expr a = b_.let("a", loop::broadcast(loop::load(panel_buffer, index), l_.width));
               for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
             }
+          };
+          if (!meanwhile) return b_.loop("m", loop::index(0), count_rows, 1, add_row);
+          b_.loop("c", loop::index(0), loop::index(kPanel), chunk_rows, [&](const Expr& c) {
+            b_.loop("m", c, loop::binary(loop::BinaryOp::min, c + loop::index(chunk_rows), count_rows), 1,
+                    add_row);
+            meanwhile(q * loop::index(kPanel / chunk_rows) + c / loop::index(chunk_rows));
           });
         });
       });
+      if (meanwhile) return;
       last_mask = mask(vectors - 1);
       tile_.epilogue(point_of);
+    };
+    // Tiles whose sums wait in scratch memory for their epilogue: vector e of it comes behind chunk e of the
+    // next tile's sums, and what is left behind these.
+    const auto late_tiles = [&] {
+      const int rows = tile_rows(l_.options.registers), vectors = 2, parts = rows * vectors;
+      const int64_t tiles = extent(t) / rows;
+      int64_t chunk_rows = 2;
+      while (chunk_rows < kPanel && chunk_rows * 2 * parts <= l_.options.batch) chunk_rows *= 2;
+      const int a = l_.new_scratch(fmt::format("k{} sums", op_->kernel), scalar_of(op_->type.dtype),
+                                   parts * l_.width, tile_.scratch);
+      tile_.kb.declare_written(a);
+      const loop::Buffer sums = tile_.kb.buffer(a, true, Reach::anything);
+      const Expr begin = by_axis0 ? tile_.lo() : loop::index(0);
+      const auto late_point = [&](const Expr& e) {
+        return point_from(e / loop::index(vectors),
+                          loop::binary(loop::BinaryOp::rem, e, loop::index(vectors)) * loop::index(l_.width),
+                          nullptr);
+      };
+      const auto late_part = [&](const Expr& first, const Expr& e) {
+        at[t] = first;
+        const Expr sum = b_.let("sum", loop::load(sums, e * loop::index(l_.width), l_.width));
+        tile_.epilogue_at(late_point(e), sum);
+      };
+      const auto late_parts = [&](const Expr& first, const Expr& from) {
+        b_.loop("e", from, loop::index(parts), 1, [&](const Expr& e) { late_part(first, e); });
+      };
+      tile_.over_rows("o", extent(t), by_axis0, [&](const Expr& o, int count) {
+        at[t] = o;
+        if (count != rows) return tile_at(count, vectors, l_.width);
+        const Expr before = o - loop::index(rows);
+        const Expr waiting = b_.let("waiting", loop::compare(loop::CompareOp::gt, o, begin));
+        tile_at(count, vectors, l_.width, chunk_rows, [&](const Expr& chunk) {
+          const Expr due = loop::compare(loop::CompareOp::lt, chunk, loop::index(parts));
+          b_.if_then(due, [&] {
+            at[t] = o;
+            tile_.prefetch_epilogue(1, 1, [&](int, int) { return late_point(chunk); });
+          });
+          b_.if_then(loop::binary(loop::BinaryOp::bit_and, waiting, due), [&] { late_part(before, chunk); });
+          at[t] = o;
+        });
+        b_.if_then(waiting, [&] {
+          late_parts(before, loop::ref(b_.predefined().panels) * loop::index(kPanel / chunk_rows));
+        });
+        for (int i = 0; i < rows; ++i)
+          for (int j = 0; j < vectors; ++j)
+            b_.store(sums, loop::index((i * vectors + j) * l_.width), loop::ref(tile_.accumulator(i, j)));
+      });
+      const Expr end = loop::index(tiles * rows);
+      const Expr own_end = by_axis0 ? loop::binary(loop::BinaryOp::min, tile_.hi(), end) : end;
+      b_.if_then(loop::compare(loop::CompareOp::lt, begin, own_end),
+                 [&] { late_parts(own_end - loop::index(rows), loop::index(0)); });
     };
     const auto rows_of_tile = [&](int vectors, int last_lanes) {
       if (packs) pack(lanes_value, packed, at.at(v), block, vectors, last_lanes);
       if (!t) return tile_at(1, vectors, last_lanes);
+      if (packs && others.empty() && vectors == 2 && last_lanes == l_.width && divides() &&
+          extent(t) >= 2 * short_axis(l_.options.registers))
+        return late_tiles();
       tile_.over_rows("o", extent(t), by_axis0, [&](Expr begin, int count) {
         at[t] = begin;
         tile_at(count, vectors, last_lanes);
@@ -508,6 +579,9 @@ class Einsum {
           b_.store(packed, m * loop::index(block) + loop::index(j * l_.width),
                    b_.let("x", loop::load(source, from, l_.width, mask)));
         }
+        // The next block's, which the tiles of this one leave time to bring.
+        for (int64_t c = 0; c < block; c += 16)
+          b_.prefetch(source, m * loop::index(elements) + first + loop::index(block + c));
       });
       return;
     }
@@ -576,6 +650,7 @@ class Einsum {
   }
 
   Lowering& l_;
+  const KernelGroup& g_;
   Tile tile_;
   const Op* op_;
   Spec s_;

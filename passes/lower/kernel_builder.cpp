@@ -260,10 +260,9 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
     else
       context.element = p.flat;
     if (op->type.batched)
-      context.row = b.predefined().row_offset
-                        ? loop::ref(b.predefined().row_offset) + p.panel * loop::index(kPanel) +
-                              p.sub * loop::index(kb_.lowering.width)
-                        : loop::index(0);
+      context.row = p.panel * loop::index(kPanel) + p.sub * loop::index(kb_.lowering.width);
+    context.from_row_zero = kb_.lowering.from_row_zero;
+    context.aligned = vector && (op->type.batched || p.flat);
     if (vector && !op->type.batched && !context.axis_indices.empty())
       context.axis_indices.back() = loop::ramp(context.axis_indices.back(), 1, p.lanes);
   } else {

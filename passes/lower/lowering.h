@@ -88,7 +88,8 @@ class Lowering {
         options(options),
         symbol_offsets(symbol_offsets),
         width(options.vector_width),
-        images(works_on_images(f)) {}
+        images(works_on_images(f)),
+        from_row_zero(f.name == "train_step") {}
   void run();            // makes kernels and calls; barriers and offsets are still missing
   void publish_calls();  // copies the calls as they are now into result.program
 
@@ -113,6 +114,7 @@ class Lowering {
   const std::map<std::string, int64_t>& symbol_offsets;
   const int width;
   const bool images;
+  const bool from_row_zero;  // the step's contract (runtime/abi.h): its first row has the number 0
   LoweredProgram result;
   std::vector<PendingCall> calls;
   std::map<const Op*, Storage> panels_or_plain, rows;

@@ -82,6 +82,10 @@ class Nest {
     return false;
   }
 
+  bool is_random() const {
+    return std::any_of(g_.ops.begin(), g_.ops.end(), [](const Op* op) { return op->def->random; });
+  }
+
   void choose_partition() {
     const Shape& shape = g_.domain.shape;
     const loop::Partition serial{};
@@ -156,12 +160,16 @@ class Nest {
     const auto rest = [&](auto&& self, size_t index) -> void {
       if (index == axes.size()) {
         if (!batch_outer()) return outer_point(p);
-        b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), 1, [&](Expr s) {
-          p.sub = s;
-          p.batched = true;
-          p.lanes = l_.width;
-          outer_point(p);
-        });
+        // Copies of the body share the Philox counters of a panel's random numbers.
+        b_.loop(
+            "s", loop::index(0), loop::index(kPanel / l_.width), 1,
+            [&](Expr s) {
+              p.sub = s;
+              p.batched = true;
+              p.lanes = l_.width;
+              outer_point(p);
+            },
+            l_.from_row_zero && is_random());
         return;
       }
       const size_t a = axes[index];

@@ -114,26 +114,28 @@ void Tile::accumulate(int row, int vector, const loop::Expr& a, const loop::Expr
 
 void Tile::epilogue(const std::function<Point(int, int)>& point_of,
                     const std::function<loop::Expr(loop::Expr)>& result) {
-  PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
-  const Op* contraction = g_.ops.front();
   for (size_t i = 0; i < acc_.size(); ++i)
     for (size_t j = 0; j < acc_[i].size(); ++j) {
-      const Point p = point_of(static_cast<int>(i), static_cast<int>(j));
-      emitter.begin_outer(p);
-      emitter.begin_inner(p);
       const loop::Expr sum = loop::ref(acc_[i][j]);
-      emitter.define(contraction, Level::inner,
-                     result ? kb.b.let(fmt::format("v{}", contraction->id), result(sum)) : sum);
-      const auto stored = [&](const Op* op) {
-        return l_.targets.count(op) && op->def->kind != OpKind::reduction;
-      };
-      for (const Op* op : g_.ops)
-        if (stored(op)) emitter.value(op, Level::inner);
-      if (sums_) sums_->add(emitter, p);
-      for (const auto which : {PointEmitter::Which::others, PointEmitter::Which::symbols})
-        for (const Op* op : g_.ops)
-          if (stored(op)) emitter.store(op, Level::inner, which);
+      epilogue_at(point_of(static_cast<int>(i), static_cast<int>(j)),
+                  result ? kb.b.let(fmt::format("v{}", g_.ops.front()->id), result(sum)) : sum);
     }
+}
+
+void Tile::epilogue_at(const Point& point, const loop::Expr& value) {
+  PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
+  emitter.begin_outer(point);
+  emitter.begin_inner(point);
+  emitter.define(g_.ops.front(), Level::inner, value);
+  const auto stored = [&](const Op* op) {
+    return l_.targets.count(op) && op->def->kind != OpKind::reduction;
+  };
+  for (const Op* op : g_.ops)
+    if (stored(op)) emitter.value(op, Level::inner);
+  if (sums_) sums_->add(emitter, point);
+  for (const auto which : {PointEmitter::Which::others, PointEmitter::Which::symbols})
+    for (const Op* op : g_.ops)
+      if (stored(op)) emitter.store(op, Level::inner, which);
 }
 
 void Tile::one_channel(const Point& point, const std::function<void()>& body) {

@@ -52,6 +52,8 @@ class Tile {
   // value of an accumulator (default: the accumulator itself).
   void epilogue(const std::function<Point(int, int)>& point_of,
                 const std::function<loop::Expr(loop::Expr)>& result = nullptr);
+  // The same for one value of the contraction, of the full tile or one that rests in memory.
+  void epilogue_at(const Point& point, const loop::Expr& value);
   // Epilogues that body makes are all of one channel and vector of examples, those of the point.
   void one_channel(const Point& point, const std::function<void()>& body);
   void finish();

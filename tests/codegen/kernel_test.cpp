@@ -294,6 +294,38 @@ TEST_P(OnTargets, ZipInterleavesAndTransposes) {
   }
 }
 
+TEST_P(OnTargets, ConcatPutsOneVectorBehindTheOther) {
+  for (const int lanes : {1, 2, 4, 8}) {
+    Kernel k = loop::make_kernel("concat");
+    Builder b(k);
+    const Buffer x = b.buffer("x", Scalar::f32, Access::read), y = b.buffer("y", Scalar::f32, Access::write);
+    const Expr low = b.let("low", loop::load(x, loop::index(lanes), lanes));
+    b.store(y, loop::index(0), loop::concat(low, loop::load(x, loop::index(0), lanes)));
+    const auto n = static_cast<size_t>(lanes);
+    std::vector<float> in(2 * n), out(2 * n);
+    std::iota(in.begin(), in.end(), 0.0f);
+    run(GetParam(), std::move(k), 1, {in.data()}, {out.data()});
+    for (size_t i = 0; i < 2 * n; ++i) EXPECT_EQ(out[i], in[(i + n) % (2 * n)]) << lanes;
+  }
+}
+
+// Words of 8 counters two by two, as the random numbers of a panel are made.
+TEST_P(OnTargets, WordsOfPhiloxOneBehindTheOther) {
+  Kernel k = loop::make_kernel("k");
+  Builder b(k);
+  const Buffer y = b.buffer("y", Scalar::i32, Access::write);
+  const auto number = [](int64_t v) { return loop::constant_int({Scalar::i32, 1}, v); };
+  const auto word = [&](int w) {
+    return loop::philox(w, loop::ramp(number(40), 1, 8), number(3), number(4), number(5), number(6),
+                        number(7));
+  };
+  for (int half = 0; half < 2; ++half)
+    b.store(y, loop::index(16 * half), loop::concat(word(2 * half), word(2 * half + 1)));
+  std::vector<uint32_t> out(32);
+  run(GetParam(), std::move(k), 1, {}, {out.data()});
+  for (uint32_t i = 0; i < 32; ++i) EXPECT_EQ(out[i], philox4x32_10({40 + i % 8, 3, 4, 5}, 6, 7)[i / 8]) << i;
+}
+
 TEST_P(OnTargets, FloatsToIntegersSaturate) {
   const std::vector<float> x = {0.9f, -0.9f, 1e10f, -1e10f, NAN, INFINITY, -INFINITY, 2147483520.0f};
   for (const int lanes : {1, 8}) {

@@ -74,6 +74,7 @@ class Reference {
         return v;
       }
       case ExprKind::zip: return each([&](size_t i) { return a[i % 2][(e->integer ? n / 2 : 0) + i / 2]; });
+      case ExprKind::concat: return each([&](size_t i) { return a[i < n / 2 ? 0 : 1][i % (n / 2)]; });
       case ExprKind::philox: break;  // support/philox.h is its reference
     }
     throw std::logic_error("no reference");

@@ -95,6 +95,8 @@ TEST(Reduce, ACheckThatFails) {
   TemporaryFolder folder;
   std::string model = small_model("momentum(lr=0.05)", "    schedule cosine\n");
   model.replace(model.find("flatten |>"), 10, "flatten |> dense(12) |> relu |> dense(8) |> tanh |>");
+  // What is left may be a few units: relus that are 0 on all rows checked would be another fault.
+  for (size_t at; (at = model.find("relu")) != std::string::npos;) model.replace(at, 4, "softplus");
   // Without labels: with fewer than ten outputs these would be another fault.
   const std::string loss = "cross_entropy(logits, digits.label)";
   model.replace(model.find(loss), loss.size(), "sum(logits^2)");

@@ -56,6 +56,7 @@ class Evaluator {
                    : e->type.scalar == Scalar::i32 ? as_i32(std::trunc(lane(0)))
                                                    : std::trunc(lane(0));
           break;
+        case ExprKind::concat: out[i] = i < a[0].size() ? a[0][i] : a[1].at(i - a[0].size()); break;
         case ExprKind::philox: {
           const PhiloxWords w = philox4x32_10({word(lane(0)), word(lane(1)), word(lane(2)), word(lane(3))},
                                               word(lane(4)), word(lane(5)));
@@ -168,7 +169,8 @@ class OpsLowering : public testing::TestWithParam<SampleCase> {
 
 // One evaluation of `scalar` for `lanes` places from (row, flat): consecutive rows when batched, else
 // consecutive elements.
-void check_scalar(OneOp& one, const Tensor& wanted, int64_t row, int64_t flat, int lanes) {
+void check_scalar(OneOp& one, const Tensor& wanted, int64_t row, int64_t flat, int lanes,
+                  bool aligned = false) {
   const Op& op = *one.op;
   loop::Kernel kernel = loop::make_kernel("test");
   loop::Builder b(kernel);
@@ -205,10 +207,12 @@ void check_scalar(OneOp& one, const Tensor& wanted, int64_t row, int64_t flat, i
   const loop::Type type{scalar_of(op.type.dtype), static_cast<uint16_t>(lanes)};
   ScalarContext c{b,
                   type,
-                  variable("row", {Scalar::i64, 1}, {static_cast<double>(row + context.row_offset)}),
+                  variable("row", {Scalar::i64, 1}, {static_cast<double>(row)}),
                   variable("element", {Scalar::i64, 1}, {static_cast<double>(flat)}),
                   op.type.batched,
-                  {}};
+                  {},
+                  context.row_offset == 0,
+                  aligned};
   for (size_t axis = 0; axis < op.type.shape.size(); ++axis) {
     const bool wide = !op.type.batched && axis + 1 == op.type.shape.size() && lanes > 1;
     V v;
@@ -244,6 +248,30 @@ TEST_P(OpsLowering, ScalarMatchesTheReference) {
       }
     }
     if (HasFatalFailure()) return;
+  }
+}
+
+// Vectors of random numbers that begin at a multiple of their lanes come from fewer Philox counters, where
+// rows are counted from 0; elsewhere a lane finds its own.
+TEST(OpsRandomLowering, NumbersDoNotDependOnAlignment) {
+  for (const int64_t offset : {0, 19}) {
+    for (const bool batched : {true, false}) {
+      Attributes attributes;
+      attributes.set("shape", Shape{batched ? 3 : 96});
+      attributes.set("batched", batched);
+      attributes.set("stream", int64_t{6});
+      OneOp one("uniform", {}, attributes, batched ? 96 : 1);
+      one.run_input.context.row_offset = offset;
+      const Tensor wanted = one.value();
+      for (const int lanes : {4, 8, 16}) {
+        for (int64_t place = 0; place < 96; place += lanes) {
+          for (const bool aligned : {true, false}) {
+            check_scalar(one, wanted, batched ? place : 0, batched ? place % 3 : place, lanes, aligned);
+            if (testing::Test::HasFatalFailure()) return;
+          }
+        }
+      }
+    }
   }
 }
 

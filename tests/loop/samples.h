@@ -52,6 +52,7 @@ inline loop::Program every_construct() {
     });
     const Expr pair = b.let("pair", load(x, panel, 8));
     b.store(y, panel, zip(true, pair, zip(false, pair, pair)));
+    b.store(y, panel, concat(pair, pair));
     b.if_else(
         compare(CompareOp::eq, panel, index(0)),
         [&] { b.store(y, index(0), reduce(BinaryOp::add, ref(acc))); },

@@ -128,6 +128,7 @@ TEST(LoopText, ErrorsNameThePlace) {
       {"let a = \"text", "line 1, column 9: this string has no end"},
       {"let a = (1", "line 1, column 11: expected `)`, found `}`"},
       {"let a = zip_low(1, 2)", "line 1, column 9: zip of i64 and i64"},
+      {"let a = concat(1, 2:i32)", "line 1, column 9: concat of i64 and i32"},
       {"let a = philox(7, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32)",
        "line 1, column 9: philox has words 0 to 3"},
       {"let a = x[0; 8 if true]", "line 1, column 9: the mask of a load of f32x8 is i1"},
