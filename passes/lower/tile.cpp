@@ -74,6 +74,7 @@ std::set<int> Tile::streams() const {
   std::set<int> allocations;
   for (const Op* op : g_.ops) {
     for (const Op* operand : op->operands) {
+      if (op == g_.ops.front()) break;  // what the sums are made of
       const bool read = result.batched ? l_.panels_or_plain.count(storage_of(operand)) != 0
                                        : operand->def->kind == OpKind::external;
       if (read && !g_.contains(operand) && operand->type == result)

@@ -141,21 +141,9 @@ class Winograd {
     tile.finish();
   }
 
-  // Values of the result's shape in panels that the outputs of a tile write or read.
   void find_streams(Tile& tile) {
-    std::set<int> allocations;
-    for (const Op* op : g_.ops) {
-      if (op->type != out_) continue;
-      if (const auto targets = l_.targets.find(op); targets != l_.targets.end())
-        for (int a : targets->second)
-          if (l_.result.program.allocations[static_cast<size_t>(a)].space == loop::Space::arena)
-            allocations.insert(a);
-      for (const Op* operand : op->operands)
-        if (!g_.contains(operand) && operand->type == out_ && l_.panels_or_plain.count(storage_of(operand)))
-          allocations.insert(l_.storage(operand).allocation);
-    }
     const bool own = tile.parts() == 1 || tile.parts() == out_.shape[1];
-    for (int a : allocations)
+    for (int a : tile.streams())
       streams_.push_back(tile.kb.buffer(a, false, own ? Reach::own_panels : Reach::panel,
                                         part_rows(tiles_[0], m_, out_.shape[1])));
   }
