@@ -580,7 +580,7 @@ class Einsum {
                    b_.let("x", loop::load(source, from, l_.width, mask)));
         }
         // The next block's, which the tiles of this one leave time to bring.
-        for (int64_t c = 0; c < block; c += 16)
+        for (int64_t c = 0; c < block; c += kLineBytes / 4)
           b_.prefetch(source, m * loop::index(elements) + first + loop::index(block + c));
       });
       return;

@@ -141,6 +141,7 @@ class Winograd {
     tile.finish();
   }
 
+  // The images that a tile's outputs touch.
   void find_streams(Tile& tile) {
     const bool own = tile.parts() == 1 || tile.parts() == out_.shape[1];
     for (int a : tile.streams())
@@ -153,16 +154,21 @@ class Winograd {
   // point of n_ * n_. Else it would be gone again before it is used: then each channel is asked for while a
   // channel shortly before it is transformed, and during the products only the first.
   void prefetch(loop::Builder& b, const Expr& p, const Expr& o0) {
-    if (keeps_images_) {
-      ask_part(b, x_, in_, n_, y0_ - loop::index(padding_[0]), x0_ + loop::index(m_ + 2 - padding_[1]), p);
-      for (const loop::Buffer& stream : streams_) ask_part(b, stream, out_, m_, y0_, x0_, p);
-      return;
-    }
+    // Once a tile, where its results come in blocks.
+    const auto at_block = [&](int64_t first, const auto& body) {
+      if (m_block_ == outputs_) return body();
+      b.if_then(loop::compare(CompareOp::eq, o0, loop::index(first)), body);
+    };
+    if (keeps_images_)
+      return at_block(0, [&] {
+        ask_part(b, x_, in_, n_, y0_ - loop::index(padding_[0]), x0_ + loop::index(m_ + 2 - padding_[1]), p);
+        for (const loop::Buffer& stream : streams_) ask_part(b, stream, out_, m_, y0_, x0_, p);
+      });
     const int64_t last = n_ * n_ - kAhead / kLine;
     b.if_then(loop::compare(CompareOp::ge, p, loop::index(last)), [&] {
       const Expr line = b.let("line", (p - loop::index(last)) * loop::index(kLine));
       ask_streams(b, o0 * loop::index(kPanel) + line);
-      ask_input(b, x0_ + loop::index(m_), line);
+      at_block(outputs_ - m_block_, [&] { ask_input(b, x0_ + loop::index(m_), line); });
     });
   }
 

@@ -7,8 +7,8 @@
 #include <sstream>
 
 #include "passes/lower/lowering.h"
-#include "passes/passes.h"
 #include "passes/pipeline.h"
+#include "tests/passes/program_runner.h"
 
 namespace gradc::testing {
 namespace {
@@ -43,18 +43,12 @@ TEST(MemoryPlaces, PlanesAreTwiceAnOddNumberOfLinesApart) {
 
 // Loop IR of the one function of a module.
 passes::LoweredProgram lowered(const char* text, int width = 16, bool keep_all = false) {
-  ModuleParseResult parsed = parse_module(text);
-  EXPECT_TRUE(parsed.module) << parsed.error;
-  Function& f = *parsed.module->functions.front();
-  passes::assign_layout(f);
-  passes::fuse_elementwise(f);
-  f.renumber();
   passes::PipelineOptions options;
   options.batch = 32;
   options.vector_width = width;
   options.registers = width == 16 ? 32 : 16;
   options.keep_all_values = keep_all;
-  return passes::lower(*parsed.module, options).programs.at("f");
+  return passes::lower(*fused_module(text), options).programs.at("f");
 }
 
 TEST(MemoryPlaces, ImagesBeginAtOtherLowBits) {

@@ -7,9 +7,8 @@
 #include <algorithm>
 #include <sstream>
 
-#include "passes/passes.h"
 #include "passes/pipeline.h"
-#include "support/check.h"
+#include "tests/passes/program_runner.h"
 
 namespace gradc::testing {
 namespace {
@@ -49,17 +48,11 @@ class PixelTiles : public ::testing::TestWithParam<Convolution> {};
 
 TEST_P(PixelTiles, ShareWhatTheyLoad) {
   for (const int registers : {32, 16}) {
-    ModuleParseResult parsed = parse_module(GetParam().text);
-    ASSERT_TRUE(parsed.module) << parsed.error;
-    Function& f = *parsed.module->functions.front();
-    passes::assign_layout(f);
-    passes::fuse_elementwise(f);
-    f.renumber();
     passes::PipelineOptions options;
     options.batch = 32;
     options.vector_width = registers == 32 ? 16 : 8;
     options.registers = registers;
-    const passes::Lowered lowered = passes::lower(*parsed.module, options);
+    const passes::Lowered lowered = passes::lower(*fused_module(GetParam().text), options);
     std::istringstream text(loop::print(lowered.programs.at("f").program));
     std::string line;
     int products = 0, loads = 0;

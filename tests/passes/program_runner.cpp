@@ -6,6 +6,7 @@
 
 #include "codegen/jit.h"
 #include "ir/loop/interpret.h"
+#include "passes/passes.h"
 #include "runtime/abi.h"
 #include "runtime/threads.h"
 #include "support/check.h"
@@ -166,6 +167,17 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
           v.op->type.batched ? read_panels(from, v, rows, program.program.panel) : read(from, v.op->type, 1);
     }
   return result;
+}
+
+std::unique_ptr<Module> fused_module(const std::string& text) {
+  ModuleParseResult parsed = parse_module(text);
+  GRADC_CHECK(parsed.module, "{}", parsed.error);
+  for (const auto& f : parsed.module->functions) {
+    passes::assign_layout(*f);
+    passes::fuse_elementwise(*f);
+    f->renumber();
+  }
+  return std::move(parsed.module);
 }
 
 interpreter::RunInput uniform_input(const Module& module, const std::string& name, const Type& type,

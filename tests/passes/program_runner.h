@@ -2,6 +2,7 @@
 // returned as the reference interpreter's tensors.
 #pragma once
 #include <map>
+#include <memory>
 #include <string>
 
 #include "ir/interpreter/interpreter.h"
@@ -34,6 +35,9 @@ struct RunnerResult {
 // Runs `function` of the module, whose tensor passes have been run.
 RunnerResult run_lowered(const Module& module, const std::string& function,
                          const interpreter::RunInput& input, const RunnerOptions& options);
+
+// The module of a text, laid out and fused, ready for passes::lower; throws where it does not parse.
+std::unique_ptr<Module> fused_module(const std::string& text);
 
 // An input `name` of `rows` examples and every symbol of the module, uniform in [-1, 1) and rounded to f32.
 interpreter::RunInput uniform_input(const Module& module, const std::string& name, const Type& type,

@@ -135,17 +135,10 @@ TEST(SegmentsMemory, EndWhereMemoryWouldLieIdle) {
             ", @v {dilation=[1,1], groups=1, padding=[1,1], stride=[1,1]} : f32[n,8,8,8]\n";
     last = value;
   }
-  ModuleParseResult parsed = parse_module(text + "  return y=" + last + "\n}");
-  ASSERT_TRUE(parsed.module) << parsed.error;
-  Function& f = *parsed.module->functions.front();
-  passes::assign_layout(f);
-  passes::fuse_elementwise(f);
-  f.renumber();
+  const auto module = fused_module(text + "  return y=" + last + "\n}");
   passes::PipelineOptions options;
   options.batch = 64;
-  const auto arena = [&] {
-    return passes::lower(*parsed.module, options).programs.at("f").program.arena_bytes;
-  };
+  const auto arena = [&] { return passes::lower(*module, options).programs.at("f").program.arena_bytes; };
   const int64_t with = arena();
   options.disable = {"segments"};
   const int64_t value = 64 * 8 * 8 * 8 * 4;
