@@ -2,23 +2,24 @@
 // calls. The first makes a partial sum for each panel, so that threads share panels and the order of
 // summation does not depend on their number; the second adds the partial sums in order.
 //
-// Many channels: lanes along them. Panels have the examples in the lanes, so a band of image rows of both
-// operands is transposed into scratch memory, [row][x][example][channel], that stays in the second-level
-// cache:
+// Many channels: lanes along those of one side, L, and tiles of the other's, T. Panels have the examples in
+// the lanes, so a band of L's rows is transposed into scratch memory, [row][x][example][channel], that stays
+// in the second-level cache; T is read as it stands, one scalar for a pair of products:
 //   for panel, for block of lanes L, for examples of a vector, for band of output rows:
-//     transpose the band of X and dY
-//     for kh, kw, for tile of 8 channels of the other side T:  acc[8][2] = partial
-//       for y, x inside the image, for example:  acc[i][j] += broadcast(T[..][t + i]) * L[..][j]
+//     transpose L's band
+//     for kh, kw, for tile of 8 channels of T:  acc[8][2] = partial
+//       for y, x inside the image, for example:  acc[i][j] += broadcast(T[..][t + i][example]) * L[..][j]
 //       partial = acc
 // Transposing costs about 4 cycles an element and vector, the products hundreds. L is the side that wastes
-// fewer lanes.
+// fewer lanes, dY where both waste as many: it has no margins and, with a stride, fewer pixels.
 //
 // 3 x 3 with stride 1, where it pays: the adjoint of Winograd's filtering (winograd.cpp),
 //   dW = G^T [ sum over tiles and examples of (A dY A^T) . (B^T X B) ] G
-// with the same transposing, strips of tiles at a time:
+// strips of tiles at a time:
 //   for panel, for blocks of L and T, for examples of a vector, for strip of tiles:
-//     transpose the patches of X and dY (zeros outside the image); transform them, channels in the lanes
-//     for point:  S[point][t][l] += T[point][tile, example][t] * L[point][tile, example][l]
+//     transpose the pixels of L (zeros outside the image); transform them, channels in the lanes
+//     transform T from the image, examples in the lanes
+//     for point:  S[point][t][l] += T[point][tile][t][example] * L[point][tile, example][l]
 //   partial = G^T S G
 //
 // Few channels (or one a group): lanes along the batch (window_weights_batch.cpp).
@@ -41,6 +42,7 @@ using loop::Expr;
 constexpr int64_t kBandBytes = 384 << 10;  // of transposed operands at once: well inside a second-level cache
 constexpr int64_t kMostTiled = 256;        // channels of side T at once
 constexpr int64_t kWinogradBlock = 64;     // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
+constexpr int64_t kChannelsAhead = 3;      // between asking for a channel's pixels and transforming them
 constexpr int64_t kStripBytes = 128 << 10;  // of patches and points at once
 
 class WeightGradient : WeightGradientBase {
@@ -49,7 +51,7 @@ class WeightGradient : WeightGradientBase {
 
   void run() {
     const double whole_c = useful(channels_), whole_o = useful(outputs_);
-    lanes_on_channels_ = whole_c >= whole_o;
+    lanes_on_channels_ = whole_c > whole_o;
     const int64_t other = lanes_on_channels_ ? outputs_ : channels_;
     if (batched_ && std::max(whole_c, whole_o) >= 0.5 && other >= 4)
       channel_lanes();
@@ -60,11 +62,11 @@ class WeightGradient : WeightGradientBase {
  private:
   struct Side {
     size_t operand;
-    int64_t channels;  // of a group
-    int64_t padded;    // channels of one example in scratch
-    loop::Buffer scratch;
-    // Winograd: transformed, [point][tile, example][channel]; a point's plane is longer than its data,
-    // against cache aliasing.
+    int64_t channels;                // of a group
+    int64_t padded;                  // channels in scratch
+    loop::Buffer scratch = nullptr;  // L's pixels
+    // Winograd: transformed, [point][tile][example][channel] of L, [point][tile][channel][example] of T; a
+    // point's plane is longer than its data, against cache aliasing.
     loop::Buffer points = nullptr;
     int64_t plane = 0;
   };
@@ -124,12 +126,10 @@ class WeightGradient : WeightGradientBase {
     kb.flop = flop();
     kb.declare_written(partial_);
     int64_t scratch = 0;
-    for (Side* side : {&lanes_, &tiled_}) {
-      const int a = l_.new_scratch(name(side == &lanes_ ? " lanes" : " tiles"), scalar_,
-                                   bytes_of(*side, band_) / loop::bytes(scalar_), scratch);
-      kb.declare_written(a);
-      side->scratch = kb.buffer(a, true, Reach::anything);
-    }
+    const int a =
+        l_.new_scratch(name(" lanes"), scalar_, bytes_of(lanes_, band_) / loop::bytes(scalar_), scratch);
+    kb.declare_written(a);
+    lanes_.scratch = kb.buffer(a, true, Reach::anything);
     const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
     loop::Builder& b = kb.b;
     const int64_t parts = groups_ * blocks_;
@@ -146,10 +146,9 @@ class WeightGradient : WeightGradientBase {
           const Expr exists = existing(kb, q, s);
           b.loop("band", loop::index(0), loop::index(g_shape_[1]), band_, [&](Expr y0) {
             const Expr y1 = b.let("y1", minimum(y0 + loop::index(band_), loop::index(g_shape_[1])));
-            transpose(kb, lanes_, q, group * loop::index(lanes_.channels), block * loop::index(block_), s,
-                      exists, y0, y1);
-            transpose(kb, tiled_, q, group * loop::index(tiled_.channels), t0, s, exists, y0, y1);
-            multiply(kb, partial, mine, t0, y0, y1);
+            transpose(kb, q, group * loop::index(lanes_.channels), block * loop::index(block_), s, exists, y0,
+                      y1);
+            multiply(kb, partial, mine, q, group * loop::index(tiled_.channels) + t0, t0, s, y0, y1);
           });
         });
       });
@@ -157,55 +156,71 @@ class WeightGradient : WeightGradientBase {
     l_.finish(kb, {loop::Partition::Extent::panels, parts, 1});
   }
 
-  // Brings a band of an operand, `first` channel of its group on, into scratch as [row][x][example][channel].
-  void transpose(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& group_first,
-                 const Expr& first, const Expr& s, const Expr& exists, const Expr& y0, const Expr& y1) {
+  // Brings a band of L, `first` channel of its group on, into scratch as [row][x][example][channel].
+  void transpose(KernelBuilder& kb, const Expr& q, const Expr& group_first, const Expr& first, const Expr& s,
+                 const Expr& exists, const Expr& y0, const Expr& y1) {
     loop::Builder& b = kb.b;
-    const bool is_input = side.operand == 1;
+    const bool is_input = lanes_.operand == 1;
     const int64_t width = is_input ? x_shape_[2] : g_shape_[2];
     const Expr base = is_input ? y0 * loop::index(rows_.stride) - loop::index(rows_.padding) : y0;
     const Expr begin = is_input ? at_least_0(base) : y0;
     const Expr last = (y1 - loop::index(1)) * loop::index(rows_.stride) +
                       loop::index((out_[2] - 1) * rows_.dilation + 1 - rows_.padding);
     const Expr end = is_input ? at_least_0(minimum(loop::index(x_shape_[1]), last)) : y1;
-    const bool whole = side.channels % side.padded == 0;
     b.loop("row", begin, end, 1, [&](Expr row) {
       b.loop("column", loop::index(0), loop::index(width), 1, [&](Expr column) {
         const Expr to =
-            b.let("to", ((row - base) * loop::index(width) + column) * loop::index(l_.width * side.padded));
-        transpose_pixel(kb, side, q, group_first, first, whole, s, exists, row, column, to);
+            b.let("to", ((row - base) * loop::index(width) + column) * loop::index(l_.width * lanes_.padded));
+        transpose_pixel(kb, q, group_first, first, s, exists, row, column, to);
       });
     });
   }
 
-  // One pixel's channels, from `first` on, of the examples of a vector: to scratch as [example][channel].
-  void transpose_pixel(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& group_first,
-                       const Expr& first, bool whole, const Expr& s, const Expr& exists, const Expr& y,
-                       const Expr& x, const Expr& to) {
+  // One pixel's channels of L, from `first` on, of the examples of a vector: to scratch as
+  // [example][channel].
+  void transpose_pixel(KernelBuilder& kb, const Expr& q, const Expr& group_first, const Expr& first,
+                       const Expr& s, const Expr& exists, const Expr& y, const Expr& x, const Expr& to) {
     loop::Builder& b = kb.b;
-    b.loop("c", loop::index(0), loop::index(side.padded), l_.width, [&](Expr c) {
+    b.loop("c", loop::index(0), loop::index(lanes_.padded), l_.width, [&](Expr c) {
       std::vector<Expr> v;
       for (int i = 0; i < l_.width; ++i) {
-        // Beyond the last channel stands some other one; what it gives is never read.
-        Expr channel = first + c + loop::index(i);
-        if (!whole) channel = minimum(channel, loop::index(side.channels - 1));
-        Expr loaded = load_panel(kb, side.operand, q, group_first + channel, y, x, s, Reach::panel);
-        // Examples that do not exist count nothing.
-        if (side.operand == 0) loaded = loop::select(exists, loaded, loop::constant(loaded->type, 0));
-        v.push_back(b.let("v", loaded));
+        const Expr channel = some_channel(lanes_, first + c + loop::index(i));
+        v.push_back(b.let(
+            "v", existing_only(
+                     lanes_, load_panel(kb, lanes_.operand, q, group_first + channel, y, x, s, Reach::panel),
+                     exists)));
       }
       v = transposed(b, std::move(v));
       for (int i = 0; i < l_.width; ++i)
-        b.store(side.scratch, to + loop::index(i * side.padded) + c, v[static_cast<size_t>(i)]);
+        b.store(lanes_.scratch, to + loop::index(i * lanes_.padded) + c, v[static_cast<size_t>(i)]);
     });
   }
 
-  // acc[i][j] += broadcast(T[example][t + i]) * L[example][j] over the band's pixels and examples.
-  void multiply(KernelBuilder& kb, const loop::Buffer& partial, const Expr& mine, const Expr& t0,
-                const Expr& y0, const Expr& y1) {
+  // Beyond the last channel stands some other one; what it gives is never read.
+  Expr some_channel(const Side& side, const Expr& channel) const {
+    return side.channels % side.padded == 0 ? channel : minimum(channel, loop::index(side.channels - 1));
+  }
+  // Examples that do not exist count nothing, as their gradient is zero.
+  Expr existing_only(const Side& side, const Expr& v, const Expr& exists) const {
+    return side.operand == 0 ? loop::select(exists, v, loop::constant(v->type, 0)) : v;
+  }
+
+  // acc[i][j] += broadcast(T[t + i][example]) * L[example][j] over the band's pixels and examples; `first` is
+  // the channel of t0 among those of all groups.
+  void multiply(KernelBuilder& kb, const loop::Buffer& partial, const Expr& mine, const Expr& q,
+                const Expr& first, const Expr& t0, const Expr& s, const Expr& y0, const Expr& y1) {
     loop::Builder& b = kb.b;
     const int many = l_.options.registers >= 32 ? 8 : 4;
     const auto tile_rows = static_cast<int>(std::min<int64_t>(vectors_ == 1 ? 2 * many : many, tile_block_));
+    const Type& tiled_type = op_->operands[tiled_.operand]->type;
+    const loop::Buffer tiled =
+        kb.buffer(l_.storage(op_->operands[tiled_.operand]).allocation, false, Reach::panel);
+    // Examples that do not exist count nothing: L's gradient is zero for them, T's is not read.
+    const bool input_in_lanes = lanes_.operand == 1;
+    const int64_t step = input_in_lanes ? 1 : columns_.stride;
+    const Expr left = loop::ref(b.predefined().rows) - q * loop::index(kPanel) - s * loop::index(l_.width);
+    const Expr examples = input_in_lanes ? b.let("examples", at_least_0(minimum(left, loop::index(l_.width))))
+                                         : loop::index(l_.width);
     b.loop("kh", loop::index(0), loop::index(out_[2]), 1, [&](Expr kh) {
       const Expr y_begin = b.let("y_begin", maximum(y0, rows_.out_begin(kh)));
       const Expr y_end = b.let("y_end", minimum(y1, rows_.out_end(kh)));
@@ -221,22 +236,26 @@ class WeightGradient : WeightGradientBase {
                            [&](int i, int j) { return loop::load(partial, place(i, j), l_.width); });
           b.loop("y", y_begin, y_end, 1, [&](Expr y) {
             b.loop("x", x_begin, x_end, 1, [&](Expr x) {
-              const Expr from_g = (y - y0) * loop::index(g_shape_[2]) + x;
-              const Expr from_x =
-                  (rows_.input(y, kh) - y0 * loop::index(rows_.stride) + loop::index(rows_.padding)) *
-                      loop::index(x_shape_[2]) +
-                  columns_.input(x, kw);
-              const bool input_in_lanes = lanes_.operand == 1;
-              const Expr from_lanes = b.let(
-                  "from_lanes", (input_in_lanes ? from_x : from_g) * loop::index(l_.width * lanes_.padded));
-              const Expr from_tile =
-                  b.let("from_tile",
-                        (input_in_lanes ? from_g : from_x) * loop::index(l_.width * tiled_.padded) + t);
-              b.loop("e", loop::index(0), loop::index(l_.width), 1, [&](Expr e) {
+              const Expr in_y = rows_.input(y, kh), in_x = columns_.input(x, kw);
+              const Expr from_band =
+                  input_in_lanes ? (in_y - y0 * loop::index(rows_.stride) + loop::index(rows_.padding)) *
+                                           loop::index(x_shape_[2]) +
+                                       in_x
+                                 : (y - y0) * loop::index(g_shape_[2]) + x;
+              const Expr from_lanes = b.let("from_lanes", from_band * loop::index(l_.width * lanes_.padded));
+              const Expr from_tile = b.let(
+                  "from_tile", input_in_lanes
+                                   ? WeightGradientBase::place(tiled_.operand, q, first + t, y, x, s)
+                                   : WeightGradientBase::place(tiled_.operand, q, first + t, in_y, in_x, s));
+              b.loop("e", loop::index(0), examples, 1, [&](Expr e) {
+                // A line of the next pixel: an example's number is that of a channel.
+                const Expr next = l_.element(tiled_type, {e, loop::index(0), loop::index(step)});
+                b.prefetch(tiled, from_tile + next * loop::index(kPanel));
                 acc.multiply_add(
                     [&](int i) {
-                      return loop::load(tiled_.scratch,
-                                        from_tile + e * loop::index(tiled_.padded) + loop::index(i));
+                      const Expr channel =
+                          l_.element(tiled_type, {loop::index(i), loop::index(0), loop::index(0)});
+                      return loop::load(tiled, from_tile + channel * loop::index(kPanel) + e);
                     },
                     [&](int j) {
                       return loop::load(
@@ -280,9 +299,10 @@ class WeightGradient : WeightGradientBase {
     for (const int64_t m : {2, 4}) {
       const auto tiles = static_cast<double>(ceil_div(g_shape_[1], m) * ceil_div(g_shape_[2], m));
       const auto points = static_cast<double>((m + 2) * (m + 2)), area = static_cast<double>(m * m);
+      const double transposes = lanes_on_channels_ ? 9 * vectors(channels_) : 6 * vectors(outputs_);
       const double cost = tiles * examples *
-                          (points * pairs + vectors(channels_) * (7 * points + 9 * area) +
-                           vectors(outputs_) * (5.5 * points + 6 * area));
+                          (points * pairs + vectors(channels_) * 7 * points +
+                           vectors(outputs_) * 5.5 * points + transposes * area);
       if (cost >= 0.9 * best) continue;
       best = cost;
       choice = m;
@@ -322,7 +342,8 @@ class WeightGradient : WeightGradientBase {
     };
     for (Side* side : {&lanes_, &tiled_}) {
       const std::string which = side->operand == 1 ? " X" : " dY";
-      side->scratch = own(which, patch_side(*side, 1) * patch_side(*side, tiles) * l_.width * side->padded);
+      if (side == &lanes_)
+        side->scratch = own(which, patch_side(*side, 1) * patch_side(*side, tiles) * l_.width * side->padded);
       side->plane = plane_distance(examples_in(tiles) * side->padded);
       side->points = own(which + " points", points * side->plane);
     }
@@ -342,11 +363,9 @@ class WeightGradient : WeightGradientBase {
         const Expr exists = existing(kb, q, s);
         b.loop("y", loop::index(0), loop::index(g_shape_[1]), m_, [&](Expr y) {
           b.loop("x", loop::index(0), loop::index(across * m_), tiles * m_, [&](Expr x) {
-            for (const Side* side : {&lanes_, &tiled_}) {
-              const Expr first = side == &lanes_ ? block * loop::index(block_) : t0;
-              patch(kb, *side, q, first, s, exists, y, x, tiles);
-              transform(b, *side, tiles);
-            }
+            patch(kb, q, block * loop::index(block_), s, exists, y, x, tiles);
+            transform_lanes(b, tiles);
+            transform_tiled(kb, q, t0, s, exists, y, x, tiles);
             accumulate(b, sums, sums_plane, tiles, [&](const Expr& p) {
               for (const Side* side : {&lanes_, &tiled_})
                 prefetch(kb, *side, q, side == &lanes_ ? block * loop::index(block_) : t0, s, y, x, tiles, p);
@@ -359,17 +378,16 @@ class WeightGradient : WeightGradientBase {
     l_.finish(kb, {loop::Partition::Extent::panels, parts, 1});
   }
 
-  // The pixels of a strip of tiles, transposed to [row][x][example][channel]; zeros outside the image.
-  void patch(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& first, const Expr& s,
-             const Expr& exists, const Expr& y, const Expr& x, int64_t tiles) {
+  // L's pixels of a strip of tiles, transposed to [row][x][example][channel]; zeros outside the image.
+  void patch(KernelBuilder& kb, const Expr& q, const Expr& first, const Expr& s, const Expr& exists,
+             const Expr& y, const Expr& x, int64_t tiles) {
     loop::Builder& b = kb.b;
-    const bool is_input = side.operand == 1;
+    const bool is_input = lanes_.operand == 1;
     const Shape& shape = is_input ? x_shape_ : g_shape_;
-    const int64_t wide = patch_side(side, tiles);
-    const bool whole = side.channels % side.padded == 0;
+    const int64_t wide = patch_side(lanes_, tiles), pixel = l_.width * lanes_.padded;
     const Expr top = is_input ? y - loop::index(rows_.padding) : y;
     const Expr left = is_input ? x - loop::index(columns_.padding) : x;
-    b.loop("row", loop::index(0), loop::index(patch_side(side, 1)), 1, [&](Expr row) {
+    b.loop("row", loop::index(0), loop::index(patch_side(lanes_, 1)), 1, [&](Expr row) {
       b.loop("column", loop::index(0), loop::index(wide), 1, [&](Expr column) {
         const Expr at_y = b.let("at_y", top + row), at_x = b.let("at_x", left + column);
         const auto within = [&](const Expr& at, int64_t extent) {
@@ -377,13 +395,12 @@ class WeightGradient : WeightGradientBase {
                               loop::compare(CompareOp::lt, at, loop::index(extent)));
         };
         const Expr inside = loop::binary(BinaryOp::bit_and, within(at_y, shape[1]), within(at_x, shape[2]));
-        const Expr to = b.let("to", (row * loop::index(wide) + column) * loop::index(l_.width * side.padded));
+        const Expr to = b.let("to", (row * loop::index(wide) + column) * loop::index(pixel));
         b.if_else(
-            inside,
-            [&] { transpose_pixel(kb, side, q, loop::index(0), first, whole, s, exists, at_y, at_x, to); },
+            inside, [&] { transpose_pixel(kb, q, loop::index(0), first, s, exists, at_y, at_x, to); },
             [&] {
-              b.loop("z", loop::index(0), loop::index(l_.width * side.padded), l_.width, [&](Expr z) {
-                b.store(side.scratch, to + z, loop::constant(vector_type(l_.width), 0));
+              b.loop("z", loop::index(0), loop::index(pixel), l_.width, [&](Expr z) {
+                b.store(lanes_.scratch, to + z, loop::constant(vector_type(l_.width), 0));
               });
             });
       });
@@ -412,26 +429,61 @@ class WeightGradient : WeightGradientBase {
     });
   }
 
-  // Points of every tile, example and vector of channels of a strip.
-  void transform(loop::Builder& b, const Side& side, int64_t tiles) {
+  // A side's points from a square of its pixels, stored from `to` on.
+  void transform(loop::Builder& b, const Side& side, const std::vector<std::vector<Expr>>& square,
+                 const Expr& to) {
     WinogradTransform t(b, m_);
-    const bool is_input = side.operand == 1;
-    const int64_t from_side = is_input ? m_ + 2 : m_, wide = patch_side(side, tiles), n = m_ + 2;
+    const int64_t n = m_ + 2;
+    const auto points = both(
+        square, [&](const std::vector<Expr>& v) { return side.operand == 1 ? t.input(v) : t.gradient(v); });
+    for (int64_t p = 0; p < n * n; ++p)
+      b.store(side.points, to + loop::index(p * side.plane),
+              points[static_cast<size_t>(p / n)][static_cast<size_t>(p % n)]);
+  }
+
+  // L's points of every tile, example and vector of channels of a strip.
+  void transform_lanes(loop::Builder& b, int64_t tiles) {
+    const int64_t side = patch_side(lanes_, 1), wide = patch_side(lanes_, tiles);
+    const int64_t pixel = l_.width * lanes_.padded;
     b.loop("tile", loop::index(0), loop::index(tiles), 1, [&](Expr tile) {
-      b.loop("e", loop::index(0), loop::index(l_.width * side.padded), l_.width, [&](Expr e) {
-        const Expr from = b.let("from", tile * loop::index(m_ * l_.width * side.padded) + e);
-        std::vector<std::vector<Expr>> square(static_cast<size_t>(from_side));
-        for (int64_t i = 0; i < from_side; ++i)
-          for (int64_t j = 0; j < from_side; ++j)
-            square[static_cast<size_t>(i)].push_back(b.let(
-                "d", loop::load(side.scratch, from + loop::index((i * wide + j) * l_.width * side.padded),
-                                l_.width)));
-        const auto points =
-            both(square, [&](const std::vector<Expr>& v) { return is_input ? t.input(v) : t.gradient(v); });
-        const Expr to = b.let("to", tile * loop::index(l_.width * side.padded) + e);
-        for (int64_t p = 0; p < n * n; ++p)
-          b.store(side.points, to + loop::index(p * side.plane),
-                  points[static_cast<size_t>(p / n)][static_cast<size_t>(p % n)]);
+      b.loop("e", loop::index(0), loop::index(pixel), l_.width, [&](Expr e) {
+        const Expr from = b.let("from", tile * loop::index(m_ * pixel) + e);
+        std::vector<std::vector<Expr>> square(static_cast<size_t>(side));
+        for (int64_t i = 0; i < side; ++i)
+          for (int64_t j = 0; j < side; ++j)
+            square[static_cast<size_t>(i)].push_back(
+                b.let("d", loop::load(lanes_.scratch, from + loop::index((i * wide + j) * pixel), l_.width)));
+        transform(b, lanes_, square, b.let("to", tile * loop::index(pixel) + e));
+      });
+    });
+  }
+
+  // T's points of every tile and channel of a strip, for the examples of a vector, from the image as it
+  // stands.
+  void transform_tiled(KernelBuilder& kb, const Expr& q, const Expr& t0, const Expr& s, const Expr& exists,
+                       const Expr& y, const Expr& x, int64_t tiles) {
+    loop::Builder& b = kb.b;
+    const bool is_input = tiled_.operand == 1;
+    const Type& type = op_->operands[tiled_.operand]->type;
+    const loop::Buffer image =
+        kb.buffer(l_.storage(op_->operands[tiled_.operand]).allocation, false, Reach::panel);
+    ImagePatch::Window window{patch_side(tiled_, 1), {0, 0}, {0, 0}};
+    if (is_input) window.padding = {rows_.padding, columns_.padding};
+    window.last = {(ceil_div(g_shape_[1], m_) - 1) * m_,
+                   (ceil_div(ceil_div(g_shape_[2], m_), tiles) * tiles - 1) * m_};
+    b.loop("tile", loop::index(0), loop::index(tiles), 1, [&](Expr tile) {
+      const ImagePatch patch(l_, b, image, type, window, q, y, b.let("x0", x + tile * loop::index(m_)));
+      b.loop("t", loop::index(0), loop::index(tiled_.padded), 1, [&](Expr t) {
+        const Expr channel = l_.element(type, {some_channel(tiled_, t0 + t), loop::index(0), loop::index(0)});
+        const Expr ahead =
+            l_.element(type, {t0 + t + loop::index(kChannelsAhead), loop::index(0), loop::index(0)});
+        std::vector<std::vector<Expr>> square =
+            patch.load(b.let("channel", channel * loop::index(kPanel) + s * loop::index(l_.width)));
+        patch.ask(b.let("ahead", ahead * loop::index(kPanel) + s * loop::index(l_.width)));
+        for (std::vector<Expr>& row : square)
+          for (Expr& v : row) v = b.let("d", existing_only(tiled_, v, exists));
+        transform(b, tiled_, square,
+                  b.let("to", (tile * loop::index(tiled_.padded) + t) * loop::index(l_.width)));
       });
     });
   }
@@ -443,32 +495,41 @@ class WeightGradient : WeightGradientBase {
     const int many = l_.options.registers >= 32 ? 8 : 4, rows = vectors_ == 1 ? 2 * many : many;
     b.loop("p", loop::index(0), loop::index((m_ + 2) * (m_ + 2)), 1, [&](Expr p) {
       prefetch(p);
-      const auto tile = [&](const Expr& t, int count) {
-        b.loop("l", loop::index(0), loop::index(block_), vectors_ * l_.width, [&](Expr l) {
-          const Expr at = b.let("at", p * loop::index(sums_plane) + t * loop::index(block_) + l);
-          const Expr from_lanes = b.let("from_lanes", p * loop::index(lanes_.plane) + l);
-          const Expr from_tile = b.let("from_tile", p * loop::index(tiled_.plane) + t);
-          const auto place = [&](int i, int j) { return at + loop::index(i * block_ + j * l_.width); };
-          Accumulators acc(b, count, vectors_,
-                           [&](int i, int j) { return loop::load(sums, place(i, j), l_.width); });
-          b.loop("e", loop::index(0), loop::index(examples_in(tiles)), 1, [&](Expr e) {
+      const auto tile = [&](const Expr& t, int count, const Expr& l, int vectors) {
+        const Expr at = b.let("at", p * loop::index(sums_plane) + t * loop::index(block_) + l);
+        const Expr from_lanes = b.let("from_lanes", p * loop::index(lanes_.plane) + l);
+        const Expr from_tiled =
+            b.let("from_tiled", p * loop::index(tiled_.plane) + t * loop::index(l_.width));
+        const auto place = [&](int i, int j) { return at + loop::index(i * block_ + j * l_.width); };
+        Accumulators acc(b, count, vectors,
+                         [&](int i, int j) { return loop::load(sums, place(i, j), l_.width); });
+        b.loop("tile", loop::index(0), loop::index(tiles), 1, [&](Expr tile) {
+          const Expr lanes = b.let("lanes", from_lanes + tile * loop::index(l_.width * lanes_.padded));
+          const Expr tiled = b.let("tiled", from_tiled + tile * loop::index(l_.width * tiled_.padded));
+          b.loop("e", loop::index(0), loop::index(l_.width), 1, [&](Expr e) {
+            // A line of the sums that come next: an example's number is that of a vector of them.
+            const Expr row = loop::index(rows) + e / loop::index(vectors);
+            const Expr vector = loop::binary(BinaryOp::rem, e, loop::index(vectors));
+            b.prefetch(sums, at + row * loop::index(block_) + vector * loop::index(l_.width));
             acc.multiply_add(
-                [&](int i) {
-                  return loop::load(tiled_.points,
-                                    from_tile + e * loop::index(tiled_.padded) + loop::index(i));
-                },
+                [&](int i) { return loop::load(tiled_.points, tiled + loop::index(i * l_.width) + e); },
                 [&](int j) {
                   return loop::load(lanes_.points,
-                                    from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
+                                    lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
                                     l_.width);
                 });
           });
-          acc.store(sums, place);
         });
+        acc.store(sums, place);
+      };
+      const auto row_of_tiles = [&](const Expr& t, int count) {
+        const int64_t step = vectors_ * l_.width, full = block_ / step * step;
+        b.loop("l", loop::index(0), loop::index(full), step, [&](Expr l) { tile(t, count, l, vectors_); });
+        if (full != block_) tile(t, count, loop::index(full), static_cast<int>((block_ - full) / l_.width));
       };
       const int64_t full = tile_block_ / rows * rows;
-      b.loop("t", loop::index(0), loop::index(full), rows, [&](Expr t) { tile(t, rows); });
-      if (full != tile_block_) tile(loop::index(full), static_cast<int>(tile_block_ - full));
+      b.loop("t", loop::index(0), loop::index(full), rows, [&](Expr t) { row_of_tiles(t, rows); });
+      if (full != tile_block_) row_of_tiles(loop::index(full), static_cast<int>(tile_block_ - full));
     });
   }
 

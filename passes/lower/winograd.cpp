@@ -214,52 +214,16 @@ class Winograd {
         body);
   }
 
-  // Conditions under which position `first` - padding + i lies inside the axis, one for each i of a patch;
-  // null where it always does.
-  std::vector<Expr> inside(loop::Builder& b, size_t axis, const Expr& first) const {
-    std::vector<Expr> result;
-    const int64_t extent = in_.shape[axis + 1], last = (tiles_[axis] - 1) * m_;
-    for (int64_t i = 0; i < n_; ++i) {
-      const int64_t shift = i - padding_[axis];
-      Expr condition;
-      const auto require = [&](CompareOp op, int64_t bound) {
-        const Expr c = loop::compare(op, first, loop::index(bound));
-        condition = condition ? loop::binary(BinaryOp::bit_and, condition, c) : c;
-      };
-      if (shift < 0) require(CompareOp::ge, -shift);
-      if (last + shift >= extent) require(CompareOp::lt, extent - shift);
-      result.push_back(condition ? b.let("inside", condition) : nullptr);
-    }
-    return result;
-  }
-
   void patch(loop::Builder& b, const Expr& q, const Expr& y0, const Expr& x0) {
     WinogradTransform t(b, m_);
-    const std::vector<Expr> rows = inside(b, 0, y0), columns = inside(b, 1, x0);
-    std::vector<std::vector<Expr>> masks(static_cast<size_t>(n_));
-    for (size_t i = 0; i < rows.size(); ++i)
-      for (size_t j = 0; j < columns.size(); ++j) {
-        Expr both = rows[i] && columns[j] ? loop::binary(BinaryOp::bit_and, rows[i], columns[j])
-                    : rows[i]             ? rows[i]
-                                          : columns[j];
-        masks[i].push_back(both ? b.let("mask", loop::broadcast(both, l_.width)) : nullptr);
-      }
-    const Expr corner =
-        l_.element(in_, {loop::index(0), y0 - loop::index(padding_[0]), x0 - loop::index(padding_[1])});
-    const Expr base = b.let("base", (q * loop::index(in_.elements()) + corner) * loop::index(kPanel));
+    const ImagePatch patch(l_, b, x_, in_,
+                           {n_, {padding_[0], padding_[1]}, {(tiles_[0] - 1) * m_, (tiles_[1] - 1) * m_}}, q,
+                           y0, x0);
     // Channels and the vectors of a panel stand one behind the other, in the image as in V.
     b.loop("e", loop::index(0), loop::index(inputs_ * kPanel), l_.width, [&](Expr e) {
       if (!keeps_images_)
         at_lines(b, e / loop::index(l_.width), [&] { ask_input(b, x0, e + loop::index(kAhead)); });
-      std::vector<std::vector<Expr>> d(static_cast<size_t>(n_));
-      for (int64_t i = 0; i < n_; ++i)
-        for (int64_t j = 0; j < n_; ++j) {
-          const Expr step = l_.element(in_, {loop::index(0), loop::index(i), loop::index(j)});
-          const Expr at = base + e + step * loop::index(kPanel);
-          d[static_cast<size_t>(i)].push_back(b.let(
-              "d", loop::load(x_, at, l_.width, masks[static_cast<size_t>(i)][static_cast<size_t>(j)])));
-        }
-      const auto points = both(d, [&](const std::vector<Expr>& v) { return t.input(v); });
+      const auto points = both(patch.load(e), [&](const std::vector<Expr>& v) { return t.input(v); });
       for (int64_t p = 0; p < n_ * n_; ++p)
         b.store(v_, loop::index(p * v_plane_) + e,
                 points[static_cast<size_t>(p / n_)][static_cast<size_t>(p % n_)]);
@@ -358,6 +322,61 @@ class Winograd {
 };
 
 }  // namespace
+
+ImagePatch::ImagePatch(const Lowering& l, loop::Builder& b, loop::Buffer image, const Type& type,
+                       const Window& window, const Expr& q, const Expr& y0, const Expr& x0)
+    : l_(l), b_(b), image_(std::move(image)), type_(type), window_(window) {
+  const std::vector<Expr> rows = inside(0, y0), columns = inside(1, x0);
+  for (const Expr& row : rows) {
+    masks_.emplace_back();
+    for (const Expr& column : columns) {
+      const Expr both = row && column ? loop::binary(BinaryOp::bit_and, row, column) : row ? row : column;
+      masks_.back().push_back(both ? b_.let("mask", loop::broadcast(both, l_.width)) : nullptr);
+    }
+  }
+  const Expr corner = l_.element(
+      type_, {loop::index(0), y0 - loop::index(window_.padding[0]), x0 - loop::index(window_.padding[1])});
+  base_ = b_.let("base", (q * loop::index(type_.elements()) + corner) * loop::index(kPanel));
+}
+
+// Conditions under which position `first` - padding + i lies inside the axis, one for each i of a patch;
+// null where it always does.
+std::vector<Expr> ImagePatch::inside(size_t axis, const Expr& first) const {
+  std::vector<Expr> result;
+  const int64_t extent = type_.shape[axis + 1];
+  for (int64_t i = 0; i < window_.side; ++i) {
+    const int64_t shift = i - window_.padding[axis];
+    Expr condition;
+    const auto require = [&](CompareOp op, int64_t bound) {
+      const Expr c = loop::compare(op, first, loop::index(bound));
+      condition = condition ? loop::binary(BinaryOp::bit_and, condition, c) : c;
+    };
+    if (shift < 0) require(CompareOp::ge, -shift);
+    if (window_.last[axis] + shift >= extent) require(CompareOp::lt, extent - shift);
+    result.push_back(condition ? b_.let("inside", condition) : nullptr);
+  }
+  return result;
+}
+
+Expr ImagePatch::pixel(int64_t i, int64_t j) const {
+  return base_ + l_.element(type_, {loop::index(0), loop::index(i), loop::index(j)}) * loop::index(kPanel);
+}
+
+std::vector<std::vector<Expr>> ImagePatch::load(const Expr& element) const {
+  std::vector<std::vector<Expr>> d;
+  for (int64_t i = 0; i < window_.side; ++i) {
+    d.emplace_back();
+    for (int64_t j = 0; j < window_.side; ++j)
+      d.back().push_back(b_.let("d", loop::load(image_, pixel(i, j) + element, l_.width,
+                                                masks_[static_cast<size_t>(i)][static_cast<size_t>(j)])));
+  }
+  return d;
+}
+
+void ImagePatch::ask(const Expr& element) const {
+  for (int64_t i = 0; i < window_.side; ++i)
+    for (int64_t j = 0; j < window_.side; ++j) b_.prefetch(image_, pixel(i, j) + element);
+}
 
 int winograd_tile(const Lowering& l, const Op* op) {
   if (l.options.strict_math || !op->operands[0]->type.batched || op->type.dtype != DType::f32) return 0;

@@ -1,6 +1,8 @@
 // Winograd's transforms for F(m x m, 3 x 3), m = 2 or 4 (Lavin and Gray 2015, equations 8 to 13 and
 // appendix), as arithmetic on vectors of the loop IR.
 #pragma once
+#include <array>
+
 #include "passes/lower/lowering.h"
 
 namespace gradc::passes::lowering {
@@ -73,5 +75,36 @@ std::vector<std::vector<loop::Expr>> both(const std::vector<std::vector<loop::Ex
   }
   return result;
 }
+
+// The pixels around a tile of an image in panels, as vectors of examples; zeros outside of the image.
+class ImagePatch {
+ public:
+  struct Window {
+    int64_t side;                    // pixels along each axis
+    std::array<int64_t, 2> padding;  // the first pixel stands so far before the tile's
+    std::array<int64_t, 2> last;     // the greatest row and column of a tile's first pixel
+  };
+  // The patch of the tile at row y0, column x0 in panel q.
+  ImagePatch(const Lowering& l, loop::Builder& b, loop::Buffer image, const Type& type, const Window& window,
+             const loop::Expr& q, const loop::Expr& y0, const loop::Expr& x0);
+
+  // [row][column]: the vectors `element` elements behind the first of each pixel.
+  std::vector<std::vector<loop::Expr>> load(const loop::Expr& element) const;
+  // Asks for the lines that such vectors stand in.
+  void ask(const loop::Expr& element) const;
+
+ private:
+  std::vector<loop::Expr> inside(size_t axis, const loop::Expr& first) const;
+  // Where the pixel at row i, column j of the patch starts.
+  loop::Expr pixel(int64_t i, int64_t j) const;
+
+  const Lowering& l_;
+  loop::Builder& b_;
+  const loop::Buffer image_;
+  const Type& type_;
+  const Window window_;
+  loop::Expr base_;
+  std::vector<std::vector<loop::Expr>> masks_;  // null where a pixel always lies inside
+};
 
 }  // namespace gradc::passes::lowering
