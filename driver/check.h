@@ -17,6 +17,7 @@ using namespace compiler;
 struct Tolerances {
   double value = 5e-5;           // a stored value or output, native against the interpreter
   double gradient = 2e-4;        // a parameter's gradient, native against the interpreter
+  double trained = 2e-4;         // a product as training makes it, given its native operands
   double update = 5e-5;          // a new parameter, state or slot, given the native gradient
   double numeric = 1e-5;         // the interpreter's gradient along a direction against central differences
   double native_numeric = 1e-3;  // the native gradient along a direction against central differences
@@ -32,7 +33,8 @@ struct CheckRequest {
 
 // One line of the report.
 struct CheckRow {
-  std::string kind;     // "init", "value", "output", "gradient", "update", "numeric", "native numeric"
+  std::string
+      kind;  // "init", "value", "trained", "output", "gradient", "update", "numeric", "native numeric"
   std::string program;  // "train_step"
   std::string name;     // "%12 einsum", "dense_1.weight"
   std::string place;    // "mlp.nn:12:5"

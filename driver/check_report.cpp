@@ -47,6 +47,9 @@ const char* verdict(const CheckRow& r) { return !r.pass ? "FAIL" : r.rounding ? 
 const char* heading(const std::string& kind) {
   if (kind == "init") return "Initial values: native against the interpreter";
   if (kind == "value") return "Stored values, operation by operation: native against the interpreter";
+  if (kind == "trained")
+    return "Products as training makes them (Winograd), each given its native operands: native against the "
+           "interpreter";
   if (kind == "output")
     return "Outputs: optimised native code against the interpreter on the module as written";
   if (kind == "gradient") return "Gradients, parameter by parameter: native against the interpreter";
@@ -69,7 +72,8 @@ std::string render_check(const CheckReport& report) {
   }
   name_width = std::min<size_t>(name_width, 44);
   place_width = std::min<size_t>(place_width, 28);
-  for (const char* kind : {"init", "value", "output", "gradient", "update", "numeric", "native numeric"}) {
+  for (const char* kind :
+       {"init", "value", "trained", "output", "gradient", "update", "numeric", "native numeric"}) {
     bool first = true;
     std::string program;
     for (const Line& l : lines) {
