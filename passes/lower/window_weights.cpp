@@ -39,10 +39,10 @@ using loop::BinaryOp;
 using loop::CompareOp;
 using loop::Expr;
 
-constexpr int64_t kBandBytes = 384 << 10;  // of transposed operands at once: well inside a second-level cache
-constexpr int64_t kMostTiled = 256;        // channels of side T at once
-constexpr int64_t kWinogradBlock = 64;     // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
-constexpr int64_t kChannelsAhead = 3;      // between asking for a channel's pixels and transforming them
+constexpr int64_t kBandBytes = 384 << 10;   // of both sides' bands at once: well inside a second-level cache
+constexpr int64_t kMostTiled = 256;         // channels of side T at once
+constexpr int64_t kWinogradBlock = 64;      // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
+constexpr int64_t kChannelsAhead = 3;       // between asking for a channel's pixels and transforming them
 constexpr int64_t kStripBytes = 128 << 10;  // of patches and points at once
 
 class WeightGradient : WeightGradientBase {
@@ -90,7 +90,7 @@ class WeightGradient : WeightGradientBase {
     blocks_ = ceil_div(lanes_.channels, block_);
     lanes_.padded = block_;
     tile_block_ = std::min(tiled_.channels, m_ ? kWinogradBlock : kMostTiled);
-    tiled_.padded = ceil_div(tile_block_, l_.width) * l_.width;
+    tiled_.padded = tile_block_;
     unit_ = out_[2] * out_[3] * tiled_.channels * block_;
     partial_ = l_.new_allocation(name(" partial sums"), scalar_,
                                  l_.batch_panels() * groups_ * blocks_ * unit_, loop::Space::arena, 0);
