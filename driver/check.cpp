@@ -283,14 +283,19 @@ class Checker {
       restore(update ? with_sums_ : symbols_);
       const int32_t status = caller_.call(program, call);
       if (status != 0) {
-        report_.rows.push_back({"output", program, "loss", "", "", rows, 0,
-                                std::numeric_limits<double>::infinity(), 0, false, false});
-        report_.notes.push_back(fmt::format("@{}: the loss is not finite", program));
+        not_finite("output", program, rows);
         continue;
       }
       check_values(program, call, update ? with_sums_ : symbols_);
       check_outputs(program, call, update ? with_sums_ : symbols_, rows);
     }
+  }
+
+  // Fails the check, since nothing can be compared.
+  void not_finite(const char* kind, const std::string& program, int64_t rows) {
+    report_.rows.push_back(
+        {kind, program, "loss", "", "", rows, 0, std::numeric_limits<double>::infinity(), 0, false, false});
+    report_.notes.push_back(fmt::format("@{}: the loss is not finite", program));
   }
 
   // Every value the native code stored against the interpreter's value of the same operation of the optimised
@@ -331,7 +336,7 @@ class Checker {
     for (const auto& [name, value] : symbols_)
       if (has_symbol(name)) caller.set_symbol(name, value);
     const CallRequest call = call_for(rows);
-    if (caller.call(program, call) != 0) return;  // the same comes to light where the definition is run
+    if (caller.call(program, call) != 0) return not_finite("trained", program, rows);
     const Function& f = *trained.module().function(program);
     std::map<const Op*, const passes::StoredValue*> stored;
     for (const passes::StoredValue& v : lowered.stored)
