@@ -73,7 +73,8 @@ class Tables {
           sizeof out));
     }
     return record({run, int64(e.arena_bytes), int32(e.input_count), array(inputs), int32(e.output_count),
-                   array(outputs), int32(e.max_threads), int64(e.scratch_bytes), null(), null()},
+                   array(outputs), int32(e.max_threads), int32(e.panels), int64(e.local_bytes),
+                   int64(e.scratch_bytes), null(), null()},
                   sizeof e);
   }
 

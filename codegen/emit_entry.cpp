@@ -34,7 +34,11 @@ class EntryEmitter {
     const auto panel = static_cast<uint64_t>(program_.panel);
     panels_ = b_.CreateUDiv(b_.CreateAdd(rows, b_.getInt64(panel - 1)), b_.getInt64(panel), "panels");
     for (const loop::Call& call : program_.calls) part(call.partition);
-    if (!program_.segments.empty()) part({loop::Partition::Extent::panels, 1, 1});
+    if (!program_.segments.empty()) {
+      part({loop::Partition::Extent::panels, 1, 1});
+      runs_by_panels_ = runs_by_panels();
+      local_panels_ = local_panels();
+    }
     if (profile_) {
       Value* first = b_.CreateMul(thread_, b_.getInt64(2 * program_.calls.size()));
       times_ = b_.CreateInBoundsGEP(b_.getInt64Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, profile)),
@@ -81,7 +85,6 @@ class EntryEmitter {
   Part part(const loop::Partition& p) {
     const auto key = std::make_tuple(p.kind, p.extent, p.unit);
     if (const auto it = parts_.find(key); it != parts_.end()) return it->second;
-    const auto number = [&](int64_t v) { return b_.getInt64(static_cast<uint64_t>(v)); };
     Part r{};
     if (p.kind == loop::Partition::Extent::fixed && p.extent <= 1) {
       r = {number(0), b_.CreateSelect(b_.CreateICmpEQ(thread_, number(0)), number(p.extent), number(0))};
@@ -100,7 +103,24 @@ class EntryEmitter {
     return r;
   }
 
-  Value* pointer(int index) {
+  Value* number(int64_t n) { return b_.getInt64(static_cast<uint64_t>(n)); }
+
+  // runtime/abi.h's functions of these names.
+  Value* by_panels(Value* panels) {
+    Value* each = b_.CreateUDiv(b_.CreateAdd(panels, b_.CreateSub(threads_, number(1))), threads_);
+    return b_.CreateICmpUGE(b_.CreateMul(panels, number(10)),
+                            b_.CreateMul(b_.CreateMul(each, threads_), number(9)));
+  }
+  Value* runs_by_panels() {
+    return b_.CreateOr(by_panels(panels_),
+                       b_.CreateAnd(b_.CreateICmpUGT(panels_, threads_), by_panels(number(program_.panels))));
+  }
+  Value* local_panels() {
+    return b_.CreateSelect(by_panels(number(program_.panels)), threads_, number(program_.panels));
+  }
+
+  // `panel`: the one at hand where calls run panel by panel, else null.
+  Value* pointer(int index, Value* panel = nullptr) {
     const loop::Allocation& a = program_.allocations[static_cast<size_t>(index)];
     const auto offset = static_cast<uint64_t>(a.offset);
     switch (a.space) {
@@ -121,11 +141,21 @@ class EntryEmitter {
             b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(),
                                           field(b_.getPtrTy(), offsetof(gradc_step_args, outputs)), offset));
       case loop::Space::scratch: {
-        Value* mine =
-            b_.CreateAdd(b_.CreateMul(thread_, b_.getInt64(static_cast<uint64_t>(program_.scratch_bytes))),
-                         b_.getInt64(static_cast<uint64_t>(program_.arena_bytes) + offset));
+        Value* mine = b_.CreateAdd(b_.CreateMul(thread_, number(program_.scratch_bytes)),
+                                   number(program_.arena_bytes + a.offset));
+        if (program_.local_bytes > 0)
+          mine = b_.CreateAdd(mine, b_.CreateMul(local_panels_, number(program_.local_bytes)));
         return b_.CreateInBoundsGEP(b_.getInt8Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, arena)),
                                     mine);
+      }
+      case loop::Space::local: {
+        // Kernels count panels from the batch's first, which may not stand in memory.
+        Value* at = panel ? b_.CreateSub(b_.CreateAdd(b_.CreateMul(thread_, number(program_.local_bytes)),
+                                                      number(a.offset)),
+                                         b_.CreateMul(panel, number(panel_bytes(program_, a))))
+                          : b_.CreateMul(local_panels_, number(a.offset));
+        return b_.CreateGEP(b_.getInt8Ty(), field(b_.getPtrTy(), offsetof(gradc_step_args, arena)),
+                            b_.CreateAdd(at, number(program_.arena_bytes)));
       }
       case loop::Space::scalars: return field(b_.getPtrTy(), offsetof(gradc_step_args, scalars));
     }
@@ -199,16 +229,13 @@ class EntryEmitter {
     b_.SetInsertPoint(after);
   }
 
-  // Panel by panel where at most a tenth of the threads' time is lost for want of panels, else call by call.
+  // Panel by panel where threads have about as many of them, else call by call.
   void emit(const loop::Segment& segment, const std::vector<llvm::Function*>& kernels) {
     const auto first = static_cast<size_t>(segment.first), last = static_cast<size_t>(segment.last);
     meet(program_.calls[first]);
     const Part panels = part({loop::Partition::Extent::panels, 1, 1});
-    Value* each = b_.CreateUDiv(b_.CreateAdd(panels_, b_.CreateSub(threads_, b_.getInt64(1))), threads_);
-    Value* used = b_.CreateMul(panels_, b_.getInt64(10));
-    Value* offered = b_.CreateMul(b_.CreateMul(each, threads_), b_.getInt64(9));
     BasicBlock *together = block("segment"), *apart = block("apart"), *next = block("next");
-    b_.CreateCondBr(b_.CreateICmpUGE(used, offered), together, apart);
+    b_.CreateCondBr(runs_by_panels_, together, apart);
 
     b_.SetInsertPoint(together);
     if (profile_)
@@ -229,7 +256,7 @@ class EntryEmitter {
           b_.SetInsertPoint(work);
           llvm::SmallVector<Value*, 16> arguments = {f_->getArg(0), b_.CreateAdd(base, lo),
                                                      b_.CreateAdd(base, hi)};
-          for (int buffer : program_.calls[i].buffers) arguments.push_back(pointer(buffer));
+          for (int buffer : program_.calls[i].buffers) arguments.push_back(pointer(buffer, panel));
           Value* begin = profile_ ? cycles() : nullptr;
           b_.CreateCall(kernels[i], arguments);
           if (profile_) add_time(i, begin);
@@ -295,7 +322,7 @@ class EntryEmitter {
   const bool neon_, profile_;
   llvm::IRBuilder<> b_;
   Value *panels_ = nullptr, *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr,
-        *times_ = nullptr;
+        *times_ = nullptr, *runs_by_panels_ = nullptr, *local_panels_ = nullptr;
   std::map<std::tuple<loop::Partition::Extent, int64_t, int64_t>, Part> parts_;
 };
 

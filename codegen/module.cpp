@@ -17,15 +17,16 @@ struct Range {
   int64_t begin, end;
 };
 
-Range range(const loop::Allocation& a) {
+Range range(const loop::Program& p, const loop::Allocation& a) {
+  if (a.space == loop::Space::local) return {a.space, a.offset, a.offset + panel_bytes(p, a)};
   if (a.space == loop::Space::arena || a.space == loop::Space::parameter || a.space == loop::Space::scratch)
     return {a.space, a.offset, a.offset + a.elements * loop::bytes(a.scalar)};
   if (a.space == loop::Space::scalars) return {a.space, 0, 1};
   return {a.space, a.offset, a.offset + 1};
 }
 
-bool overlap(const loop::Allocation& a, const loop::Allocation& b) {
-  const Range x = range(a), y = range(b);
+bool overlap(const loop::Program& p, const loop::Allocation& a, const loop::Allocation& b) {
+  const Range x = range(p, a), y = range(p, b);
   return x.space == y.space && x.begin < y.end && y.begin < x.end;
 }
 
@@ -47,7 +48,7 @@ std::vector<bool> exclusive_buffers(const loop::Program& program, const loop::Ca
     for (size_t j = 0; j < i; ++j) {
       const bool written =
           kernel.buffers[i]->access != loop::Access::read || kernel.buffers[j]->access != loop::Access::read;
-      if (written && (call.buffers[i] == call.buffers[j] || overlap(allocation(i), allocation(j))))
+      if (written && (call.buffers[i] == call.buffers[j] || overlap(program, allocation(i), allocation(j))))
         exclusive[i] = exclusive[j] = false;
     }
   return exclusive;

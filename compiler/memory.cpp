@@ -47,7 +47,8 @@ MemoryPlan memory_plan(const passes::Lowered& lowered, int64_t batch, int thread
   plan.threads = std::min(runtime::choose_thread_count(threads), useful);
   plan.parameters = lowered.parameter_bytes;
   for (const auto& [name, l] : lowered.programs) {
-    plan.working = std::max(plan.working, l.program.arena_bytes + plan.threads * l.program.scratch_bytes);
+    const int used = std::min(plan.threads, useful_threads(l, batch));
+    plan.working = std::max(plan.working, working_bytes(l.program, used));
     for (const loop::Allocation& a : l.program.allocations)
       if (a.space == loop::Space::input || a.space == loop::Space::output)
         plan.buffers += a.elements * loop::bytes(a.scalar);

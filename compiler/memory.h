@@ -10,7 +10,7 @@ namespace gradc::compiler {
 // Bytes of one session, besides the process itself and the data set.
 struct MemoryPlan {
   int64_t parameters = 0;  // with state, optimizer state, averages and gradient sums
-  int64_t working = 0;     // arena and each thread's scratch memory: programs take turns
+  int64_t working = 0;     // arena, local and scratch memory: programs take turns
   int64_t buffers = 0;     // inputs and outputs of one batch
   int threads = 1;         // as many as a session starts: no more than one of the programs can use
   int64_t peak() const { return parameters + working + buffers; }

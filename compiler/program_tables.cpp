@@ -71,6 +71,8 @@ gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredPr
   const std::string& name = lowered.program.name;
   GRADC_CHECK(f, "a program '{}' without its function", name);
   info.arena_bytes = lowered.program.arena_bytes;
+  info.panels = static_cast<int32_t>(lowered.program.panels);
+  info.local_bytes = lowered.program.local_bytes;
   info.scratch_bytes = lowered.program.scratch_bytes;
 
   std::vector<gradc_input>& inputs = inputs_.emplace_back();

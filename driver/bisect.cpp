@@ -72,11 +72,18 @@ void make_wrong(const std::string& what, loop::Program& program) {
   if (what == "segments") {
     std::reverse(program.calls.begin(), program.calls.end());
     program.segments.clear();
+    for (loop::Allocation& a : program.allocations) {
+      if (a.space != loop::Space::local) continue;
+      a.space = loop::Space::arena;
+      a.offset = (program.arena_bytes + 63) / 64 * 64;
+      program.arena_bytes = a.offset + a.elements * loop::bytes(a.scalar);
+    }
+    program.local_bytes = 0;
   } else if (what == "partition") {
     for (loop::Call& call : program.calls) call.barrier_before = false;
   } else if (what == "plan_memory") {
     for (loop::Allocation& a : program.allocations)
-      if (a.space == loop::Space::arena) a.offset = 0;
+      if (a.space == loop::Space::arena || a.space == loop::Space::local) a.offset = 0;
   } else {
     for (loop::Kernel& kernel : program.kernels) scale_stores(kernel.body);
   }

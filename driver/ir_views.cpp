@@ -36,6 +36,7 @@ const char* space_name(loop::Space space) {
     case loop::Space::output: return "output";
     case loop::Space::scalars: return "scalars";
     case loop::Space::scratch: return "scratch";
+    case loop::Space::local: return "local";
   }
   return "?";
 }
@@ -174,6 +175,8 @@ Json program_json(const passes::LoweredProgram& lowered, bool locations) {
           {"vector_width", p.vector_width},
           {"arena_bytes", p.arena_bytes},
           {"least_arena_bytes", lowered.least_arena_bytes},
+          {"local_bytes", p.local_bytes},
+          {"panels", p.panels},
           {"scratch_bytes", p.scratch_bytes},
           {"guard", p.guard},
           {"kernels", kernels},

@@ -21,7 +21,7 @@ struct SymbolSums {
 
 struct ProgramPlan {
   std::string name;
-  int64_t arena = 0, least = 0, scratch = 0, buffers = 0;
+  int64_t arena = 0, least = 0, local = 0, scratch = 0, buffers = 0;
   int kernels = 0, calls = 0, barriers = 0;
   double flop = 0, bytes = 0;
 };
@@ -31,6 +31,7 @@ ProgramPlan plan_of(const std::string& name, const passes::LoweredProgram& lower
   p.name = name;
   p.arena = lowered.program.arena_bytes;
   p.least = lowered.least_arena_bytes;
+  p.local = lowered.program.local_bytes;
   p.scratch = lowered.program.scratch_bytes;
   p.kernels = static_cast<int>(lowered.program.kernels.size());
   p.calls = static_cast<int>(lowered.program.calls.size());
@@ -81,6 +82,7 @@ int run_plan(const PlanOptions& options) {
                       {"barriers", p.barriers},
                       {"arena_bytes", p.arena},
                       {"least_arena_bytes", p.least},
+                      {"local_bytes_per_panel", p.local},
                       {"scratch_bytes_per_thread", p.scratch},
                       {"input_output_bytes", p.buffers}});
     fmt::print("{}\n", nlohmann::ordered_json{{"event", "plan"},
@@ -110,19 +112,22 @@ int run_plan(const PlanOptions& options) {
       line(names[i], megabytes(static_cast<double>(kinds[i].bytes)),
            fmt::format("{} values", kinds[i].values));
   line("working memory", megabytes(static_cast<double>(memory.working)),
-       "arena and each thread's scratch memory, shared by all programs");
+       "arena, local and scratch memory, shared by all programs");
   line("inputs, outputs", megabytes(static_cast<double>(memory.buffers)), "one batch");
   line("peak", megabytes(static_cast<double>(memory.peak())), "besides the process itself and the data set");
-  fmt::print("\n{:<12}{:>9}{:>12}{:>9}{:>10}{:>14}{:>14}{:>14}\n", "program", "GFLOP", "moved", "kernels",
-             "barriers", "arena", "at least", "a thread");
+  fmt::print("\n{:<12}{:>9}{:>12}{:>9}{:>10}{:>14}{:>14}{:>12}{:>12}\n", "program", "GFLOP", "moved",
+             "kernels", "barriers", "arena", "at least", "a panel", "a thread");
   for (const ProgramPlan& p : programs)
-    fmt::print("{:<12}{:>9.4f}{:>12}{:>9}{:>10}{:>14}{:>14}{:>14}\n", p.name, p.flop / 1e9,
+    fmt::print("{:<12}{:>9.4f}{:>12}{:>9}{:>10}{:>14}{:>14}{:>12}{:>12}\n", p.name, p.flop / 1e9,
                megabytes(p.bytes), p.kernels, p.barriers, megabytes(static_cast<double>(p.arena)),
-               megabytes(static_cast<double>(p.least)), megabytes(static_cast<double>(p.scratch)));
+               megabytes(static_cast<double>(p.least)), megabytes(static_cast<double>(p.local)),
+               megabytes(static_cast<double>(p.scratch)));
   fmt::print(
       "\nmoved: every buffer of a kernel once; at least: the most that is alive between two barriers, below "
-      "which no plan of "
-      "the arena goes.\n");
+      "which no plan of the arena goes; a panel: values that a thread needs for one panel of 32 examples at "
+      "a "
+      "time, where threads have about as many panels, else all panels have that much; a thread: scratch "
+      "memory.\n");
   return kExitOk;
 }
 

@@ -28,8 +28,8 @@ bool decompose(Function& f);            // composite operations into the ones th
 bool hoist_channels(Function& f);       // batchnorm on images: what is one value a channel, apart
 bool assign_layout(Function& f);        // views that cross orders in memory into copies
 bool order_operations(Function& f);     // step scalars, then the loss, then gradients and updates
-// What backward computes again instead of keeping it. level 0: nothing; 1: elementwise operations; n > 1:
-// those, and forward in n segments of which all but the last are computed again.
+// What backward computes again instead of keeping it. level 0: what costs less so; 1: elementwise operations;
+// n > 1: those, and forward in n segments of which all but the last are computed again.
 bool recompute(Function& f, int level);
 bool fuse_elementwise(Function& f);  // gives operations that become one kernel one number
 bool assign_kernels(Function& f);    // numbers for what fusion left alone

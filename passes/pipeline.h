@@ -50,7 +50,8 @@ struct PipelineOptions {
   int64_t batch = 1;                                                  // B
   int vector_width = 16;                                              // f32 lanes
   int registers = 32;
-  int recompute = 0;  // 0: nothing; 1: elementwise operations; n > 1: forward in n segments (recompute.cpp)
+  int recompute = 0;  // level of the pass: 0: what costs less so; 1: elementwise operations; n > 1: forward
+                      // in n segments (recompute.cpp)
   int64_t band_bytes = 640 << 10;  // of what the calls of a segment touch for a band of images
                                    // (segments.cpp); second-level caches have 1 MiB or more
   bool strict_math = false;        // convolutions by their definition alone, no Winograd

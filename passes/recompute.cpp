@@ -1,7 +1,8 @@
 // Values of forward that backward computes again instead of keeping them: less memory for more arithmetic.
 // What is computed twice has the same bits; sums of backward may come out in another order, since other
-// operations share their kernels. Runs only where a limit on memory asks for it (PipelineOptions::recompute),
-// behind the order of operations.
+// operations share their kernels. Behind the order of operations. Without a limit on memory
+// (PipelineOptions::recompute) those values of images are made again that cost less so than they would to
+// fetch; with one, ever more.
 //
 //   %1 = conv2d %x, @w                                   %1 = conv2d %x, @w
 //   %2 = relu %1                                         %2 = relu %1
@@ -27,6 +28,7 @@
 
 #include "ir/op_def.h"
 #include "passes/kernel_groups.h"
+#include "passes/layout.h"
 #include "passes/lower/lowering.h"
 #include "passes/passes.h"
 #include "support/check.h"
@@ -212,16 +214,46 @@ class Cut {
   std::vector<std::vector<size_t>> edges_of_;
 };
 
-bool recompute_elementwise(Function& f, std::set<const Op*>& again) {
+// Whether an elementwise operation is worth its time without any need: a few instructions an element, which
+// takes less than fetching what they make from memory.
+bool is_light(const Op* op) {
+  constexpr double kMostFlop = 2;  // an element
+  return !op->def->cost || op->def->cost(*op).flop <= kMostFlop * static_cast<double>(op->type.elements());
+}
+
+// The values of images that take light operations and one value which is kept: each would spare what it adds
+// to the memory that a step moves. What has more to read is kept: a chain of residual sums would be read from
+// its start on wherever one of them is needed.
+std::set<const Op*> spared_values(const Function& f, const Forward& forward) {
+  std::set<const Op*> result;
+  if (!works_on_images(f)) return result;
+  std::map<const Op*, const Op*> source;  // the kept value that one is made of, or that stands for it
+  for (const Op* op : forward.values) {
+    std::set<const Op*> sources;
+    for (const Op* operand : op->operands)
+      if (forward.is_value(operand)) sources.insert(source.at(operand));
+    const OpKind kind = op->def->kind;
+    source[op] = op;
+    if (kind == OpKind::view && !sources.empty()) source[op] = *sources.begin();
+    if (kind != OpKind::elementwise || op->type.rank() != 3 || !is_light(op) || sources.size() != 1) continue;
+    source[op] = *sources.begin();
+    result.insert(op);
+  }
+  return result;
+}
+
+bool recompute_elementwise(Function& f, std::set<const Op*>& again, bool all) {
   const Forward forward(f, again);
+  const std::set<const Op*> spared = all ? std::set<const Op*>() : spared_values(f, forward);
   constexpr double kInfinite = std::numeric_limits<double>::infinity();
   // Nodes: source, sink, and for each value its computing (even) and its keeping (odd).
   std::map<const Op*, size_t> node;
   for (size_t i = 0; i < forward.values.size(); ++i) node[forward.values[i]] = 2 + 2 * i;
   Cut cut(2 + 2 * forward.values.size());
-  const auto recomputable = [](const Op* op) {
+  const auto recomputable = [&](const Op* op) {
     const OpKind k = op->def->kind;
-    return k == OpKind::elementwise || k == OpKind::view || (k == OpKind::source && op->def->cheap);
+    if (k == OpKind::elementwise) return all || spared.count(op) != 0;
+    return k == OpKind::view || (k == OpKind::source && op->def->cheap);
   };
   for (const Op* op : forward.values) {
     const size_t n = node[op];
@@ -305,7 +337,8 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
 }
 
 // Weight gradients that read what is made again go behind the elementwise operations that read it too, as
-// these may join the kernel before: what is made again is then made there.
+// these may join the kernel before: what is made again is then made there. They stay before what sums over
+// the batch are needed for, so that they run in the kernel's segment (lower/segments.cpp).
 void delay_weight_gradients(Function& f, const std::set<const Op*>& again) {
   std::vector<Op*> order, late;
   std::set<const Op*> delayed;
@@ -316,7 +349,7 @@ void delay_weight_gradients(Function& f, const std::set<const Op*>& again) {
   };
   for (Op* op : f.ops()) {
     const bool contraction = op->def->kind == OpKind::contraction;
-    if (contraction && op->type.batched) flush();
+    if (op->type.batched ? contraction : !contraction && op->def->kind != OpKind::reduction) flush();
     const auto in = [&](const std::set<const Op*>& set) {
       return std::any_of(op->operands.begin(), op->operands.end(), [&](Op* o) { return set.count(o) != 0; });
     };
@@ -334,10 +367,10 @@ void delay_weight_gradients(Function& f, const std::set<const Op*>& again) {
 }  // namespace
 
 bool recompute(Function& f, int level) {
-  if (level < 1 || f.guard_output < 0) return false;
+  if (f.guard_output < 0) return false;
   std::set<const Op*> again;
   bool changed = level > 1 && recompute_segments(f, level, again);
-  changed = recompute_elementwise(f, again) || changed;
+  changed = recompute_elementwise(f, again, level > 0) || changed;
   if (!changed) return false;
   delay_weight_gradients(f, again);
   f.remove_dead();

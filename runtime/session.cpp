@@ -73,11 +73,16 @@ int team_size(const gradc_program& program, int threads) {
   return std::min(choose_thread_count(threads), useful);
 }
 
+// Of a team's threads, those that run the entry.
+int used_threads(const gradc_entry_info& entry, int threads) {
+  return std::clamp(static_cast<int>(entry.max_threads), 1, threads);
+}
+
 uint64_t arena_bytes(const gradc_program& program, int threads) {
   int64_t bytes = 0;
   for (const auto* entry :
        {&program.init, &program.train_step, &program.update, &program.eval, &program.predict})
-    if (entry->run) bytes = std::max(bytes, entry->arena_bytes + threads * entry->scratch_bytes);
+    if (entry->run) bytes = std::max(bytes, gradc_working_bytes(entry, used_threads(*entry, threads)));
   return static_cast<uint64_t>(bytes);
 }
 
@@ -179,7 +184,7 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
         const int32_t returned = run(&args, thread, threads);
         if (thread == 0) result = returned;
       },
-      std::clamp(static_cast<int>(entry.max_threads), 1, team_.threads()));
+      used_threads(entry, team_.threads()));
   return result;
 }
 

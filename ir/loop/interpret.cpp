@@ -9,6 +9,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "runtime/abi.h"
 #include "support/check.h"
 #include "support/philox.h"
 
@@ -23,9 +24,10 @@ struct Lane {
 using Value = std::vector<Lane>;
 
 struct Memory {
-  uint8_t* base = nullptr;
-  int64_t elements = 0;
+  uint8_t* base = nullptr;  // where element 0 would stand
+  int64_t elements = 0;     // number of the one behind the last
   Scalar scalar = Scalar::f32;
+  int64_t first = 0;  // those before it do not stand there
 };
 
 double rounded(Scalar s, double v) {
@@ -87,9 +89,9 @@ class Machine {
   }
   uint8_t* place(const BufferData& b, int64_t at) {
     const Memory& m = memory_.at(&b);
-    if (at < 0 || at >= m.elements)
+    if (at < m.first || at >= m.elements)
       throw std::runtime_error(
-          fmt::format("kernel {}: {}[{}] of {} elements", kernel_.name, b.name, at, m.elements));
+          fmt::format("kernel {}: {}[{}] of {} to {}", kernel_.name, b.name, at, m.first, m.elements));
     return m.base + at * bytes(m.scalar);
   }
   Lane read(const BufferData& b, int64_t at) {
@@ -295,7 +297,11 @@ int interpret(const Program& p, const RunMemory& args, const RunOptions& options
       block.assign(static_cast<size_t>(std::max<int64_t>(a.elements, 1) * bytes(a.scalar)), 0xff);
     return block.data();
   };
-  const auto memory = [&](int index, int thread) {
+  const int64_t locals = gradc_local_panels(p.panels, threads);
+  uint8_t* const local_memory = args.arena + p.arena_bytes;
+  uint8_t* const scratch_memory = local_memory + locals * p.local_bytes;
+  // `panel`: at hand, where calls run panel by panel, else -1.
+  const auto memory = [&](int index, int thread, int64_t panel = -1) {
     const Allocation& a = p.allocations[static_cast<size_t>(index)];
     Memory m{nullptr, a.elements, a.scalar};
     switch (a.space) {
@@ -304,19 +310,30 @@ int interpret(const Program& p, const RunMemory& args, const RunOptions& options
       case Space::input: m.base = static_cast<uint8_t*>(const_cast<void*>(args.inputs[a.offset])); break;
       case Space::output: m.base = static_cast<uint8_t*>(args.outputs[a.offset]); break;
       case Space::scratch:
-        m.base = options.apart ? own(index, thread)
-                               : args.arena + p.arena_bytes + thread * p.scratch_bytes + a.offset;
+        m.base = options.apart ? own(index, thread) : scratch_memory + thread * p.scratch_bytes + a.offset;
+        break;
+      case Space::local:
+        if (options.apart) {
+          m.base = own(index, 0);
+        } else if (panel < 0) {
+          m.base = local_memory + locals * a.offset;
+        } else {
+          m.base = local_memory + thread * p.local_bytes + a.offset - panel * panel_bytes(p, a);
+          m.first = panel * (a.elements / p.panels);
+          m.elements = m.first + a.elements / p.panels;
+        }
         break;
       case Space::scalars: m.base = reinterpret_cast<uint8_t*>(const_cast<double*>(args.scalars)); break;
     }
     return m;
   };
   const int64_t panels = (args.rows + p.panel - 1) / p.panel;
-  const auto run_part = [&](const Call& c, int thread, int64_t lo, int64_t hi) {
+  const auto run_part = [&](const Call& c, int thread, int64_t lo, int64_t hi, int64_t panel = -1) {
     if (lo >= hi) return;
     const Kernel& k = p.kernels[static_cast<size_t>(c.kernel)];
     std::map<const BufferData*, Memory> buffers;
-    for (size_t b = 0; b < c.buffers.size(); ++b) buffers[k.buffers[b].get()] = memory(c.buffers[b], thread);
+    for (size_t b = 0; b < c.buffers.size(); ++b)
+      buffers[k.buffers[b].get()] = memory(c.buffers[b], thread, panel);
     Machine(k, args, std::move(buffers), lo, hi, p.panel).run();
   };
   const auto run_call = [&](const Call& c, int thread) {
@@ -332,14 +349,14 @@ int interpret(const Program& p, const RunMemory& args, const RunOptions& options
       for (const std::vector<int64_t>& band : s.bands) {
         for (size_t i = 0; i < band.size(); ++i) {
           const Call& c = p.calls[static_cast<size_t>(s.first) + i];
-          run_part(c, thread, q * c.partition.extent + made[i], q * c.partition.extent + band[i]);
+          run_part(c, thread, q * c.partition.extent + made[i], q * c.partition.extent + band[i], q);
         }
         made = band;
       }
     }
   };
   // Segments run panel by panel under the condition of codegen/emit_entry.cpp.
-  const bool together = 10 * panels >= 9 * threads * ((panels + threads - 1) / threads);
+  const bool together = gradc_runs_by_panels(panels, p.panels, threads);
   std::vector<const Segment*> segment_at(p.calls.size(), nullptr);
   for (const Segment& s : p.segments)
     if (together) segment_at[static_cast<size_t>(s.first)] = &s;

@@ -10,7 +10,7 @@ namespace gradc::loop {
 
 // What a program runs on: the fields of gradc_step_args (runtime/abi.h), which say more.
 struct RunMemory {
-  uint8_t* arena = nullptr;       // arena_bytes, and scratch_bytes of each thread behind it
+  uint8_t* arena = nullptr;       // and behind it local and scratch memory, as Program says
   uint8_t* parameters = nullptr;  // allocations of Space::parameter
   const void* const* inputs = nullptr;
   void* const* outputs = nullptr;
@@ -22,8 +22,8 @@ struct RunMemory {
 struct RunOptions {
   int threads = 1;
   bool reversed = false;  // the threads take their turns backwards
-  // Every value of the arena and of scratch memory stands in memory of its own, whatever its offset: for
-  // programs whose memory is not planned yet. `arena` is not used.
+  // Every value of the arena, of local and of scratch memory stands in memory of its own, whatever its
+  // offset: for programs whose memory is not planned yet. `arena` is not used.
   bool apart = false;
 };
 

@@ -200,11 +200,12 @@ enum class Space : uint8_t {
   output,     // offset is the index into args.outputs
   scalars,    // args.scalars (f64)
   scratch,    // offset is bytes into memory that each thread has for itself, kept for one call only
+  local,      // values of a segment alone, one part a panel: offset is bytes into Program::local_bytes
 };
 struct Allocation {
   std::string name;  // the tensor value or symbol it holds: "%12", "@dense_1.weight", "input image"
   Scalar scalar = Scalar::f32;
-  int64_t elements = 0;  // at the full batch, padding included
+  int64_t elements = 0;  // at the full batch, padding included; local: the same number for each panel
   Space space = Space::arena;
   int64_t offset = 0;
 };
@@ -234,7 +235,7 @@ struct Call {
 // over panels and touch what others of them touch only within the panel at hand.
 //
 // A segment says how its calls may run, not what they compute: an entry runs them so where all threads have
-// about as many panels, and else one after the other with their barriers.
+// about as many panels (gradc_by_panels in runtime/abi.h), and else one after the other with their barriers.
 struct Segment {
   int first = 0, last = 0;  // the calls [first, last)
   // For each band, how many of a panel's parts each call has made when the band ends: never fewer than
@@ -253,9 +254,19 @@ struct Program {
   std::vector<Segment> segments;  // in order, without overlap
   int guard = -1;                 // allocation of the f32 scalar that must be finite; -1: none
   int64_t arena_bytes = 0;
-  int64_t scratch_bytes =
-      0;  // of each thread: thread t's begin at arena_bytes + t * scratch_bytes of the arena
+  // Behind the arena_bytes local memory, local_bytes for each of gradc_local_panels(panels, threads)
+  // (runtime/abi.h): where a segment runs panel by panel, thread t's panel stands at t * local_bytes; where
+  // it runs call by call, a value's panels stand behind one another, at that number times its offset.
+  int64_t local_bytes = 0;
+  int64_t panels = 1;         // of the full batch
+  int64_t scratch_bytes = 0;  // behind that, of each thread
 };
+
+// Bytes of working memory that so many threads need: the arena, local and scratch memory.
+int64_t working_bytes(const Program& p, int threads);
+
+// Bytes of one panel's part of a value in local memory.
+int64_t panel_bytes(const Program& p, const Allocation& a);
 
 // Builds a kernel's body with unique names; statements go to the innermost open block.
 class Builder {

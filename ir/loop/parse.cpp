@@ -27,6 +27,11 @@ class Parser {
     program_.vector_width = small();
     expect("arena");
     program_.arena_bytes = integer();
+    if (accept("local")) {
+      program_.local_bytes = integer();
+      expect("panels");
+      program_.panels = integer();
+    }
     if (accept("scratch")) program_.scratch_bytes = integer();
     program_.once = accept("once");
     expect("{");
@@ -149,9 +154,10 @@ class Parser {
     a.elements = integer();
     static const std::map<std::string_view, Space> spaces = {
         {"arena", Space::arena},   {"parameter", Space::parameter}, {"input", Space::input},
-        {"output", Space::output}, {"scalars", Space::scalars},     {"scratch", Space::scratch}};
+        {"output", Space::output}, {"scalars", Space::scalars},     {"scratch", Space::scratch},
+        {"local", Space::local}};
     const auto space = spaces.find(token_.text);
-    if (space == spaces.end()) fail("expected arena, parameter, input, output, scalars or scratch");
+    if (space == spaces.end()) fail("expected arena, parameter, input, output, scalars, scratch or local");
     take();
     a.space = space->second;
     a.offset = integer();

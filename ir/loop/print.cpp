@@ -45,6 +45,7 @@ std::string_view space_name(Space s) {
     case Space::output: return "output";
     case Space::scalars: return "scalars";
     case Space::scratch: return "scratch";
+    case Space::local: return "local";
   }
   return "?";
 }
@@ -54,9 +55,10 @@ class Printer {
   explicit Printer(bool locations) : locations_(locations) {}
 
   void program(const Program& p) {
-    line(fmt::format("program {} panel {} vector {} arena {}{}{} {{", quoted(p.name), p.panel, p.vector_width,
-                     p.arena_bytes, p.scratch_bytes ? fmt::format(" scratch {}", p.scratch_bytes) : "",
-                     p.once ? " once" : ""));
+    line(fmt::format(
+        "program {} panel {} vector {} arena {}{}{}{} {{", quoted(p.name), p.panel, p.vector_width,
+        p.arena_bytes, p.local_bytes ? fmt::format(" local {} panels {}", p.local_bytes, p.panels) : "",
+        p.scratch_bytes ? fmt::format(" scratch {}", p.scratch_bytes) : "", p.once ? " once" : ""));
     ++depth_;
     for (size_t i = 0; i < p.allocations.size(); ++i) {
       const Allocation& a = p.allocations[i];

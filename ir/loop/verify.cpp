@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cctype>
+#include <map>
 #include <unordered_set>
 
 #include "ir/loop/type_rules.h"
@@ -225,6 +226,7 @@ class ProgramVerifier {
         segment(i);
       end = std::max(end, s.last);
     }
+    locals();
     return std::move(errors_);
   }
 
@@ -244,11 +246,17 @@ class ProgramVerifier {
     const int64_t size = bytes(a.scalar);
     if (is_block(a.space) && a.offset % size != 0)
       wrong(fmt::format("offset {} is no multiple of {} bytes", a.offset, size));
-    const int64_t limit = a.space == Space::arena ? program_.arena_bytes : program_.scratch_bytes;
-    if ((a.space == Space::arena || a.space == Space::scratch) &&
-        (a.elements > (INT64_MAX - a.offset) / size || a.offset + a.elements * size > limit))
-      wrong(
-          fmt::format("ends beyond the {}'s {} bytes", a.space == Space::arena ? "arena" : "scratch", limit));
+    const auto within = [&](const char* what, int64_t elements, int64_t limit) {
+      if (elements > (INT64_MAX - a.offset) / size || a.offset + elements * size > limit)
+        wrong(fmt::format("ends beyond the {}'s {} bytes", what, limit));
+    };
+    if (a.space == Space::arena) within("arena", a.elements, program_.arena_bytes);
+    if (a.space == Space::scratch) within("scratch", a.elements, program_.scratch_bytes);
+    if (a.space == Space::local) {
+      if (program_.panels < 1 || a.elements % program_.panels != 0)
+        return wrong(fmt::format("{} elements for {} panels", a.elements, program_.panels));
+      within("local memory", a.elements / program_.panels, program_.local_bytes);
+    }
     if (a.space == Space::scalars && a.scalar != Scalar::f64) wrong("the scalars are f64");
   }
 
@@ -275,6 +283,25 @@ class ProgramVerifier {
     }
   }
 
+  // All calls that take a local allocation must be of one segment.
+  void locals() {
+    std::map<int, int> home;  // by allocation: the number of the segment
+    auto segment = program_.segments.begin();
+    for (size_t c = 0; c < program_.calls.size(); ++c) {
+      while (segment != program_.segments.end() && segment->last <= static_cast<int>(c)) ++segment;
+      const bool inside = segment != program_.segments.end() && segment->first <= static_cast<int>(c);
+      const int here = inside ? static_cast<int>(segment - program_.segments.begin()) : -1;
+      for (const int a : program_.calls[c].buffers) {
+        if (a < 0 || static_cast<size_t>(a) >= program_.allocations.size() ||
+            program_.allocations[static_cast<size_t>(a)].space != Space::local)
+          continue;
+        if (here < 0 || home.emplace(a, here).first->second != here)
+          error(fmt::format("allocation {} `{}`: call {} is not of the segment that it is local to", a,
+                            program_.allocations[static_cast<size_t>(a)].name, c));
+      }
+    }
+  }
+
   void segment(size_t i) {
     const Segment& s = program_.segments[i];
     const auto wrong = [&](const std::string& what) { error(fmt::format("segment {}: {}", i, what)); };
@@ -298,7 +325,9 @@ class ProgramVerifier {
   }
 
   // Memory that begins at a multiple of 64 bytes.
-  static bool is_block(Space s) { return s == Space::arena || s == Space::parameter || s == Space::scratch; }
+  static bool is_block(Space s) {
+    return s == Space::arena || s == Space::parameter || s == Space::scratch || s == Space::local;
+  }
 
   template <class F>
   static void fits(const Kernel& k, const BufferData& b, const Allocation& a, const F& wrong) {

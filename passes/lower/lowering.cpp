@@ -208,6 +208,7 @@ void Lowering::place_updates(const std::map<const Op*, int>& group_index,
 void Lowering::run() {
   result.program.name = function.name;
   result.program.panel = kPanel;
+  result.program.panels = batch_panels();
   result.program.vector_width = width;
   result.program.once = function.inputs.empty();  // neither data nor a step's scalars: first values
   const std::vector<KernelGroup> groups = kernel_groups(function);

@@ -40,7 +40,8 @@ class Segments {
       PendingCall& c = l_.calls[i];
       const bool waits = depends_on_any(c, behind_);
       if (by_panels(c)) {
-        if (waits || !fits(c) || idle_bytes(i) > largest_) close();
+        if (waits || !fits(c) || too_much_idle(i)) close();
+        if (segment_.empty()) begin_ = i;
         segment_.push_back(std::move(c));
       } else if (waits || depends_on_any(c, segment_)) {
         behind_.push_back(std::move(c));
@@ -50,6 +51,7 @@ class Segments {
     }
     close();
     l_.calls = std::move(done_);
+    if (!l_.options.keep_all_values) find_locals();
   }
 
  private:
@@ -62,21 +64,47 @@ class Segments {
   void find_last_uses() {
     for (size_t i = 0; i < l_.calls.size(); ++i)
       for (const Touch& t : l_.calls[i].touches) {
+        first_use_.emplace(t.allocation, i);
         last_use_[t.allocation] = i;
         if (in(t, loop::Space::arena)) largest_ = std::max(largest_, bytes(t));
       }
   }
 
-  // Of the segment's values that no call from the given one on touches.
-  int64_t idle_bytes(size_t call) const {
+  // Values that only calls of one segment touch, panel by panel, need room for the panels at hand alone.
+  void find_locals() {
+    loop::Program& program = l_.result.program;
+    std::vector<int> segment_of(l_.calls.size(), -1);
+    for (size_t s = 0; s < program.segments.size(); ++s)
+      for (int c = program.segments[s].first; c < program.segments[s].last; ++c)
+        segment_of[static_cast<size_t>(c)] = static_cast<int>(s);
+    std::map<int, int> home;  // by allocation: the segment that it is local to, or -1
+    for (size_t c = 0; c < l_.calls.size(); ++c)
+      for (const Touch& t : l_.calls[c].touches)
+        if (in(t, loop::Space::arena)) {
+          int& so_far = home.emplace(t.allocation, segment_of[c]).first->second;
+          if (so_far != segment_of[c] || !within_panel(t)) so_far = -1;
+        }
+    for (const auto& [number, segment] : home) {
+      if (segment < 0) continue;
+      loop::Allocation& a = program.allocations[static_cast<size_t>(number)];
+      a.space = loop::Space::local;
+      a.offset = program.local_bytes;  // a place of its own, until the memory plan
+      program.local_bytes += spaced_bytes(panel_bytes(program, a));
+    }
+  }
+
+  // Whether too much of the segment's values lies idle from the given call on, which would have other uses
+  // if the segment ended: of its own values as much as the largest is, of those that were made before it
+  // three times that (batchnorm's gradient leaves two, its results' gradient and its operand).
+  bool too_much_idle(size_t call) const {
     std::set<int> seen;
-    int64_t total = 0;
+    int64_t own = 0, others = 0;
     for (const PendingCall& c : segment_)
       for (const Touch& t : c.touches)
         if (in(t, loop::Space::arena) && within_panel(t) && last_use_.at(t.allocation) < call &&
             seen.insert(t.allocation).second)
-          total += bytes(t);
-    return total;
+          (first_use_.at(t.allocation) < begin_ ? others : own) += bytes(t);
+    return own > largest_ || others > 3 * largest_;
   }
 
   // Symbols are written when the loss is known to be finite.
@@ -180,15 +208,16 @@ class Segments {
   Lowering& l_;
   const std::vector<loop::Allocation>& allocations_;
   std::vector<PendingCall> done_, segment_, behind_;
-  std::map<int, size_t> last_use_;  // by allocation: the last call that touches it
-  int64_t largest_ = 0;             // bytes of a value in the arena
+  size_t begin_ = 0;                            // the segment's first call
+  std::map<int, size_t> first_use_, last_use_;  // by allocation: the calls that touch it
+  int64_t largest_ = 0;                         // bytes of a value in the arena
 };
 
 }  // namespace
 
 void make_segments(Lowering& l) {
   // Where memory is short its sharing comes first: a segment's values are all alive at once.
-  if (l.options.recompute == 0) Segments(l).run();
+  if (l.options.recompute <= 1) Segments(l).run();
 }
 
 }  // namespace gradc::passes::lowering

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 #include <xmmintrin.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <thread>
 
 #include "harness.h"
+#include "ir/loop/interpret.h"
 
 namespace gradc::testing {
 namespace {
@@ -116,6 +118,97 @@ TEST(Entry, ThreadsHaveScratchMemory) {
   for (int t = 0; t < 3; ++t) jit.entry("run")(a.get(), t, 3);
   const auto* floats = reinterpret_cast<const float*>(a.arena.data());
   for (int t = 0; t < 3; ++t) EXPECT_EQ(floats[(64 + t * 128 + 64) / 4], static_cast<float>(t + 1));
+}
+
+constexpr int64_t kParts = 2, kPartFloats = 16;  // of each panel
+
+// Two calls of one segment, over the parts of panels: the first writes values that the second adds, from two
+// allocations that are local to the segment, by way of scratch memory.
+Program local_program(int64_t panels) {
+  const auto place = [](Expr part) { return part * loop::index(kPartFloats); };
+  const auto by_parts = [](Builder& b, auto body) {
+    b.loop("part", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, body);
+  };
+  Kernel make = loop::make_kernel("make"), add = loop::make_kernel("add");
+  Builder m(make), a(add);
+  const Buffer x = m.buffer("x", Scalar::f32, Access::write, 64),
+               y = m.buffer("y", Scalar::f32, Access::write, 64);
+  by_parts(m, [&](Expr part) {
+    m.store(x, place(part) + loop::index(kPartFloats - 1), loop::cast(Scalar::f32, part));
+    m.store(y, place(part), loop::constant(f32, 0.5));
+  });
+  const Buffer from_x = a.buffer("x", Scalar::f32, Access::read, 64),
+               from_y = a.buffer("y", Scalar::f32, Access::read, 64),
+               own = a.buffer("own", Scalar::f32, Access::read_write, 64),
+               out = a.buffer("out", Scalar::f32, Access::write);
+  by_parts(a, [&](Expr part) {
+    a.store(own, loop::index(0), loop::load(from_y, place(part)));
+    a.store(out, part,
+            loop::load(from_x, place(part) + loop::index(kPartFloats - 1)) + loop::load(own, loop::index(0)));
+  });
+  Program p;
+  p.name = "run";
+  p.panels = panels;
+  p.arena_bytes = 64;
+  p.local_bytes = 320;
+  p.scratch_bytes = 64;
+  const int64_t floats = panels * kParts * kPartFloats;
+  p.allocations = {{"x", Scalar::f32, floats, Space::local, 192},
+                   {"y", Scalar::f32, floats, Space::local, 0},
+                   {"own", Scalar::f32, 16, Space::scratch, 0},
+                   {"out", Scalar::f32, panels * kParts, Space::output, 0}};
+  p.kernels.push_back(std::move(make));
+  p.kernels.push_back(std::move(add));
+  loop::Call call;
+  call.partition = {loop::Partition::Extent::panels, kParts, 1};
+  call.buffers = {0, 1};
+  p.calls.push_back(call);
+  call.kernel = 1;
+  call.buffers = {0, 1, 2, 3};
+  p.calls.push_back(call);
+  p.segments = {{0, 2, {{1, 1}, {2, 2}}}};
+  EXPECT_EQ(loop::verify(p), std::vector<std::string>());
+  return p;
+}
+
+// In as much memory as gradc_working_bytes says, whether threads take whole panels or share calls, and for
+// part batches too.
+TEST(Entry, SegmentsHaveLocalMemory) {
+  for (const int64_t panels : {1, 2, 3, 4, 5, 8, 10, 21}) {
+    const Program p = local_program(panels);
+    const codegen::Jit jit({&p}, native());
+    for (const int threads : {1, 2, 3, 4, 7, 22})
+      for (int64_t full = 1; full <= panels; ++full) {
+        const int64_t parts = full * kParts;
+        const auto expect = [&](const std::vector<float>& out) {
+          for (int64_t i = 0; i < panels * kParts; ++i)
+            EXPECT_EQ(out[static_cast<size_t>(i)], i < parts ? static_cast<float>(i) + 0.5f : -1.0f)
+                << i << " of " << panels << " panels, " << full << " in the batch, " << threads << " threads";
+        };
+        constexpr size_t kBehind = 128;
+        Arguments a;
+        a.arena.resize(static_cast<size_t>(working_bytes(p, threads)) + kBehind);
+        std::vector<float> out(static_cast<size_t>(panels * kParts), -1.0f);
+        a.outputs = {out.data()};
+        a.args.rows = 32 * full;
+        std::vector<int> writers(a.arena.size());
+        for (int t = 0; t < threads; ++t) {
+          std::fill(a.arena.begin(), a.arena.end(), 0xff);
+          jit.entry("run")(a.get(), t, threads);
+          for (size_t i = 0; i < a.arena.size(); ++i) writers[i] += a.arena[i] != 0xff;
+        }
+        expect(out);
+        EXPECT_LE(*std::max_element(writers.begin(), writers.end()), 1) << "two threads share memory";
+        EXPECT_EQ(std::count(writers.end() - kBehind, writers.end(), 0), static_cast<ptrdiff_t>(kBehind));
+
+        std::fill(out.begin(), out.end(), -1.0f);
+        const gradc_step_args* args = a.get();
+        loop::interpret(
+            p, {args->arena, args->parameters, args->inputs, args->outputs, args->scalars, args->rows},
+            {.threads = threads});
+        expect(out);
+      }
+  }
 }
 
 TEST(Entry, ReadsEverySpace) {

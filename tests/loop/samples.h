@@ -70,8 +70,11 @@ inline loop::Program every_construct() {
                    {"scalars", Scalar::f64, 4, Space::scalars, 0},
                    {"loss\nwith \\ and \"", Scalar::f32, 1, Space::arena, 6400},
                    {"@w", Scalar::f32, 1024, Space::parameter, 128},
-                   {"own", Scalar::f32, 32, Space::scratch, 64}};
+                   {"own", Scalar::f32, 32, Space::scratch, 64},
+                   {"%20", Scalar::f32, 2048, Space::local, 128}};
   p.scratch_bytes = 192;
+  p.local_bytes = 4224;
+  p.panels = 2;
   p.guard = 5;
   Call c;
   c.kernel = 0;
@@ -83,6 +86,7 @@ inline loop::Program every_construct() {
   c.guard_before = false;
   p.calls.push_back(c);
   c.partition = {Partition::Extent::panels, 7, 1};
+  c.buffers[1] = 8;
   p.calls.push_back(c);
   c.partition.extent = 2;
   p.calls.push_back(c);

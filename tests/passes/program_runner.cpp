@@ -99,8 +99,7 @@ RunnerResult run_lowered(const Module& module, const std::string& name, const in
   const passes::LoweredProgram& program = lowered.programs.at(name);
   const Function* f = module.function(name);
 
-  Block parameters(lowered.parameter_bytes),
-      arena(program.program.arena_bytes + o.threads * program.program.scratch_bytes);
+  Block parameters(lowered.parameter_bytes), arena(working_bytes(program.program, o.threads));
   for (const auto& [symbol, t] : input.symbols) write(parameters.base + lowered.symbol_offsets.at(symbol), t);
   std::vector<Block> inputs, outputs;
   std::vector<const void*> input_pointers;

@@ -57,7 +57,7 @@ func @f(%x: f32[n,4,8,8]) {
   return y=%4
 })",
      {DType::f32, true, {4, 8, 8}},
-     2},
+     3},
     {"whole_images_wait_for_the_last_band",
      R"(param @v : f32[4,4,3,3]
 func @f(%x: f32[n,4,8,8]) {
@@ -108,6 +108,35 @@ TEST_P(Segments, GiveTheBitsOfCallsOneByOne) {
   }
 }
 
+// Seven panels of a batch of eight: two threads have room for one panel each, whatever their parts.
+TEST_P(Segments, GiveTheBitsInPartBatches) {
+  const int64_t rows = 7 * 32 - 5;
+  const interpreter::RunInput part = uniform_input(module_, "x", GetParam().input, rows, 9);
+  const auto run = [&](RunnerOptions options) {
+    options.batch = 8 * 32;
+    options.band_bytes = kSmallBand;
+    return run_lowered(module_, "f", part, options).outputs.at("y").data;
+  };
+  const auto expected = run({.disable = {"segments"}});
+  for (const int threads : {1, 2, 3, 8}) ASSERT_EQ(run({.threads = threads}), expected) << threads;
+}
+
+// What only a segment's calls touch has room for the panels at hand.
+TEST_P(Segments, KeepWhatIsTheirsForOnePanel) {
+  passes::PipelineOptions options;
+  options.batch = 8 * 32;
+  const auto program = [&] { return std::move(passes::lower(module_, options).programs.at("f").program); };
+  const loop::Program with = program();
+  for (const loop::Allocation& a : with.allocations)
+    if (a.name == "x") EXPECT_EQ(a.space, loop::Space::local) << loop::print(with);
+  EXPECT_GT(with.local_bytes, 0);
+  options.keep_all_values = true;  // to be read after a run
+  EXPECT_EQ(program().local_bytes, 0);
+  options.keep_all_values = false;
+  options.disable = {"segments"};
+  EXPECT_LT(working_bytes(with, 2), working_bytes(program(), 2));
+}
+
 TEST_P(Segments, AreAsLongAsTheyMayBe) {
   passes::PipelineOptions options;
   options.batch = kRows;
@@ -138,11 +167,13 @@ TEST(SegmentsMemory, EndWhereMemoryWouldLieIdle) {
   const auto module = fused_module(text + "  return y=" + last + "\n}");
   passes::PipelineOptions options;
   options.batch = 64;
-  const auto arena = [&] { return passes::lower(*module, options).programs.at("f").program.arena_bytes; };
-  const int64_t with = arena();
+  const auto memory = [&] {  // of two threads
+    return working_bytes(passes::lower(*module, options).programs.at("f").program, 2);
+  };
+  const int64_t with = memory();
   options.disable = {"segments"};
   const int64_t value = 64 * 8 * 8 * 8 * 4;
-  EXPECT_LE(with, arena() + 2 * value);  // one, and Winograd's weights of neighbouring layers
+  EXPECT_LE(with, memory() + 3 * value);  // one, Winograd's weights of neighbouring layers, and spacing
 }
 
 }  // namespace
