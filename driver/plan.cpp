@@ -124,9 +124,8 @@ int run_plan(const PlanOptions& options) {
                megabytes(static_cast<double>(p.scratch)));
   fmt::print(
       "\nmoved: every buffer of a kernel once; at least: the most that is alive between two barriers, below "
-      "which no plan of the arena goes; a panel: values that a thread needs for one panel of 32 examples at "
-      "a "
-      "time, where threads have about as many panels, else all panels have that much; a thread: scratch "
+      "which no plan of the arena goes; a panel: values that a thread needs for one panel of 32 examples "
+      "at a time, where threads have about as many panels, else all panels have that much; a thread: scratch "
       "memory.\n");
   return kExitOk;
 }
