@@ -8,7 +8,7 @@ class Lines {
     this.box = box;
     this.all = el('div', {class: 'all'});
     this.box.replaceChildren(this.all);
-    this.box.onscroll = () => this.draw();
+    this.box.onscroll = () => { this.draw(); if (this.scrolled) this.scrolled(Math.floor(this.box.scrollTop / kRow)); };
     new ResizeObserver(() => this.draw()).observe(this.box);
     this.show([], () => ({parts: []}), 0);
   }
@@ -58,12 +58,13 @@ function colored(line) {
 const widest = (lines) => lines.reduce((w, l) => Math.max(w, l.length), 0);
 
 let data;                   // the record
-let state = {tab: 'opt'};   // tab, op: {stage, fn, i}, line: {file, line}, kernel: {p, k}, allocation: {p, a}, pass, program
+let state = {tab: 'opt'};   // tab, fn (in view), op: {stage, fn, i}, line: {file, line}, kernel: {p, k}, allocation: {p, a}, pass, program, code
 const stages = {};          // by tab: {functions: by name, rows: [{text, fn, i}]}
 const kTabs = [['ast', 'Syntax'], ['ir', 'IR'], ['grad', 'Gradients'], ['opt', 'Optimised'], ['passes', 'Passes'],
                ['programs', 'Programs'], ['llvm', 'LLVM'], ['asm', 'Assembly'], ['memory', 'Shapes & memory']];
 let sourceLines, stageLines;
-let placesOf = [];          // by origin: {file, line} in the user's file; and in the file it was written in
+let placesOf = [];          // by origin: {user, written, all, trail}: its line in the user's file; the line it is written on; that
+                            // and the lines of the calls that led there, each once
 
 function place(text) {
   const m = /^(.*?):(\d+)(?::(\d+))?$/.exec(text);
@@ -86,19 +87,32 @@ function prepare() {
     }
     stage.width = widest(stage.rows.map((r) => r.text));
   }
-  placesOf = data.origins.map((o) => ({user: place(o.user_place), written: place(o.place), trail: o.trail || []}));
+  placesOf = data.origins.map((o) => {
+    const trail = o.trail || [], lines = new Map();
+    for (const text of [o.place, ...trail.map((c) => c.called_at)]) {
+      const p = text && place(text);
+      if (p) lines.set(p.file + ':' + p.line, p);
+    }
+    return {user: place(o.user_place), written: place(o.place), all: [...lines.values()], trail};
+  });
+  // Arithmetic by line, inclusive as a profiler's: an operation counts on its own line and on those of all calls that led to it.
   data.heat = {};
-  let most = 0;
+  data.total = 0;
   const step = stages.opt.functions.train_step || data.opt[0];
   for (const op of step ? step.ops : []) {
-    const at = op.at.length ? placesOf[op.at[0]].user : null;
-    if (!at) continue;
-    const key = at.file + ':' + at.line;
-    data.heat[key] = (data.heat[key] || 0) + op.flop * (/\[n[,\]]/.test(op.type) ? data.batch : 1);
-    most = Math.max(most, data.heat[key]);
+    const flop = op.flop * (/\[n[,\]]/.test(op.type) ? data.batch : 1);
+    data.total += flop;
+    for (const p of op.at.length ? placesOf[op.at[0]].all : []) {
+      const key = p.file + ':' + p.line;
+      data.heat[key] = (data.heat[key] || 0) + flop;
+    }
   }
-  data.most = most;
-  for (const p of data.programs) {
+  data.users = {};  // by function of generated code: the kernels that it is the code of, [{p, k}]
+  data.programs.forEach((p, n) => {
+    for (const c of p.calls) {
+      const users = data.users[c.code] = data.users[c.code] || [];
+      if (!users.some((u) => u.p === n && u.k === c.kernel)) users.push({p: n, k: c.kernel});
+    }
     for (const k of p.kernels) k.calls = [];
     p.calls.forEach((c, i) => p.kernels[c.kernel].calls.push(i));
     for (const a of p.allocations) a.first = a.last = -1;
@@ -109,13 +123,12 @@ function prepare() {
         a.last = i;
       }
     });
-  }
+  });
 }
 
 const opAt = (s) => stages[s.stage].functions[s.fn].ops[s.i - 1];
 const sameOrigin = (a, b) => a.some((x) => b.includes(x));
-const onLine = (op, line) => op.at.some((o) => [placesOf[o].user, placesOf[o].written].some(
-    (p) => p && p.file === line.file && p.line === line.line));
+const onLine = (op, line) => op.at.some((o) => placesOf[o].all.some((p) => p.file === line.file && p.line === line.line));
 
 // --- Following an operation through the passes
 
@@ -158,7 +171,7 @@ function ancestry(stage, fn, i) {
 // --- What is selected
 
 function select(change, tab) {
-  state = {program: state.program, pass: state.pass, ...change, tab: tab || state.tab};
+  state = {program: state.program, pass: state.pass, fn: state.fn, ...change, tab: tab || state.tab};
   update();
 }
 
@@ -172,8 +185,8 @@ function opLink(stage, fn, i) {
             el('code', {class: 't'}, op.type), el('span', {class: 'dim'}, ` @${fn}`));
 }
 
-function limited(items, most = 24) {
-  return [...items.slice(0, most), items.length > most ? el('li', {class: 'dim'}, `and ${items.length - most} more`) : null];
+function limited(items, most = 24, tag = 'li') {
+  return [...items.slice(0, most), items.length > most ? el(tag, {class: 'dim'}, `and ${items.length - most} more`) : null].filter((x) => x);
 }
 
 function originDetail(op) {
@@ -201,6 +214,15 @@ function sourceOf(op) {
   return null;
 }
 
+// The function of a kernel's code, and what else runs it: equal kernels, of other programs too, are compiled once, under
+// the name of the first.
+function sharedCode(code, own) {
+  const full = (u) => `${data.programs[u.p].name}.${data.programs[u.p].kernels[u.k].name}`;
+  const others = data.users[code].filter((u) => full(u) !== code && (!own || u.p !== own.p || u.k !== own.k));
+  const links = others.map((u) => link(full(u), () => select({kernel: u, program: u.p})));
+  return [link(code, () => select({...state, code}, 'asm')), ...(links.length ? [', which is also the code of the equal kernels ', ...limited(links, 6, 'span').flatMap((l, n) => n ? [', ', l] : [l])] : [])];
+}
+
 function kernelDetail(p, k) {
   const program = data.programs[p], kernel = program.kernels[k];
   const calls = kernel.calls.map((c) => program.calls[c]);
@@ -213,6 +235,7 @@ function kernelDetail(p, k) {
     el('dl', {id: 'kernel'}, el('dt', {}, 'name'),
        el('dd', {}, link(kernel.name, () => select({kernel: {p, k}, program: p}, 'programs')), ` of ${program.name}`),
        el('dt', {}, 'computes'), el('dd', {}, kernel.summary),
+       code ? [el('dt', {}, 'code'), el('dd', {id: 'code'}, sharedCode(code, {p, k}))] : [],
        el('dt', {}, 'called'), el('dd', {}, calls.map((c, n) => `${n ? '; ' : ''}call ${kernel.calls[n]}, split over ${c.split.over === 'panels' ? 'panels' + (c.split.extent > 1 ? ` in ${c.split.extent} parts` : '') : number(c.split.extent)}${c.barrier_before ? ', after a barrier' : ''}${c.guard_before ? ', if the loss is finite' : ''}`))),
     el('h3', {}, 'Cost'),
     el('dl', {id: 'cost'}, el('dt', {}, 'arithmetic'), el('dd', {}, amount(sum('flop'), 'FLOP')),
@@ -283,8 +306,11 @@ function lineDetail(line) {
   const out = [el('h2', {}, `${line.file}:${line.line}`), el('pre', {id: 'origin-line'}, file ? file.text.split('\n')[line.line - 1] : '')];
   for (const [stage, title] of [['ir', 'In the IR'], ['opt', 'Optimised']]) {
     const items = [];
-    for (const f of data[stage]) f.ops.forEach((op, n) => { if (onLine(op, line)) items.push(opLink(stage, f.name, n + 1)); });
-    out.push(el('h3', {}, `${title} (${items.length})`), el('ul', {}, limited(items, 40)));
+    const first = inView(stages[stage]);
+    for (const f of [...data[stage]].sort((a, b) => (b.name === first) - (a.name === first)))
+      f.ops.forEach((op, n) => { if (onLine(op, line)) items.push(opLink(stage, f.name, n + 1)); });
+    out.push(el('h3', {}, `${title} (${items.length})`), items.length ? el('ul', {}, limited(items, 40))
+                                                                    : el('p', {class: 'dim'}, 'Nothing: this line neither computes a value nor calls what does.'));
   }
   return out;
 }
@@ -307,7 +333,7 @@ function showDetail() {
   } else if (state.allocation) parts = allocationDetail(state.allocation);
   else if (state.op) parts = opDetail(state.op);
   else if (state.line) parts = lineDetail(state.line);
-  else parts = [el('p', {class: 'hint'}, 'Click an operation to see the line it comes from, what it became, its kernel, the assembly of that and its cost. Click a source line to see its operations. The bars beside source lines are their share of the training step\u2019s arithmetic.')];
+  else parts = [el('p', {class: 'hint'}, 'Click an operation to see the line it comes from, what it became, its kernel, the assembly of that and its cost. Click a source line to see its operations. The bars beside source lines are their share of the training step\u2019s arithmetic; a line that calls a layer has all of that layer\u2019s.')];
   $('detail').replaceChildren(...parts.filter((x) => x));
 }
 
@@ -318,16 +344,18 @@ function showSource(name) {
   const lines = file.text.replace(/\n$/, '').split('\n');
   const op = state.op && opAt(state.op);
   const marks = new Set();
-  if (op) for (const o of op.at) for (const p of [placesOf[o].user, placesOf[o].written]) if (p && p.file === file.name) marks.add(p.line);
+  if (op) for (const o of op.at) for (const p of placesOf[o].all) if (p.file === file.name) marks.add(p.line);
+  // The innermost line comes into view: calls further out may be anywhere.
+  const own = op && op.at.map((o) => placesOf[o].all.find((p) => p.file === file.name)).find((p) => p);
   sourceLines.show(lines, (text, i) => {
     const heat = data.heat[`${file.name}:${i + 1}`] || 0;
     const line = {file: file.name, line: i + 1};
     const chosen = state.line && state.line.file === file.name && state.line.line === i + 1;
     return {class: chosen ? 'selected' : marks.has(i + 1) ? 'related' : '',
-            parts: [el('span', {class: 'no'}, String(i + 1)), el('span', {class: 'heat', title: heat ? amount(heat, 'FLOP') : undefined}, heat ? el('i', {style: `width:${Math.max(3, 30 * heat / data.most)}px`}) : ''), text],
+            parts: [el('span', {class: 'no'}, String(i + 1)), el('span', {class: 'heat', title: heat ? `${amount(heat, 'FLOP')}, ${(100 * heat / data.total).toPrecision(2)} % of the training step` : undefined}, heat ? el('i', {style: `width:${Math.max(3, 30 * heat / data.total)}px`}) : ''), text],
             click: () => select({line})};
   }, widest(lines) + 6);
-  if (marks.size) sourceLines.reveal(Math.min(...marks) - 1);
+  if (own) sourceLines.reveal(own.line - 1);
 }
 
 function textPane(text, coloring = colored) {
@@ -344,19 +372,28 @@ function chooser(label, names, chosen, change) {
                                          names.map((n, i) => el('option', {value: i, selected: i === chosen}, n))));
 }
 
+// The function of a stage that stands for the one in view: the training step is `train` until it is differentiated.
+function inView(stage) {
+  const has = (fn) => stage.functions[fn] && fn;
+  return has(state.fn) || has('train_step') || has('train') || Object.keys(stage.functions)[0];
+}
+
 function showOps(name) {
   const stage = stages[name];
   const names = Object.keys(stage.functions);
   if (!names.length) return;
-  $('stage-bar').append(chooser('function', names, Math.max(0, names.indexOf(state.op && state.op.stage === name ? state.op.fn : 'train_step')),
-                                (i) => stageLines.reveal(stage.functions[names[i]].first + Math.floor(stageLines.box.clientHeight / kRow) - 3)),
-                        el('span', {}, `${number(stage.rows.filter((r) => r.i).length)} operations`));
   const box = el('div', {class: 'lines', id: 'ops', tabindex: '0'});
+  const label = chooser('function', names, 0, (i) => { box.scrollTop = stage.functions[names[i]].first * kRow; settle(names[i]); });
+  const choice = label.querySelector('select');
+  // What the chooser says: the function that was chosen or whose operation was brought into view, then the one at the top.
+  let settled = 0;
+  const name_function = (fn) => { state.fn = fn; choice.value = names.indexOf(fn); };
+  const settle = (fn) => { name_function(fn); settled = box.scrollTop; };
+  $('stage-bar').append(label, el('span', {}, `${number(stage.rows.filter((r) => r.i).length)} operations`));
   $('stage-body').append(box);
   stageLines = new Lines(box);
   const s = state.op, origins = s ? opAt(s).at : [];
   const final = s && s.stage !== name ? (name === 'opt' ? follow(s.stage, s.fn, s.i) : {}) : s || {};
-  let target = -1;
   const kind = (row) => {
     if (!row.i) return '';
     if (final.i === row.i && final.fn === row.fn) return 'selected';
@@ -364,8 +401,11 @@ function showOps(name) {
     if (state.line ? onLine(op, state.line) : s && sameOrigin(op.at, origins)) return 'related';
     return '';
   };
-  for (const wanted of ['selected', 'related'])
-    if (target < 0) target = stage.rows.findIndex((row) => kind(row) === wanted && (wanted === 'selected' || row.fn === (s ? s.fn : row.fn) || row.fn === 'train_step'));
+  const fn = inView(stage);
+  // Values that several lines share (constants) are only then brought into view where there is nothing else.
+  const own = (row) => state.line && row.i && onLine({at: stage.functions[row.fn].ops[row.i - 1].at.slice(0, 1)}, state.line);
+  const wanted = [(row) => kind(row) === 'selected', (row) => row.fn === fn && own(row), (row) => row.fn === fn && kind(row), kind];
+  const target = wanted.map((test) => stage.rows.findIndex(test)).find((row) => row >= 0) ?? -1;
   stageLines.show(stage.rows, (row) => ({
     class: kind(row), parts: ['  ', ...colored(row.text)],
     click: row.i ? () => select({op: {stage: name, fn: row.fn, i: row.i}}) : undefined,
@@ -378,8 +418,10 @@ function showOps(name) {
     do at += step; while (stage.rows[at] && !stage.rows[at].i);
     if (stage.rows[at]) { select({op: {stage: name, fn: stage.rows[at].fn, i: stage.rows[at].i}}); $('ops').focus(); }
   });
-  if (target < 0 && stage.functions.train_step) box.scrollTop = stage.functions.train_step.first * kRow;
+  if (target < 0) box.scrollTop = stage.functions[fn].first * kRow;
   stageLines.reveal(target);
+  settle(target < 0 ? fn : stage.rows[target].fn);
+  stageLines.scrolled = (top) => { if (box.scrollTop !== settled && stage.rows[top]) name_function(stage.rows[top].fn); };
 }
 
 function showPasses() {
@@ -434,7 +476,10 @@ function showPrograms() {
 
 function showCode(texts) {
   const names = Object.keys(texts);
-  let chosen = Math.max(0, names.indexOf(state.code));
+  // Nothing chosen: the entry of the training step, or of the one program that the page has.
+  let chosen = names.indexOf(state.code);
+  for (const p of ['train_step', ...data.programs.map((x) => x.name)]) if (chosen < 0) chosen = names.indexOf(p);
+  chosen = Math.max(0, chosen);
   if (!state.code && state.kernel) {
     const p = data.programs[state.kernel.p], k = p.kernels[state.kernel.k];
     if (k.calls.length) chosen = Math.max(0, names.indexOf(p.calls[k.calls[0]].code));
@@ -446,7 +491,8 @@ function showCode(texts) {
       chosen = Math.max(0, names.indexOf(p.calls[p.kernels[kernels[0][1]].calls[0]].code));
     }
   }
-  $('stage-bar').append(chooser('code of', names, chosen, (i) => select({...state, code: names[i]})), el('span', {}, `${number(texts[names[chosen]].split('\n').length)} lines`));
+  $('stage-bar').append(chooser('code of', names, chosen, (i) => select({...state, code: names[i]})), el('span', {}, `${number(texts[names[chosen]].split('\n').length)} lines`),
+                        data.users[names[chosen]] ? el('span', {id: 'users'}, sharedCode(names[chosen])) : '');
   textPane(texts[names[chosen]], (line) => line.startsWith('#') ? [el('span', {class: 's'}, line)] : [line]);
 }
 

@@ -223,6 +223,96 @@ TEST_F(Inspect, ThePageShowsAndExplainsInABrowser) {
   has("line", "In the IR");
 }
 
+// A reader of a model with layers of its own: lines that call them, functions in view, code that kernels
+// share.
+const char* const kLayersReader = R"JS(
+  const tab = async (name) => { document.querySelector(`nav [data-tab=${name}]`).click(); await frame(); };
+  const rows = (box) => [...document.querySelectorAll(box + ' .row')];
+  const source = (part) => rows('#source').find((r) => r.textContent.includes(part));
+  const viewed = () => { const s = document.querySelector('#stage-bar select'); return s.options[s.selectedIndex].text; };
+  const bar = (part) => { const i = source(part).querySelector('.heat i'); return i ? parseFloat(i.style.width) : 0; };
+  got.bar_call = bar('as first');
+  got.bar_body = bar('dense(width)');
+  got.bar_train = bar('logits = net');
+  for (const stage of ['opt', 'ir']) {
+    await tab(stage);
+    source('as first').click();
+    await frame();
+    got['detail_' + stage] = text('#detail');
+    got['viewed_' + stage] = viewed();
+    got['marked_' + stage] = rows('#ops').filter((r) => r.classList.contains('related')).length;
+  }
+  await tab('opt');
+  const choice = document.querySelector('#stage-bar select');
+  choice.value = [...choice.options].findIndex((o) => o.text === 'eval');
+  choice.dispatchEvent(new Event('change'));
+  await frame();
+  got.chosen = viewed();
+  source('as first').click();
+  await frame();
+  got.viewed_in_eval = viewed();
+  const op = rows('#ops').find((r) => r.classList.contains('related'));
+  got.marked_in_eval = op ? op.textContent : null;
+  for (const stage of ['llvm', 'asm']) {
+    select({}, stage);
+    await frame();
+    got['code_' + stage] = viewed();
+  }
+  const shared = Object.entries(data.users).find(([, users]) => users.length > 1);
+  const use = shared[1].find((u) => data.programs[u.p].name + '.' + data.programs[u.p].kernels[u.k].name !== shared[0]);
+  select({kernel: use, program: use.p}, 'programs');
+  await frame();
+  got.shared_name = shared[0];
+  got.shared = text('#code');
+  select({code: shared[0]}, 'asm');
+  await frame();
+  got.users = text('#users');
+)JS";
+
+TEST_F(Inspect, ThePageCountsCallsOfLayersAndNamesWhatItShows) {
+  if (browser().empty()) GTEST_SKIP() << "there is no Chromium here (Debian: chromium)";
+  folder_.write("m.nn",
+                "data digits = synthetic_digits(train=64, test=32, batch=32)\n"
+                "layer block(x, width) {\n"
+                "    h = x |> dense(width) |> relu\n"
+                "    return h\n"
+                "}\n"
+                "model net(image: f32[1, 28, 28]) {\n"
+                "    h = image |> flatten |> dense(32)\n"
+                "    h = block(h, 32) as first\n"
+                "    h = block(h, 32) as second\n"
+                "    return dense(h, 10)\n"
+                "}\n"
+                "train {\n"
+                "    logits = net(digits.image)\n"
+                "    loss cross_entropy(logits, digits.label)\n"
+                "    predict softmax(logits)\n"
+                "    optimizer sgd(lr=0.1)\n"
+                "}\n");
+  ASSERT_EQ(dump({"--format", "html", "-o", "page.html"}).exit_code, 0);
+  const nlohmann::json got = read_page(folder_.path(), "page.html", kLayersReader);
+  ASSERT_FALSE(got.empty());
+  EXPECT_EQ(got.at("errors").size(), 0u) << got.at("errors");
+  // A call has the arithmetic of what it calls: the body's line that of both calls, the train block's nearly
+  // all.
+  EXPECT_GT(got.at("bar_call").get<double>(), 0) << got;
+  EXPECT_GE(got.at("bar_body").get<double>(), got.at("bar_call").get<double>());
+  EXPECT_GT(got.at("bar_train").get<double>(), 20) << "of 30";
+  for (const std::string stage : {"opt", "ir"}) {
+    EXPECT_FALSE(contains(got.at("detail_" + stage), "In the IR (0)")) << got.at("detail_" + stage);
+    EXPECT_TRUE(contains(got.at("detail_" + stage), "einsum")) << got.at("detail_" + stage);
+    EXPECT_EQ(got.at("viewed_" + stage), stage == "ir" ? "train" : "train_step");
+    EXPECT_GT(got.at("marked_" + stage).get<int>(), 0);
+  }
+  EXPECT_EQ(got.at("chosen"), "eval");
+  EXPECT_EQ(got.at("viewed_in_eval"), "eval");
+  EXPECT_FALSE(got.at("marked_in_eval").is_null());
+  EXPECT_EQ(got.at("code_llvm"), "train_step");
+  EXPECT_EQ(got.at("code_asm"), "train_step");
+  EXPECT_EQ(got.at("shared").get<std::string>().rfind(got.at("shared_name").get<std::string>(), 0), 0u);
+  EXPECT_TRUE(contains(got.at("users"), "also the code of the equal kernels")) << got.at("users");
+}
+
 TEST_F(Inspect, ThePageOfOneProgramIsSmaller) {
   ASSERT_EQ(dump({"--format", "html", "-o", "all.html"}).exit_code, 0);
   ASSERT_EQ(dump({"--format", "html", "--function", "predict", "-o", "one.html"}).exit_code, 0);
