@@ -75,14 +75,25 @@ function span(values, log) {
   return [low - room, high + room];
 }
 
-// The mean of each point's neighbours: so many before and behind it as there are on both sides.
+// The mean of a window of points around each; at both ends the window is cut off by what is not there, so that no mean is of
+// fewer than half of its points.
 function moving(points, window) {
-  const sums = [0];
+  const sums = [0], reach = Math.floor(window / 2);
   for (const [, y] of points) sums.push(sums[sums.length - 1] + y);
   return points.map(([x], i) => {
-    const reach = Math.min(Math.floor(window / 2), i, points.length - 1 - i);
-    return [x, (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1)];
+    const begin = Math.max(0, i - reach), end = Math.min(points.length, i + reach + 1);
+    return [x, (sums[end] - sums[begin]) / (end - begin)];
   });
+}
+
+// Points up to the next one that cannot be drawn, as lists: a line must not bridge what is missing.
+function runs(points, drawn) {
+  const list = [[]];
+  for (const p of points) {
+    if (drawn(p)) list[list.length - 1].push(p);
+    else if (list[list.length - 1].length) list.push([]);
+  }
+  return list.filter((run) => run.length);
 }
 
 function cross(x, y, title) {
@@ -92,25 +103,42 @@ function cross(x, y, title) {
 const legend = (entries) => el('div', {class: 'legend'}, entries.map(([text, colour]) =>
   el('span', {}, el('i', {style: `background:${colour}`}), text)));
 
-// Losses by updates: a dot a loss, a line for their moving average.
+// Losses by updates: a dot a loss, a line for their moving average. What lies outside the scale is cut off where one sees it:
+// lines leave the frame, and a mark on its edge stands for each loss.
 function drawLosses(box, caption, trials, window, log, colour, controls) {
-  const points = new Map(trials.map((t) => [t, t.losses.filter(([, y]) => y !== null && (!log || y > 0))]));
-  const all = [...points.values()].flat();
-  // A loss that explodes must not flatten the others: what lies far above the first losses is cut off.
+  const drawn = ([, y]) => y !== null && (!log || y > 0);
+  const all = trials.flatMap((t) => t.losses.filter(drawn));
+  // A loss that explodes must not flatten the others: the scale ends at twice the first losses.
   const first = Math.max(...trials.map((t) => t.losses.length ? t.losses[0][1] : 0));
   const ys = all.map(([, y]) => y).filter((y) => y <= 2 * Math.abs(first) || !Number.isFinite(first));
   const [low, high] = span(ys, log);
-  const c = axes({low: 0, high: Math.max(1, ...all.map(([x]) => x)), label: 'updates', text: number}, {low, high, log, label: 'training loss'}, caption);
-  const inside = (y) => y >= low && y <= high;
-  for (const [t, p] of points) {
-    for (const [x, y] of p)
-      if (inside(y)) c.root.append(svg('circle', {cx: c.x(x).toFixed(1), cy: c.y(y).toFixed(1), r: 1.4, fill: colour(t), opacity: 0.3}));
-    const mean = moving(p, window).filter(([, y]) => inside(y));
-    c.root.append(svg('g', {}, line(mean.map(([x, y]) => [c.x(x), c.y(y)]), {class: 'mean', stroke: colour(t)}), svg('title', {}, name(t))));
-    if (lost(t)) c.root.append(cross(c.x(Math.min(t.failed_update, p.length ? p[p.length - 1][0] : 0)), kTop + 6, `${name(t)}: not finite in update ${t.failed_update}`));
+  const c = axes({low: 0, high: Math.max(1, ...trials.flatMap((t) => t.losses.map(([x]) => x))), label: 'updates', text: number}, {low, high, log, label: 'training loss'}, caption);
+  const frame = `frame-${box.id}`;
+  c.root.append(svg('clipPath', {id: frame}, svg('rect', {x: kLeft, y: kTop, width: kWidth - kLeft - kRight, height: kHeight - kBottom - kTop})));
+  const cut = {above: 0, below: 0, hidden: 0};
+  for (const t of trials) {
+    for (const [x, y] of t.losses) {
+      if (y === null) continue;
+      if (!drawn([x, y])) { ++cut.hidden; continue; }
+      const above = y > high;
+      if (above || y < low) {
+        ++cut[above ? 'above' : 'below'];
+        const [at, edge, tip] = [c.x(x), above ? kTop : kHeight - kBottom, above ? 5 : -5];
+        c.root.append(svg('path', {class: 'cut', d: `M${(at - 3).toFixed(1)} ${edge + tip}h6l-3 ${-tip}z`, fill: colour(t)}, svg('title', {}, `${name(t)}: loss ${y.toPrecision(4)} in update ${x}, ${above ? 'above' : 'below'} the scale`)));
+      } else c.root.append(svg('circle', {cx: c.x(x).toFixed(1), cy: c.y(y).toFixed(1), r: 1.4, fill: colour(t), opacity: 0.3}));
+    }
+    const means = svg('g', {'clip-path': `url(#${frame})`}, svg('title', {}, name(t)));
+    // A line far outside the frame is drawn as far as ten frames: renderers lose their precision beyond.
+    const far = (y) => Math.max(-10 * kHeight, Math.min(10 * kHeight, y));
+    for (const run of runs(t.losses, drawn)) means.append(line(moving(run, window).map(([x, y]) => [c.x(x), far(c.y(y))]), {class: 'mean', stroke: colour(t)}));
+    c.root.append(means);
+    const ends = t.losses.filter(drawn);
+    if (lost(t)) c.root.append(cross(c.x(Math.min(t.failed_update, ends.length ? ends[ends.length - 1][0] : 0)), kTop + 6, `${name(t)}: not finite in update ${t.failed_update}`));
   }
+  const said = [cut.above && `${number(cut.above)} above`, cut.below && `${number(cut.below)} below`, cut.hidden && `${number(cut.hidden)} not positive`].filter((x) => x);
   box.replaceChildren(el('figcaption', {}, el('b', {}, caption), ...controls), c.root,
-                      legend(trials.map((t) => [name(t) + (lost(t) ? ' (not finite)' : ''), colour(t)])));
+                      legend(trials.map((t) => [name(t) + (lost(t) ? ' (not finite)' : ''), colour(t)])),
+                      ...(said.length ? [el('p', {class: 'outside'}, `Losses outside the scale: ${said.join(', ')}${cut.above || cut.below ? ' (marks on the edge)' : ''}.`)] : []));
 }
 
 function drawRates() {

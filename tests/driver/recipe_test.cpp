@@ -416,6 +416,21 @@ TEST_F(Recipe, ThePageComparesEveryRunInABrowser) {
   got.plane = document.querySelectorAll('#plane .trial').length;
   got.ring = document.querySelectorAll('#plane .best').length;
   got.crosses = document.querySelectorAll('#rates .lost').length;
+  // What leaves the scale is marked, and a line is cut off at the frame instead of bridging it.
+  const box = document.createElement('figure');
+  box.id = 'outside';
+  document.body.append(box);
+  const made = {id: 'x', config: {lr: 1, step: 3}, failed_update: 0,
+                losses: [[1, 2.3], [2, 2.2], [3, 900], [4, 2.1], [5, null], [6, 1e30], [7, -1]]};
+  drawLosses(box, 'made up', [made], 1, false, () => 'red', []);
+  got.cut = box.querySelectorAll('.cut').length;
+  got.inside = box.querySelectorAll('circle').length;
+  got.outside = text('#outside .outside');
+  got.clipped = box.querySelector('polyline').parentNode.getAttribute('clip-path');
+  got.pieces = [...box.querySelectorAll('polyline')].map((p) => p.getAttribute('points').split(' ').map((xy) => +xy.split(',')[1]));
+  drawLosses(box, 'made up', [made], 1, true, () => 'red', []);
+  got.not_positive = text('#outside .outside');
+  got.moving = moving([0, 0, 0, 0, 0, 0, 8].map((y, x) => [x, y]), 7).map(([, y]) => y);
   rows()[0].click();
   got.without = document.querySelectorAll('#losses polyline').length;
   [...document.querySelectorAll('#runs th button')].find((b) => b.textContent === 'lr').click();
@@ -442,6 +457,16 @@ TEST_F(Recipe, ThePageComparesEveryRunInABrowser) {
   EXPECT_EQ(got.at("plane"), 8);
   EXPECT_EQ(got.at("ring"), 1);
   EXPECT_EQ(got.at("crosses"), 1);
+  EXPECT_EQ(got.at("cut"), 3);  // 900 and 1e30 above the scale, -1 below
+  EXPECT_EQ(got.at("inside"), 3);
+  EXPECT_EQ(got.at("outside"), "Losses outside the scale: 2 above, 1 below (marks on the edge).");
+  EXPECT_EQ(got.at("clipped"), "url(#frame-outside)");
+  ASSERT_EQ(got.at("pieces").size(), 2u) << "a line bridges the loss that is not finite";
+  EXPECT_EQ(got.at("pieces")[0].size(), 4u) << "a loss outside the scale is left out of the line";
+  EXPECT_LT(got.at("pieces")[0][2].get<double>(), 0) << "the line does not leave the frame";
+  EXPECT_EQ(got.at("not_positive"), "Losses outside the scale: 2 above, 1 not positive (marks on the edge).");
+  // Half a window at least: at the end the mean of the last four.
+  EXPECT_EQ(got.at("moving"), Json({0, 0, 0, 8. / 7, 8. / 6, 8. / 5, 2}));
   EXPECT_EQ(got.at("without"), 4);
   std::vector<double> rates = got.at("rates"), down = got.at("rates_down");
   EXPECT_TRUE(std::is_sorted(rates.begin(), rates.end())) << got.at("rates");
