@@ -2,6 +2,7 @@
 #include "codegen/aot.h"
 
 #include <algorithm>
+#include <map>
 
 #include "codegen/module.h"
 #include "support/check.h"
@@ -46,8 +47,12 @@ class Tables {
                   sizeof(gradc_image));
   }
 
+  // Equal texts, which the programs of several targets have, are written once.
   llvm::Constant* text(const char* t) {
-    return t ? place(llvm::ConstantDataArray::getString(c_, t), "text") : null();
+    if (!t) return null();
+    llvm::GlobalVariable*& made = texts_[t];
+    if (!made) made = place(llvm::ConstantDataArray::getString(c_, t), "text");
+    return made;
   }
 
  private:
@@ -122,6 +127,7 @@ class Tables {
   llvm::LLVMContext& c_;
   llvm::PointerType* ptr_;
   llvm::IntegerType *i32_, *i64_;
+  std::map<std::string, llvm::GlobalVariable*> texts_;
 };
 
 std::string bytes_of(const Object& object) { return {object->getBufferStart(), object->getBufferSize()}; }

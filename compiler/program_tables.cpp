@@ -39,13 +39,33 @@ int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
   return static_cast<int>(std::clamp<double>(worth, 1, static_cast<double>(std::min<int64_t>(units, 1024))));
 }
 
+namespace {
+
+// Absolute paths of the data by their last part: what runs elsewhere looks for them in its working folder.
+void strip_paths(DataRecord& data) {
+  const auto strip = [](std::string& path) {
+    if (path.empty() || path[0] != '/') return;
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    path = std::filesystem::path(path).filename().string();
+  };
+  for (auto& [name, value] : data.options)
+    if (auto* text = std::get_if<std::string>(&value)) strip(*text);
+  for (DataField& field : data.fields) {
+    strip(field.train);
+    strip(field.test);
+  }
+}
+
+}  // namespace
+
 ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lowered,
-                             const codegen::Target& target, int64_t batch, const CompileRequest& request) {
+                             const codegen::Target& target, int64_t batch, const CompileRequest& request,
+                             bool strip) {
   const Module& module = *model.model.module;
   program_.abi_version = GRADC_ABI_VERSION;
   program_.gradc_version = GRADC_VERSION;
   program_.target = keep(target.name);
-  program_.source = keep(model.sources.text(model.file));
+  if (!strip) program_.source = keep(model.sources.text(model.file));
   program_.name = keep(std::filesystem::path(request.file).filename().string());
   program_.batch = batch;
   program_.parameter_bytes = lowered.parameter_bytes;
@@ -63,7 +83,9 @@ ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lo
       entry_of(program_, name) = entry(module.function(name), it->second);
   ExperimentRecord record = model.model.experiment;
   record.data.batch = batch;
-  program_.experiment_json = keep(experiment_json(record, request.settings));
+  if (strip) strip_paths(record.data);
+  program_.experiment_json =
+      keep(experiment_json(record, strip ? std::map<std::string, std::string>{} : request.settings));
 }
 
 gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredProgram& lowered) {

@@ -22,9 +22,11 @@ int useful_threads(const passes::LoweredProgram& lowered, int64_t batch);
 // Everything that program() points to lives here.
 class ProgramTables {
  public:
-  // `request`: what the model was compiled for; its file and settings are noted.
+  // `request`: what the model was compiled for; its file and settings are noted. With `strip` neither the
+  // model's source nor settings are, and of absolute paths of data the last part alone: nothing that tells
+  // of the model file or of the machine it was compiled on.
   ProgramTables(const LoadedModel& model, const passes::Lowered& lowered, const codegen::Target& target,
-                int64_t batch, const CompileRequest& request);
+                int64_t batch, const CompileRequest& request, bool strip = false);
   ProgramTables(const ProgramTables&) = delete;
 
   // The `run` of every entry is null until the caller sets it; an entry the model lacks has no outputs

@@ -49,26 +49,28 @@ struct Compiled {
   std::unique_ptr<ProgramTables> tables;
 };
 
-Compiled compile_for(const codegen::Target& target, const CompileRequest& request, bool infer,
-                     const ModelOptions& model) {
+Compiled compile_for(const codegen::Target& target, const CompileRequest& request,
+                     const CompileOptions& options) {
+  const ModelOptions& model = options.model;
   Compiled c;
   c.target = target;
   c.model = load_model(request);
   Module& module = *c.model->model.module;
-  const passes::PipelineOptions options = pipeline_options(request, target, *c.model);
-  if (!passes::run_tensor_passes(module, options))
+  const passes::PipelineOptions pipeline = pipeline_options(request, target, *c.model);
+  if (!passes::run_tensor_passes(module, pipeline))
     throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
-  if (infer) leave_out_training(module);
-  c.lowered = passes::lower(module, options);
+  if (options.infer) leave_out_training(module);
+  c.lowered = passes::lower(module, pipeline);
   if (c.lowered.stopped) throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
   // The limit was met for this machine's own processor; others lay their memory out a little differently.
-  const MemoryPlan memory = memory_plan(c.lowered, options.batch, model.threads);
+  const MemoryPlan memory = memory_plan(c.lowered, pipeline.batch, model.threads);
   if (model.mem_limit > 0 && memory.peak() > static_cast<int64_t>(model.mem_limit))
     throw RunError(
         kExitUsage,
         fmt::format("--mem-limit: {} for {}; compile for fewer targets (--target) or allow as much",
                     megabytes(static_cast<double>(memory.peak())), target.name));
-  c.tables = std::make_unique<ProgramTables>(*c.model, c.lowered, target, options.batch, request);
+  c.tables =
+      std::make_unique<ProgramTables>(*c.model, c.lowered, target, pipeline.batch, request, options.strip);
   return c;
 }
 
@@ -144,7 +146,7 @@ int run_compile(const CompileOptions& options) {
 
   std::vector<Compiled> compiled;
   for (const codegen::Target& target : targets) {
-    compiled.push_back(compile_for(target, request, options.infer, options.model));
+    compiled.push_back(compile_for(target, request, options));
     if (one_target || kind == "header") break;
   }
   const gradc_program& program = compiled.front().tables->program();

@@ -351,7 +351,8 @@ int run_command_line(int argc, char** argv) {
       ->type_name("FILE");
   compile_command->add_flag("--infer", compile.infer, "leave training out");
   compile_command->add_flag("--static", compile.fully_static, "need not even the C library where it runs");
-  compile_command->add_flag("--strip", compile.strip, "without symbols and line numbers");
+  compile_command->add_flag("--strip", compile.strip,
+                            "without symbols, line numbers, the model file's text and this machine's paths");
   add_pass_options(compile_command, compile.model);
 
   BenchOptions bench;

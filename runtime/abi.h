@@ -135,7 +135,7 @@ typedef struct gradc_program {
   uint32_t abi_version; /* GRADC_ABI_VERSION */
   const char* gradc_version;
   const char* target; /* for example "x86-64-v4" */
-  const char* source; /* the resolved model file */
+  const char* source; /* the model file's text; null where it was stripped */
   const char* name;   /* the model file's name without directories */
   int64_t batch;      /* B: the largest number of rows of one call */
   int64_t parameter_bytes;

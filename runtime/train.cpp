@@ -213,7 +213,7 @@ class Run {
     if (program.target && metadata["target"] != program.target)
       progress_.line(fmt::format("{} was made on {}: here, on {}, last bits will differ", path,
                                  metadata["target"], program.target));
-    if (program.source && metadata["source"] != program.source)
+    if (program.source && !metadata["source"].empty() && metadata["source"] != program.source)
       progress_.line(fmt::format("the model file has changed since {} was made", path));
     if (options_.json)
       write_event(options_.out, {{"event", "resume"}, {"step", state_.step}, {"epoch", state_.epoch}});

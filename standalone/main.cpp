@@ -141,6 +141,10 @@ class Executable {
 
   int info() const {
     if (options_.source) {
+      if (!program_.source)
+        throw RunError(kExitRunFailed, fmt::format("{}: the model file's text is not in this program: it was "
+                                                   "compiled with `gradc compile --strip`",
+                                                   program_.name));
       runtime::write_line(stdout, program_.source);
       return kExitOk;
     }
@@ -204,11 +208,16 @@ class Executable {
     for (const auto& [name, value] : experiment_.settings)
       command += " --set " + shell_word(fmt::format("{}={}", name, value));
     for (const std::string& argument : options_.train_arguments) command += " " + shell_word(argument);
-    std::string text = fmt::format(
+    std::string text =
         "this program holds no compiler that could replay the step; gradc names the operation and its line "
-        "when it "
-        "repeats the run:\n    {} info --source > {}\n    {}",
-        options_.program, file, command);
+        "when it repeats the run";
+    if (program_.source)
+      text += fmt::format(":\n    {} info --source > {}\n    {}", options_.program, file, command);
+    else
+      text += fmt::format(
+          " of the model file, which `--strip` left out of this program, with the same --set options:\n    "
+          "{}",
+          command);
     if (!options_.data.empty())
       text +=
           fmt::format("\n  with the data read from where --data says: {}", fmt::join(options_.data, ", "));

@@ -110,6 +110,47 @@ TEST_F(Compile, InferenceAloneWithEmbeddedWeightsNeedsNothing) {
   EXPECT_EQ(headers.out.find("INTERP"), std::string::npos) << headers.out;
 }
 
+TEST_F(Compile, StrippedTellsNothingOfModelFileAndMachine) {
+  std::filesystem::create_directory(folder_.path("a_folder_of_mine"));
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+  header.resize(117, ' ');
+  const std::string npy =
+      std::string("\x93NUMPY\x01\x00\x76\x00", 10) + header + '\n' + std::string(2 * 3 * 4, '\0');
+  folder_.write("a_folder_of_mine/x.npy", npy);
+  folder_.write("secret.nn",
+                "# a remark of the model's author\n"
+                "set place = \"\"\n"
+                "data d = npy(batch=2) {\n    field x: f32[3] = place + \"/x.npy\"\n}\n"
+                "model net(x: f32[3]) = dense(x, 1)\n"
+                "train {\n    y = net(d.x)\n    loss mse(y, 0)\n    predict y\n    optimizer sgd(lr=0.1)\n   "
+                " epochs 1\n}\n");
+  const std::string place = folder_.path("a_folder_of_mine");
+  const auto compile_as = [&](const std::string& output, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"compile",  "secret.nn", "--set", "place=" + place,
+                                          "--target", "native",    "-o",    output};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ToolResult r = run_tool(arguments, folder_.path());
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+  };
+  compile_as("whole", {});
+  compile_as("bare", {"--strip"});
+  const std::string whole = read_text(folder_.path("whole")), bare = read_text(folder_.path("bare"));
+  for (const std::string& told :
+       {std::string("a remark of the model's author"), place, std::string("a_folder_of_mine")}) {
+    EXPECT_NE(whole.find(told), std::string::npos) << told;
+    EXPECT_EQ(bare.find(told), std::string::npos) << told;
+  }
+  const ToolResult source = run({"bare", "info", "--source"});
+  EXPECT_EQ(source.exit_code, kExitRunFailed);
+  EXPECT_NE(source.err.find("--strip"), std::string::npos) << source.err;
+  EXPECT_EQ(run({"whole", "train"}).exit_code, 0);
+  // The data are looked for where it runs, or where --data says.
+  EXPECT_EQ(run({"bare", "train"}).exit_code, kExitDataError);
+  folder_.write("x.npy", npy);
+  const ToolResult train = run({"bare", "train", "--save", "w.safetensors"});
+  EXPECT_EQ(train.exit_code, 0) << train.err;
+}
+
 TEST_F(Compile, PredictsImagesFromAFile) {
   make({"-o", "small", "--target", "native"});
   ASSERT_EQ(run({"small", "train", "--save", "w.safetensors"}).exit_code, kExitOk);
