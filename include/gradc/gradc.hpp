@@ -1,6 +1,8 @@
 // gradc for C++20: models, sessions and errors as classes over the C interface (gradc.h), so that the library
 // may be compiled by another compiler than the program. Everything that fails throws gradc::Error.
 #pragma once
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -200,7 +202,25 @@ class View {
   int32_t element_;
   std::vector<int64_t> shape_, strides_;
 };
-using Views = std::initializer_list<View>;
+
+// The arrays of one call, in the model's order or each with its name: written in braces, or a vector, an
+// array or a span of View. Refers to them, so it is for parameters alone.
+class Views {
+ public:
+  Views(std::initializer_list<View> list)  // NOLINT: meant to convert
+      : first_(list.begin()), size_(list.size()) {}
+  template <std::ranges::contiguous_range R>
+    requires(std::ranges::sized_range<R> && std::same_as<std::ranges::range_value_t<R>, View>)
+  Views(const R& range)  // NOLINT: meant to convert
+      : first_(std::ranges::data(range)), size_(std::ranges::size(range)) {}
+  const View* begin() const { return first_; }
+  const View* end() const { return first_ + size_; }
+  size_t size() const { return size_; }
+
+ private:
+  const View* first_;
+  size_t size_;
+};
 
 struct CompileOptions {
   std::map<std::string, std::string> settings;  // as `--set NAME=VALUE`

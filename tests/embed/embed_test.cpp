@@ -2,12 +2,14 @@
 // that do not fit. Training is in embed_train_test.cpp.
 #include <pthread.h>
 
+#include <array>
 #include <clocale>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <span>
 #include <thread>
 #include <xtensor/xview.hpp>
 
@@ -203,6 +205,13 @@ TEST(EmbedCompile, APointIsAPointInEveryLocale) {
   const double rate = session.step({e.x, e.label}).lr;
   std::setlocale(LC_ALL, "C");
   EXPECT_EQ(rate, Session(Model::from_string(product_model())).step({e.x, e.label}).lr);
+  // The arrays of a call may be chosen while the program runs: a vector, a span, an array of views.
+  const std::vector<View> views = {{"label", e.label}, {"x", e.x}};
+  const std::array<View, 2> in_order = {View(e.x), View(e.label)};
+  Session listed(Model::from_string(product_model())), spanned(Model::from_string(product_model()));
+  const double loss = Session(Model::from_string(product_model())).step({e.x, e.label}).loss;
+  EXPECT_EQ(listed.step(views).loss, loss);
+  EXPECT_EQ(spanned.step(std::span<const View>(in_order)).loss, loss);
 }
 
 TEST(EmbedCompile, Version) {
