@@ -239,6 +239,12 @@ void Preparation::restore(const DataArrays& arrays, const std::string& path) {
   }
   for (const auto& [name, array] : left)
     problems.push_back(fmt::format("{} is there, but the model file has no such normalization", name));
+  if (!problems.empty() && arrays.empty())
+    throw RunError(kExitDataError,
+                   fmt::format("{}: nothing is known there of how the model file's data are prepared ({}); "
+                               "training fits it to the data: train first, or use weights that `train` or a "
+                               "session saved",
+                               path, fmt::join(problems, "; ")));
   if (!problems.empty())
     throw RunError(
         kExitDataError,

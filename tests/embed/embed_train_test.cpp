@@ -129,7 +129,8 @@ TEST(EmbedTrain, PreparesAsItWasTrained) {
   for (float& value : e.x) value = 5 + 3 * value;
   const Model model = Model::from_string(text);
   Session session(model), other(model);
-  refuses(GRADC_DATA_ERROR, {"x.channel", "the session's parameters"}, [&] { session.prepare("x", e.x); });
+  refuses(GRADC_DATA_ERROR, {"x.channel", "the session's parameters: nothing is known there", "train first"},
+          [&] { session.prepare("x", e.x); });
   const TrainResult result = session.train({.parts = {e.part(), e.part("test")}});
   const std::vector<float> x = session.prepare("x", e.x);
   ASSERT_EQ(x.size(), e.x.size());
