@@ -566,15 +566,9 @@ const Builtin* find_builtin(const std::string& name) {
 
 const OpDef* find_callable_op(const std::string& name, const std::string& qualifier) {
   const OpDef* op = find_op(name);
-  // Gradients and fused forms are the passes'; random numbers and element types have built-in functions
-  // around them.
-  if (!op || op->kind == OpKind::external || op->random || op->operands.empty() || op->variadic ||
-      name.ends_with("_grad") || name == "batch_norm_relu")
-    return nullptr;
-  if (qualifier == "primitive") return op;
-  const bool plain = (op->kind == OpKind::elementwise && name != "broadcast") || name == "max_pool2d" ||
-                     name == "avg_pool2d";
-  return qualifier.empty() && plain ? op : nullptr;
+  const CallForm form = op ? call_form(*op) : CallForm::none;
+  if (form == CallForm::none) return nullptr;
+  return qualifier == "primitive" || (qualifier.empty() && form == CallForm::plain) ? op : nullptr;
 }
 
 }  // namespace gradc::frontend

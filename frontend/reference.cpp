@@ -116,6 +116,7 @@ void add_primitives(std::vector<ReferenceEntry>& entries) {
                           a.doc);
     if (def.kind != OpKind::external)
       text += fmt::format("\nGradient: {}.", def.gradient ? "yes" : "none, " + def.no_gradient);
+    text += "\n" + op_call_form(def);
     entries.push_back(
         {def.name, "primitive", "Primitives", op_signature(def), text, op_example(def), {}, {}});
   }

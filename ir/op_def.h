@@ -37,6 +37,11 @@ enum class OpKind : uint8_t {
   external,     // "input" and "symbol": not computed
 };
 
+// How a model file calls a primitive. by_kind: elementwise ones by their plain names, others with
+// `primitive.` before them, those that are given values by no operands (sources, random numbers) or take any
+// number of them not at all: built-in functions stand for them.
+enum class CallForm : uint8_t { by_kind, plain, qualified, none };
+
 enum class AttributeKind : uint8_t { boolean, integer, number, text, integers };
 
 struct OperandSpec {
@@ -101,6 +106,7 @@ struct OpDef {
   bool epilogue = true;  // a contraction whose kernel may go on with elementwise operations on its result
   bool images = false;   // batched operands and results of three axes are images [channels, height, width]
   bool cheap = false;    // recomputed in each kernel that needs it instead of stored
+  CallForm call = CallForm::by_kind;  // in model files; `none` also where only passes make it
   // The ends that values level off towards (tanh: -1 and 1); none where they do not.
   std::optional<std::pair<double, double>> range;
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction
@@ -128,6 +134,7 @@ struct OpDef {
 // Every primitive, in a fixed order; built once, checked for missing parts.
 const std::vector<OpDef>& op_defs();
 const OpDef* find_op(std::string_view name);  // null when there is none
+CallForm call_form(const OpDef& def);         // never by_kind
 std::vector<std::string> op_names();
 
 // Checks operand count and attributes (unknown, missing, wrong kind; fills in defaults), then asks the

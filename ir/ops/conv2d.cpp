@@ -316,6 +316,7 @@ void register_conv2d(std::vector<OpDef>& defs) {
   weight.cost = [](const Op& op) { return simple_cost(op, flop(op.operands[0]->type.shape, op.type.shape)); };
 
   conv.images = input.images = weight.images = true;
+  input.call = weight.call = CallForm::none;
   weight.epilogue = false;
   for (const Case& c : cases()) {
     const Type x{c.dtype, c.has_batch, c.x}, y{c.dtype, c.has_batch, c.result()},

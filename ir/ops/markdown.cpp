@@ -71,6 +71,7 @@ std::string section(const OpDef& def) {
   if (def.kind != OpKind::external) {
     out += fmt::format("\nGradient: {}.\n", def.gradient != nullptr ? "yes" : "none, " + def.no_gradient);
   }
+  out += op_call_form(def) + "\n";
   if (const std::string t = traits(def); !t.empty()) out += fmt::format("Traits: {}.\n", t);
   return out;
 }
@@ -83,6 +84,14 @@ std::string op_signature(const OpDef& def) {
   if (def.variadic) operands += ", ...";
   for (const AttributeSpec& a : def.attributes) attributes += (attributes.empty() ? "" : ", ") + a.name;
   return def.name + "(" + operands + ")" + (attributes.empty() ? "" : " {" + attributes + "}");
+}
+
+std::string op_call_form(const OpDef& def) {
+  switch (call_form(def)) {
+    case CallForm::plain: return fmt::format("In a model file: `{}(...)`.", def.name);
+    case CallForm::qualified: return fmt::format("In a model file: `primitive.{}(...)`.", def.name);
+    default: return "A model file cannot call it.";
+  }
 }
 
 std::string op_example(const OpDef& def) {
@@ -115,7 +124,13 @@ std::string ops_markdown() {
       "`GRADC_UPDATE_GOLDENS=1`.\n\n"
       "Axes, shapes and positions are those of one example; the batch is never counted. An operand in "
       "parentheses is a tensor, an\n"
-      "attribute in braces is known when compiling.\n";
+      "attribute in braces is known when compiling. A model file calls those that say so, operands first, "
+      "then "
+      "attributes by\n"
+      "position or name; the layers and functions of [reference.md](reference.md) are made of these. What it "
+      "cannot call "
+      "has a built-in\n"
+      "function around it, or is made by the compiler's passes.\n";
   for (const auto& [kind, title] : kKinds) {
     out += fmt::format("\n## {}\n\n{}\n", title, explain(kind));
     for (const OpDef& def : op_defs()) {

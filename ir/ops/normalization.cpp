@@ -119,6 +119,7 @@ OpDef batch_norm_grad() {
                   "The gradient of training-mode batch_norm in x: gamma r (g - dbeta / N - xhat dgamma / N) "
                   "with r = rsqrt(var + eps), xhat = (x - "
                   "mean) r and N elements sharing one mean (Ioffe and Szegedy 2015).");
+  def.call = CallForm::none;
   def.operands = {{"g", "gradient of the result"},
                   {"x", "batch_norm's x"},
                   {"mean", "mean of this batch"},
@@ -195,6 +196,7 @@ void register_normalization(std::vector<OpDef>& defs) {
   defs.push_back(std::move(plain_norm));
 
   OpDef with_relu = Def("batch_norm_relu", OpKind::elementwise, "relu of batch_norm, in one pass over x.");
+  with_relu.call = CallForm::none;
   with_relu.operands = batch_norm_operands();
   with_relu.attributes = batch_norm_attributes();
   with_relu.infer = infer_batch_norm;

@@ -168,6 +168,13 @@ const std::vector<OpDef>& op_defs() {
   return defs;
 }
 
+CallForm call_form(const OpDef& def) {
+  if (def.call != CallForm::by_kind) return def.call;
+  if (def.kind == OpKind::external || def.random || def.operands.empty() || def.variadic)
+    return CallForm::none;
+  return def.kind == OpKind::elementwise ? CallForm::plain : CallForm::qualified;
+}
+
 const OpDef* find_op(std::string_view name) {
   const auto found = op_table().find(name);
   return found == op_table().end() ? nullptr : found->second;

@@ -195,6 +195,7 @@ void add_kinked(std::vector<OpDef>& defs) {
 
   OpDef relu_grad = Def("relu_grad", OpKind::elementwise,
                         "The gradient of relu: g where relu's result y is above 0, else 0.");
+  relu_grad.call = CallForm::none;
   relu_grad.operands = {{"g", "gradient of the result"}, {"y", "relu's result"}};
   relu_grad.infer = infer_numbers;
   relu_grad.scalar = [](const Op&, Args a, const ScalarContext& c) {
@@ -316,6 +317,7 @@ void add_conversions(std::vector<OpDef>& defs) {
   OpDef broadcast = Def("broadcast", OpKind::elementwise,
                         "x repeated to a larger shape as broadcasting does (aligned at the right), and over "
                         "the batch when it gets one.");
+  broadcast.call = CallForm::qualified;
   broadcast.operands = {{"x", "any type"}};
   broadcast.attributes = {
       required("shape", AttributeKind::integers, "the example shape wanted"),

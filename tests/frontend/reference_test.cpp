@@ -4,6 +4,8 @@
 
 #include <regex>
 
+#include "ir/op_def.h"
+#include "ir/ops/markdown.h"
 #include "tests/frontend/helpers.h"
 
 namespace gradc::frontend_test {
@@ -81,6 +83,26 @@ TEST(ReferenceText, PrimitivesHaveSignaturesAndExamples) {
     EXPECT_NE(e.example.find(" = " + e.name + " "), std::string::npos) << e.example;
   }
   EXPECT_GE(count, 40u);
+}
+
+TEST(ReferenceText, PrimitivesCanBeCalledAsTheirPageSays) {
+  size_t none = 0;
+  for (const OpDef& def : op_defs()) {
+    const auto known = [&](const std::string& name) {
+      // Called without operands: an error, but another one than that there is no such name.
+      return compile(example_file(name + "()"))->diagnostics.render().find("unknown name") ==
+             std::string::npos;
+    };
+    const std::string said = op_call_form(def);
+    const bool plain = said == "In a model file: `" + def.name + "(...)`.";
+    const bool qualified = plain || said == "In a model file: `primitive." + def.name + "(...)`.";
+    EXPECT_EQ(known("primitive." + def.name), qualified) << said;
+    if (plain) EXPECT_TRUE(known(def.name)) << said;
+    none += !qualified;
+  }
+  for (const char* made_by_passes : {"constant", "conv2d_input_grad", "batch_norm_relu", "relu_grad"})
+    EXPECT_EQ(op_call_form(*find_op(made_by_passes)), "A model file cannot call it.");
+  EXPECT_GE(none, 10u);
 }
 
 TEST(ReferenceText, DocumentationIsUpToDate) {
