@@ -78,6 +78,16 @@ TEST(Bench, JsonFieldsFitTogether) {
     flop += k.at("flop").get<double>();
   }
   EXPECT_TRUE(has_place) << e.at("kernels");
+  // A small model's data stay in the caches: what is beyond a limit is explained.
+  const auto beyond = [&](const char* percent) {
+    return std::any_of(e.at("kernels").begin(), e.at("kernels").end(),
+                       [&](const Json& k) { return k.at(percent).get<double>() > 100; });
+  };
+  const std::string notes = e.at("notes").dump();
+  EXPECT_EQ(beyond("percent_of_triad"),
+            notes.find("of the triad: their data stay in the caches") != std::string::npos)
+      << notes;
+  EXPECT_EQ(beyond("percent_of_peak"), notes.find("of the peak: ") != std::string::npos) << notes;
   EXPECT_DOUBLE_EQ(flop, e.at("flop").get<double>());
   // Whatever of the profiled step is in no kernel is elsewhere.
   EXPECT_GT(step_ms, 0);
