@@ -1,0 +1,15 @@
+// Faults that are known and not yet mended: models that random_models does not make, and findings that it
+// counts and does not report. Each is one record in exclusions.cpp; mending a fault ends with deleting its
+// record.
+#pragma once
+#include <string>
+
+namespace gradc::random_models {
+
+// The exclusion that a model file falls under, or null.
+const char* excluded_model(const std::string& text);
+
+// The exclusion that explains a finding of some kind in a comparison of a model, or null.
+const char* excluded_finding(const std::string& text, const std::string& comparison, const std::string& kind);
+
+}  // namespace gradc::random_models

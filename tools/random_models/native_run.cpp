@@ -1,0 +1,306 @@
+// Calls of compiled programs and the comparisons after each; knows no operator.
+#include "tools/random_models/native_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "compiler/evaluate_ops.h"
+#include "driver/batch.h"
+#include "driver/compare.h"
+#include "driver/native_call.h"
+#include "runtime/session.h"
+#include "runtime/threads.h"
+
+namespace gradc::random_models {
+
+using driver::CallRequest;
+using driver::NativeCaller;
+using interpreter::Tensor;
+
+namespace {
+
+constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one difference, as in driver/check.cpp
+constexpr uint64_t kWarmUpSteps = 2;   // so that biases, slots and statistics are not what they start from
+
+CompileRequest with_gradients(CompileRequest request) {
+  request.passes.gradient_outputs = true;
+  request.debug_info = false;
+  return request;
+}
+
+CallRequest call_of(const Tensors& batch, int64_t rows, int64_t micro = 0) {
+  CallRequest call;
+  for (const auto& [name, t] : batch) {
+    Tensor part = interpreter::make_tensor(t.type, rows);
+    const size_t begin = static_cast<size_t>(micro) * part.data.size();
+    std::copy_n(t.data.data() + begin, part.data.size(), part.data.data());
+    call.inputs[name] = std::move(part);
+  }
+  call.rows = rows;
+  call.seed = 3;
+  call.micro_step = 7 + static_cast<uint64_t>(micro);
+  call.scalars[GRADC_SCALAR_STEP] = 7;
+  call.scalars[GRADC_SCALAR_EPOCH] = 1;
+  call.scalars[GRADC_SCALAR_TOTAL] = 100;
+  call.scalars[GRADC_SCALAR_MICRO] = static_cast<double>(micro);
+  call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows);
+  return call;
+}
+
+// @update has no rows.
+CallRequest update_call(CallRequest call) {
+  call.inputs.clear();
+  call.rows = 1;
+  return call;
+}
+
+// Equal to the bit; two NaN are equal.
+std::string first_difference(const Tensors& a, const Tensors& b) {
+  for (const auto& [name, t] : a) {
+    const Tensor& other = b.at(name);
+    for (size_t i = 0; i < t.data.size(); ++i) {
+      const double x = t.data.data()[i], y = other.data.data()[i];
+      if (std::memcmp(&x, &y, sizeof x) != 0 && !(x != x && y != y))
+        return fmt::format("{}, element {}: {:.9g} and {:.9g}", name, i, x, y);
+    }
+  }
+  return "";
+}
+
+// Compiled programs, and calls on them by any number of threads.
+class Engine {
+ public:
+  explicit Engine(const CompileRequest& request) : compiled_(request), caller_(compiled_) {}
+
+  const compiler::CompiledModel& compiled() const { return compiled_; }
+  NativeCaller& caller() { return caller_; }
+  bool has(const std::string& program) const { return compiled_.lowered().programs.count(program) != 0; }
+
+  void use_threads(int threads) {
+    if (threads == 1) return caller_.set_engine({}, 1);
+    team_ = std::make_unique<runtime::Team>(threads);
+    caller_.set_engine(
+        [this](const std::string& name, const gradc_step_args& given) {
+          gradc_step_args args = given;
+          args.barrier = runtime::Team::barrier_of;
+          args.team = team_.get();
+          const gradc_program& p = compiled_.program();
+          const gradc_entry_info& info = name == "init"         ? p.init
+                                         : name == "train_step" ? p.train_step
+                                         : name == "update"     ? p.update
+                                         : name == "eval"       ? p.eval
+                                                                : p.predict;
+          const gradc_entry run = runtime::code_of(info);
+          int32_t status = 0;
+          team_->run([&](int thread, int count) {
+            const int32_t returned = run(&args, thread, count);
+            if (thread == 0) status = returned;
+          });
+          return status;
+        },
+        threads);
+  }
+
+  void set(const Tensors& symbols) {
+    for (const auto& [name, value] : symbols)
+      if (compiled_.lowered().symbol_offsets.count(name)) caller_.set_symbol(name, value);
+  }
+  // From these values of symbols; false: the loss is not finite.
+  bool call(const std::string& program, const CallRequest& request, const Tensors& symbols) {
+    set(symbols);
+    return caller_.call(program, request) == 0;
+  }
+
+ private:
+  compiler::CompiledModel compiled_;
+  NativeCaller caller_;
+  std::unique_ptr<runtime::Team> team_;
+};
+
+class NativeRun {
+ public:
+  NativeRun(const CompileRequest& request, const RunPlan& plan)
+      : engine_(with_gradients(request)), reference_(with_gradients(request)), plan_(plan) {}
+
+  std::optional<Finding> run() {
+    std::vector<std::string> notes;
+    const int64_t whole = engine_.compiled().program().batch;
+    batch_ = driver::first_batch(engine_.compiled(), whole, notes);
+    const int64_t have = driver::rows_of(batch_);
+    for (const Symbol& s : reference_.module().symbols)
+      symbols_[s.name] = interpreter::make_tensor(s.type, 1);
+    CallRequest first;
+    first.seed = 3;
+    if (auto wrong = program("init", first)) return wrong;
+    keep_symbols();
+    for (uint64_t step = 0; step < kWarmUpSteps; ++step) {
+      if (!engine_.call("train_step", call_of(batch_, have), symbols_))
+        return Finding{"not finite", "the loss is not finite in a step that the interpreter finds finite"};
+      keep_symbols();
+      if (engine_.has("update")) {
+        engine_.call("update", update_call(call_of(batch_, have)), symbols_);
+        keep_symbols();
+      }
+    }
+    std::vector<int64_t> sizes = {have};
+    for (const int64_t rows : plan_.rows)
+      if (rows >= 1 && rows < have) sizes.push_back(rows);
+    const Tensors start = symbols_;
+    for (const int64_t rows : sizes) {
+      symbols_ = start;
+      for (const char* name : {"eval", "predict", "train_step"})
+        if (engine_.has(name))
+          if (auto wrong = program(name, call_of(batch_, rows))) return wrong;
+      if (!engine_.has("update")) continue;
+      keep_symbols();
+      if (auto wrong = program("update", update_call(call_of(batch_, rows)))) return wrong;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  void keep_symbols() {
+    for (auto& [name, value] : engine_.caller().symbols()) symbols_[name] = std::move(value);
+  }
+
+  // By one thread against the interpreter, then by several against one.
+  std::optional<Finding> program(const std::string& name, const CallRequest& call) {
+    const auto said = [&](Finding finding, int threads) {
+      finding.what = fmt::format("@{} on {} rows, {} threads: {}", name, call.rows, threads, finding.what);
+      return finding;
+    };
+    engine_.use_threads(1);
+    if (!engine_.call(name, call, symbols_)) return said({"not finite", "the loss is not finite"}, 1);
+    const Tensors outputs = engine_.caller().outputs(), after = engine_.caller().symbols();
+    const interpreter::RunInput input = reference_.input(name, call, symbols_);
+    if (auto wrong = reference_.compare(name, input, outputs, after)) return said(*wrong, 1);
+    for (const int threads : plan_.threads) {
+      engine_.use_threads(threads);
+      if (!engine_.call(name, call, symbols_)) return said({"bits", "the loss is not finite"}, threads);
+      for (const std::string& differs : {first_difference(outputs, engine_.caller().outputs()),
+                                         first_difference(after, engine_.caller().symbols())})
+        if (!differs.empty()) return said({"bits", "not the bits of one thread: " + differs}, threads);
+    }
+    // What follows starts from what one thread left.
+    engine_.use_threads(1);
+    engine_.call(name, call, symbols_);
+    return std::nullopt;
+  }
+
+  Engine engine_;
+  const Reference reference_;
+  const RunPlan& plan_;
+  Tensors batch_, symbols_;
+};
+
+}  // namespace
+
+Reference::Reference(const CompileRequest& request) : loaded_(compiler::load_model(request)) {
+  passes::make_train_step(*loaded_->model.module, request.passes.gradient_outputs);
+}
+
+interpreter::RunInput Reference::input(const std::string& program, const CallRequest& call,
+                                       const Tensors& symbols) const {
+  interpreter::RunInput input;
+  input.inputs = driver::inputs_of(*module().function(program), call);
+  input.symbols = symbols;
+  input.context.rows = call.rows;
+  input.context.row_offset = call.row_offset;
+  input.context.seed = call.seed;
+  input.context.micro_step = call.micro_step;
+  return input;
+}
+
+bool Reference::rounding_explains(const Function& f, const interpreter::RunInput& input, const Op* op,
+                                  const Tensor& native, const Tensor& reference) const {
+  driver::RoundingBound bound(reference);
+  for (uint64_t run = 1; run <= kRoundingRuns; ++run) {
+    compiler::rounding_run(f, input, run, [&](const Op& at, const Tensor& moved) {
+      if (&at == op) bound.add_run(moved);
+    });
+    if (bound.covers(native, driver::Tolerances().rounding)) return true;
+  }
+  return false;
+}
+
+std::optional<Finding> Reference::compare(const std::string& program, const interpreter::RunInput& input,
+                                          const Tensors& outputs, const Tensors& symbols) const {
+  const Function& f = *module().function(program);
+  const interpreter::RunResult result = interpreter::run(f, input);
+  const driver::Tolerances tolerances;
+  const auto differs = [&](const char* kind, const std::string& name, const Op* op, const Tensor& native,
+                           const Tensor& reference, double tolerance) -> std::optional<Finding> {
+    const driver::Comparison c = driver::compare(native, reference, tolerance);
+    if (c.beyond == 0 || rounding_explains(f, input, op, native, reference)) return std::nullopt;
+    return Finding{kind, fmt::format("{} {} is {:.2g} of its size from the interpreter's ({:.0g} allowed)",
+                                     kind, name, c.max_relative, tolerance)};
+  };
+  for (const Output& o : f.outputs) {
+    const bool gradient = o.name.rfind("grad.", 0) == 0;
+    if (auto wrong = differs(gradient ? "gradient" : "output", o.name, o.value, outputs.at(o.name),
+                             result.outputs.at(o.name), gradient ? tolerances.gradient : tolerances.value))
+      return wrong;
+  }
+  for (const Update& u : f.updates) {
+    const auto native = symbols.find(u.symbol);
+    if (native == symbols.end()) continue;  // nothing reads it
+    if (auto wrong = differs("update", u.symbol, u.value, native->second, result.updates.at(u.symbol),
+                             tolerances.gradient))
+      return wrong;
+  }
+  return std::nullopt;
+}
+
+std::optional<Finding> run_native(const CompileRequest& request, const RunPlan& plan) {
+  return NativeRun(request, plan).run();
+}
+
+bool can_take_pieces(const CompileRequest& request, int64_t pieces) {
+  const auto loaded = compiler::load_model(request);
+  return loaded->model.batch_mixes.empty() && loaded->model.experiment.data.batch % pieces == 0;
+}
+
+std::optional<Finding> run_pieces(const CompileRequest& request, int64_t pieces) {
+  CompileRequest in_pieces = request;
+  in_pieces.micro_batches = pieces;
+  in_pieces.debug_info = false;
+  Engine engine(in_pieces);
+  const Reference whole(request);
+  if (whole.module().function("update")) return std::nullopt;  // the file accumulates: pieces of pieces
+  std::vector<std::string> notes;
+  const int64_t rows = engine.compiled().program().batch;
+  const Tensors batch = driver::first_batch(engine.compiled(), rows * pieces, notes);
+  if (driver::rows_of(batch) != rows * pieces) return std::nullopt;
+  CallRequest first;
+  first.seed = 3;
+  engine.call("init", first, {});
+  Tensors symbols = engine.caller().symbols();
+  for (const Symbol& s : whole.module().symbols)
+    if (!symbols.count(s.name)) symbols[s.name] = interpreter::make_tensor(s.type, 1);
+  CallRequest all = call_of(batch, rows * pieces);
+  const interpreter::RunInput input = whole.input("train_step", all, symbols);
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    CallRequest call = call_of(batch, rows, piece);
+    call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows * pieces);
+    if (!engine.call("train_step", call, {}))
+      return Finding{"not finite", "the loss of a piece is not finite"};
+  }
+  all.inputs.clear();
+  all.rows = 1;
+  engine.call("update", all, {});
+  const Tensors after = engine.caller().symbols();
+  Tensors compared;
+  for (const Symbol& s : whole.module().symbols)
+    if (after.count(s.name)) compared[s.name] = after.at(s.name);
+  // Outputs are sums over pieces, which the runtime adds: the update says whether they are right.
+  const interpreter::RunResult result = interpreter::run(*whole.module().function("train_step"), input);
+  if (auto wrong = whole.compare("train_step", input, result.outputs, compared)) {
+    wrong->what = fmt::format("{} pieces of {} rows: {}", pieces, rows, wrong->what);
+    return wrong;
+  }
+  return std::nullopt;
+}
+
+}  // namespace gradc::random_models

@@ -1,0 +1,55 @@
+// Runs native code of a model as training does, for several numbers of rows and of threads, and compares it
+// with the interpreter on the model as it was written.
+#pragma once
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "compiler/compile.h"
+#include "driver/check.h"
+
+namespace gradc::random_models {
+
+using compiler::CompileRequest;
+using compiler::Tensors;
+
+// What is wrong: a kind that a smaller model must show too ("bits", "gradient"), and the rest in words.
+struct Finding {
+  std::string kind, what;
+};
+
+// The interpreter on the model as it was written, differentiated and not optimised.
+class Reference {
+ public:
+  explicit Reference(const CompileRequest& request);
+  const Module& module() const { return *loaded_->model.module; }
+  interpreter::RunInput input(const std::string& program, const driver::CallRequest& call,
+                              const Tensors& symbols) const;
+  // Compares outputs and new values of symbols with those of the interpreter; differences that
+  // single-precision rounding of the written model makes as well are none.
+  std::optional<Finding> compare(const std::string& program, const interpreter::RunInput& input,
+                                 const Tensors& outputs, const Tensors& symbols) const;
+
+ private:
+  bool rounding_explains(const Function& f, const interpreter::RunInput& input, const Op* op,
+                         const interpreter::Tensor& native, const interpreter::Tensor& reference) const;
+  std::unique_ptr<compiler::LoadedModel> loaded_;
+};
+
+struct RunPlan {
+  std::set<int64_t> rows;             // of part batches, besides the whole one; larger ones are left out
+  std::vector<int> threads = {2, 5};  // besides one
+};
+
+// Compiles as the request says and runs every program; empty: all agree.
+std::optional<Finding> run_native(const CompileRequest& request, const RunPlan& plan);
+
+// One update from a batch in `pieces`, whose gradients add up, against the interpreter on the whole batch.
+std::optional<Finding> run_pieces(const CompileRequest& request, int64_t pieces);
+
+// Whether a batch can be taken in so many pieces.
+bool can_take_pieces(const CompileRequest& request, int64_t pieces);
+
+}  // namespace gradc::random_models

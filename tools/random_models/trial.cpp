@@ -1,0 +1,207 @@
+// The comparisons, each a function of the model and its number; how code is run is in native_run.cpp.
+#include "tools/random_models/trial.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "compiler/memory.h"
+#include "support/check.h"
+#include "tools/random_models/exclusions.h"
+#include "tools/random_models/executable.h"
+#include "tools/random_models/stage_text.h"
+
+namespace gradc::random_models {
+
+namespace {
+
+CompileRequest request_for(const Trial& trial) {
+  CompileRequest request;
+  request.file = "model.nn";
+  request.text = trial.text;
+  request.passes.verify = true;
+  request.debug_info = false;
+  return request;
+}
+
+std::vector<std::string> optional_passes() {
+  std::vector<std::string> names;
+  for (const passes::PassInfo& p : passes::pass_list())
+    if (p.optional) names.push_back(p.name);
+  return names;
+}
+
+// The passes that a number leaves out: none, each alone, all of them.
+std::vector<std::string> passes_left_out(uint64_t number) {
+  const std::vector<std::string> all = optional_passes();
+  const size_t choice = number % (all.size() + 2);
+  if (choice == 0) return {};
+  if (choice == all.size() + 1) return all;
+  return {all[choice - 1]};
+}
+
+std::string left_out_text(const std::vector<std::string>& passes) {
+  return passes.empty() ? "with every pass" : fmt::format("without {}", fmt::join(passes, ", "));
+}
+
+std::string target_of(uint64_t number) {
+  const std::vector<std::string> targets = runnable_targets();
+  return targets[number % targets.size()];
+}
+
+// Numbers that move apart from each other as the model's number grows, so that pairs of variants vary.
+uint64_t turn(uint64_t number, uint64_t stride) { return number * stride + number / 7; }
+
+std::string check_target(uint64_t number) { return target_of(turn(number, 1)); }
+std::string variant_target(uint64_t number) { return target_of(turn(number, 3) + 1); }
+std::vector<std::string> check_passes(uint64_t number) { return passes_left_out(turn(number, 5)); }
+std::vector<std::string> variant_passes(uint64_t number) { return passes_left_out(turn(number, 1) + 9); }
+int recompute_level(uint64_t number) {
+  constexpr int levels[] = {1, 2, 3, 4, 6};
+  return levels[turn(number, 1) % 5];
+}
+
+std::optional<Finding> check(const Trial& trial) {
+  driver::CheckRequest request;
+  request.compile = request_for(trial);
+  request.compile.target = check_target(trial.number);
+  request.compile.passes.disable = check_passes(trial.number);
+  const driver::CheckReport report = driver::check_model(request);
+  for (const driver::CheckRow& r : report.rows)
+    if (!r.pass)
+      return Finding{r.kind, fmt::format("{} @{} {} ({} rows): relative {:.2g}, allowed {:.0g}", r.kind,
+                                         r.program, r.name, r.rows, r.max_relative, r.tolerance)};
+  return std::nullopt;
+}
+
+std::optional<Finding> rows_and_threads(const Trial& trial) {
+  const CompileRequest request = request_for(trial);
+  const int64_t batch = compiler::load_model(request)->model.experiment.data.batch;
+  return run_native(request, {{1, 31, 33, batch - 1}, {2, 5}});
+}
+
+std::optional<Finding> variant(const Trial& trial) {
+  CompileRequest request = request_for(trial);
+  request.target = variant_target(trial.number);
+  request.passes.disable = variant_passes(trial.number);
+  return run_native(request, {{trial.number % 2 ? 1 : 33}, {trial.number % 3 ? 2 : 5}});
+}
+
+// Backward computes again what it does not keep; and where a limit can be met by pieces, pieces.
+std::optional<Finding> memory(const Trial& trial) {
+  CompileRequest request = request_for(trial);
+  request.passes.recompute = recompute_level(trial.number);
+  return run_native(request, {{1}, {2}});
+}
+
+std::optional<Finding> memory_limit(const Trial& trial) {
+  CompileRequest request = request_for(trial);
+  const codegen::Target target = codegen::find_target(request.target);
+  const auto loaded = compiler::load_model(request);
+  const passes::PipelineOptions pipeline = compiler::pipeline_options(request, target, *loaded);
+  passes::run_tensor_passes(*loaded->model.module, pipeline);
+  const compiler::MemoryPlan plan =
+      compiler::memory_plan(passes::lower(*loaded->model.module, pipeline), pipeline.batch, 1);
+  const auto limit = static_cast<int64_t>(0.9 * static_cast<double>(plan.peak()));
+  try {
+    compiler::fit_memory(request, 1, limit);
+  } catch (const RunError& error) {
+    if (std::string(error.what()).find("--mem-limit") == std::string::npos) throw;
+    return std::nullopt;  // out of reach, and said so
+  }
+  compiler::CompiledModel compiled(request);
+  const int64_t peak = compiler::memory_plan(compiled.lowered(), compiled.program().batch, 1).peak();
+  if (peak > limit)
+    return Finding{"limit", fmt::format("{} bytes are planned within a limit of {}", peak, limit)};
+  if (request.micro_batches == 1) return run_native(request, {{1}, {2}});
+  return std::nullopt;  // run_pieces() looks at those
+}
+
+std::optional<Finding> pieces(const Trial& trial) {
+  const CompileRequest request = request_for(trial);
+  for (const int64_t n : {trial.number % 2 ? 2 : 4, 2, 3, 7, 31, 13, 37, 41, 67})
+    if (can_take_pieces(request, n)) return run_pieces(request, n);
+  return std::nullopt;
+}
+
+std::optional<Finding> text(const Trial& trial) {
+  CompileRequest request = request_for(trial);
+  request.target = variant_target(trial.number);
+  return compare_stage_text(request);
+}
+
+std::optional<Finding> executable(const Trial& trial) { return compare_executable(trial.text); }
+
+struct Entry {
+  const char* name;
+  std::optional<Finding> (*run)(const Trial&);
+  bool (*turn)(uint64_t number);  // of those that do not go through every comparison
+  std::string (*doc)(uint64_t number);
+};
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> list = {
+      {"check", check, [](uint64_t n) { return n % 2 == 0; },
+       [](uint64_t n) {
+         return fmt::format("gradc check for {} {}", check_target(n), left_out_text(check_passes(n)));
+       }},
+      {"variant", variant, [](uint64_t n) { return n % 2 == 1; },
+       [](uint64_t n) {
+         return fmt::format("native code for {} {}", variant_target(n), left_out_text(variant_passes(n)));
+       }},
+      {"rows", rows_and_threads, [](uint64_t n) { return n % 5 == 0; },
+       [](uint64_t) { return std::string("part batches and 1, 2, 5 threads, native"); }},
+      {"memory", memory, [](uint64_t n) { return n % 5 == 1; },
+       [](uint64_t n) { return fmt::format("recomputation at level {}", recompute_level(n)); }},
+      {"limit", memory_limit, [](uint64_t n) { return n % 5 == 2; },
+       [](uint64_t) { return std::string("nine tenths of the memory"); }},
+      {"pieces", pieces, [](uint64_t n) { return n % 5 == 3; },
+       [](uint64_t) { return std::string("a batch in pieces against the whole"); }},
+      {"text", text, [](uint64_t n) { return n % 5 == 4; },
+       [](uint64_t) { return std::string("every stage printed, parsed and printed"); }},
+      {"executable", executable, [](uint64_t) { return true; },
+       [](uint64_t) { return std::string("a linked program against the tool, to the bit"); }}};
+  return list;
+}
+
+}  // namespace
+
+std::vector<std::string> runnable_targets() {
+  static const std::vector<std::string> targets = [] {
+    std::vector<std::string> result;
+    for (const std::string& name : codegen::target_names()) {
+      try {
+        codegen::find_target(name);
+        result.push_back(name);
+      } catch (const RunError&) {
+      }
+    }
+    return result;
+  }();
+  return targets;
+}
+
+std::vector<Comparison> comparisons(uint64_t number) {
+  std::vector<Comparison> result;
+  for (const Entry& e : entries()) result.push_back({e.name, e.doc(number)});
+  return result;
+}
+
+std::optional<TrialFinding> run_trial(const Trial& trial, const TrialEvents& events) {
+  for (const Entry& e : entries()) {
+    const std::string name = e.name;
+    if (!trial.only.empty() ? trial.only != name : !trial.every && !e.turn(trial.number)) continue;
+    if (trial.only.empty() && name == "executable" && !trial.links) continue;
+    events.begins(name);
+    const std::optional<Finding> finding = e.run(trial);
+    if (!finding) continue;
+    if (const char* known = excluded_finding(trial.text, name, finding->kind))
+      events.known(known);
+    else
+      return TrialFinding{name, *finding};
+  }
+  return std::nullopt;
+}
+
+}  // namespace gradc::random_models

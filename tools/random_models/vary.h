@@ -1,0 +1,30 @@
+// Variations of an example: other values, numbers, switches and options in the place of those written.
+#pragma once
+#include <functional>
+#include <map>
+#include <string>
+
+#include "tools/random_models/draw.h"
+
+namespace gradc::random_models {
+
+struct Variation {
+  // What stands in the place of a name of the example model (frontend::example_model()); empty: the name
+  // stays.
+  std::function<std::string(const std::string& name)> name;
+  // Extents of the example model and those of the model at hand.
+  std::map<int64_t, int64_t> extents;
+  double boldness = 0.3;  // how likely each number and switch is another one
+};
+
+// A text that often compiles, and never is what the example says for sure. `expression` holds the whole
+// text, or what stands behind the first word of a statement.
+std::string vary(const std::string& expression, const Variation& variation, Draw& draw);
+
+// An initialiser as an argument is written: "he_normal", "normal(0, 0.1)".
+std::string any_initialiser(Draw& draw);
+
+// The shortest of "0.25" and "1e-05" with a point or an exponent.
+std::string number_text(double value);
+
+}  // namespace gradc::random_models
