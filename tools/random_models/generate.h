@@ -13,6 +13,7 @@ struct RandomModel {
 };
 
 // The same for the same two numbers on every machine. Throws InternalError when the compiler breaks.
-RandomModel random_model(uint64_t seed, uint64_t number);
+// `unmended`: models that show known faults too.
+RandomModel random_model(uint64_t seed, uint64_t number, bool unmended = false);
 
 }  // namespace gradc::random_models

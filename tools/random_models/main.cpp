@@ -21,15 +21,24 @@ struct Options {
   uint64_t seed = 1;
   uint64_t first = 0, count = 200, shard = 0, shards = 1;
   std::optional<uint64_t> model;
-  std::string file, only;
+  std::string file, only, break_pass, break_gradient;
   uint64_t link_every = 25;
   double seconds = 60, reduce_seconds = 120;
-  bool every = false, print = false, no_reduce = false, times = false, list = false;
+  bool every = false, unmended = false, print = false, no_reduce = false, times = false, list = false;
 };
 
 std::string command_of(const Options& o, uint64_t number, const std::string& comparison) {
   return fmt::format("random_models --seed {} --model {}{}", o.seed, number,
                      comparison == "generate" ? "" : " --only " + comparison);
+}
+
+Trial trial_of(const Options& o, uint64_t number, const std::string& text, const std::string& only) {
+  Trial trial{text, number, only};
+  trial.every = o.every;
+  trial.unmended = o.unmended;
+  trial.break_pass = o.break_pass;
+  trial.break_gradient = o.break_gradient;
+  return trial;
 }
 
 bool links(const Options& o, uint64_t number) { return o.link_every > 0 && number % o.link_every == 0; }
@@ -48,7 +57,7 @@ void reduce(const Options& o, const Outcome& outcome, uint64_t number) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(o.reduce_seconds);
   const driver::Interesting interesting = [&](const std::string& text) {
     if (std::chrono::steady_clock::now() > deadline) return false;
-    const Outcome again = try_text({text, number, outcome.comparison}, o.seconds);
+    const Outcome again = try_text(trial_of(o, number, text, outcome.comparison), o.seconds);
     return !again.invalid && again.finding && again.finding->kind == outcome.finding->kind;
   };
   const driver::Reduction reduced =
@@ -75,7 +84,7 @@ int run_file(const Options& o) {
   std::ifstream in(o.file, std::ios::binary);
   if (!in) throw RunError(kExitUsage, fmt::format("random_models: cannot read '{}'", o.file));
   const std::string text((std::istreambuf_iterator<char>(in)), {});
-  const Outcome outcome = try_text({text, o.model.value_or(0), o.only, false, true}, o.seconds);
+  const Outcome outcome = try_text(trial_of(o, o.model.value_or(0), text, o.only), o.seconds);
   if (outcome.invalid) throw RunError(kExitModelError, "random_models: the model file has errors");
   if (outcome.finding)
     fmt::print("FAIL: {}: {}\n", outcome.comparison, outcome.finding->what);
@@ -93,10 +102,16 @@ int run_numbers(const Options& o) {
   std::map<std::string, double> seconds;
   std::map<std::string, uint64_t> known;
   for (uint64_t number = first + o.shard; number < first + count; number += o.shards) {
-    const Outcome outcome = try_number(o.seed, {"", number, o.only, links(o, number), o.every}, o.seconds);
+    Trial trial = trial_of(o, number, "", o.only);
+    trial.links = links(o, number);
+    const Outcome outcome = try_number(o.seed, trial, o.seconds);
     ++tried;
     for (const std::string& name : outcome.known) ++known[name];
     for (const auto& [comparison, s] : outcome.seconds) seconds[comparison] += s;
+    if (tried % 25 == 0) {
+      fmt::print("{} models tried\n", tried);
+      std::fflush(stdout);
+    }
     if (o.print) fmt::print("# model {}\n{}\n", number, outcome.text);
     if (outcome.finding) {
       ++failed;
@@ -119,9 +134,7 @@ int run(int argc, char** argv) {
       "random_models: makes random models, and compares for each native code with the interpreter and "
       "central differences, threads, targets, passes, memory limits, text and executables",
       "random_models");
-  app.add_option("--seed", o.seed, "of all random choices")
-      ->capture_default_str()
-      ->envname("GRADC_RANDOM_SEED");
+  app.add_option("--seed", o.seed, "of all random choices")->capture_default_str();
   app.add_option("--first", o.first, "the first model's number")->capture_default_str();
   app.add_option("--count", o.count, "how many")->capture_default_str();
   app.add_option("--shard", o.shard, "of several runs that share the numbers, this one's from 0");
@@ -135,7 +148,12 @@ int run(int argc, char** argv) {
   app.add_option("--reduce-timeout", o.reduce_seconds, "seconds for making one smaller")
       ->capture_default_str();
   app.add_flag("--every", o.every, "every comparison for every model, not only those whose turn it is");
+  app.add_flag("--unmended", o.unmended, "known faults that are not yet mended are findings too");
   app.add_flag("--no-reduce", o.no_reduce, "leave models that fail as they are");
+  app.add_option("--break-pass", o.break_pass,
+                 "first make what this pass leaves wrong by 1 %: models must fail");
+  app.add_option("--break-gradient", o.break_gradient,
+                 "first make this operator's gradient wrong by 1 %: `check` must fail");
   app.add_flag("--print", o.print, "print every model");
   app.add_flag("--times", o.times, "print the time of each comparison at the end");
   app.add_flag("--list", o.list, "print the comparisons that --model's number meets");

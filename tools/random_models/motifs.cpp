@@ -65,7 +65,9 @@ bool convolution(Network& net) {
   const std::string x = net.pick(3);
   const Shape shape = net.shape_of(x);
   const int64_t groups = draw.chance(0.3) ? draw.of({int64_t{2}, int64_t{3}, shape[0]}) : 1;
-  const int64_t channels = groups * draw.between(1, std::max<int64_t>(1, 9 / groups));
+  // Now and then whole vectors of channels, for which there are kernels of their own.
+  const int64_t channels = groups * (draw.chance(0.2) ? draw.of({8, 16, 24, 32})
+                                                      : draw.between(1, std::max<int64_t>(1, 9 / groups)));
   const auto pair = [&](int64_t low, int64_t high) {
     const int64_t a = draw.between(low, high);
     return draw.chance(0.3) ? fmt::format("[{}, {}]", a, draw.between(low, high)) : std::to_string(a);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "compiler/evaluate_ops.h"
@@ -22,7 +23,8 @@ using interpreter::Tensor;
 namespace {
 
 constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one difference, as in driver/check.cpp
-constexpr uint64_t kWarmUpSteps = 2;   // so that biases, slots and statistics are not what they start from
+constexpr double kLeast = 1e-12, kMost = 1e12;  // beyond, squares leave the range of f32 or its rounding
+constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics are not what they start from
 
 CompileRequest with_gradients(CompileRequest request) {
   request.passes.gradient_outputs = true;
@@ -136,8 +138,8 @@ class NativeRun {
     if (auto wrong = program("init", first)) return wrong;
     keep_symbols();
     for (uint64_t step = 0; step < kWarmUpSteps; ++step) {
-      if (!engine_.call("train_step", call_of(batch_, have), symbols_))
-        return Finding{"not finite", "the loss is not finite in a step that the interpreter finds finite"};
+      const CallRequest call = call_of(batch_, have);
+      if (!engine_.call("train_step", call, symbols_)) return not_finite("train_step", call, 1);
       keep_symbols();
       if (engine_.has("update")) {
         engine_.call("update", update_call(call_of(batch_, have)), symbols_);
@@ -165,6 +167,13 @@ class NativeRun {
     for (auto& [name, value] : engine_.caller().symbols()) symbols_[name] = std::move(value);
   }
 
+  // A finding where the interpreter's values are ordinary numbers.
+  std::optional<Finding> not_finite(const std::string& name, const CallRequest& call, int threads) const {
+    if (reference_.leaves_range(name, reference_.input(name, call, symbols_))) return std::nullopt;
+    return Finding{"not finite", fmt::format("@{} on {} rows, {} threads: the loss is not finite", name,
+                                             call.rows, threads)};
+  }
+
   // By one thread against the interpreter, then by several against one.
   std::optional<Finding> program(const std::string& name, const CallRequest& call) {
     const auto said = [&](Finding finding, int threads) {
@@ -172,7 +181,7 @@ class NativeRun {
       return finding;
     };
     engine_.use_threads(1);
-    if (!engine_.call(name, call, symbols_)) return said({"not finite", "the loss is not finite"}, 1);
+    if (!engine_.call(name, call, symbols_)) return not_finite(name, call, 1);
     const Tensors outputs = engine_.caller().outputs(), after = engine_.caller().symbols();
     const interpreter::RunInput input = reference_.input(name, call, symbols_);
     if (auto wrong = reference_.compare(name, input, outputs, after)) return said(*wrong, 1);
@@ -211,6 +220,16 @@ interpreter::RunInput Reference::input(const std::string& program, const CallReq
   input.context.seed = call.seed;
   input.context.micro_step = call.micro_step;
   return input;
+}
+
+bool Reference::leaves_range(const std::string& program, const interpreter::RunInput& input) const {
+  bool leaves = false;
+  compiler::evaluate_ops(*module().function(program), input,
+                         [&](const Op&, const std::vector<const Tensor*>&, Tensor& value) {
+                           for (const double v : value.data)
+                             if (v != 0 && !(std::fabs(v) > kLeast && std::fabs(v) < kMost)) leaves = true;
+                         });
+  return leaves;
 }
 
 bool Reference::rounding_explains(const Function& f, const interpreter::RunInput& input, const Op* op,

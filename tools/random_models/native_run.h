@@ -27,6 +27,8 @@ class Reference {
   const Module& module() const { return *loaded_->model.module; }
   interpreter::RunInput input(const std::string& program, const driver::CallRequest& call,
                               const Tensors& symbols) const;
+  // Whether some value is so large or small that single precision may well lose it.
+  bool leaves_range(const std::string& program, const interpreter::RunInput& input) const;
   // Compares outputs and new values of symbols with those of the interpreter; differences that
   // single-precision rounding of the written model makes as well are none.
   std::optional<Finding> compare(const std::string& program, const interpreter::RunInput& input,

@@ -16,7 +16,7 @@ using interpreter::Tensor;
 
 namespace {
 
-constexpr int64_t kMostElements = 500;   // of one example of a value
+constexpr int64_t kMostElements = 1000;  // of one example of a value
 constexpr int64_t kMostWeights = 12000;  // of the dense layer that brings a value to another shape
 constexpr double kMostMagnitude = 40;    // of a value of the network
 
@@ -69,7 +69,7 @@ std::map<std::string, Tensor> made_up_inputs(const Function& f, int64_t rows, in
     for (size_t i = 0; i < t.data.size(); ++i) {
       const uint32_t word = random_word(5, 0, stream, i, 0);
       t.data.data()[i] = !input->type.batched     ? 1
-                         : input->type.is_float() ? static_cast<float>(3 * uniform_from_word(word) - 1.5)
+                         : input->type.is_float() ? static_cast<float>(5 * uniform_from_word(word) - 2.5)
                                                   : word % static_cast<uint32_t>(integers_below);
     }
     inputs[input->symbol()] = std::move(t);

@@ -87,7 +87,7 @@ bool add_motif(Network& network);
 // size.
 bool ordinary(const Module& module, int64_t integers_below, double most);
 
-// Values for the inputs of a function: f32 between -1.5 and 1.5, i32 from 0 to integers_below - 1.
+// Values for the inputs of a function: f32 between -2.5 and 2.5, i32 from 0 to integers_below - 1.
 std::map<std::string, interpreter::Tensor> made_up_inputs(const Function& f, int64_t rows,
                                                           int64_t integers_below);
 

@@ -151,7 +151,7 @@ void run_comparisons(const Trial& trial, const Messages& messages) {
 
 Outcome try_number(uint64_t seed, Trial trial, double seconds) {
   return in_child(seconds, [&](const Messages& messages) {
-    const RandomModel model = random_model(seed, trial.number);
+    const RandomModel model = random_model(seed, trial.number, trial.unmended);
     messages.send('s', fmt::format("{}", processor_seconds()));
     messages.send('t', model.text);
     trial.text = model.text;

@@ -12,11 +12,13 @@
 namespace gradc::random_models {
 
 struct Trial {
-  std::string text;     // the model file
-  uint64_t number = 0;  // decides the variants
-  std::string only;     // one comparison's name; empty: all
-  bool links = false;   // also the executable, where the model trains by itself
-  bool every = false;   // every comparison; else those whose turn it is
+  std::string text;                        // the model file
+  uint64_t number = 0;                     // decides the variants
+  std::string only;                        // one comparison's name; empty: all
+  bool links = false;                      // also the executable, where the model trains by itself
+  bool every = false;                      // every comparison; else those whose turn it is
+  bool unmended = false;                   // exclusions do not count
+  std::string break_pass, break_gradient;  // made wrong first, to test the comparisons themselves
 };
 
 struct Comparison {
