@@ -23,7 +23,7 @@ ALLOWED = {
     "standalone": {"std", "fmt", "support", "runtime", "nlohmann", "cli11", "include"},  # never the compiler
     "include": {"std", "gradc", "xtensor"},  # public headers know each other alone, as they are installed: "gradc/session.h"
 }
-ANYTHING = {"driver", "tests", "bench", "examples"}
+ANYTHING = {"driver", "tests", "bench", "examples", "tools"}
 LIBRARIES = {"fmt": "fmt", "xtensor": "xtensor", "xtl": "xtensor", "llvm": "llvm", "llvm-c": "llvm", "nettle": "nettle",
              "nlohmann": "nlohmann", "Eigen": "eigen", "CLI": "cli11", "gtest": "gtest", "benchmark": "benchmark", "sys": "posix", "linux": "posix"}
 C_HEADERS = {"stdint.h", "stddef.h", "stdbool.h", "math.h", "string.h", "stdio.h", "stdlib.h", "float.h", "limits.h"}
