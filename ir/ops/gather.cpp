@@ -97,7 +97,14 @@ OpDef gather() {
                  {{batched({2, 5, 3}), plain({4}, i32)}, {{"axis", integer(1)}}, -2, 5},
                  {{batched({2, 3, 5}), batched({2}, i32)}, {{"axis", integer(-1)}}, -2, 6, 37},
                  {{plain({6, 5}), plain({2, 2}, i32)}, {{"axis", integer(0)}}, -2, 6},
-                 {{plain({3, 4}, DType::f64), batched({2, 3}, i32)}, {{"axis", integer(1)}}, -2, 4}};
+                 {{plain({3, 4}, DType::f64), batched({2, 3}, i32)}, {{"axis", integer(1)}}, -2, 4},
+                 // One index an example: the result has the table's other axes alone.
+                 {{plain({3, 8}), batched({}, i32)}, {{"axis", integer(0)}}, -2, 4, 37},
+                 {{plain({10, 6}), batched({}, i32)}, {{"axis", integer(0)}}, -2, 11, 37},
+                 {{plain({130, 2, 3}), batched({}, i32)}, {{"axis", integer(0)}}, -2, 131, 70},
+                 {{plain({5, 70}), batched({}, i32)}, {{"axis", integer(1)}}, -2, 71},
+                 {{plain({3, 70}), plain({}, i32)}, {{"axis", integer(0)}}, -2, 3},
+                 {{batched({4, 3}), batched({}, i32)}, {{"axis", integer(0)}}, -2, 5}};
   return def;
 }
 
@@ -159,7 +166,14 @@ OpDef scatter_add() {
                  {{batched({2, 3, 2}), batched({2}, i32)}, attributes(2, 5, true), -2, 6, 37},
                  {{batched({2, 3, 2}), plain({3}, i32)}, attributes(1, 4, false), -2, 4},
                  {{plain({2, 2, 5}), plain({2, 2}, i32)}, attributes(0, 6, false), -2, 6},
-                 {{batched({3, 2, 3}, DType::f64), batched({2, 3}, i32)}, attributes(1, 4, false), -2, 4}};
+                 {{batched({3, 2, 3}, DType::f64), batched({2, 3}, i32)}, attributes(1, 4, false), -2, 4},
+                 // One index an example.
+                 {{batched({8}), batched({}, i32)}, attributes(0, 3, false), -2, 4, 37},
+                 {{batched({6}), batched({}, i32)}, attributes(0, 10, false), -2, 11, 37},
+                 {{batched({2, 3}), batched({}, i32)}, attributes(0, 130, false), -2, 131, 70},
+                 {{batched({70}), batched({}, i32)}, attributes(1, 5, false), -2, 6},
+                 {{batched({2, 3}), batched({}, i32)}, attributes(1, 5, false), -2, 6},
+                 {{batched({4, 3}), batched({}, i32)}, attributes(0, 5, true), -2, 6}};
   return def;
 }
 

@@ -7,6 +7,7 @@
 #include "passes/lower/gather.h"
 
 #include <functional>
+#include <optional>
 
 #include "passes/lower/lowering.h"
 #include "support/check.h"
@@ -85,6 +86,25 @@ class Gather {
   // Whether this thread owns a part of the result's first axis alone.
   bool splits() const { return first_ && !op_->type.shape.empty() && op_->type.shape[0] > 1; }
 
+  // The first axis of `rows_` after the index's.
+  size_t behind() const { return axis_ + index_->type.shape.size(); }
+
+  // The axis of the result that an axis of `rows_` is: of a table the index's axes are none, and those after
+  // them follow the axis that the index names, which is the first one where axis_ is 0.
+  std::optional<size_t> result_axis(size_t rows_axis) const {
+    if (!scatters_ || rows_axis < axis_) return rows_axis;
+    if (rows_axis < behind()) return std::nullopt;
+    return rows_axis - behind() + axis_ + 1;
+  }
+
+  // Loops over an axis of `rows_`: this thread's part where the result's first axis is split along it.
+  template <class F>
+  void over_axis(const char* name, size_t rows_axis, F&& body) {
+    const bool own = splits() && result_axis(rows_axis) == size_t{0};
+    b_.loop(name, own ? first_ : loop::index(0), own ? last_ : loop::index(rows_->type.shape[rows_axis]), 1,
+            body);
+  }
+
   // Where an element stands: of a batched value this panel's and, with several lanes, from the first lane on.
   Expr address(const Op* value, const std::vector<Expr>& places) const {
     if (!value->type.batched) return linear(value->type.shape, places);
@@ -144,20 +164,15 @@ class Gather {
   }
 
   void over_places() {
-    const Shape& shape = rows_->type.shape;
-    const size_t behind = axis_ + index_->type.shape.size();
-    std::vector<Expr> places(shape.size());
+    std::vector<Expr> places(rows_->type.shape.size());
     // The index's places first, so that it is read once for all elements it moves.
     std::vector<Expr> at(index_->type.shape.size());
     const auto at_index = [&](auto&& self, size_t i) -> void {
       if (i < at.size()) {
-        const bool own = !scatters_ && splits() && axis_ + i == 0;
-        b_.loop("i", own ? first_ : loop::index(0), own ? last_ : loop::index(shape[axis_ + i]), 1,
-                [&](Expr p) {
-                  at[i] = places[axis_ + i] = p;
-                  self(self, i + 1);
-                });
-        return;
+        return over_axis("i", axis_ + i, [&](Expr p) {
+          at[i] = places[axis_ + i] = p;
+          self(self, i + 1);
+        });
       }
       named_ = b_.let("named", loop::cast(loop::Scalar::i64, load(index_, at)));
       const int64_t extent = table_->type.shape[axis_];
@@ -168,7 +183,7 @@ class Gather {
                                             loop::compare(loop::CompareOp::ge, named_, wide(low)),
                                             loop::compare(loop::CompareOp::lt, named_, wide(high))));
       named_ = b_.let("place", loop::select(valid_, named_, wide(loop::index(0))));
-      const auto move_all = [&] { outer(places, 0, behind); };
+      const auto move_all = [&] { outer(places, 0); };
       // One index for all lanes: nothing to add where it lies outside.
       if (scatters_ && valid_->type.lanes == 1)
         b_.if_then(valid_, move_all);
@@ -179,21 +194,19 @@ class Gather {
   }
 
   // Loops over the axes before and behind the index's.
-  void outer(std::vector<Expr>& places, size_t a, size_t behind) {
-    if (a == axis_) a = behind;
-    if (a == places.size()) return move(places, behind);
-    const bool own = splits() && a == 0;
-    b_.loop("a", own ? first_ : loop::index(0), own ? last_ : loop::index(rows_->type.shape[a]), 1,
-            [&](Expr i) {
-              places[a] = i;
-              outer(places, a + 1, behind);
-            });
+  void outer(std::vector<Expr>& places, size_t a) {
+    if (a == axis_) a = behind();
+    if (a == places.size()) return move(places);
+    over_axis("a", a, [&](Expr i) {
+      places[a] = i;
+      outer(places, a + 1);
+    });
   }
 
-  void move(const std::vector<Expr>& places, size_t behind) {
+  void move(const std::vector<Expr>& places) {
     std::vector<Expr> there(places.begin(), places.begin() + static_cast<std::ptrdiff_t>(axis_));
     there.push_back(named_);
-    there.insert(there.end(), places.begin() + static_cast<std::ptrdiff_t>(behind), places.end());
+    there.insert(there.end(), places.begin() + static_cast<std::ptrdiff_t>(behind()), places.end());
     if (!scatters_) {
       const Expr v = loop::broadcast(load(table_, there), lanes_);
       return store(places, loop::select(loop::broadcast(valid_, lanes_), v, zero(lanes_)));

@@ -1,8 +1,12 @@
 #include "tests/passes/program_runner.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstring>
+#include <optional>
 #include <random>
-#include <thread>
+#include <utility>
 
 #include "codegen/jit.h"
 #include "ir/loop/interpret.h"
@@ -62,110 +66,176 @@ Tensor read_panels(const uint8_t* from, const passes::StoredValue& v, int64_t ro
   return t;
 }
 
-struct Block {
-  explicit Block(int64_t size) : bytes(static_cast<size_t>(size) + 64 + kGuard, 0xA5) {
-    base = bytes.data();
-    while (reinterpret_cast<uintptr_t>(base) % 64) ++base;
-    std::memset(base, 0, static_cast<size_t>(size));
-    end = base + size;
+int64_t width_of(DType type) { return type == DType::f64 ? 8 : type == DType::boolean ? 1 : 4; }
+
+// Memory between two pages that may not be touched: what is read or written behind it traps where it ends at
+// its page's end, and what is left of its pages is known to be written by its value.
+class Block {
+ public:
+  // `alignment` of its first byte; the block ends at the last place that allows it.
+  Block(int64_t size, size_t alignment) : size_(static_cast<size_t>(size)) {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    data_ = (size_ + page - 1) / page * page;
+    all_ = data_ + 2 * page;
+    void* p = mmap(nullptr, all_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    GRADC_CHECK(p != MAP_FAILED, "no memory for a block of {} bytes", size);
+    mapping_ = static_cast<uint8_t*>(p);
+    first_ = mapping_ + page;
+    GRADC_CHECK(data_ == 0 || mprotect(first_, data_, PROT_READ | PROT_WRITE) == 0, "mprotect");
+    base = first_ + (data_ - size_) / alignment * alignment;
+    std::memset(first_, kFill, data_);
+    std::memset(base, 0, size_);
+  }
+  Block(Block&& other) noexcept
+      : base(other.base),
+        size_(other.size_),
+        data_(other.data_),
+        all_(other.all_),
+        first_(other.first_),
+        mapping_(std::exchange(other.mapping_, nullptr)) {}
+  Block& operator=(Block&&) = delete;
+  ~Block() {
+    if (mapping_) munmap(mapping_, all_);
   }
   bool intact() const {
-    for (const uint8_t* p = end; p < bytes.data() + bytes.size(); ++p)
-      if (*p != 0xA5) return false;
+    for (const uint8_t* p = first_; p < first_ + data_; ++p)
+      if ((p < base || p >= base + size_) && *p != kFill) return false;
     return true;
   }
-  static constexpr size_t kGuard = 256;
-  std::vector<uint8_t> bytes;
-  uint8_t *base, *end;
+  uint8_t* base;
+
+ private:
+  static constexpr uint8_t kFill = 0xA5;
+  size_t size_, data_ = 0, all_ = 0;
+  uint8_t *first_ = nullptr, *mapping_ = nullptr;
+};
+
+}  // namespace
+
+namespace {
+
+// One program with its memory, which is made anew for each run.
+class Runner {
+ public:
+  Runner(const Module& module, const std::string& name, const interpreter::RunInput& input,
+         const RunnerOptions& o)
+      : module_(module), function_(*module.function(name)), input_(input), options_(o) {
+    passes::PipelineOptions options;
+    options.batch = o.batch ? o.batch : input.context.rows;
+    options.vector_width = o.vector_width;
+    options.keep_all_values = o.keep_all;
+    options.strict_math = o.strict_math;
+    options.band_bytes = o.band_bytes;
+    options.disable = o.disable;
+    if (o.engine == Engine::native) {
+      const codegen::Target target = codegen::find_target(o.target);
+      options.vector_width = target.vector_width;
+      options.registers = target.registers;
+    }
+    lowered_ = passes::lower(module, options);
+    program_ = &lowered_.programs.at(name);
+    if (o.engine == Engine::native) {
+      jit_.emplace(std::vector<const loop::Program*>{&program_->program}, codegen::find_target(o.target));
+      entry_ = jit_->entry(name);
+    }
+  }
+
+  RunnerResult run(int threads) const {
+    const int64_t rows = input_.context.rows;
+    Block parameters(lowered_.parameter_bytes, 64), arena(working_bytes(program_->program, threads), 64);
+    for (const auto& [symbol, t] : input_.symbols)
+      write(parameters.base + lowered_.symbol_offsets.at(symbol), t);
+    std::vector<Block> inputs, outputs;  // at their element's alignment: all that is promised of them
+    std::vector<const void*> input_pointers;
+    std::vector<void*> output_pointers;
+    for (const std::string& n : program_->inputs) {
+      const Tensor& t = input_.inputs.at(n);
+      const int64_t width = width_of(t.type.dtype);
+      inputs.emplace_back(count(t.type, rows) * width, static_cast<size_t>(width));
+      write(inputs.back().base, t);
+      input_pointers.push_back(inputs.back().base);
+    }
+    for (const Output& out : function_.outputs) {
+      const int64_t width = width_of(out.value->type.dtype);
+      outputs.emplace_back(count(out.value->type, rows) * width, static_cast<size_t>(width));
+      output_pointers.push_back(outputs.back().base);
+    }
+    double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+    const char* names[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
+    for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
+      if (input_.inputs.count(names[i])) scalars[i] = *input_.inputs.at(names[i]).data.data();
+    gradc_step_args args{};
+    args.arena = arena.base;
+    args.parameters = parameters.base;
+    args.inputs = input_pointers.data();
+    args.outputs = output_pointers.data();
+    args.scalars = scalars;
+    args.rows = rows;
+    args.row_offset = input_.context.row_offset;
+    args.seed = input_.context.seed;
+    args.micro_step = input_.context.micro_step;
+
+    RunnerResult result;
+    result.status = execute(args, threads);
+    if (!arena.intact() || !parameters.intact())
+      throw std::runtime_error("memory beside the arena or the parameters was written");
+    for (const std::vector<Block>* blocks : {&inputs, &outputs})
+      for (const Block& b : *blocks)
+        if (!b.intact()) throw std::runtime_error("memory beside an input or output was written");
+    for (size_t i = 0; i < function_.outputs.size(); ++i)
+      result.outputs[function_.outputs[i].name] =
+          read(outputs[i].base, function_.outputs[i].value->type, rows);
+    for (const Symbol& s : module_.symbols)
+      result.symbols[s.name] = read(parameters.base + lowered_.symbol_offsets.at(s.name), s.type, 1);
+    if (options_.keep_all)
+      for (const passes::StoredValue& v : program_->stored) {
+        const loop::Allocation& a = program_->program.allocations[static_cast<size_t>(v.allocation)];
+        const uint8_t* from = arena.base + a.offset;
+        result.stored[v.op] = v.op->type.batched ? read_panels(from, v, rows, program_->program.panel)
+                                                 : read(from, v.op->type, 1);
+      }
+    return result;
+  }
+
+ private:
+  int execute(gradc_step_args& args, int threads) const {
+    if (!entry_)
+      return loop::interpret(program_->program,
+                             {args.arena, args.parameters, args.inputs, args.outputs, args.scalars, args.rows,
+                              args.row_offset, args.seed, args.micro_step},
+                             {.threads = threads, .reversed = options_.reversed});
+    runtime::Team team(threads);
+    args.barrier = [](void* t) { static_cast<runtime::Team*>(t)->barrier(); };
+    args.team = &team;
+    std::vector<int32_t> status(static_cast<size_t>(threads), 0);
+    team.run([&](int thread, int of) { status[static_cast<size_t>(thread)] = entry_(&args, thread, of); });
+    return status[0];
+  }
+
+  const Module& module_;
+  const Function& function_;
+  const interpreter::RunInput& input_;
+  const RunnerOptions& options_;
+  passes::Lowered lowered_;
+  const passes::LoweredProgram* program_ = nullptr;
+  std::optional<codegen::Jit> jit_;
+  gradc_entry entry_ = nullptr;
 };
 
 }  // namespace
 
 RunnerResult run_lowered(const Module& module, const std::string& name, const interpreter::RunInput& input,
                          const RunnerOptions& o) {
-  const int64_t rows = input.context.rows;
-  passes::PipelineOptions options;
-  options.batch = o.batch ? o.batch : rows;
-  options.vector_width = o.vector_width;
-  options.keep_all_values = o.keep_all;
-  options.strict_math = o.strict_math;
-  options.band_bytes = o.band_bytes;
-  if (o.engine == Engine::native) {
-    const codegen::Target target = codegen::find_target(o.target);
-    options.vector_width = target.vector_width;
-    options.registers = target.registers;
-  }
-  const passes::Lowered lowered = passes::lower(module, options);
-  const passes::LoweredProgram& program = lowered.programs.at(name);
-  const Function* f = module.function(name);
+  return Runner(module, name, input, o).run(o.threads);
+}
 
-  Block parameters(lowered.parameter_bytes), arena(working_bytes(program.program, o.threads));
-  for (const auto& [symbol, t] : input.symbols) write(parameters.base + lowered.symbol_offsets.at(symbol), t);
-  std::vector<Block> inputs, outputs;
-  std::vector<const void*> input_pointers;
-  std::vector<void*> output_pointers;
-  for (const std::string& n : program.inputs) {
-    const Tensor& t = input.inputs.at(n);
-    inputs.emplace_back(count(t.type, rows) * 8);
-    write(inputs.back().base, t);
-    input_pointers.push_back(inputs.back().base);
-  }
-  for (const Output& out : f->outputs) {
-    const int width = out.value->type.dtype == DType::f64       ? 8
-                      : out.value->type.dtype == DType::boolean ? 1
-                                                                : 4;
-    outputs.emplace_back(count(out.value->type, rows) * width);
-    output_pointers.push_back(outputs.back().base);
-  }
-  double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
-  const char* names[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
-  for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
-    if (input.inputs.count(names[i])) scalars[i] = *input.inputs.at(names[i]).data.data();
-  gradc_step_args args{};
-  args.arena = arena.base;
-  args.parameters = parameters.base;
-  args.inputs = input_pointers.data();
-  args.outputs = output_pointers.data();
-  args.scalars = scalars;
-  args.rows = rows;
-  args.row_offset = input.context.row_offset;
-  args.seed = input.context.seed;
-  args.micro_step = input.context.micro_step;
-
-  RunnerResult result;
-  if (o.engine == Engine::loops) {
-    result.status = loop::interpret(program.program,
-                                    {args.arena, args.parameters, args.inputs, args.outputs, args.scalars,
-                                     args.rows, args.row_offset, args.seed, args.micro_step},
-                                    {.threads = o.threads, .reversed = o.reversed});
-  } else {
-    codegen::Jit jit({&program.program}, codegen::find_target(o.target));
-    const gradc_entry entry = jit.entry(name);
-    runtime::Team team(o.threads);
-    args.barrier = [](void* t) { static_cast<runtime::Team*>(t)->barrier(); };
-    args.team = &team;
-    std::vector<int32_t> status(static_cast<size_t>(o.threads), 0);
-    team.run([&](int thread, int threads) {
-      status[static_cast<size_t>(thread)] = entry(&args, thread, threads);
-    });
-    result.status = status[0];
-  }
-  if (!arena.intact() || !parameters.intact())
-    throw std::runtime_error("memory past the arena or the parameters was written");
-  for (const Block& b : outputs)
-    if (!b.intact()) throw std::runtime_error("memory past an output was written");
-  for (size_t i = 0; i < f->outputs.size(); ++i)
-    result.outputs[f->outputs[i].name] = read(outputs[i].base, f->outputs[i].value->type, rows);
-  for (const Symbol& s : module.symbols)
-    result.symbols[s.name] = read(parameters.base + lowered.symbol_offsets.at(s.name), s.type, 1);
-  if (o.keep_all)
-    for (const passes::StoredValue& v : program.stored) {
-      const loop::Allocation& a = program.program.allocations[static_cast<size_t>(v.allocation)];
-      const uint8_t* from = arena.base + a.offset;
-      result.stored[v.op] =
-          v.op->type.batched ? read_panels(from, v, rows, program.program.panel) : read(from, v.op->type, 1);
-    }
-  return result;
+std::vector<RunnerResult> run_lowered(const Module& module, const std::string& name,
+                                      const interpreter::RunInput& input, const RunnerOptions& o,
+                                      const std::vector<int>& threads) {
+  const Runner runner(module, name, input, o);
+  std::vector<RunnerResult> results;
+  for (const int t : threads) results.push_back(runner.run(t));
+  return results;
 }
 
 std::unique_ptr<Module> fused_module(const std::string& text) {

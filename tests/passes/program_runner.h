@@ -36,6 +36,11 @@ struct RunnerResult {
 RunnerResult run_lowered(const Module& module, const std::string& function,
                          const interpreter::RunInput& input, const RunnerOptions& options);
 
+// The same, compiled once, in several numbers of threads.
+std::vector<RunnerResult> run_lowered(const Module& module, const std::string& function,
+                                      const interpreter::RunInput& input, const RunnerOptions& options,
+                                      const std::vector<int>& threads);
+
 // The module of a text, laid out and fused, ready for passes::lower; throws where it does not parse.
 std::unique_ptr<Module> fused_module(const std::string& text);
 
