@@ -99,10 +99,7 @@ Value batch_mean(Evaluator& e, const CallPlace& p, Arguments& a) {
   std::vector<int64_t> axes;
   if (!x || !in_training(e, p, "batch_mean") || !batched(e, p, x, "batch_mean")) return {};
   if (given(a[1]) && !e.to_axes(a[1], x->type.rank(), p.arguments[1], axes)) return {};
-  std::vector<Op*> operands = {x};
-  if (given(a[2])) operands.push_back(tensor(e, p, a, 2));
-  if (!operands.back()) return {};
-  return e.emit("batch_mean", operands, {{"axes", axes}}, p.span);
+  return e.emit("batch_mean", {x}, {{"axes", axes}}, p.span);
 }
 
 Value batch_var(Evaluator& e, const CallPlace& p, Arguments& a) {
@@ -111,10 +108,13 @@ Value batch_var(Evaluator& e, const CallPlace& p, Arguments& a) {
   std::vector<int64_t> axes;
   if (!x || !mean || !in_training(e, p, "batch_var") || !batched(e, p, x, "batch_var")) return {};
   if (given(a[2]) && !e.to_axes(a[2], x->type.rank(), p.arguments[2], axes)) return {};
-  std::vector<Op*> operands = {x, mean};
-  if (given(a[3])) operands.push_back(tensor(e, p, a, 3));
-  if (!operands.back()) return {};
-  return e.emit("batch_var", operands, {{"axes", axes}}, p.span);
+  // Around the mean itself it is computed without loss of digits, whatever the offset of x.
+  if (mean->is("batch_mean") && mean->operands[0] == x && mean->attributes.integers("axes") == axes)
+    return e.emit("batch_var", {x}, {{"axes", axes}}, p.span);
+  const Value away = e.emit("sub", {x, mean}, {}, p.span, "`batch_var`");
+  if (away.poisoned()) return {};
+  const Value square = e.emit("mul", {away.tensor, away.tensor}, {}, p.span, "`batch_var`");
+  return e.emit("batch_mean", {square.tensor}, {{"axes", axes}}, p.span);
 }
 
 Value batch_sum(Evaluator& e, const CallPlace& p, Arguments& a) {
@@ -450,14 +450,12 @@ const std::vector<Builtin>& builtins() {
        "log_softmax(logits)",
        log_softmax},
       {"batch_mean",
-       {{"x"}, {"axes", false}, {"near", false}},
-       "The mean over the batch and the named example axes, which stay with extent 1; training only. `near`, "
-       "a guess of "
-       "the mean, lets mean and variance be taken in one pass.",
+       {{"x"}, {"axes", false}},
+       "The mean over the batch and the named example axes, which stay with extent 1; training only.",
        "if training { x - batch_mean(x) } else { x }",
        batch_mean},
       {"batch_var",
-       {{"x"}, {"mean"}, {"axes", false}, {"near", false}},
+       {{"x"}, {"mean"}, {"axes", false}},
        "The biased variance over the batch and the named axes around `mean`; training only.",
        "if training { batch_var(x, batch_mean(x)) } else { x }",
        batch_var},

@@ -1,5 +1,12 @@
 // Mean and variance over the batch and over space, for batch normalisation. Composites; it must not know what
 // uses them.
+//
+// Sums of squares around a guess of the mean lose as many digits as the square of the guess's distance over
+// the standard deviation has, so none is taken around a value from elsewhere (Chan, Golub and LeVeque 1983,
+// "Algorithms for computing the sample variance"):
+//   images      reduce_squared_deviations: one pass, around values of the data (passes/lower/partial_sums.h)
+//   all others  two passes, the second also correcting the mean: m = sum x / n, e = sum (x - m) / n,
+//               mean = m + e, variance = sum (x - m)^2 / n - e^2 (equation 1.7)
 #include <vector>
 
 #include "ir/ops/common.h"
@@ -30,11 +37,12 @@ InferResult infer_statistics(Types t, const Attributes& a) {
     seen[static_cast<size_t>(axis)] = true;
     result.shape[static_cast<size_t>(axis)] = 1;
   }
-  for (size_t i = 1; i < t.size(); ++i)
-    if (t[i] != result)
-      return InferResult::fail(fmt::format("the mean of {} over these axes is {}, not {}", to_string(x),
-                                           to_string(result), to_string(t[i])));
   return InferResult::ok(std::move(result));
+}
+
+// What a one-pass kernel sums: channels of images over the batch and over space.
+bool of_images(const Type& x, const Attributes& a) {
+  return x.rank() == 3 && a.integers("axes") == std::vector<int64_t>{1, 2};
 }
 
 // rows times the averaged extents.
@@ -50,9 +58,9 @@ Op* average(Builder& b, Op* op, Op* summand) {
   return b.div(b.reduce_sum(summand, op->attributes.integers("axes"), true, true), element_count(b, op));
 }
 
-// result = sum of f(x, mean element) / count.
+// result = sum of f(x, element of the result).
 template <class F>
-interpreter::Tensor evaluate_average(const Op& op, Operands in, Context& c, F&& f) {
+interpreter::Tensor evaluate_sum(const Op& op, Operands in, Context& c, F&& f) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
   double* result = out.data.data();
   const double* x = in[0]->data.data();
@@ -65,10 +73,23 @@ interpreter::Tensor evaluate_average(const Op& op, Operands in, Context& c, F&& 
       result[to] += f(x[at + i], to);
     }
   });
-  const int64_t count = op.type.elements();
-  const double n = static_cast<double>(c.rows) * static_cast<double>(in[0]->type.elements() / count);
-  for (int64_t i = 0; i < count; ++i) result[i] /= n;
   return out;
+}
+
+double sharing_one(const Op& op, Operands in, const Context& c) {
+  return static_cast<double>(c.rows) * static_cast<double>(in[0]->type.elements() / op.type.elements());
+}
+
+interpreter::Tensor evaluate_mean(const Op& op, Operands in, Context& c) {
+  interpreter::Tensor out = evaluate_sum(op, in, c, [](double x, int64_t) { return x; });
+  for (double& v : out.data) v /= sharing_one(op, in, c);
+  return out;
+}
+
+interpreter::Tensor evaluate_squared_deviations(const Op& op, Operands in, Context& c) {
+  const interpreter::Tensor mean = evaluate_mean(op, in, c);
+  const double* m = mean.data.data();
+  return evaluate_sum(op, in, c, [m](double x, int64_t i) { return (x - m[i]) * (x - m[i]); });
 }
 
 AttributeSpec axes_spec() {
@@ -77,79 +98,107 @@ AttributeSpec axes_spec() {
                   "W]; they stay with extent 1");
 }
 
+OpDef batch_mean() {
+  OpDef def = Def("batch_mean", OpKind::composite,
+                  "The mean of x over the rows of the batch and over the given axes.");
+  def.operands = {{"x", "f32 or f64, batched"}};
+  def.attributes = {axes_spec()};
+  def.infer = infer_statistics;
+  def.decompose = [](Builder& b, Op* op) {
+    Op* x = op->operands[0];
+    Op* mean = average(b, op, x);
+    return of_images(x->type, op->attributes) ? mean : b.add(mean, average(b, op, b.sub(x, mean)));
+  };
+  def.evaluate = evaluate_mean;
+  def.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
+    return {broadcast_to(b, b.div(g, element_count(b, op)), op->operands[0]->type)};
+  };
+  def.cost = cost_per_input;
+  def.samples = {{{batched({6})}, {{"axes", ints({})}}},
+                 {{batched({3, 5, 4})}, {{"axes", ints({1, 2})}}, -2, 2, 37},
+                 {{batched({})}, {{"axes", ints({})}}},
+                 {{batched({3, 2}, DType::f64)}, {{"axes", ints({1})}}},
+                 {{batched({3, 5, 4})}, {{"axes", ints({1, 2})}}, 1000, 1001, 37}};
+  return def;
+}
+
+// A mean of squares: its terms are as large as its value, so relative rounding follows from x alone.
+OpDef batch_var() {
+  OpDef def = Def("batch_var", OpKind::composite,
+                  "The biased variance over the rows of the batch and over the given axes: the mean of (x - "
+                  "batch_mean(x))^2. Computed around values of x, so that no offset of x costs digits (Chan, "
+                  "Golub and LeVeque 1983).");
+  def.operands = {{"x", "f32 or f64, batched"}};
+  def.attributes = {axes_spec()};
+  def.infer = infer_statistics;
+  def.decompose = [](Builder& b, Op* op) {
+    Op* x = op->operands[0];
+    if (of_images(x->type, op->attributes))
+      return b.div(b.create("reduce_squared_deviations", {x}), element_count(b, op));
+    // The first mean and the mean of the differences are batch_mean's: common subexpressions.
+    Op *d = b.sub(x, average(b, op, x)), *e = average(b, op, d);
+    return b.create("relu", {b.sub(average(b, op, b.mul(d, d)), b.mul(e, e))});
+  };
+  def.evaluate = [](const Op& op, Operands in, Context& c) {
+    interpreter::Tensor out = evaluate_squared_deviations(op, in, c);
+    for (double& v : out.data) v /= sharing_one(op, in, c);
+    return out;
+  };
+  def.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
+    Op* x = op->operands[0];
+    Op* mean = b.create("batch_mean", {x}, op->attributes);
+    return {b.mul(b.sub(x, mean), b.mul(b.div(g, element_count(b, op)), 2.0))};
+  };
+  def.cost = [](const Op& op) {
+    return simple_cost(op, 3 * static_cast<double>(op.operands[0]->type.elements()));
+  };
+  def.samples = {{{batched({6})}, {{"axes", ints({})}}},
+                 {{batched({3, 5, 4})}, {{"axes", ints({1, 2})}}, -2, 2, 37},
+                 {{batched({3, 2}, DType::f64)}, {{"axes", ints({1})}}},
+                 {{batched({5})}, {{"axes", ints({})}}, 1000, 1001, 37},
+                 {{batched({3, 5, 4})}, {{"axes", ints({1, 2})}}, 1000, 1001, 37}};
+  return def;
+}
+
+OpDef reduce_squared_deviations() {
+  OpDef def =
+      Def("reduce_squared_deviations", OpKind::reduction,
+          "The sum of (x - mean)^2 over the batch and over space for each channel of images, mean being "
+          "that of the channel: one pass over x, in parts around a value of each, put together by their "
+          "counts, means and sums (Chan, Golub and LeVeque 1983, equation 2.1).");
+  def.operands = {{"x", "f32 or f64, batched, [channels, height, width]"}};
+  def.attributes = {
+      optional("axes", AttributeKind::integers, ints({1, 2}), "height and width: [1, 2]"),
+      optional("batch", AttributeKind::boolean, true, "true: over the batch too"),
+      optional("keep", AttributeKind::boolean, true, "true: height and width stay with extent 1")};
+  def.infer = [](Types t, const Attributes& a) {
+    if (!of_images(t[0], a) || !a.boolean("batch") || !a.boolean("keep"))
+      return InferResult::fail(fmt::format(
+          "{} is summed over these axes; only [channels, height, width] over the batch and axes 1 and 2, "
+          "which stay, works here",
+          to_string(t[0])));
+    return infer_statistics(t, a);
+  };
+  def.combiner = loop::BinaryOp::add;
+  def.images = true;
+  def.evaluate = evaluate_squared_deviations;
+  def.no_gradient = "it is made by decomposition, after differentiation";
+  def.cost = [](const Op& op) {
+    return simple_cost(op, 3 * static_cast<double>(op.operands[0]->type.elements()));
+  };
+  def.samples = {{{batched({3, 5, 4})}, {}, -2, 2, 37},
+                 {{batched({3, 5, 4})}, {}, 1000, 1001, 37},
+                 {{batched({2, 1, 3})}, {}, -2, 2, 2},
+                 {{batched({5, 2, 2}, DType::f64)}, {}, -2, 2, 37}};
+  return def;
+}
+
 }  // namespace
 
 void register_statistics(std::vector<OpDef>& defs) {
-  OpDef mean =
-      Def("batch_mean", OpKind::composite,
-          "The mean of x over the rows of the batch and over the given axes: with `near`, computed as near + "
-          "mean of (x - near).");
-  mean.operands = {{"x", "f32 or f64, batched"}, {"near", "optional: a guess of the mean, unbatched"}};
-  mean.optional_operands = 1;
-  mean.attributes = {axes_spec()};
-  mean.infer = infer_statistics;
-  mean.decompose = [](Builder& b, Op* op) {
-    Op* x = op->operands[0];
-    if (op->operands.size() == 1) return average(b, op, x);
-    Op* near = op->operands[1];
-    return b.add(near, average(b, op, b.sub(x, near)));
-  };
-  mean.evaluate = [](const Op& op, Operands in, Context& c) {
-    return evaluate_average(op, in, c, [](double x, int64_t) { return x; });
-  };
-  mean.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
-    Grads result{broadcast_to(b, b.div(g, element_count(b, op)), op->operands[0]->type)};
-    result.resize(op->operands.size());  // the guess changes nothing
-    return result;
-  };
-  mean.cost = cost_per_input;
-  mean.samples = {{{batched({6})}, {{"axes", ints({})}}},
-                  {{batched({3, 5, 4})}, {{"axes", ints({1, 2})}}, -2, 2, 37},
-                  {{batched({})}, {{"axes", ints({})}}},
-                  {{batched({3, 2}, DType::f64)}, {{"axes", ints({1})}}},
-                  {{batched({3, 5, 4}), plain({3, 1, 1})}, {{"axes", ints({1, 2})}}, -2, 2, 37}};
-  defs.push_back(std::move(mean));
-
-  OpDef variance = Def("batch_var", OpKind::composite,
-                       "The biased variance, mean of (x - mean)^2 over the rows of the batch and over the "
-                       "given axes. With `near` it "
-                       "takes one pass over x together with batch_mean: mean of (x - near)^2, less (mean - "
-                       "near)^2, and at least 0; "
-                       "rounding then grows with the square of (mean - near) over the standard deviation "
-                       "(Chan, Golub and LeVeque "
-                       "1983).");
-  variance.operands = {{"x", "f32 or f64, batched"},
-                       {"mean", "batch_mean of x over the same axes"},
-                       {"near", "optional: batch_mean's"}};
-  variance.optional_operands = 1;
-  variance.attributes = {axes_spec()};
-  variance.infer = infer_statistics;
-  variance.decompose = [](Builder& b, Op* op) {
-    if (op->operands.size() == 3) {
-      Op *near = op->operands[2], *d = b.sub(op->operands[0], near), *shift = b.sub(op->operands[1], near);
-      return b.create("relu", {b.sub(average(b, op, b.mul(d, d)), b.mul(shift, shift))});
-    }
-    Op* away = b.sub(op->operands[0], op->operands[1]);
-    return average(b, op, b.mul(away, away));
-  };
-  variance.evaluate = [](const Op& op, Operands in, Context& c) {
-    const double* m = in[1]->data.data();
-    return evaluate_average(op, in, c, [m](double x, int64_t i) { return (x - m[i]) * (x - m[i]); });
-  };
-  variance.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
-    Op* dx = b.mul(b.sub(op->operands[0], op->operands[1]), b.mul(b.div(g, element_count(b, op)), 2.0));
-    Grads result{dx, b.neg(b.reduce_sum(dx, op->attributes.integers("axes"), true, true))};
-    result.resize(op->operands.size());
-    return result;
-  };
-  variance.cost = [](const Op& op) {
-    return simple_cost(op, 3 * static_cast<double>(op.operands[0]->type.elements()));
-  };
-  variance.samples = {{{batched({6}), plain({6})}, {{"axes", ints({})}}},
-                      {{batched({3, 5, 4}), plain({3, 1, 1})}, {{"axes", ints({1, 2})}}, -2, 2, 37},
-                      {{batched({3, 2}, DType::f64), plain({3, 1}, DType::f64)}, {{"axes", ints({1})}}}};
-  // No sample with `near`: it is the same value only where `mean` is the mean; the models' tests have it.
-  defs.push_back(std::move(variance));
+  defs.push_back(batch_mean());
+  defs.push_back(batch_var());
+  defs.push_back(reduce_squared_deviations());
 }
 
 }  // namespace gradc

@@ -36,7 +36,7 @@ class Nest {
     choose_partition();
     emitter_.emplace(kb_, g_, own_, parts());
     int64_t scratch = 0;
-    if (g_.by_parts()) sums_.emplace(kb_, g_, parts(), scratch);
+    if (g_.by_parts()) sums_.emplace(kb_, g_, parts(), 1, scratch);
     find_phases();
     if (flat_)
       flat_loop();
@@ -194,7 +194,7 @@ class Nest {
           p.panel = b_.let("panel", q / loop::index(parts()));
           p.axes[1] = b_.let("y", loop::binary(loop::BinaryOp::rem, q, loop::index(parts())));
         }
-        if (sums_) sums_->begin_part();
+        if (sums_) begin_sums(p);
         rest(rest, 0);
         if (sums_) sums_->end_part(q);
       });
@@ -209,6 +209,21 @@ class Nest {
     } else {
       with_panels();
     }
+  }
+
+  // A part's sums, around the values of its first pixel where they need a shift.
+  void begin_sums(Point p) {
+    sums_->begin_part();
+    if (!sums_->shifted()) return;
+    p.axes[2] = p.sub = loop::index(0);
+    p.batched = true;
+    p.lanes = l_.width;
+    b_.loop("c", loop::index(0), loop::index(extent(0)), 1, [&](Expr c) {
+      p.axes[0] = c;
+      emitter_->begin_outer(p);
+      emitter_->begin_inner(p);
+      sums_->take_shift(*emitter_, p);
+    });
   }
 
   Expr lane_mask(const Expr& begin, const Expr& end) {

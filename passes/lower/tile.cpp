@@ -30,7 +30,7 @@ void Tile::over_panels(const std::function<void(loop::Expr, loop::Expr)>& body) 
               [&](loop::Expr q) { body(q, loop::index(0)); });
     return;
   }
-  if (g_.by_parts()) sums_.emplace(kb, g_, parts(), scratch);
+  if (g_.by_parts()) sums_.emplace(kb, g_, parts(), part_rows_, scratch);
   kb.b.loop("u", lo(), hi(), 1, [&](loop::Expr u) {
     if (sums_) sums_->begin_part();
     if (parts() == 1)
@@ -133,17 +133,29 @@ void Tile::epilogue_at(const Point& point, const loop::Expr& value) {
   };
   for (const Op* op : g_.ops)
     if (stored(op)) emitter.value(op, Level::inner);
-  if (sums_) sums_->add(emitter, point);
+  if (sums_) {
+    if (sums_->shifted() && !sums_->adds_in_registers()) {
+      sums_->compute(emitter);  // what the branch makes is not there behind it
+      kb.b.if_then(sums_->is_first(point), [&] { sums_->take_shift(emitter, point); });
+    }
+    sums_->add(emitter, point);
+  }
   for (const auto which : {PointEmitter::Which::others, PointEmitter::Which::symbols})
     for (const Op* op : g_.ops)
       if (stored(op)) emitter.store(op, Level::inner, which);
 }
 
-void Tile::one_channel(const Point& point, const std::function<void()>& body) {
-  if (sums_)
-    sums_->in_registers(point, body);
-  else
-    body();
+void Tile::one_channel(const Point& point, const loop::Expr& value, const std::function<void()>& body) {
+  if (!sums_) return body();
+  if (sums_->shifted())
+    kb.b.if_then(sums_->is_first(point), [&] {
+      PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
+      emitter.begin_outer(point);
+      emitter.begin_inner(point);
+      emitter.define(g_.ops.front(), Level::inner, value);
+      sums_->take_shift(emitter, point);
+    });
+  sums_->in_registers(point, body);
 }
 
 void Tile::finish() {

@@ -54,8 +54,9 @@ class Tile {
                 const std::function<loop::Expr(loop::Expr)>& result = nullptr);
   // The same for one value of the contraction, of the full tile or one that rests in memory.
   void epilogue_at(const Point& point, const loop::Expr& value);
-  // Epilogues that body makes are all of one channel and vector of examples, those of the point.
-  void one_channel(const Point& point, const std::function<void()>& body);
+  // Epilogues that body makes are all of one channel and vector of examples, those of the point, where the
+  // contraction has this value.
+  void one_channel(const Point& point, const loop::Expr& value, const std::function<void()>& body);
   void finish();
 
   KernelBuilder kb;

@@ -287,7 +287,7 @@ class Winograd {
         point.sub = s;
         point.lanes = l_.width;
         point.axes = {o0 + o, y0, x0};
-        tile.one_channel(point, [&] {
+        tile.one_channel(point, pixels[0][0], [&] {
           b.loop("i", loop::index(0), extent(0, y0), 1, [&](Expr i) {
             b.loop("j", loop::index(0), extent(1, x0), 1, [&](Expr j) {
               tile.declare(1, 1, l_.width);

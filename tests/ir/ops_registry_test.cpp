@@ -71,6 +71,7 @@ TEST(OpsRegistry, HoldsEveryPrimitiveOnce) {
                                           "one_hot",
                                           "batch_mean",
                                           "batch_var",
+                                          "reduce_squared_deviations",
                                           "batch_norm",
                                           "batch_norm_relu",
                                           "batch_norm_grad",
