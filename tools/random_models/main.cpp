@@ -144,7 +144,7 @@ int run(int argc, char** argv) {
   app.add_option("--only", o.only, "one comparison alone (--list names them)");
   app.add_option("--link-every", o.link_every, "link an executable of every such model; 0: of none")
       ->capture_default_str();
-  app.add_option("--timeout", o.seconds, "seconds for one model")->capture_default_str();
+  app.add_option("--timeout", o.seconds, "seconds of processor time for one model")->capture_default_str();
   app.add_option("--reduce-timeout", o.reduce_seconds, "seconds for making one smaller")
       ->capture_default_str();
   app.add_flag("--every", o.every, "every comparison for every model, not only those whose turn it is");

@@ -152,12 +152,23 @@ class NativeRun {
     const Tensors start = symbols_;
     for (const int64_t rows : sizes) {
       symbols_ = start;
-      for (const char* name : {"eval", "predict", "train_step"})
+      CallRequest call = call_of(batch_, rows);
+      if (auto wrong = program("train_step", call)) return wrong;
+      if (engine_.has("update")) {
+        // A second batch of the same update adds its gradients.
+        keep_symbols();
+        call.micro_step += 1;
+        call.scalars[GRADC_SCALAR_MICRO] = 1;
+        call.scalars[GRADC_SCALAR_EXAMPLES] = 2 * static_cast<double>(rows);
+        if (auto wrong = program("train_step", call)) return wrong;
+        keep_symbols();
+        if (auto wrong = program("update", update_call(call))) return wrong;
+        keep_symbols();
+      }
+      call.row_offset = plan_.row_offset;
+      for (const char* name : {"eval", "predict"})
         if (engine_.has(name))
-          if (auto wrong = program(name, call_of(batch_, rows))) return wrong;
-      if (!engine_.has("update")) continue;
-      keep_symbols();
-      if (auto wrong = program("update", update_call(call_of(batch_, rows)))) return wrong;
+          if (auto wrong = program(name, call)) return wrong;
     }
     return std::nullopt;
   }

@@ -5,11 +5,13 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 #include <functional>
 
@@ -20,6 +22,8 @@
 namespace gradc::random_models {
 
 namespace {
+
+constexpr double kWaiting = 20;  // wall clock for each second of processor time
 
 using Clock = std::chrono::steady_clock;
 
@@ -94,6 +98,9 @@ Outcome in_child(double seconds, const std::function<void(const Messages&)>& wor
   if (child == 0) {
     close(ends[0]);
     setpgid(0, 0);
+    const auto most = static_cast<rlim_t>(std::ceil(seconds));
+    const rlimit processor{most, most + 1};
+    setrlimit(RLIMIT_CPU, &processor);
     const Messages messages(ends[1]);
     try {
       work(messages);
@@ -112,7 +119,8 @@ Outcome in_child(double seconds, const std::function<void(const Messages&)>& wor
   Outcome outcome;
   outcome.comparison = "generate";
   std::string all;
-  const bool in_time = read_all(ends[0], seconds, all);
+  // Processor time is limited in the child; what waits for ever, or for too few processors, is ended here.
+  const bool in_time = read_all(ends[0], kWaiting * seconds, all);
   close(ends[0]);
   if (!in_time) kill(-child, SIGKILL);
   int status = 0;
@@ -120,7 +128,9 @@ Outcome in_child(double seconds, const std::function<void(const Messages&)>& wor
   }
   read_messages(all, outcome);
   if (!in_time)
-    outcome.finding = Finding{"time", fmt::format("it takes longer than {} s", seconds)};
+    outcome.finding = Finding{"time", fmt::format("it has not ended after {} s", kWaiting * seconds)};
+  else if (WIFSIGNALED(status) && (WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL))
+    outcome.finding = Finding{"time", fmt::format("it takes more than {} s of processor time", seconds)};
   else if (WIFSIGNALED(status))
     outcome.finding = Finding{"crash", fmt::format("signal {} ended it", WTERMSIG(status))};
   else if (WEXITSTATUS(status) != 0)  // a sanitizer's report
