@@ -25,11 +25,20 @@ struct Evaluator::Deeper {
 Evaluator::Evaluator(const Program& program, Diagnostics& diagnostics, Module& module)
     : program_(program), diagnostics_(diagnostics), module_(module) {}
 
-void Evaluator::count_evaluation(Span span) {
-  if (++evaluations_ <= kMaxEvaluations) return;
+void Evaluator::count_evaluation(Span span, int64_t cost) {
+  evaluations_ += cost;
+  if (evaluations_ <= kMaxEvaluations) return;
   error(codes::limit, span, fmt::format("compiling this takes more than {} evaluations", kMaxEvaluations))
       .helps.push_back("nested loops multiply: the limit is on all of them together");
   throw Abort{};
+}
+
+bool Evaluator::within_limit(int64_t held, const char* what, Span span) {
+  if (held <= kMaxList) return true;
+  error(codes::limit, span,
+        fmt::format("{} holds more than {} values, those within its lists and arguments included", what,
+                    kMaxList));
+  return false;
 }
 
 Evaluator::Binding* Evaluator::find(const std::string& name) {
@@ -41,6 +50,15 @@ Evaluator::Binding* Evaluator::find(const std::string& name) {
 
 Value Evaluator::evaluate(const Expr& e) {
   Deeper deeper(*this, e.span);
+  Value v = evaluate_kind(e);
+  if (v.weight == 1) return v;
+  // What it holds was copied, but for lists and arguments that a name or a branch shares.
+  const bool shared = (e.kind == ExprKind::name || e.kind == ExprKind::choice) && !v.is(ValueKind::string);
+  if (!shared) count_evaluation(e.span, v.weight - 1);
+  return within_limit(v.weight - 1, "this value", e.span) ? v : Value{};
+}
+
+Value Evaluator::evaluate_kind(const Expr& e) {
   switch (e.kind) {
     case ExprKind::integer: return Value::of(e.integer);
     case ExprKind::number: return Value::of(e.number);

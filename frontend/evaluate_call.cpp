@@ -226,7 +226,7 @@ bool Evaluator::bind_parameters(Frame& f, const Definition& d, std::vector<Bound
     b.function = target_->function;
     f.scopes[0][name] = std::move(b);
   }
-  std::vector<std::string> details;
+  std::vector<std::string> details, whole;
   for (size_t i = 0; i < bound.size(); ++i) {
     Binding b;
     b.value = bound[i].value;
@@ -241,9 +241,10 @@ bool Evaluator::bind_parameters(Frame& f, const Definition& d, std::vector<Bound
       if (tensors || !b.value.is(ValueKind::list)) continue;
     }
     details.push_back(names[i] + "=" + print(b.value));
+    whole.push_back(names[i] + "=" + full_text(b.value));
   }
-  statics = fmt::format("{}", fmt::join(details, ", "));
-  if (!statics.empty()) f.details = "with " + statics;
+  statics = fmt::format("{}", fmt::join(whole, ", "));
+  if (!details.empty()) f.details = fmt::format("with {}", fmt::join(details, ", "));
   return true;
 }
 
@@ -276,8 +277,9 @@ bool Evaluator::enter_instance(Frame& f, const Definition& d, const std::string&
                   "`{}` is {}", site.instance.name,
                   same ? "another call's instance, with other static arguments"
                        : fmt::format("an instance of `{}`, not of `{}`", it->second.first->name, d.name)))
-            .helps.push_back(same ? fmt::format("it was made with {}",
-                                                it->second.second.empty() ? "none" : it->second.second)
+            .helps.push_back(same ? fmt::format("it was made with {}", it->second.second.empty()
+                                                                           ? "none"
+                                                                           : shortened(it->second.second))
                                   : "only the same definition can share its parameters");
         return false;
       }

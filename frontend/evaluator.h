@@ -20,9 +20,9 @@ namespace gradc::frontend {
 inline constexpr int kMaxCallDepth = 100;            // definitions inside definitions
 inline constexpr int kMaxDepth = 1200;               // of evaluation altogether: protects the stack
 inline constexpr int64_t kMaxRounds = 10000;         // of one loop
-inline constexpr int64_t kMaxList = 100000;          // elements of a list
+inline constexpr int64_t kMaxList = 100000;          // values in a list, nested ones too; bytes of a string
 inline constexpr int64_t kMaxOps = 200000;           // emitted by one file
-inline constexpr int64_t kMaxEvaluations = 4000000;  // expressions and statements of one file
+inline constexpr int64_t kMaxEvaluations = 4000000;  // expressions, statements and copied values of a file
 
 class Evaluator {
  public:
@@ -183,11 +183,14 @@ class Evaluator {
   const Program& program() const { return program_; }
   Module& module() { return module_; }
   Diagnostics& diagnostics() { return diagnostics_; }
-  void count_evaluation(Span span);
+  void count_evaluation(Span span, int64_t cost = 1);
 
  private:
   friend struct Redirect;
   struct Deeper;
+  // Whether a list or value holds (Value::weight - 1) no more than kMaxList; else an error.
+  bool within_limit(int64_t held, const char* what, Span span);
+  Value evaluate_kind(const Expr& e);
   Value evaluate_name(const Expr& e);
   Value evaluate_member(const Expr& e);
   Value evaluate_index(const Expr& e);

@@ -91,17 +91,16 @@ Value Evaluator::static_binary(const std::string& op, const Value& a, const Valu
   if ((op == "and" || op == "or") && a.is(ValueKind::boolean) && b.is(ValueKind::boolean))
     return Value::of(op == "and" ? a.boolean && b.boolean : a.boolean || b.boolean);
   if (op == "+" && a.is(ValueKind::list) && b.is(ValueKind::list)) {
-    if (static_cast<int64_t>(a.list->size() + b.list->size()) > kMaxList) {
-      error(codes::limit, site.span, fmt::format("this list has more than {} elements", kMaxList));
-      return {};
-    }
+    if (!within_limit(a.weight + b.weight - 2, "this list", site.span)) return {};
     List joined = *a.list;
     joined.insert(joined.end(), b.list->begin(), b.list->end());
     return Value::of(std::move(joined));
   }
-  if (op == "+" && a.is(ValueKind::string) && b.is(ValueKind::string) &&
-      a.text.size() + b.text.size() <= static_cast<size_t>(kMaxList))
-    return Value::of(a.text + b.text);
+  if (op == "+" && a.is(ValueKind::string) && b.is(ValueKind::string)) {
+    if (a.text.size() + b.text.size() <= static_cast<size_t>(kMaxList)) return Value::of(a.text + b.text);
+    error(codes::limit, site.span, fmt::format("this string has more than {} characters", kMaxList));
+    return {};
+  }
   const bool integers = a.is(ValueKind::integer) && b.is(ValueKind::integer);
   if (op == ".." && integers) {
     Value v = a;

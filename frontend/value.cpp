@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "frontend/builtins.h"
 #include "ir/op_def.h"
 
@@ -29,12 +31,14 @@ Value Value::of(double d) {
 Value Value::of(std::string s) {
   Value v;
   v.kind = ValueKind::string;
+  v.weight = 1 + static_cast<int64_t>(s.size() / 64);
   v.text = std::move(s);
   return v;
 }
 Value Value::of(List l) {
   Value v;
   v.kind = ValueKind::list;
+  for (const Value& item : l) v.weight += item.weight;
   v.list = std::make_shared<const List>(std::move(l));
   return v;
 }
@@ -47,6 +51,7 @@ Value Value::of(Op* op) {
 Value Value::of(DefinitionValue d) {
   Value v;
   v.kind = ValueKind::definition;
+  for (const BoundArgument& a : d.arguments) v.weight += a.value.weight;
   v.definition = std::make_shared<const DefinitionValue>(std::move(d));
   return v;
 }
@@ -61,22 +66,26 @@ Value Value::none() {
   return v;
 }
 
-std::string print(const Value& v) {
-  constexpr size_t kShown = 12;  // a long list is cut, as it stands in messages
+namespace {
+
+constexpr size_t kShown = 12, kShownText = 200;  // elements and bytes that a message shows
+
+std::string text_of(const Value& v, bool whole) {
   switch (v.kind) {
     case ValueKind::poison: return "?";
     case ValueKind::none: return "nothing";
     case ValueKind::boolean: return v.boolean ? "true" : "false";
     case ValueKind::integer: return fmt::format("{}", v.integer);
     case ValueKind::number: return fmt::format("{}", v.number);
-    case ValueKind::string: return "\"" + v.text + "\"";
+    case ValueKind::string: return "\"" + (whole ? v.text : shortened(v.text)) + "\"";
     case ValueKind::range: return fmt::format("{}..{}", v.integer, v.end);
     case ValueKind::tensor: return user_type(v.tensor->type);
     case ValueKind::data: return v.text;
     case ValueKind::list: {
       std::string out = "[";
-      for (size_t i = 0; i < v.list->size() && i < kShown; ++i) out += (i ? ", " : "") + print((*v.list)[i]);
-      if (v.list->size() > kShown) out += fmt::format(", ... ({} in all)", v.list->size());
+      const size_t shown = whole ? v.list->size() : std::min(v.list->size(), kShown);
+      for (size_t i = 0; i < shown; ++i) out += (i ? ", " : "") + text_of((*v.list)[i], whole);
+      if (v.list->size() > shown) out += fmt::format(", ... ({} in all)", v.list->size());
       return out + "]";
     }
     case ValueKind::definition: {
@@ -85,12 +94,24 @@ std::string print(const Value& v) {
       out += "(";
       for (size_t i = 0; i < v.definition->arguments.size(); ++i) {
         const BoundArgument& a = v.definition->arguments[i];
-        out += (i ? ", " : "") + (a.name.empty() ? "" : a.name + "=") + print(a.value);
+        out += (i ? ", " : "") + (a.name.empty() ? "" : a.name + "=") + text_of(a.value, whole);
       }
       return out + ")";
     }
   }
   return "";
+}
+
+}  // namespace
+
+std::string print(const Value& v) { return shortened(text_of(v, false)); }
+std::string full_text(const Value& v) { return text_of(v, true); }
+
+std::string shortened(const std::string& text) {
+  if (text.size() <= kShownText) return text;
+  size_t end = kShownText;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not within a character
+  return text.substr(0, end) + "...";
 }
 
 std::string describe(const Value& v) {
@@ -129,7 +150,7 @@ bool equal(const Value& a, const Value& b) {
     case ValueKind::data: return a.text == b.text;
     case ValueKind::range: return a.integer == b.integer && a.end == b.end;
     case ValueKind::tensor: return a.tensor == b.tensor;
-    case ValueKind::definition: return print(a) == print(b);
+    case ValueKind::definition: return full_text(a) == full_text(b);
     case ValueKind::list:
       if (a.list->size() != b.list->size()) return false;
       for (size_t i = 0; i < a.list->size(); ++i)

@@ -51,6 +51,10 @@ struct Value {
   Op* tensor = nullptr;
   std::shared_ptr<const DefinitionValue> definition;
   const DataSource* data = nullptr;
+  // What it holds, itself included, as if nothing in it were shared: elements of lists within lists,
+  // arguments bound, the characters of strings 64 at a time. The evaluator bounds it, and with it every walk
+  // over a value.
+  int64_t weight = 1;
 
   static Value of(bool b);
   static Value of(int64_t i);
@@ -76,8 +80,13 @@ struct BoundArgument {
   Span span;
 };
 
-// As it would be written: "32", "[3, 3]", "normal(0, 0.01)"; tensors as their type.
+// As it would be written: "32", "[3, 3]", "normal(0, 0.01)"; tensors as their type. For messages: long lists
+// and strings are cut.
 std::string print(const Value& v);
+// The same in full: values with equal texts are equal.
+std::string full_text(const Value& v);
+// A text of which a message shows the beginning.
+std::string shortened(const std::string& text);
 // With its kind, for messages: "the integer 32", "a tensor f32[512]", "the optimizer `adam`".
 std::string describe(const Value& v);
 // A type as users write it, without the batch: "f32[16, 32, 32]"; a single number is "f32[]".
