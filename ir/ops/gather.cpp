@@ -125,7 +125,7 @@ OpDef scatter_add() {
     if (std::string e = check_index(t[1]); !e.empty()) return InferResult::fail(e);
     const auto axis = a.integer("axis"), rank = static_cast<int64_t>(t[1].shape.size());
     const Shape& shape = t[0].shape;
-    if (axis < 0 || axis + rank > t[0].rank() ||
+    if (axis < 0 || axis > t[0].rank() - rank ||
         !std::equal(t[1].shape.begin(), t[1].shape.end(), shape.begin() + axis))
       return InferResult::fail(fmt::format("{} does not have the axes of the index {} at axis {}",
                                            to_string(t[0]), to_string(t[1]), axis));
