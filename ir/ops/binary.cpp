@@ -70,13 +70,17 @@ Grads pow_gradient(Builder& b, Op* op, Op* g) {
     if (exponent == 0) return {nullptr, nullptr};
     if (exponent == 1) return {g, nullptr};
     Op* down = b.constant(exponent - 1, e->type.dtype);
-    return {times(b, g, b.mul(power(b, x, down, exponent - 1), exponent)), nullptr};
+    Op* slope = b.mul(power(b, x, down, exponent - 1), exponent);
+    if (exponent > 1) return {times(b, g, slope), nullptr};
+    if (exponent >= 0.5) g = norm_gradient(b, x, g);
+    return {through_pole(b, g, [&](Op* h) { return b.mul(h, slope); }), nullptr};
   }
   Op* none = zero(b, g);
   Op* slope = b.mul(e, b.create("pow", {x, b.add(e, -1.0)}));
-  Op* dx = times(b, g, b.select(b.compare("eq", e, none), none, slope));
+  const auto product = [&](Op* f) { return through_pole(b, g, [&](Op* h) { return b.mul(h, f); }); };
+  Op* dx = product(b.select(b.compare("eq", e, none), none, slope));
   Op* growth = b.select(b.compare("eq", x, none), none, b.mul(op, b.create("log", {x})));
-  return {dx, times(b, g, growth)};
+  return {dx, product(growth)};
 }
 
 }  // namespace
@@ -114,8 +118,10 @@ void register_binary(std::vector<OpDef>& defs) {
   div.scalar = scalar_binary<BinaryOp::div>;
   div.evaluate = evaluate<2, [](double a, double b) { return a / b; }>;
   div.gradient = [](Builder& b, Op* y, Op* g) -> Grads {
-    return {through(b, g, [&](Op* h) { return b.div(h, second(y)); }),
-            through(b, g, [&](Op* h) { return b.neg(b.div(b.mul(h, y), second(y))); })};
+    const bool pole = !second(y)->is("constant");
+    return {through(
+                b, g, [&](Op* h) { return b.div(h, second(y)); }, pole),
+            through(b, g, [&](Op* h) { return b.neg(b.div(b.mul(h, y), second(y))); }, pole)};
   };
   div.cost = cost_per_element<4>;
   defs.push_back(std::move(div));

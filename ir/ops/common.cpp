@@ -1,6 +1,7 @@
 // Shared inference, checks, costs and gradient steps of the primitives.
 #include "ir/ops/common.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace gradc::ops {
@@ -130,6 +131,122 @@ Cost cost_free(const Op& op) { return simple_cost(op, 0); }
 
 bool is_constant(const Op* op, double value) {
   return op->is("constant") && op->attributes.number("value") == value;
+}
+
+namespace {
+
+constexpr int kFarthest = 8;  // operations between a mask and what it protects
+
+// A mask of what reduce_sum sums as one of its result; null where it varies along a reduced axis.
+Op* reduced_mask(Builder& b, Op* sum, Op* where) {
+  if (sum->attributes.boolean("batch") && where->type.batched) return nullptr;
+  const size_t missing = sum->operands[0]->type.shape.size() - where->type.shape.size();
+  const bool keep = sum->attributes.boolean("keep");
+  Shape shape = where->type.shape;
+  auto axes = sum->attributes.integers("axes");
+  std::sort(axes.rbegin(), axes.rend());
+  for (const int64_t axis : axes) {
+    const auto at = static_cast<size_t>(axis);
+    if (at < missing) continue;
+    if (shape[at - missing] != 1) return nullptr;
+    if (!keep) shape.erase(shape.begin() + static_cast<std::ptrdiff_t>(at - missing));
+  }
+  return shape == where->type.shape ? where : b.reshape(where, shape);
+}
+
+class Masks {
+ public:
+  Masks(Builder& b, bool far) : b_(b), far_(far) {}
+
+  Op* of(Op* g, int steps) {
+    if (steps == 0) return nullptr;
+    if (g->is("select")) return of_select(g, steps);
+    if (!far_) return nullptr;
+    if (g->is("relu_grad"))
+      return both(b_.compare("gt", g->operands[1], b_.constant(0, g->operands[1]->type.dtype)),
+                  of(g->operands[0], steps - 1));
+    if (g->is("neg") || g->is("broadcast") || g->is("div")) return of(g->operands[0], steps - 1);
+    if (g->is("mul")) return both(of(g->operands[0], steps - 1), of(g->operands[1], steps - 1));
+    if (g->is("add") || g->is("sub")) {
+      Op* first = of(g->operands[0], steps - 1);
+      Op* second = first ? of(g->operands[1], steps - 1) : nullptr;
+      return second ? b_.create("logical_or", {first, second}) : nullptr;
+    }
+    if (g->is("reshape")) {
+      Op* where = of(g->operands[0], steps - 1);
+      if (!where || where->type.shape.empty()) return where;
+      return where->type.shape == g->operands[0]->type.shape ? b_.reshape(where, g->type.shape) : nullptr;
+    }
+    if (g->is("reduce_sum")) {
+      Op* where = of(g->operands[0], steps - 1);
+      return where ? reduced_mask(b_, g, where) : nullptr;
+    }
+    return nullptr;
+  }
+
+ private:
+  Op* both(Op* a, Op* b) { return a && b ? b_.create("logical_and", {a, b}) : a ? a : b; }
+
+  Op* of_select(Op* g, int steps) {
+    Op *c = g->operands[0], *yes = g->operands[1], *no = g->operands[2];
+    const bool never_yes = is_constant(yes, 0), never_no = is_constant(no, 0);
+    Op* where_yes = never_yes ? nullptr : of(yes, steps - 1);
+    Op* where_no = never_no ? nullptr : of(no, steps - 1);
+    const auto otherwise = [&] { return b_.create("logical_not", {c}); };
+    if (never_no) return both(c, where_yes);
+    if (never_yes) return both(otherwise(), where_no);
+    if (!where_yes && !where_no) return nullptr;
+    return b_.create("logical_or", {both(c, where_yes), both(otherwise(), where_no)});
+  }
+
+  Builder& b_;
+  const bool far_;
+};
+
+}  // namespace
+
+Op* nonzero(Builder& b, Op* g, bool far) { return Masks(b, far).of(g, kFarthest); }
+
+namespace {
+
+// Whether two operations compute the same of the same, as common subexpressions do that nobody has merged
+// yet.
+bool same_value(const Op* a, const Op* b, int steps) {
+  if (a == b) return true;
+  if (steps == 0 || a->def != b->def || a->def->random || !(a->attributes == b->attributes) ||
+      a->operands.size() != b->operands.size() || a->operands.empty())
+    return false;
+  for (size_t i = 0; i < a->operands.size(); ++i)
+    if (!same_value(a->operands[i], b->operands[i], steps - 1)) return false;
+  return true;
+}
+
+}  // namespace
+
+bool is_sum_of_squares(const Op* x) {
+  if (x->is("mul")) {
+    const Op *a = x->operands[0], *b = x->operands[1];
+    if (same_value(a, b, kFarthest)) return true;
+    const auto scales = [](const Op* s) { return s->is("constant") && s->attributes.number("value") > 0; };
+    return (scales(a) && is_sum_of_squares(b)) || (scales(b) && is_sum_of_squares(a));
+  }
+  if (x->is("pow")) {
+    const Op* e = x->operands[1];
+    return e->is("constant") && e->attributes.number("value") >= 2 &&
+           std::fmod(e->attributes.number("value"), 2) == 0;
+  }
+  if (x->is("add")) return is_sum_of_squares(x->operands[0]) && is_sum_of_squares(x->operands[1]);
+  if (x->is("div"))
+    return x->operands[1]->is("constant") && x->operands[1]->attributes.number("value") > 0 &&
+           is_sum_of_squares(x->operands[0]);
+  if (x->is("batch_var")) return true;
+  return (x->is("reduce_sum") || x->is("broadcast") || x->is("reshape")) && is_sum_of_squares(x->operands[0]);
+}
+
+Op* norm_gradient(Builder& b, Op* x, Op* g) {
+  if (!is_sum_of_squares(x)) return g;
+  Op* none = b.constant(0, g->type.dtype);
+  return b.select(b.compare("eq", x, b.constant(0, x->type.dtype)), none, g);
 }
 
 Op* broadcast_to(Builder& b, Op* x, const Type& type) {

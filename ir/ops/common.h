@@ -57,16 +57,31 @@ Cost cost_free(const Op& op);       // nothing but memory
 
 // Gradient steps.
 bool is_constant(const Op* op, double value);
-// f(g), except that a select with a zero branch stays outermost: select(c, f(g), 0). So 0 times infinity
-// never makes a NaN of an element that a mask has cut off.
+// Where a gradient may differ from zero, as far as the masks say that it was made with: a condition that
+// broadcasts to it, or null: anywhere. Looks through nested selects alone, or with `far` through other
+// operations too: sums, products, views, reductions along which the mask does not vary.
+Op* nonzero(Builder& b, Op* g, bool far);
+// Whether x is a sum of squares, so that its own slope is 0 wherever it is 0.
+bool is_sum_of_squares(const Op* x);
+// The gradient of the root of x (or another power between 1/2 and 1): where x is a sum of squares, 0 at x =
+// 0, which is PyTorch's choice among the subgradients of a norm; else g.
+Op* norm_gradient(Builder& b, Op* x, Op* g);
+// f(g), except that elements that a mask has cut off stay 0, so that 0 times infinity never makes a NaN of
+// them: a select with a zero branch stays outermost, select(c, f(g), 0).
 template <class F>
-Op* through(Builder& b, Op* g, F&& f) {
+Op* through(Builder& b, Op* g, F&& f, bool far = false) {
   if (g->is("select")) {
     Op *c = g->operands[0], *yes = g->operands[1], *no = g->operands[2];
-    if (is_constant(no, 0) && yes->type == g->type) return b.select(c, through(b, yes, f), no);
-    if (is_constant(yes, 0) && no->type == g->type) return b.select(c, yes, through(b, no, f));
+    if (is_constant(no, 0) && yes->type == g->type) return b.select(c, through(b, yes, f, far), no);
+    if (is_constant(yes, 0) && no->type == g->type) return b.select(c, yes, through(b, no, f, far));
   }
+  if (Op* where = nonzero(b, g, far)) return b.select(where, f(g), b.constant(0, g->type.dtype));
   return f(g);
+}
+// The same where f divides by what may be 0: masks are looked for further away.
+template <class F>
+Op* through_pole(Builder& b, Op* g, F&& f) {
+  return through(b, g, f, true);
 }
 inline Op* times(Builder& b, Op* g, Op* f) {
   return through(b, g, [&](Op* h) { return b.mul(h, f); });

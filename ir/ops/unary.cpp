@@ -84,7 +84,7 @@ void add_arithmetic(std::vector<OpDef>& defs) {
                        {.scalar = scalar_unary<UnaryOp::log>,
                         .evaluate = evaluate<1, [](double x) { return std::log(x); }>,
                         .gradient = [](Builder& b, Op* y, Op* g) -> Grads {
-                          return {through(b, g, [&](Op* h) { return b.div(h, operand(y)); })};
+                          return {through_pole(b, g, [&](Op* h) { return b.div(h, operand(y)); })};
                         },
                         .cost = cost_per_element<8>,
                         .low = 0.2,
@@ -93,25 +93,31 @@ void add_arithmetic(std::vector<OpDef>& defs) {
                        {.scalar = scalar_unary<UnaryOp::log1p>,
                         .evaluate = evaluate<1, [](double x) { return std::log1p(x); }>,
                         .gradient = [](Builder& b, Op* y, Op* g) -> Grads {
-                          return {through(b, g, [&](Op* h) { return b.div(h, b.add(operand(y), 1.0)); })};
+                          return {
+                              through_pole(b, g, [&](Op* h) { return b.div(h, b.add(operand(y), 1.0)); })};
                         },
                         .cost = cost_per_element<10>,
                         .low = -0.7,
                         .high = 3}));
-  defs.push_back(unary("sqrt", "The square root of x: NaN below 0; its gradient g / (2 y) is infinite at 0.",
-                       {.scalar = scalar_unary<UnaryOp::sqrt>,
-                        .evaluate = evaluate<1, [](double x) { return std::sqrt(x); }>,
-                        .gradient = [](Builder& b, Op* y, Op* g) -> Grads {
-                          return {through(b, g, [&](Op* h) { return b.div(b.mul(h, 0.5), y); })};
-                        },
-                        .cost = cost_per_element<4>,
-                        .low = 0.2,
-                        .high = 3}));
+  defs.push_back(
+      unary("sqrt",
+            "The square root of x: NaN below 0. Its gradient g / (2 y) is infinite at 0, but 0 where "
+            "x is a sum of squares, of which the root is a norm.",
+            {.scalar = scalar_unary<UnaryOp::sqrt>,
+             .evaluate = evaluate<1, [](double x) { return std::sqrt(x); }>,
+             .gradient = [](Builder& b, Op* y, Op* g) -> Grads {
+               return {through_pole(b, norm_gradient(b, operand(y), g),
+                                    [&](Op* h) { return b.div(b.mul(h, 0.5), y); })};
+             },
+             .cost = cost_per_element<4>,
+             .low = 0.2,
+             .high = 3}));
   defs.push_back(unary("rsqrt", "1 / sqrt(x). Gradient -g y^3 / 2.",
                        {.scalar = scalar_unary<UnaryOp::rsqrt>,
                         .evaluate = evaluate<1, [](double x) { return 1 / std::sqrt(x); }>,
                         .gradient = [](Builder& b, Op* y, Op* g) -> Grads {
-                          return {times(b, g, b.mul(b.mul(y, b.mul(y, y)), -0.5))};
+                          Op* slope = b.mul(b.mul(y, b.mul(y, y)), -0.5);
+                          return {through_pole(b, g, [&](Op* h) { return b.mul(h, slope); })};
                         },
                         .cost = cost_per_element<4>,
                         .low = 0.2,
