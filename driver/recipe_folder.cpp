@@ -177,6 +177,8 @@ RecipeFolder::RecipeFolder(std::string path, const RecipeIdentity& identity)
                     path_, kIndex));
   make_folder(path_);
   make_folder(path_ + "/" + kTrials);
+  runtime::remove_abandoned(path_ + "/" + kTrials,
+                            [](std::string_view name) { return name.ends_with(".json"); });
   for (const std::string& file : {path_ + "/" + kIndex, page(), path_ + "/" + kTrials + "/new.json"})
     runtime::check_output_path(file, "recipe's file");
   if (there) read();

@@ -1,8 +1,10 @@
 // Reads whole files and replaces files atomically; knows nothing of formats.
 #include "runtime/files.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +13,7 @@
 #include <climits>
 #include <cstdlib>
 #include <system_error>
+#include <utility>
 
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -22,6 +25,8 @@ constexpr size_t kBufferBytes = size_t{1} << 20;
 
 struct Descriptor {
   int number = -1;
+  explicit Descriptor(int file = -1) : number(file) {}
+  Descriptor(Descriptor&& other) noexcept : number(std::exchange(other.number, -1)) {}
   ~Descriptor() {
     if (number >= 0) close(number);
   }
@@ -42,17 +47,48 @@ std::string resolved(const std::string& path) {
   return result;
 }
 
+constexpr std::string_view kTemporary = ".tmp-";  // then process and counter, both hexadecimal
+
 // Opens a new file named after `path`, which becomes its name; -1 on an error. Not by mkstemp: its files are
 // private, and the process's umask, which they lack, cannot be read without changing it for other threads.
+// The lock says that somebody writes; file systems without locks do without.
 int open_beside(std::string& path) {
   static std::atomic<uint32_t> next = 0;
-  const std::string beside = path + ".tmp-";
+  const std::string beside = path + std::string(kTemporary);
   for (int attempt = 0; attempt < 1000; ++attempt) {
     path = fmt::format("{}{:x}-{:x}", beside, getpid(), next++);
     const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file >= 0 || errno != EEXIST) return file;  // what a killed process left stays
+    if (file < 0 && errno == EEXIST) continue;  // a killed process's, or one of another machine
+    if (file < 0) return file;
+    const bool taken = flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    struct stat status{};
+    if (!taken && (fstat(file, &status) != 0 || status.st_nlink != 0)) return file;
+    close(file);  // between the two calls it was taken for abandoned, and removed
   }
   return -1;
+}
+
+// The name of the file that a temporary one was to become; empty for other names.
+std::string_view target_of(std::string_view name) {
+  const size_t at = name.rfind(kTemporary);
+  if (at == std::string_view::npos || at == 0) return {};
+  const std::string_view key = name.substr(at + kTemporary.size());
+  const size_t dash = key.find('-');
+  if (dash == std::string_view::npos || dash == 0 || dash + 1 == key.size() || key.size() > 17) return {};
+  for (size_t i = 0; i < key.size(); ++i)
+    if (i != dash && std::string_view("0123456789abcdef").find(key[i]) == std::string_view::npos) return {};
+  return name.substr(0, at);
+}
+
+void remove_if_abandoned(const std::string& path) {
+  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
+  struct stat status{}, now{};
+  if (file.number < 0 || fstat(file.number, &status) != 0) return;
+  if (!S_ISREG(status.st_mode) || status.st_uid != geteuid()) return;
+  if (flock(file.number, LOCK_EX | LOCK_NB) != 0) return;  // its process lives
+  // It may have been renamed since it was opened.
+  if (lstat(path.c_str(), &now) == 0 && now.st_ino == status.st_ino && now.st_dev == status.st_dev)
+    unlink(path.c_str());
 }
 
 }  // namespace
@@ -78,17 +114,35 @@ FileSizeGuard::~FileSizeGuard() {
 
 std::string error_text(int error) { return std::generic_category().message(error); }
 
-std::vector<uint8_t> read_file(const std::string& path, std::string_view what, uint64_t limit) {
-  const auto fail = [&](const std::string& why) -> RunError {
-    return RunError(kExitDataError, fmt::format("{}: cannot read the {}: {}", path, what, why));
-  };
-  // Non-blocking, so that a pipe without a writer is refused below and does not hang.
-  Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (file.number < 0) throw fail(error_text(errno));
+namespace {
+
+RunError unreadable(const std::string& path, std::string_view what, const std::string& why) {
+  return RunError(kExitDataError, fmt::format("{}: cannot read the {}: {}", path, what, why));
+}
+
+struct Input {
+  Descriptor file;
   struct stat status{};
-  if (fstat(file.number, &status) != 0) throw fail(error_text(errno));
-  if (S_ISDIR(status.st_mode)) throw fail("it is a directory; name a file");
-  if (!S_ISREG(status.st_mode)) throw fail("it is not a regular file");
+};
+
+// A regular file, opened for reading.
+Input open_input(const std::string& path, std::string_view what) {
+  // Non-blocking, so that a pipe without a writer is refused below and does not hang.
+  Input input{Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK))};
+  if (input.file.number < 0 || fstat(input.file.number, &input.status) != 0)
+    throw unreadable(path, what, error_text(errno));
+  if (S_ISDIR(input.status.st_mode)) throw unreadable(path, what, "it is a directory; name a file");
+  if (!S_ISREG(input.status.st_mode)) throw unreadable(path, what, "it is not a regular file");
+  return input;
+}
+
+}  // namespace
+
+std::vector<uint8_t> read_file(const std::string& path, std::string_view what, uint64_t limit) {
+  const auto fail = [&](const std::string& why) { return unreadable(path, what, why); };
+  const Input input = open_input(path, what);
+  const Descriptor& file = input.file;
+  const struct stat& status = input.status;
   if (static_cast<uint64_t>(status.st_size) > limit)
     throw fail(fmt::format("it has {} bytes; more than {} are not accepted", status.st_size, limit));
   std::vector<uint8_t> bytes;
@@ -186,19 +240,35 @@ void OutputFile::commit() {
     if (closed != 0) fail("write", errno);
     return;
   }
-  if (fsync(file_) != 0) fail("write", errno);
-  const int closed = close(file_);
+  // Renamed while the lock is held, so that nobody takes the temporary file for abandoned. Once synced, the
+  // content is safe, and close() has nothing to say.
+  if (fsync(file_) != 0 || rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", errno);
+  close(file_);
   file_ = -1;
-  if (closed != 0 || rename(temporary_.c_str(), target_.c_str()) != 0) {
-    const int error = errno;
-    unlink(temporary_.c_str());
-    fail("write", error);
-  }
   // The directory too, so that the new name survives a crash; some file systems cannot, which is no error.
   Descriptor directory{open(directory_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (directory.number >= 0) fsync(directory.number);
 }
 
-void check_output_path(const std::string& path, std::string_view what) { OutputFile probe(path, what); }
+void remove_abandoned(const std::string& folder, const std::function<bool(std::string_view)>& target) {
+  DIR* directory = opendir(folder.c_str());
+  if (!directory) return;
+  std::vector<std::string> found;
+  while (const dirent* entry = readdir(directory))
+    if (const std::string_view name = target_of(entry->d_name); !name.empty() && target(name))
+      found.push_back(folder + "/" + entry->d_name);
+  closedir(directory);
+  for (const std::string& path : found) remove_if_abandoned(path);
+}
+
+void check_output_path(const std::string& path, std::string_view what) {
+  const std::string target = resolved(path);
+  const std::string base = target.substr(target.rfind('/') + 1);
+  if (!base.empty())
+    remove_abandoned(directory_of(target), [&](std::string_view name) { return name == base; });
+  OutputFile probe(path, what);
+}
+
+void check_input_path(const std::string& path, std::string_view what) { open_input(path, what); }
 
 }  // namespace gradc::runtime

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,8 +18,8 @@ std::vector<uint8_t> read_file(const std::string& path, std::string_view what,
 
 // Writes a file so that `path` holds either its old content or the whole new one, whatever happens: the bytes
 // go to a temporary file in the same directory, which commit() syncs and renames; without commit() the
-// temporary is removed. Symbolic links are followed. A device or pipe (/dev/null) is written directly. Errors
-// are RunError (kExitRunFailed).
+// temporary is removed, and one that a killed process leaves is removed by check_output_path(). Symbolic
+// links are followed. A device or pipe (/dev/null) is written directly. Errors are RunError (kExitRunFailed).
 class OutputFile {
  public:
   OutputFile(const std::string& path, std::string_view what);
@@ -42,8 +43,16 @@ class OutputFile {
 };
 
 // Throws now what OutputFile would throw later, as far as that can be known without writing: before a long
-// run.
+// run. Removes what killed processes left of earlier attempts to write the file.
 void check_output_path(const std::string& path, std::string_view what);
+
+// Throws now what read_file would throw later, without reading: before a long run.
+void check_input_path(const std::string& path, std::string_view what);
+
+// Removes from a folder the temporary files of OutputFile whose process is gone, where `target` says so of
+// the name of the file that they were to become: regular files of this user on which no process holds the
+// lock that a writer holds until it renames. Errors are passed over.
+void remove_abandoned(const std::string& folder, const std::function<bool(std::string_view)>& target);
 
 // While it lives, a write of this thread past a file size limit fails with EFBIG, which can be reported,
 // instead of ending the process; signals' handling stays as the process has it.

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 
@@ -106,6 +108,41 @@ TEST(OutputFile, FullDiskLeavesTheOldFile) {
   setrlimit(RLIMIT_FSIZE, &old);
   EXPECT_EQ(read_text(path), "old");
   EXPECT_EQ(folder.files(), std::vector<std::string>{"out"});
+}
+
+// A process that was killed while it wrote: its temporary file goes when the file is next to be written, and
+// no sooner, nor what others left.
+TEST(OutputFile, RemovesWhatAKilledProcessLeft) {
+  TemporaryFolder folder;
+  const std::string path = folder / "out";
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    OutputFile file(path, "weights file");
+    file.write("half");
+    const char byte = 1;
+    if (write(ready[1], &byte, 1) == 1) pause();
+    _exit(0);
+  }
+  char byte = 0;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  const std::vector<std::string> left = folder.files();
+  ASSERT_EQ(left.size(), 1u);
+  EXPECT_EQ(left[0].rfind("out.tmp-", 0), 0u);
+  check_output_path(path, "weights file");
+  EXPECT_EQ(folder.files(), left);  // it is being written
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  const std::vector<std::string> foreign = {"other.tmp-1f-0", "out.tmp-1f", "out.tmp-1f-0x", "out.tmp-notes"};
+  for (const std::string& name : foreign) test::write_bytes(folder / name, {'a'});
+  std::filesystem::create_directory(folder / "out.tmp-1f-1");
+  check_output_path(path, "weights file");
+  const std::vector<std::string> expected = {"other.tmp-1f-0", "out.tmp-1f", "out.tmp-1f-0x", "out.tmp-1f-1",
+                                             "out.tmp-notes"};
+  EXPECT_EQ(folder.files(), expected);
+  close(ready[0]);
+  close(ready[1]);
 }
 
 TEST(OutputFile, WritesToDevices) {
