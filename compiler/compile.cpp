@@ -115,6 +115,7 @@ void leave_out_training(Module& module) {
 
 CompiledModel::CompiledModel(const CompileRequest& request)
     : target_(codegen::find_target(request.target)), loaded_(load_model(request)) {
+  if (request.loaded) request.loaded(*loaded_);
   const passes::PipelineOptions options = pipeline_options(request, target_, *loaded_);
   if (!passes::run_tensor_passes(*loaded_->model.module, options)) return;
   if (request.infer) leave_out_training(*loaded_->model.module);

@@ -2,6 +2,7 @@
 // and codegen. Knows nothing of training, data or the command line.
 #pragma once
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,6 +27,8 @@ struct ModelError : std::runtime_error {
   std::string json, code;
 };
 
+struct LoadedModel;
+
 struct CompileRequest {
   std::string file;                             // the model file as the user named it
   std::optional<std::string> text;              // what it says, where it is not to be read
@@ -44,6 +47,8 @@ struct CompileRequest {
   bool layer_values = false;           // what layers make as further outputs of the step (gradc stats)
   std::vector<std::string> layers;     // patterns of those; none: all
   frontend::Variation variation;       // otherwise than the file says (gradc recipe)
+  // Shown the model after the frontend, before anything is compiled; may throw. Null: nobody looks.
+  std::function<void(const LoadedModel&)> loaded;
 };
 
 // A model file after the frontend. Sources stay here because diagnostics and locations refer to them.

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "compiler/experiment.h"
 #include "compiler/not_finite.h"
 #include "driver/options.h"
 #include "runtime/files.h"
@@ -45,6 +46,11 @@ int run_train(const TrainOptions& options) {
   if (!options.run.save.empty()) runtime::check_output_path(options.run.save, "weights file");
   CompileRequest request = compile_request(options.model);
   request.training_first = true;
+  // Before the work: what only the model file's rules can tell.
+  request.loaded = [&](const LoadedModel& model) {
+    const std::string record = experiment_json(model.model.experiment, {});
+    runtime::check_train_options(options.run, runtime::read_experiment(record.c_str()).train);
+  };
   const CompiledModel compiled(request);
   if (!compiled.complete()) {
     fmt::print(stderr, "gradc: stopped after {}; nothing was run\n", options.model.stop_after);

@@ -51,6 +51,7 @@ struct Loaded {
     }
   }
   static CompileRequest request_of(const EvalOptions& options) {
+    for (const std::string& file : options.weights) runtime::check_input_path(file, "weights file");
     CompileRequest request = compile_request(options.model);
     request.stochastic_evaluation = options.samples > 1;
     return request;

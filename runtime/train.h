@@ -124,6 +124,10 @@ struct TrainResult {
   int64_t best_epoch = 0;  // whose weights these are, where a rule `stop` put the best back; else 0
 };
 
+// What is wrong with options, as far as the model file's rules tell, before anything is compiled: train()
+// refuses the same. Throws RunError.
+void check_train_options(const TrainOptions& options, const TrainRecord& rules);
+
 // Throws RunError; NonFiniteLoss (exit code kExitCheckFailed) when the loss becomes NaN or infinite.
 TrainResult train(Session& session, const Dataset& data, const Experiment& experiment,
                   const TrainOptions& options);

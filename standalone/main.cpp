@@ -76,6 +76,7 @@ class Executable {
 
   int train() {
     if (!options_.train.save.empty()) runtime::check_output_path(options_.train.save, "weights file");
+    runtime::check_train_options(options_.train, experiment_.train);
     runtime::Session session(program_, options_.threads);
     session.require_training();
     runtime::Dataset data = runtime::load_dataset(experiment_.data);
