@@ -463,7 +463,7 @@ class Recipe {
       if (interrupted) text = "interrupted: finished trials are kept, the same command goes on\n" + text;
       runtime::write_line(stdout, text);
     }
-    return interrupted ? kExitInterrupted : failed_ > 0 ? kExitCheckFailed : kExitOk;
+    return interrupted ? interrupt_.exit_code() : failed_ > 0 ? kExitCheckFailed : kExitOk;
   }
 
   const RecipeOptions& o_;

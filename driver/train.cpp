@@ -68,7 +68,7 @@ int run_train(const TrainOptions& options) {
   run.json = options.model.json;
   try {
     const runtime::TrainResult result = runtime::train(session, data, experiment, run);
-    return result.interrupted ? kExitInterrupted : kExitOk;
+    return result.interrupted ? result.exit_code : kExitOk;
   } catch (const runtime::NonFiniteLoss& error) {
     const runtime::NotFiniteReport why = explain_not_finite(request, session, error);
     if (options.model.json) runtime::write_event(stdout, json_of(why));

@@ -100,7 +100,7 @@ Ensemble predict_ensemble(Session& session, const Split& split, const EnsembleOp
         ++member;
         int64_t row = 0;
         for (int64_t index = 0; index < reader->batches(); ++index) {
-          if (interrupt.interrupted()) throw RunError(kExitInterrupted, "interrupted");
+          if (interrupt.interrupted()) throw RunError(interrupt.exit_code(), "interrupted");
           const auto* values = static_cast<const float*>(
               session.predict(*reader, index, options.seed, static_cast<uint64_t>(sample)));
           for (int64_t r = 0; r < reader->rows(index); ++r, ++row) {

@@ -1,29 +1,52 @@
-// SIGINT by a flag and a handler that is in force once.
+// Signals by a flag and a handler that lets the second one through.
 #include "runtime/interrupt.h"
+
+#include <cerrno>
 
 namespace gradc::runtime {
 namespace {
 
-volatile std::sig_atomic_t flag = 0;
+constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGHUP};
+
+volatile std::sig_atomic_t came = 0;
 
 extern "C" {
-static void note_interrupt(int) { flag = 1; }
+static void note_interrupt(int number) {
+  if (came == 0) {
+    came = number;
+    return;
+  }
+  // Blocked until this handler returns, and then deadly.
+  const int error = errno;
+  struct sigaction action{};
+  action.sa_handler = SIG_DFL;
+  sigemptyset(&action.sa_mask);
+  sigaction(number, &action, nullptr);
+  std::raise(number);
+  errno = error;
+}
 }
 
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
-  flag = 0;
+  came = 0;
   struct sigaction action{};
   action.sa_handler = note_interrupt;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  action.sa_flags = static_cast<int>(SA_RESTART);
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, nullptr, &old_);
-  if (old_.sa_handler != SIG_IGN) sigaction(SIGINT, &action, nullptr);
+  for (size_t i = 0; i < kSignals.size(); ++i) {
+    sigaction(kSignals[i], nullptr, &old_[i]);
+    if (old_[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
-InterruptGuard::~InterruptGuard() { sigaction(SIGINT, &old_, nullptr); }
+InterruptGuard::~InterruptGuard() {
+  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &old_[i], nullptr);
+}
 
-bool InterruptGuard::interrupted() const { return flag != 0; }
+int InterruptGuard::signal() const { return static_cast<int>(came); }
+
+int InterruptGuard::exit_code() const { return 128 + signal(); }
 
 }  // namespace gradc::runtime

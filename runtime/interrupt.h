@@ -1,21 +1,26 @@
-// The first SIGINT asks a run to end, the second kills. Knows nothing of the run.
+// The first signal to end (SIGINT, SIGTERM, SIGHUP) asks a run to end, the second kills. Knows nothing of the
+// run.
 #pragma once
+#include <array>
 #include <csignal>
 
 namespace gradc::runtime {
 
-// While it lives, a first SIGINT only sets a flag; then the signal's default action is back. The old handling
-// returns at the end. A process that ignores SIGINT (nohup) goes on ignoring it. One guard at a time.
+// While it lives, a first SIGINT (^C), SIGTERM (schedulers, kill) or SIGHUP (a terminal that closes) only
+// sets a flag; a second of any of them has its default action. The old handling returns at the end. A signal
+// that the process ignores (nohup, jobs of scripts) stays ignored. One guard at a time.
 class InterruptGuard {
  public:
   InterruptGuard();
   ~InterruptGuard();
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;
-  bool interrupted() const;
+  bool interrupted() const { return signal() != 0; }
+  int signal() const;     // the one that came; 0: none
+  int exit_code() const;  // 128 and its number, as shells count: 130, 143, 129
 
  private:
-  struct sigaction old_;
+  std::array<struct sigaction, 3> old_;
 };
 
 }  // namespace gradc::runtime

@@ -137,7 +137,7 @@ EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* 
   const InterruptGuard interrupt;
   const EvalResult result =
       session.evaluate(split, [&](int64_t, int64_t) { return !interrupt.interrupted(); });
-  if (!result.complete) throw RunError(kExitInterrupted, "interrupted");
+  if (!result.complete) throw RunError(interrupt.exit_code(), "interrupted");
   if (json) {
     nlohmann::ordered_json event = {
         {"event", "eval"}, {"split", split.name}, {"examples", result.examples}, {"loss", result.loss}};
@@ -179,7 +179,8 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
   int64_t done = 0;
   for (int64_t index = 0; index < reader.batches(); ++index) {
     if (interrupt.interrupted())
-      throw RunError(kExitInterrupted, lines ? "interrupted" : "interrupted; no predictions were written");
+      throw RunError(interrupt.exit_code(),
+                     lines ? "interrupted" : "interrupted; no predictions were written");
     const int64_t rows = reader.rows(index);
     const auto* values = several ? reinterpret_cast<const uint8_t*>(ensemble.mean.data() + done * columns)
                                  : static_cast<const uint8_t*>(session.predict(reader, index));

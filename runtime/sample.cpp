@@ -61,7 +61,7 @@ class Sampler {
     for (int64_t i = 0; i < options_.length; ++i) {
       if (interrupt ? interrupt->interrupted() : options_.cancelled()) {
         show("\n");
-        throw RunError(kExitInterrupted, "interrupted");
+        throw RunError(interrupt ? interrupt->exit_code() : kExitInterrupted, "interrupted");
       }
       const int64_t next = draw(probabilities(0), i);
       numbers_.push_back(static_cast<int32_t>(next));

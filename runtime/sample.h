@@ -17,8 +17,8 @@ struct SampleOptions {
   uint64_t seed = 1;
   bool json = false;
   std::FILE* out = stdout;  // null: nothing is written
-  // Of a program that samples as a part of itself: asked before each character whether to end. Then SIGINT is
-  // left as it is.
+  // Of a program that samples as a part of itself: asked before each character whether to end. Then signals
+  // are left as they are.
   std::function<bool()> cancelled;
 };
 

@@ -46,13 +46,14 @@ int64_t total_steps(const TrainOptions& options, const Experiment& experiment, i
   return std::min(total, options.steps.value_or(INT64_MAX));
 }
 
-// Whether the run shall end: by SIGINT, or because its observer says so.
+// Whether the run shall end: by a signal, or because its observer says so.
 class Interrupt {
  public:
   explicit Interrupt(TrainObserver* observer) : observer_(observer) {
     if (!observer) signal_.emplace();
   }
   bool operator()() const { return observer_ ? observer_->cancelled() : signal_->interrupted(); }
+  int exit_code() const { return signal_ && signal_->interrupted() ? signal_->exit_code() : 0; }
 
  private:
   TrainObserver* observer_;
@@ -438,6 +439,7 @@ class Run {
     std::optional<EvalResult> test;
     if (!result_.interrupted) test = evaluate("test");
     if (interrupt_()) result_.interrupted = true;
+    result_.exit_code = interrupt_.exit_code();
     progress_.clear();
     result_.steps = state_.step;
     result_.epochs = state_.epoch;

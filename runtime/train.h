@@ -102,7 +102,7 @@ struct TrainOptions {
   ProgressMode progress = ProgressMode::automatic;
   std::FILE* out = stdout;  // results; null: none
   std::FILE* log = stderr;  // progress
-  // With an observer the loop is asked to end by it alone, and leaves SIGINT as it is.
+  // With an observer the loop is asked to end by it alone, and leaves signals as they are.
   TrainObserver* observer = nullptr;
   // How: with --json only when asked.
   ProgressMode shown_progress(bool with_json) const {
@@ -120,7 +120,8 @@ struct TrainResult {
   std::string weights_sha256;
   std::map<std::string, double> metrics;  // "train_accuracy", "val_loss", ...
   std::vector<PartResult> parts;          // the same in order: train, those evaluated after epochs, test
-  bool interrupted = false;               // by SIGINT or the observer: the tool exits with kExitInterrupted
+  bool interrupted = false;               // by a signal or the observer
+  int exit_code = 0;                      // interrupted by a signal: 128 and its number
   int64_t best_epoch = 0;  // whose weights these are, where a rule `stop` put the best back; else 0
 };
 

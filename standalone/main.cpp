@@ -87,7 +87,8 @@ class Executable {
     runtime::TrainOptions run = options_.train;
     run.json = options_.json;
     try {
-      return runtime::train(session, data, experiment_, run).interrupted ? kExitInterrupted : kExitOk;
+      const runtime::TrainResult result = runtime::train(session, data, experiment_, run);
+      return result.interrupted ? result.exit_code : kExitOk;
     } catch (const runtime::NonFiniteLoss& error) {
       const std::string help = how_to_explain();
       if (options_.json)

@@ -124,8 +124,9 @@ std::string footer(const std::string& program, const std::vector<std::string>& v
       text += fmt::format("  {:<26}{}\n", v.name, v.doc);
   text += fmt::format(
       "\nExit codes: 0 ok, 1 the run failed, 2 wrong command line, 3 the model file has errors, 4 the data "
-      "has, 5 a check failed or the\n"
-      "loss was not finite, 70 internal error, 130 interrupted.\n"
+      "has, 5 a check failed, or a\n"
+      "loss or the weights were not finite, 70 internal error; 130, 143 and 129 ended by SIGINT, SIGTERM and "
+      "SIGHUP.\n"
       "Results go to stdout, messages to stderr. `{} COMMAND --help` lists a command's options.",
       program);
   return text;

@@ -97,7 +97,8 @@ int32_t run_train(const gradc_step_args* args, int32_t thread, int32_t threads) 
     record.micro_step = args->micro_step;
     record.threads = threads;
     if (++record.calls == record.interrupt_at)
-      for (int i = 0; i < record.interrupts; ++i) std::raise(SIGINT);
+      for (int i = 0; i < record.interrupts; ++i)
+        std::raise(i > 0 && record.second != 0 ? record.second : record.signal);
   }
   forward(args, label, thread, threads);
   wait_for_all(args, threads);
@@ -127,6 +128,13 @@ int32_t run_train(const gradc_step_args* args, int32_t thread, int32_t threads) 
     v = 0.9f * v + bias_gradient / rows;
     at(args, kBias)[c] -= rate * v;
   }
+  if (thread == 0 && record.calls == record.break_at) {
+    const std::string& name = record.broken;
+    *at(args, name == "seen"               ? kSeen
+              : name == "dense_1.weight.v" ? kWeightV
+              : name == "dense_1.weight"   ? kWeight
+                                           : kBias) = INFINITY;
+  }
   if (thread == 0) {
     *at(args, kSeen) += rows;
     *static_cast<float*>(args->outputs[0]) = loss;
@@ -139,7 +147,9 @@ int32_t run_train(const gradc_step_args* args, int32_t thread, int32_t threads) 
 int32_t run_eval(const gradc_step_args* args, int32_t thread, int32_t threads) {
   forward(args, static_cast<const int32_t*>(args->inputs[1]), thread, threads);
   wait_for_all(args, threads);
-  if (!std::isfinite(sum_of(args, 10))) return 1;  // as the ABI says; the outputs then mean nothing
+  if (thread == 0) ++record.evaluations;
+  const bool stop = record.stop_evaluation > 0 && record.evaluations >= record.stop_evaluation;
+  if (stop || !std::isfinite(sum_of(args, 10))) return 1;  // as the ABI says; the outputs then mean nothing
   if (thread == 0) {
     *static_cast<float*>(args->outputs[0]) = sum_of(args, 10);
     *static_cast<float*>(args->outputs[1]) = sum_of(args, 11);

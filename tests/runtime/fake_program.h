@@ -2,6 +2,7 @@
 // is tested without the compiler. Its threads share the work as compiled code does, with barriers, and its
 // sums do not depend on their number.
 #pragma once
+#include <csignal>
 #include <cstdint>
 #include <string>
 
@@ -33,9 +34,15 @@ struct Seen {
   int32_t threads = 0;
   bool flushes_subnormals = false;
   int64_t label_sum = 0;
-  int64_t interrupt_at = -1;  // raise SIGINT in this call
+  int64_t interrupt_at = -1;  // raise a signal in this call
   int interrupts = 1;         // so many times
-  int64_t stop_at = -1;       // report a loss that is not finite in this call
+  int signal = SIGINT;        // this one; from the second on `second`, where that is given
+  int second = 0;
+  int64_t stop_at = -1;         // report a loss that is not finite in this call
+  int64_t break_at = -1;        // make a symbol infinite in this call
+  std::string broken;           // its name
+  int64_t evaluations = 0;      // calls of eval
+  int64_t stop_evaluation = 0;  // report a loss that is not finite from this call on; 0: never
 };
 Seen& seen();
 

@@ -244,6 +244,48 @@ TEST(Train, InterruptFinishesTheStepAndSaves) {
   EXPECT_EQ(current.sa_handler, SIG_DFL);
 }
 
+TEST(Train, EndsOnWhatSchedulersAndTerminalsSend) {
+  for (const int number : {SIGTERM, SIGHUP, SIGINT}) {
+    TemporaryFolder folder;
+    const std::string path = folder / "w.safetensors";
+    Bench bench(with_data(R"("train":100,"test":10)"));
+    seen().interrupt_at = 6;
+    seen().signal = number;
+    const TrainResult result = bench.run({.epochs = 3, .save = path, .json = true});
+    EXPECT_TRUE(result.interrupted);
+    EXPECT_EQ(result.exit_code, 128 + number);
+    EXPECT_EQ(read_safetensors(path).metadata.at("step"), "6");
+    Bench rest(with_data(R"("train":100,"test":10)"));
+    EXPECT_EQ(rest.run({.epochs = 3, .resume = path}).steps, 12);
+    struct sigaction current{};
+    sigaction(number, nullptr, &current);
+    EXPECT_EQ(current.sa_handler, SIG_DFL);
+  }
+  // Who ignores one (nohup) goes on ignoring it.
+  Bench bench(with_data(R"("train":100,"test":10)"));
+  std::signal(SIGHUP, SIG_IGN);
+  seen().interrupt_at = 6;
+  seen().signal = SIGHUP;
+  const TrainResult result = bench.run({.epochs = 3});
+  std::signal(SIGHUP, SIG_DFL);
+  EXPECT_FALSE(result.interrupted);
+  EXPECT_EQ(result.steps, 12);
+}
+
+TEST(TrainDeathTest, SecondInterruptOfAnotherKindKills) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        Bench bench(with_data(R"("train":100,"test":10)"));
+        seen().interrupt_at = 2;
+        seen().interrupts = 2;
+        seen().second = SIGTERM;
+        bench.run({.epochs = 3});
+        std::_Exit(0);
+      },
+      ::testing::KilledBySignal(SIGTERM), "");
+}
+
 TEST(TrainDeathTest, SecondInterruptKills) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(

@@ -48,8 +48,8 @@ struct Bench {
         experiment(read_experiment(program.experiment_json)),
         data(load_dataset(experiment.data)),
         session(program, threads) {
-    std::signal(SIGINT,
-                SIG_DFL);  // a script's background job starts with it ignored, and the runtime respects that
+    // A script's background job starts with some ignored, and the runtime respects that.
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, SIG_DFL);
   }
   TrainResult run(TrainOptions options = {}) {
     options.out = out;
