@@ -241,6 +241,7 @@ class Lbfgs : public LineDriver {
     iterations_ = s.numbers.at("iterations");
     length_ = s.numbers.at("length");
     scale_ = s.numbers.at("scale");
+    if (!(iterations_ >= 0) || !std::isfinite(length_) || !std::isfinite(scale_)) return false;
     if (iterations_ > 0) {
       if (!s.arrays.count("direction") || !s.arrays.count("gradient")) return false;
       direction_ = s.arrays.at("direction");
@@ -251,7 +252,7 @@ class Lbfgs : public LineDriver {
       steps_.push_back(s.arrays.at("step." + std::to_string(i)));
       changes_.push_back(s.arrays.at("change." + std::to_string(i)));
     }
-    return true;
+    return steps_.size() <= history_;
   }
 
  private:

@@ -12,11 +12,13 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/checkpoint.h"
+#include "runtime/checkpoint_folder.h"
 #include "runtime/drivers.h"
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
 #include "runtime/prepare.h"
 #include "runtime/report.h"
+#include "runtime/safetensors.h"
 #include "runtime/train_state.h"
 #include "support/diagnostic.h"
 
@@ -60,6 +62,18 @@ class Interrupt {
   std::optional<InterruptGuard> signal_;
 };
 
+std::string name_of(const gradc_program& program) { return program.name ? program.name : ""; }
+
+// Metrics of a step, as Session::step orders them.
+std::vector<std::string> metric_names(const gradc_entry_info& entry) {
+  std::vector<std::string> names;
+  for (int32_t i = 0; i < entry.output_count; ++i) {
+    const gradc_output& o = entry.outputs[i];
+    if (!o.batched && o.dtype != GRADC_F64 && std::strcmp(o.name, "loss") != 0) names.emplace_back(o.name);
+  }
+  return names;
+}
+
 class Run {
  public:
   Run(Session& session, const Dataset& data, const Experiment& experiment, const TrainOptions& options)
@@ -88,8 +102,9 @@ class Run {
     state_.batch = experiment.data.batch;
     state_.accumulate = accumulate_;
     state_.examples = reader_.examples();
+    state_.epochs = experiment.train.epochs;
     find_parts();
-    prepare_folder();
+    folder_ = CheckpointFolder(rules_.checkpoint, options.checkpoints, name_of(session.program()));
     // Examples that are only copied are assembled by the step's own threads, which is quicker than handing
     // them over.
     const bool prepared = data.split("train").preparation != nullptr;
@@ -125,27 +140,6 @@ class Run {
     watch(rules_.stop.monitor, "stop");
     watch(rules_.checkpoint.best, "checkpoint");
     watch(rules_.plateau.monitor, "reduce_on_plateau");
-  }
-
-  void prepare_folder() {
-    if (rules_.checkpoint.every == 0) {
-      if (!options_.checkpoints.empty())
-        throw RunError(
-            kExitUsage,
-            "--checkpoints: the model file has no rule for them; add one to its train block, as in "
-            "`checkpoint every 1 epoch keep 3`");
-      return;
-    }
-    const char* name = session_.program().name;
-    folder_ = options_.checkpoints.empty()
-                  ? std::filesystem::path(name ? name : "model").stem().string() + ".checkpoints"
-                  : options_.checkpoints;
-    std::error_code error;
-    std::filesystem::create_directories(folder_, error);
-    if (error || !std::filesystem::is_directory(folder_))
-      throw RunError(kExitRunFailed, fmt::format("{}: no folder for checkpoints can be made here: {}",
-                                                 folder_, error ? error.message() : "a file has this name"));
-    check_output_path(folder_ + "/last.safetensors", "checkpoint");
   }
 
   // Weights of a language model belong to the numbers of its characters.
@@ -194,11 +188,13 @@ class Run {
                 : !saved.driver.empty() || !file.arrays.empty())
       differs(kExitDataError, "its optimizer is another");
     if (saved.update > updates_) differs(kExitDataError, "it is further in its epoch than the epoch is long");
-    if (options_.epochs || options_.steps) saved.total = state_.total;
+    const int64_t planned = saved.total, file_epochs = saved.epochs;
+    const bool other_epochs = saved.epochs != 0 && saved.epochs != state_.epochs;
+    if (options_.epochs || options_.steps || other_epochs) saved.total = state_.total;
+    saved.epochs = state_.epochs;
     if (options_.lr_factor) saved.lr_factor = *options_.lr_factor;
-    std::erase_if(saved.kept, [&](const KeptFile& f) {
-      return folder_.empty() || !std::filesystem::exists(folder_ + "/" + f.name);
-    });
+    saved.totals.match(metric_names(session_.program().train_step));
+    folder_.take_over(saved, [&](const std::string& file) { return is_earlier(file, saved); });
     state_ = std::move(saved);
     stopped_ = rules_.stop.patience > 0 && state_.stop.bad >= rules_.stop.patience;
     const gradc_program& program = session_.program();
@@ -207,10 +203,36 @@ class Run {
                                  metadata["target"], program.target));
     if (program.source && !metadata["source"].empty() && metadata["source"] != program.source)
       progress_.line(fmt::format("the model file has changed since {} was made", path));
+    if (other_epochs && !options_.epochs && !options_.steps)
+      progress_.line(
+          fmt::format("the model file's epochs are {} now, {} when {} was made: {} updates in all "
+                      "instead of {}, and schedules count these",
+                      state_.epochs, file_epochs, path, state_.total, planned));
     if (options_.json)
-      write_event(options_.out, {{"event", "resume"}, {"step", state_.step}, {"epoch", state_.epoch}});
+      write_event(
+          options_.out,
+          {{"event", "resume"}, {"step", state_.step}, {"epoch", state_.epoch}, {"total", state_.total}});
+    else if (state_.step >= state_.total && state_.update != updates_)
+      progress_.line(
+          fmt::format("{}: this run is complete, its {} updates are done; raise `epochs` in the "
+                      "model file or give --epochs to train on",
+                      path, state_.total));
     else
       progress_.line(fmt::format("going on after step {} (epoch {})", state_.step, state_.epoch + 1));
+  }
+
+  // Whether a file was written by the run whose state this is, before it came there.
+  static bool is_earlier(const std::string& path, const TrainState& state) {
+    try {
+      const TensorFile file = read_safetensors(path);
+      const auto training = file.metadata.find("training");
+      if (training == file.metadata.end()) return false;
+      const TrainState other = TrainState::parse(training->second, path);
+      return other.seed == state.seed && other.batch == state.batch && other.accumulate == state.accumulate &&
+             other.examples == state.examples && other.step < state.step;
+    } catch (const RunError&) {
+      return false;
+    }
   }
 
   void epoch() {
@@ -222,7 +244,7 @@ class Run {
       one_step();
       const CheckpointRule& rule = rules_.checkpoint;
       if (rule.every > 0 && rule.steps && state_.step % rule.every == 0)
-        checkpoint(fmt::format("step-{:08}.safetensors", state_.step), kNothing);
+        checkpoint(CheckpointFolder::step_name(state_.step), kNothing);
     }
     end_epoch(seconds_ - before);
   }
@@ -363,7 +385,7 @@ class Run {
     }
     const CheckpointRule& rule = rules_.checkpoint;
     if (rule.every > 0 && !rule.steps && state_.epoch % rule.every == 0)
-      checkpoint(fmt::format("epoch-{:04}.safetensors", state_.epoch),
+      checkpoint(CheckpointFolder::epoch_name(state_.epoch),
                  rule.best.part.empty() ? kNothing : value_of(rule.best));
     if (converged_ && !stopped_) {
       stopped_ = true;
@@ -397,15 +419,8 @@ class Run {
 
   // A file of the rule `checkpoint`; those it does not keep go once the new one is there.
   void checkpoint(const std::string& name, double value) {
-    std::erase_if(state_.kept, [&](const KeptFile& f) { return f.name == name; });
-    state_.kept.push_back({name, value});
-    const std::vector<std::string> dropped = drop_files(state_.kept, rules_.checkpoint);
-    const std::string path = folder_ + "/" + name;
-    save_all(path);
-    for (const std::string& old : dropped) {
-      std::error_code ignored;  // whoever removed it first had a reason
-      std::filesystem::remove(folder_ + "/" + old, ignored);
-    }
+    const std::string path =
+        folder_.write(name, value, state_, [&](const std::string& file) { save_all(file); });
     if (options_.json)
       write_event(options_.out,
                   {{"event", "checkpoint"}, {"file", path}, {"step", state_.step}, {"epoch", state_.epoch}});
@@ -430,12 +445,13 @@ class Run {
     result_.weights_sha256 = weights_sha256(session_);
     // Before the last evaluation: what was trained shall not depend on it.
     if (!options_.save.empty()) {
+      make_folder_of(options_.save);
       if (options_.save_state || result_.interrupted)
         save_all(options_.save);
       else
         save_checkpoint(session_, options_.save, {.seed = state_.seed, .step = state_.step});
     }
-    if (result_.interrupted && !folder_.empty()) checkpoint("last.safetensors", kNothing);
+    if (result_.interrupted && folder_.used()) checkpoint(CheckpointFolder::kLast, kNothing);
     std::optional<EvalResult> test;
     if (!result_.interrupted) test = evaluate("test");
     if (interrupt_()) result_.interrupted = true;
@@ -482,9 +498,9 @@ class Run {
     if (test) text += "\n" + results_text(test->loss, test->metrics, "test ");
     if (result_.best_epoch > 0) text += fmt::format("\nweights of epoch {}, the best", result_.best_epoch);
     if (!options_.save.empty()) text += fmt::format("\nweights saved to {}", options_.save);
-    if (result_.interrupted && (!options_.save.empty() || !folder_.empty()))
+    if (result_.interrupted && (!options_.save.empty() || folder_.used()))
       text += fmt::format("\ngo on with --resume {}",
-                          options_.save.empty() ? folder_ + "/last.safetensors" : options_.save);
+                          options_.save.empty() ? folder_.path_of(CheckpointFolder::kLast) : options_.save);
     write_line(options_.out, text);
   }
 
@@ -497,9 +513,9 @@ class Run {
   int64_t accumulate_, updates_;  // batches an update, updates an epoch
   int64_t epochs_ = 0;            // of the whole run
   Interrupt interrupt_;
+  CheckpointFolder folder_;
   Progress progress_;
   std::vector<std::string> parts_;  // evaluated after each epoch
-  std::string folder_;              // of checkpoints
   TrainState state_;
   std::vector<uint8_t> best_;  // a copy of the parameter block, where a rule `stop` watches
   bool stopped_ = false, converged_ = false;

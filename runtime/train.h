@@ -12,8 +12,8 @@
 //                                       were trained on; val_* only if the data have a split `val`, and
 //                                       likewise of other parts that a rule watches; seconds:
 //                                       of training this epoch
-//   {"event":"resume","step":N,"epoch":E}   first, of a run that goes on: N updates are done, E epochs
-//   complete
+//   {"event":"resume","step":N,"epoch":E,"total":T}   first, of a run that goes on: N updates of T are done,
+//                                       E epochs are complete
 //   {"event":"checkpoint","file":"..","step":N,"epoch":E}   a file was written
 //   {"event":"plateau","epoch":E,"monitor":"val.loss","lr_factor":..}   reduce_on_plateau made the rates
 //   smaller
@@ -81,7 +81,9 @@ class TrainObserver {
 struct TrainOptions {
   // Epochs and updates to run. With neither, the experiment's epochs; with steps alone, as many epochs as
   // they need; with both, whichever ends first. The schedule's total is what will run. Zero is allowed:
-  // initialise, evaluate, save.
+  // initialise, evaluate, save. A run that goes on (`resume`) keeps its own, unless one of these is given or
+  // the experiment's epochs are no longer those it was saved with: then that many in all, and schedules count
+  // the new total from the next update on.
   std::optional<int64_t> epochs, steps;
   std::optional<uint64_t> seed;  // of initial weights, order and random layers; else the experiment's
   bool shuffle = true;

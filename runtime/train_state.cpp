@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -15,28 +16,66 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr int64_t kVersion = 1;
+constexpr uint64_t kMostCounted = uint64_t{1} << 60;  // so that sums of counts fit
 
 // JSON has no NaN: null.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
 double number(const Json& x) { return x.is_null() ? kNothing : x.get<double>(); }
 
+// A count or place. A number with a fraction or an exponent is none, and might not fit.
+int64_t count_of(const Json& object, const char* key) {
+  const Json& value = object.at(key);
+  if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > kMostCounted))
+    throw std::out_of_range(fmt::format("`{}` is {}, no count", key, value.dump()));
+  const int64_t count = value;
+  if (count < 0) throw std::out_of_range(fmt::format("`{}` counts backwards: {}", key, count));
+  return count;
+}
+
 }  // namespace
 
 void Totals::add(const StepResult& step, int64_t rows) {
   if (metrics.empty())
-    for (const auto& [name, value] : step.metrics) metrics.emplace_back(name, 0.0);
+    for (const auto& [name, value] : step.metrics) metrics.push_back({name});
+  GRADC_CHECK(metrics.size() == step.metrics.size(), "{} metrics of a step, {} of its epoch",
+              step.metrics.size(), metrics.size());
   examples += rows;
   loss += step.loss * static_cast<double>(rows);
-  for (size_t i = 0; i < metrics.size(); ++i)
-    metrics[i].second += step.metrics[i].second * static_cast<double>(rows);
+  for (size_t i = 0; i < metrics.size(); ++i) {
+    metrics[i].sum += step.metrics[i].second * static_cast<double>(rows);
+    metrics[i].examples += rows;
+  }
 }
 
 double Totals::mean_loss() const { return examples ? loss / static_cast<double>(examples) : kNothing; }
 
 Metrics Totals::mean_metrics() const {
-  Metrics means = metrics;
-  for (auto& [name, value] : means) value /= static_cast<double>(examples);
+  Metrics means;
+  for (const Metric& m : metrics)
+    means.emplace_back(m.name, m.examples ? m.sum / static_cast<double>(m.examples) : kNothing);
   return means;
+}
+
+void Totals::match(const std::vector<std::string>& names) {
+  std::vector<Metric> matched;
+  for (const std::string& name : names) {
+    const auto known =
+        std::find_if(metrics.begin(), metrics.end(), [&](const Metric& m) { return m.name == name; });
+    matched.push_back(known == metrics.end() ? Metric{name} : *known);
+  }
+  metrics = std::move(matched);
+}
+
+bool is_checkpoint_name(std::string_view name) {
+  constexpr std::string_view kSuffix = ".safetensors";
+  if (!name.ends_with(kSuffix)) return false;
+  name.remove_suffix(kSuffix.size());
+  if (name == "last") return true;
+  for (const std::string_view prefix : {"epoch-", "step-"})
+    if (name.starts_with(prefix))
+      return name.size() > prefix.size() &&
+             name.find_first_not_of("0123456789", prefix.size()) == std::string_view::npos;
+  return false;
 }
 
 bool is_better(double value, double best, bool greater, double threshold) {
@@ -99,8 +138,8 @@ std::vector<std::string> drop_files(std::vector<KeptFile>& files, const Checkpoi
 
 std::string TrainState::json() const {
   Json metrics = Json::array(), files = Json::array();
-  for (const auto& [name, value] : totals.metrics)
-    metrics.push_back({{"name", name}, {"sum", number(value)}});
+  for (const Totals::Metric& m : totals.metrics)
+    metrics.push_back({{"name", m.name}, {"sum", number(m.sum)}, {"examples", m.examples}});
   for (const KeptFile& f : kept) files.push_back({{"name", f.name}, {"value", number(f.value)}});
   Json numbers = Json::object();
   for (const auto& [name, value] : driver) numbers[name] = number(value);
@@ -108,6 +147,7 @@ std::string TrainState::json() const {
       {"version", kVersion},
       {"seed", seed},
       {"total", total},
+      {"epochs", epochs},
       {"shuffle", shuffle},
       {"lr_factor", lr_factor},
       {"batch", batch},
@@ -126,6 +166,7 @@ std::string TrainState::json() const {
         {"bad", plateau.bad},
         {"cooldown", plateau.cooldown}}},
       {"kept", files},
+      {"dropped", dropped},
       {"driver", numbers},
       {"ended", ended}}
       .dump();
@@ -140,35 +181,50 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
     const Json j = Json::parse(text);
     if (const int64_t version = j.at("version"); version != kVersion)
       throw wrong(fmt::format("has version {}, this gradc reads {}", version, kVersion));
+    if (!j.at("seed").is_number_integer()) throw std::out_of_range("`seed` is no whole number");
     s.seed = j.at("seed");
-    s.total = j.at("total");
+    s.total = count_of(j, "total");
     s.shuffle = j.at("shuffle");
     s.lr_factor = j.at("lr_factor");
-    s.batch = j.at("batch");
-    s.accumulate = j.at("accumulate");
-    s.examples = j.at("examples");
-    s.step = j.at("step");
-    s.micro_step = j.at("micro_step");
-    s.epoch = j.at("epoch");
-    s.update = j.at("update");
+    s.batch = count_of(j, "batch");
+    s.accumulate = count_of(j, "accumulate");
+    s.examples = count_of(j, "examples");
+    s.step = count_of(j, "step");
+    s.micro_step = count_of(j, "micro_step");
+    s.epoch = count_of(j, "epoch");
+    s.update = count_of(j, "update");
     s.lr = number(j.at("lr"));
     const Json& totals = j.at("totals");
-    s.totals.examples = totals.at("examples");
+    s.totals.examples = count_of(totals, "examples");
     s.totals.loss = number(totals.at("loss"));
     for (const Json& m : totals.at("metrics"))
-      s.totals.metrics.emplace_back(m.at("name").get<std::string>(), number(m.at("sum")));
+      s.totals.metrics.push_back({m.at("name").get<std::string>(), number(m.at("sum")),
+                                  m.contains("examples") ? count_of(m, "examples") : s.totals.examples});
     const Json& stop = j.at("stop");
-    s.stop = {number(stop.at("best")), stop.at("epoch"), stop.at("bad")};
+    s.stop = {number(stop.at("best")), count_of(stop, "epoch"), count_of(stop, "bad")};
     const Json& plateau = j.at("plateau");
-    s.plateau = {plateau.at("factor"), number(plateau.at("best")), plateau.at("bad"), plateau.at("cooldown")};
+    s.plateau = {plateau.at("factor"), number(plateau.at("best")), count_of(plateau, "bad"),
+                 count_of(plateau, "cooldown")};
     for (const Json& f : j.at("kept")) s.kept.push_back({f.at("name"), number(f.at("value"))});
     for (const auto& [name, value] : j.at("driver").items()) s.driver[name] = number(value);
     s.ended = j.at("ended");
+    // What earlier versions did not write.
+    if (j.contains("epochs")) s.epochs = count_of(j, "epochs");
+    if (j.contains("dropped")) s.dropped = j.at("dropped").get<std::vector<std::string>>();
   } catch (const Json::exception& error) {
     throw wrong(fmt::format("does not read: {}", error.what()));
+  } catch (const std::out_of_range& error) {
+    throw wrong(fmt::format("does not read: {}", error.what()));
   }
-  if (s.step < 0 || s.micro_step < 0 || s.epoch < 0 || s.update < 0 || s.total < 0)
-    throw wrong("counts backwards");
+  // These are files that the run removes.
+  std::vector<std::string> files = s.dropped;
+  for (const KeptFile& f : s.kept) files.push_back(f.name);
+  for (const std::string& name : files)
+    if (!is_checkpoint_name(name))
+      throw wrong(
+          fmt::format("counts {} among the files of its checkpoints; expected epoch-N, step-N or last, "
+                      "with .safetensors",
+                      Json(name).dump(-1, ' ', true, Json::error_handler_t::replace)));
   return s;
 }
 

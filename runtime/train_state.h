@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,15 +14,23 @@
 
 namespace gradc::runtime {
 
-// Sums over the examples of an epoch.
+// Sums over the examples of an epoch. Each metric counts its own: one that the model file has got while a run
+// was stopped has seen fewer.
 struct Totals {
+  struct Metric {
+    std::string name;
+    double sum = 0;
+    int64_t examples = 0;
+  };
   int64_t examples = 0;
   double loss = 0;
-  Metrics metrics;
+  std::vector<Metric> metrics;
 
   void add(const StepResult& step, int64_t rows);
   double mean_loss() const;  // NaN before the first example
   Metrics mean_metrics() const;
+  // Makes the metrics these, in this order: each goes on with what there is of its name.
+  void match(const std::vector<std::string>& names);
 };
 
 inline constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
@@ -46,8 +55,11 @@ struct PlateauState {
   bool add(double value, const PlateauRule& rule);
 };
 
+// Whether a file of a run's checkpoints may be called so: epoch-N, step-N or last, and ".safetensors".
+bool is_checkpoint_name(std::string_view name);
+
 struct KeptFile {
-  std::string name;  // in the folder of checkpoints
+  std::string name;  // in the folder of checkpoints: is_checkpoint_name()
   double value = kNothing;
 };
 // Takes out of `files`, in order of time, those that a rule does not keep, and returns their names. The
@@ -57,7 +69,8 @@ std::vector<std::string> drop_files(std::vector<KeptFile>& files, const Checkpoi
 struct TrainState {
   // Of the run, checked when it goes on.
   uint64_t seed = 0;
-  int64_t total = 0;  // updates
+  int64_t total = 0;   // updates
+  int64_t epochs = 0;  // that the model file said; 0: not known, in files of earlier versions
   bool shuffle = true;
   double lr_factor = 1;
   int64_t batch = 0, accumulate = 1, examples = 0;  // of the training part
@@ -70,6 +83,7 @@ struct TrainState {
   StopState stop;
   PlateauState plateau;
   std::vector<KeptFile> kept;
+  std::vector<std::string> dropped;      // files that go once this one is there: a kill may come before
   std::map<std::string, double> driver;  // a driver's numbers
   bool ended = false;                    // the best weights were put back: there is nothing to go on from
 

@@ -511,8 +511,8 @@ TEST(Resume, AfterKillAndInterrupt) {
   };
   const Json whole = end_of({"train", "m.nn", "--json", "--checkpoints", folder.path("whole")});
   EXPECT_EQ(whole.at("steps"), 400 * 5);
-  for (const int signal : {SIGKILL, SIGINT}) {
-    const std::string name = signal == SIGKILL ? "killed" : "interrupted", files = folder.path(name);
+  for (const int signal : {SIGKILL, SIGINT, SIGTERM}) {
+    const std::string name = "ended" + std::to_string(signal), files = folder.path(name);
     const pid_t child = start_tool({"train", folder.path("m.nn"), "--checkpoints", files});
     // Some files later than the first, and long before the end.
     while (!std::filesystem::exists(files + "/step-00000104.safetensors") &&
@@ -522,18 +522,25 @@ TEST(Resume, AfterKillAndInterrupt) {
     int status = 0;
     waitpid(child, &status, 0);
     ASSERT_TRUE(signal == SIGKILL ? WIFSIGNALED(status) : WIFEXITED(status));
-    if (signal == SIGINT) {
-      EXPECT_EQ(WEXITSTATUS(status), kExitInterrupted);
+    if (signal != SIGKILL) {
+      EXPECT_EQ(WEXITSTATUS(status), 128 + signal);
     }
     std::string newest;
     for (const auto& entry : std::filesystem::directory_iterator(files))
       if (entry.path().extension() == ".safetensors")
         newest = std::max(newest, entry.path().filename().string());
-    if (signal == SIGINT) newest = "last.safetensors";
+    if (signal != SIGKILL) newest = "last.safetensors";
     const Json rest = end_of({"train", "m.nn", "--json", "--checkpoints", files, "--resume",
                               files + "/" + newest, "--threads", "2"});
     EXPECT_EQ(rest.at("weights_sha256"), whole.at("weights_sha256")) << newest;
     EXPECT_EQ(rest.at("metrics"), whole.at("metrics"));
+    // Nothing is left of the run that was killed: two files of steps, and those of interrupts.
+    std::vector<std::string> left;
+    for (const auto& entry : std::filesystem::directory_iterator(files))
+      left.push_back(entry.path().filename());
+    std::sort(left.begin(), left.end());
+    std::erase(left, "last.safetensors");
+    EXPECT_EQ(left, (std::vector<std::string>{"step-00001924.safetensors", "step-00001976.safetensors"}));
   }
 }
 

@@ -117,6 +117,210 @@ TEST(Resume, LengthensARun) {
   EXPECT_EQ(seen().calls, 0);
 }
 
+// The state of a file, changed by `edit`, in another file.
+template <class Edit>
+void rewrite_state(const std::string& from, const std::string& to, Edit&& edit) {
+  const TensorFile file = read_safetensors(from);
+  auto metadata = file.metadata;
+  json state = json::parse(metadata.at("training"));
+  edit(state);
+  metadata["training"] = state.dump();
+  write_safetensors(to, file.tensors, metadata);
+}
+
+// More epochs in the model file than when the run was saved: they are trained, and schedules count them.
+TEST(Resume, TrainsEpochsThatTheFileHasGot) {
+  TemporaryFolder folder;
+  const std::string file = at(folder, "w.safetensors");
+  Bench first(small("", 2));
+  first.run({.save = file, .save_state = true});
+  Bench more(small("", 5));
+  const TrainResult result = more.run({.resume = file, .progress = ProgressMode::lines});
+  EXPECT_EQ(result.epochs, 5);
+  EXPECT_EQ(seen().calls, 12);
+  EXPECT_EQ(seen().total, 20);
+  EXPECT_NE(more.log.text().find("epochs are 5 now, 2 when "), std::string::npos) << more.log.text();
+  EXPECT_NE(more.log.text().find("20 updates in all instead of 8"), std::string::npos) << more.log.text();
+  // --epochs means the same, whatever the file says; and what was asked for on the command line is the run's.
+  Bench asked(small("", 5));
+  EXPECT_EQ(asked.run({.epochs = 3, .resume = file}).epochs, 3);
+  Bench shorter(small("", 5));
+  shorter.run({.epochs = 2, .save = file, .save_state = true});
+  Bench same(small("", 5));
+  EXPECT_EQ(same.run({.resume = file, .progress = ProgressMode::lines}).steps, 8);
+  EXPECT_NE(same.log.text().find("this run is complete, its 8 updates are done"), std::string::npos);
+  // Files of earlier versions do not say what the model file said.
+  rewrite_state(file, at(folder, "old.safetensors"), [](json& state) {
+    state.erase("epochs");
+    state.erase("dropped");
+    for (json& m : state["totals"]["metrics"]) m.erase("examples");
+  });
+  Bench old(small("", 7));
+  EXPECT_EQ(old.run({.resume = at(folder, "old.safetensors")}).steps, 8);
+}
+
+// Metrics go on by their names: others that the file has are forgotten, new ones begin here.
+TEST(Resume, MatchesMetricsByName) {
+  TemporaryFolder folder;
+  const std::string half = at(folder, "half.safetensors"), other = at(folder, "other.safetensors");
+  json expected;
+  {
+    Bench whole(small());
+    whole.run({.json = true});
+    expected = whole.out.events().at(0);
+  }
+  {
+    Bench bench(small());
+    seen().interrupt_at = 2;
+    bench.run({.save = half, .json = true});
+  }
+  const auto first_epoch = [&](const std::string& file) {
+    Bench bench(small());
+    bench.run({.resume = file, .json = true});
+    return bench.out.events().at(1);
+  };
+  rewrite_state(half, other, [](json& state) {
+    json& metrics = state["totals"]["metrics"];
+    ASSERT_EQ(metrics.size(), 1u);
+    const json own = metrics[0];
+    metrics = json::array();
+    for (const char* name : {"top_k", "error"}) metrics.push_back({{"name", name}, {"sum", 1e9}});
+    metrics.insert(metrics.begin() + 1, own);
+  });
+  const json matched = first_epoch(other);
+  EXPECT_EQ(matched.at("event"), "epoch");
+  EXPECT_EQ(matched.at("train_accuracy"), expected.at("train_accuracy"));
+  EXPECT_EQ(matched.at("train_loss"), expected.at("train_loss"));
+  for (const char* gone : {"train_top_k", "train_error"}) EXPECT_FALSE(matched.contains(gone));
+
+  // What the rest of the epoch made alone, as a mean over its 36 examples.
+  rewrite_state(half, other, [](json& state) { state["totals"]["metrics"] = json::array(); });
+  const json begun = first_epoch(other);
+  EXPECT_EQ(begun.at("train_loss"), expected.at("train_loss"));
+  const json state = json::parse(read_safetensors(half).metadata.at("training"));
+  const double before = state["totals"]["metrics"][0]["sum"], all = expected.at("train_accuracy");
+  EXPECT_NEAR(begun.at("train_accuracy").get<double>(), (all * 100 - before) / 36, 1e-12);
+
+  // At an epoch's end, when its evaluation is still to come, there is no number.
+  {
+    Bench bench(small());
+    seen().interrupt_at = 4;
+    bench.run({.save = half});
+  }
+  rewrite_state(half, other, [](json& state) { state["totals"]["metrics"] = json::array(); });
+  EXPECT_TRUE(first_epoch(other).at("train_accuracy").is_null());
+}
+
+// Names in a file are no paths: only files that a run can have written are removed.
+TEST(Resume, RefusesToRemoveWhatIsNoCheckpoint) {
+  TemporaryFolder folder;
+  const std::string rule =
+      R"("checkpoint":{"every":1,"steps":true,"keep":1,"best":{"part":"","metric":"","greater":false}})";
+  const std::string files = at(folder, "c"), state = at(folder, "c/step-00000002.safetensors"),
+                    hostile = at(folder, "h.safetensors");
+  Bench(small(rule)).run({.steps = 2, .checkpoints = files});
+  for (const std::string name :
+       {"../victim.safetensors", "victim.txt", "../c/../victim.safetensors", "/etc/passwd", "", ".", "..",
+        "last", "last.safetensors/", "epoch-.safetensors", "epoch-1.safetensors/../../victim.safetensors",
+        "step-1x.safetensors", "Epoch-1.safetensors", "epoch--1.safetensors", "epoch-1.safetensors\n"})
+    for (const char* list : {"kept", "dropped"}) {
+      const std::string victim = at(folder, "victim.safetensors");
+      test::write_bytes(victim, {'v'});
+      rewrite_state(state, hostile, [&](json& s) {
+        s["kept"] = json::array();
+        if (std::string(list) == "kept")
+          s["kept"].push_back({{"name", name}, {"value", nullptr}});
+        else
+          s["dropped"].push_back(name);
+      });
+      Bench bench(small(rule));
+      expect_error(kExitDataError, {"h.safetensors", "among the files of its checkpoints"},
+                   [&] { bench.run({.resume = hostile, .checkpoints = files}); });
+      EXPECT_TRUE(std::filesystem::exists(victim)) << name;
+    }
+}
+
+TEST(Resume, RefusesStatesThatNoRunWrites) {
+  TemporaryFolder folder;
+  const std::string state = at(folder, "s.safetensors"), hostile = at(folder, "h.safetensors");
+  Bench(small()).run({.steps = 2, .save = state, .save_state = true});
+  for (const char* place : {"/step", "/micro_step", "/epoch", "/update", "/total", "/batch", "/accumulate",
+                            "/examples", "/totals/examples", "/stop/epoch", "/stop/bad", "/plateau/bad",
+                            "/plateau/cooldown", "/epochs", "/totals/metrics/0/examples"})
+    for (const json value : {json(-1), json(1e300), json(0.5), json(UINT64_MAX), json("1"), json(nullptr)}) {
+      rewrite_state(state, hostile, [&](json& s) { s[json::json_pointer(place)] = value; });
+      Bench bench(small());
+      expect_error(kExitDataError, {"h.safetensors"}, [&] { bench.run({.resume = hostile}); });
+      EXPECT_EQ(seen().calls, 0) << place << " " << value;
+    }
+}
+
+// A kill after the new file is there and before the old one is gone: the run that goes on removes it.
+TEST(Resume, RemovesWhatAKilledRunDidNotComeTo) {
+  TemporaryFolder folder;
+  const std::string rule =
+      R"("checkpoint":{"every":1,"steps":true,"keep":2,"best":{"part":"","metric":"","greater":false}})";
+  const std::string files = at(folder, "c");
+  const auto file = [&](int step) { return "step-0000000" + std::to_string(step) + ".safetensors"; };
+  const auto there = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(files))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  Bench(small(rule)).run({.steps = 3, .checkpoints = files});
+  EXPECT_EQ(there(), (std::vector<std::string>{file(2), file(3)}));
+  const std::string kept = at(folder, "kept");
+  std::filesystem::copy(at(folder, "c/" + file(2)), kept);
+  Bench(small(rule)).run({.steps = 4, .resume = at(folder, "c/" + file(3)), .checkpoints = files});
+  EXPECT_EQ(there(), (std::vector<std::string>{file(3), file(4)}));
+  std::filesystem::copy(kept, at(folder, "c/" + file(2)));  // as if step 4's file had just been renamed
+  test::write_bytes(at(folder, "c/" + file(5) + ".tmp-3fffffff-0"), {'h'});
+  const auto go_on = [&](const FakeOptions& fake) {
+    Bench bench(fake);
+    return bench.run({.steps = 4, .resume = at(folder, "c/" + file(4)), .checkpoints = files});
+  };
+  go_on(small(rule));
+  EXPECT_EQ(there(), (std::vector<std::string>{file(3), file(4)}));
+
+  // A file of that name that another run wrote stays: here one with another seed.
+  Bench(small(rule)).run({.steps = 2, .seed = 9, .checkpoints = at(folder, "d")});
+  std::filesystem::copy(at(folder, "d/" + file(2)), at(folder, "c/" + file(2)));
+  go_on(small(rule));
+  EXPECT_EQ(there(), (std::vector<std::string>{file(2), file(3), file(4)}));
+  test::write_bytes(at(folder, "c/" + file(2)), {'?'});
+  go_on(small(rule));
+  EXPECT_EQ(there(), (std::vector<std::string>{file(2), file(3), file(4)}));
+}
+
+// The folder of checkpoints and that of --save are made again.
+TEST(Rules, FoldersThatAreMovedAwayAreMadeAgain) {
+  TemporaryFolder folder;
+  const std::string rule =
+      R"("checkpoint":{"every":1,"steps":false,"keep":0,"best":{"part":"","metric":"","greater":false}})";
+  std::filesystem::create_directory(at(folder, "s"));
+  struct Observer final : TrainObserver {
+    explicit Observer(std::string f) : folder(std::move(f)) {}
+    bool cancelled() override { return false; }
+    void step_done(const StepReport& report) override {
+      if (report.step != 6) return;
+      std::filesystem::rename(folder + "/c", folder + "/away");
+      std::filesystem::rename(folder + "/s", folder + "/gone");
+    }
+    void epoch_done(const EpochReport&) override {}
+    std::optional<double> new_lr_factor() override { return std::nullopt; }
+    std::string folder;
+  } observer(folder.path());
+  Bench bench(small(rule));
+  const TrainResult result = bench.run(
+      {.save = at(folder, "s/w.safetensors"), .checkpoints = at(folder, "c"), .observer = &observer});
+  EXPECT_EQ(result.epochs, 3);
+  for (const char* file : {"away/epoch-0001.safetensors", "c/epoch-0002.safetensors",
+                           "c/epoch-0003.safetensors", "s/w.safetensors"})
+    EXPECT_TRUE(std::filesystem::exists(at(folder, file))) << file;
+}
+
 TEST(Resume, RefusesWhatIsNotItsRun) {
   TemporaryFolder folder;
   const std::string weights = at(folder, "w.safetensors"), state = at(folder, "s.safetensors");
@@ -274,10 +478,12 @@ TEST(TrainState, ReadsBackWhatItWrites) {
   s.total = 77;
   s.lr_factor = 0.1;
   s.step = 5;
-  s.totals = {64, 1.0 / 3, {{"accuracy", 40}}};
+  s.epochs = 11;
+  s.totals = {64, 1.0 / 3, {{"accuracy", 40, 64}, {"error", 3, 32}}};
   s.stop = {NAN, 0, 2};
   s.plateau = {0.001, 0.1 + 0.2, 1, 2};
   s.kept = {{"epoch-0001.safetensors", NAN}, {"epoch-0002.safetensors", 0.5}};
+  s.dropped = {"step-00000007.safetensors", "last.safetensors"};
   EXPECT_EQ(TrainState::parse(s.json(), "x").json(), s.json());
   EXPECT_EQ(TrainState::parse(s.json(), "x").plateau.best, 0.1 + 0.2);
 }
