@@ -1,11 +1,12 @@
-// Why a loss is not finite: replays a step's forward part in double precision with every result rounded as
-// native code rounds it. Knows no operator.
+// Why a loss or an update is not finite: replays a step or its forward part in double precision with every
+// result rounded as native code rounds it. Knows no operator.
 #include "compiler/not_finite.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "compiler/evaluate_ops.h"
@@ -84,14 +85,35 @@ std::string describe(const Op& op) {
   return fmt::format("%{} {}", op.id, op.name());
 }
 
+// The scalars of a step, where the function reads some.
+void add_scalars(const Function& f, const runtime::NotFiniteError& error, interpreter::RunInput& input) {
+  static const char* const names[] = GRADC_SCALAR_NAMES;
+  const runtime::StepScalars& s = error.scalars;
+  const double values[GRADC_SCALAR_COUNT] = {
+      static_cast<double>(s.step),  static_cast<double>(s.epoch),
+      static_cast<double>(s.total), s.lr_factor,
+      0 /* the first batch */,      static_cast<double>(error.examples)};
+  for (const auto& op : f.inputs)
+    for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
+      if (op->symbol() == names[i] && !input.inputs.count(names[i])) {
+        Tensor value = interpreter::make_tensor(op->type, 1);
+        value.data.data()[0] = values[i];
+        input.inputs[names[i]] = std::move(value);
+      }
+}
+
 // The step's inputs and the parameters it started from.
-interpreter::RunInput input_of(const Module& module, const runtime::Session& session,
-                               const runtime::NonFiniteLoss& error) {
+interpreter::RunInput input_of(const Module& module, const Function& f, const runtime::Session& session,
+                               const runtime::NotFiniteError& error) {
   const gradc_program& program = session.program();
   interpreter::RunInput input;
   std::vector<const void*> inputs;
   for (const std::vector<uint8_t>& bytes : error.inputs) inputs.push_back(bytes.data());
-  input.inputs = batch_of(program.train_step, inputs.data(), error.rows);
+  if (!inputs.empty())
+    input.inputs =
+        batch_of(error.value == runtime::NotFiniteValue::evaluation ? program.eval : program.train_step,
+                 inputs.data(), error.rows);
+  add_scalars(f, error, input);
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& s = program.symbols[i];
     const Type type{static_cast<DType>(s.dtype), false, Shape(s.shape, s.shape + s.rank)};
@@ -108,11 +130,14 @@ interpreter::RunInput input_of(const Module& module, const runtime::Session& ses
   return input;
 }
 
-// The operation that made the first value that is not finite; null when the replay stays finite.
-const Op* find_origin(const Function& train, const OpValues& values) {
+// The operation that made the first value that is not finite, on the way to the loss or to an update; null
+// when the replay stays finite.
+const Op* find_origin(const Function& f, const OpValues& values) {
   const Op* op = nullptr;
-  for (const Output& o : train.outputs)
+  for (const Output& o : f.outputs)
     if ((o.name == "loss" || o.name == "penalty") && !finite(values.at(o.value))) op = op ? op : o.value;
+  for (const Update& u : f.updates)
+    if (!op && !finite(values.at(u.value))) op = u.value;
   // From the loss back to where all operands are still finite.
   for (bool moved = op != nullptr; moved;) {
     moved = false;
@@ -124,6 +149,14 @@ const Op* find_origin(const Function& train, const OpValues& values) {
       }
   }
   return op;
+}
+
+// Makes @train_step and @update of what the frontend wrote, as compiling begins.
+void add_gradients(Module& module) {
+  passes::PipelineOptions options;
+  options.stop_after = "differentiate";
+  options.verify = false;
+  passes::run_tensor_passes(module, options);
 }
 
 std::string render(const runtime::NotFiniteReport& r, const SourceManager& sources) {
@@ -160,24 +193,27 @@ std::string range_text(const runtime::ValueRange& range) {
 }
 
 runtime::NotFiniteReport explain_not_finite(const CompileRequest& request, const runtime::Session& session,
-                                            const runtime::NonFiniteLoss& error) {
+                                            const runtime::NotFiniteError& error) {
   runtime::NotFiniteReport report = runtime::unexplained(error);
+  if (error.function.empty()) return report;
   CompileRequest same = request;
   same.text = session.program().source;  // the file may have changed since
   const std::unique_ptr<LoadedModel> loaded = load_model(same);
-  const Function* train = loaded->model.module->function("train");
-  GRADC_CHECK(train, "the module has no @train");
-  const interpreter::RunInput input = input_of(*loaded->model.module, session, error);
+  Module& module = *loaded->model.module;
+  if (error.value == runtime::NotFiniteValue::update) add_gradients(module);
+  const Function* function = module.function(error.function);
+  GRADC_CHECK(function, "the module has no @{}", error.function);
+  const interpreter::RunInput input = input_of(module, *function, session, error);
   // Native code overflows where a float does.
   OpValues values =
-      evaluate_ops(*train, input, [](const Op& op, const std::vector<const Tensor*>&, Tensor& value) {
+      evaluate_ops(*function, input, [](const Op& op, const std::vector<const Tensor*>&, Tensor& value) {
         if (op.type.dtype != DType::f32) return;
         for (size_t k = 0; k < value.data.size(); ++k)
           value.data.data()[k] = static_cast<float>(value.data.data()[k]);
       });
-  for (const auto& op : train->inputs) values[op.get()] = input.inputs.at(op->symbol());
-  for (const auto& op : train->symbols) values[op.get()] = input.symbols.at(op->symbol());
-  const Op* op = find_origin(*train, values);
+  for (const auto& op : function->inputs) values[op.get()] = input.inputs.at(op->symbol());
+  for (const auto& op : function->symbols) values[op.get()] = input.symbols.at(op->symbol());
+  const Op* op = find_origin(*function, values);
   if (!op) {
     report.text +=
         "\nThe interpreter, replaying this step, finds no value that is not finite: native code and "

@@ -143,7 +143,7 @@ std::optional<Trial> TrialRunner::run(const TrialConfig& config, const RecipeMod
     if (watcher.interrupted()) return std::nullopt;
     trial.seconds = result.seconds;
     trial.weights_sha256 = result.weights_sha256;
-  } catch (const runtime::NonFiniteLoss& error) {
+  } catch (const runtime::NotFiniteError& error) {
     trial.failed_update = error.scalars.step + 1;
   }
   return trial;

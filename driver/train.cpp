@@ -1,46 +1,15 @@
-// `gradc train`: compiles, loads the data, trains, and explains a loss that is not finite. Knows no operator.
+// `gradc train`: compiles, loads the data, trains, and explains what is not finite. Knows no operator.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "compiler/experiment.h"
-#include "compiler/not_finite.h"
+#include "compiler/memory.h"
+#include "driver/not_finite.h"
 #include "driver/options.h"
 #include "runtime/files.h"
 #include "runtime/prepare.h"
-#include "runtime/report.h"
 #include "runtime/train.h"
 
 namespace gradc::driver {
-
-namespace {
-
-nlohmann::ordered_json json_of(const runtime::ValueRange& range) {
-  return {{"name", range.name}, {"low", range.low},     {"high", range.high},  {"elements", range.elements},
-          {"nan", range.nan},   {"above", range.above}, {"below", range.below}};
-}
-
-// {"event":"not_finite", ...}, with the fields of runtime::NotFiniteReport.
-nlohmann::ordered_json json_of(const runtime::NotFiniteReport& report) {
-  nlohmann::ordered_json operands = nlohmann::ordered_json::array();
-  for (const runtime::ValueRange& operand : report.operands) operands.push_back(json_of(operand));
-  return {{"event", "not_finite"},
-          {"step", report.step},
-          {"epoch", report.epoch},
-          {"batch", report.batch},
-          {"operation", report.operation},
-          {"name", report.name},
-          {"type", report.type},
-          {"file", report.file},
-          {"line", report.line},
-          {"column", report.column},
-          {"result", json_of(report.result)},
-          {"operands", operands},
-          {"notes", report.notes},
-          {"helps", report.helps}};
-}
-
-}  // namespace
 
 int run_train(const TrainOptions& options) {
   if (!options.run.save.empty()) runtime::check_output_path(options.run.save, "weights file");
@@ -66,14 +35,16 @@ int run_train(const TrainOptions& options) {
 
   runtime::TrainOptions run = options.run;
   run.json = options.model.json;
+  if (options.model.mem_limit > 0) {
+    const MemoryPlan plan = memory_plan(compiled.lowered(), session.batch(), options.model.threads);
+    run.undo = plan.peak() + plan.parameters <= static_cast<int64_t>(options.model.mem_limit);
+  }
   try {
     const runtime::TrainResult result = runtime::train(session, data, experiment, run);
-    return result.interrupted ? result.exit_code : kExitOk;
-  } catch (const runtime::NonFiniteLoss& error) {
-    const runtime::NotFiniteReport why = explain_not_finite(request, session, error);
-    if (options.model.json) runtime::write_event(stdout, json_of(why));
-    fmt::print(stderr, "gradc: {}\n", why.text);
-    return kExitCheckFailed;
+    if (result.interrupted) return result.exit_code;
+    return result.not_finite ? report_not_finite(request, session, *result.not_finite, run.json) : kExitOk;
+  } catch (const runtime::NotFiniteError& error) {
+    return report_not_finite(request, session, error, run.json);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "driver/check.h"
+#include "driver/not_finite.h"
 #include "driver/options.h"
 #include "ir/op_def.h"
 #include "runtime/checkpoint.h"
@@ -29,7 +30,8 @@ bool stopped(const CompiledModel& compiled, const ModelOptions& options) {
 
 // A compiled model with trained parameters and its data.
 struct Loaded {
-  explicit Loaded(const EvalOptions& options, bool with_data = true) : compiled(request_of(options)) {
+  explicit Loaded(const EvalOptions& options, bool with_data = true)
+      : request(request_of(options)), compiled(request) {
     if (stopped(compiled, options.model)) return;
     if (options.samples > 1 && !draws(compiled.module()))
       throw RunError(
@@ -66,6 +68,7 @@ struct Loaded {
     return {options.weights,  options.raw,   options.samples, static_cast<uint64_t>(experiment.train.seed),
             options.ten_crop, options.scales};
   }
+  const CompileRequest request;
   CompiledModel compiled;
   std::optional<runtime::Session> session;
   runtime::Dataset data;
@@ -82,7 +85,11 @@ int run_eval(const EvalOptions& options) {
       members.members() > 1 || options.views()) {
     runtime::run_ensemble_eval(*loaded.session, split, members, options.model.json);
   } else {
-    runtime::run_eval(*loaded.session, split, options.model.json);
+    try {
+      runtime::run_eval(*loaded.session, split, options.model.json);
+    } catch (const runtime::NotFiniteError& error) {
+      return report_not_finite(loaded.request, *loaded.session, error, options.model.json);
+    }
   }
   return kExitOk;
 }

@@ -236,7 +236,7 @@ gradc_status gradc_session_create_from_model(const gradc_model* model, int32_t t
                                              model ? "session" : "model"));
     *session = standalone::create_session(model->compiled->program(), model->compiled, nullptr, threads);
     (*session)->explain = [request = model->request](const runtime::Session& failed,
-                                                     const runtime::NonFiniteLoss& error) {
+                                                     const runtime::NotFiniteError& error) {
       runtime::NotFiniteReport report;
       on_large_stack([&] { report = compiler::explain_not_finite(*request, failed, error); });
       return report;

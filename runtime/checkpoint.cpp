@@ -7,6 +7,7 @@
 #include <map>
 
 #include "runtime/dataset.h"
+#include "runtime/not_finite.h"
 #include "runtime/safetensors.h"
 #include "runtime/sha256.h"
 #include "support/check.h"
@@ -163,6 +164,22 @@ void copy_in(Session& session, const TensorFile& file, const Fit& fit) {
 
 }  // namespace
 
+namespace {
+
+// Weights that are not finite would take the place of good ones, and pass for trained.
+void check_finite(const gradc_program& program, const std::map<std::string, TensorView>& tensors,
+                  const std::string& path, int64_t step) {
+  for (const auto& [name, view] : tensors) {
+    const gradc_symbol* symbol = find(program, name);
+    if (!symbol) continue;  // copies of what was looked at before, numbers fitted to the data
+    const int64_t count = element_count(symbol->rank, symbol->shape);
+    if (const int64_t bad = count_not_finite(symbol->dtype, view.data, count))
+      throw not_finite_weights({symbol, count, bad}, step, step, fmt::format("; {} was not written", path));
+  }
+}
+
+}  // namespace
+
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info) {
   const gradc_program& program = session.program();
   const auto text = [](const char* value) { return std::string(value ? value : ""); };
@@ -182,6 +199,7 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
                                                  {"seed", std::to_string(info.seed)},
                                                  {"step", std::to_string(info.step)}};
   if (!info.training.empty()) metadata["training"] = info.training;
+  check_finite(program, tensors, path, info.step);
   write_safetensors(path, tensors, metadata);
 }
 
@@ -306,6 +324,13 @@ void average_checkpoints(const std::vector<std::string>& paths, const std::strin
       }
       mean[i] = static_cast<float>(sum / static_cast<double>(files.size()));
     }
+    if (count_not_finite(GRADC_F32, reinterpret_cast<const uint8_t*>(mean.data()),
+                         static_cast<int64_t>(mean.size())))
+      throw RunError(
+          kExitCheckFailed,
+          fmt::format("`{}` is NaN or infinite in one of the files, so that their mean would be; {} was "
+                      "not written",
+                      name, output));
     view.data = reinterpret_cast<const uint8_t*>(mean.data());
   }
   std::map<std::string, std::string> metadata = files.back().metadata;

@@ -21,8 +21,8 @@ struct CheckpointInfo {
 
 // Writes parameters, states and averages under their names, in their logical shapes; the copy in `best` as
 // "best/NAME", a driver's arrays as "driver/NAME", and the session's data arrays. __metadata__ has
-// gradc_version, target, name, source, seed, step and, if given, training. Throws RunError (kExitRunFailed);
-// the old file then stays as it was.
+// gradc_version, target, name, source, seed, step and, if given, training. Throws RunError (kExitRunFailed),
+// and NotFiniteError where one of them is not finite; the old file then stays as it was.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);
 
 // Reads weights into the session. Every parameter and state must be there with its type and shape; optimizer

@@ -160,13 +160,18 @@ void run_ensemble_eval(Session& session, const Split& split, const EnsembleOptio
                       {"vote_accuracy", vote},
                       {"log_loss", log_loss},
                       {"spread", spread}});
-    return;
+  } else {
+    const auto text = [](double x) { return std::isfinite(x) ? fmt::format("{:.4f}", x) : "not finite"; };
+    write_line(out, fmt::format("{} of {} predictions: accuracy {:.2f}%  by vote {:.2f}%{}  spread {}  ({} "
+                                "examples)",
+                                split.name, options.members(), 100 * accuracy, 100 * vote,
+                                probabilities ? "  log loss " + text(log_loss) : "", text(spread), e.rows));
   }
-  write_line(out,
-             fmt::format("{} of {} predictions: accuracy {:.2f}%  by vote {:.2f}%{}  spread {:.4f}  ({} "
-                         "examples)",
-                         split.name, options.members(), 100 * accuracy, 100 * vote,
-                         probabilities ? fmt::format("  log loss {:.4f}", log_loss) : "", spread, e.rows));
+  if (!std::isfinite(spread) || (probabilities && !std::isfinite(log_loss)))
+    throw RunError(kExitCheckFailed,
+                   fmt::format("the {} on `{}` {} not finite",
+                               std::isfinite(spread) ? "log loss of the mean prediction" : "predictions",
+                               split.name, std::isfinite(spread) ? "is" : "are"));
 }
 
 }  // namespace gradc::runtime

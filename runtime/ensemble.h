@@ -42,7 +42,8 @@ Ensemble predict_ensemble(Session& session, const Split& split, const EnsembleOp
 // there is none. Writes
 //   {"event":"ensemble","split":"test","examples":N,"members":M,"accuracy":..,"vote_accuracy":..,"log_loss":..,
 //    "spread":..}
-// or a line of text; spread is the mean over all numbers.
+// or a line of text; spread is the mean over all numbers. Where they or the log loss are not finite it throws
+// RunError (kExitCheckFailed) then.
 void run_ensemble_eval(Session& session, const Split& split, const EnsembleOptions& options, bool json,
                        std::FILE* out = stdout);
 

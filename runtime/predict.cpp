@@ -12,6 +12,7 @@
 
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
+#include "runtime/not_finite.h"
 #include "runtime/npy.h"
 #include "runtime/report.h"
 #include "support/check.h"
@@ -148,8 +149,7 @@ EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* 
                fmt::format("{}  ({} examples)", results_text(result.loss, result.metrics, split.name + " "),
                            result.examples));
   }
-  if (!std::isfinite(result.loss))
-    throw RunError(kExitCheckFailed, fmt::format("the loss on `{}` is not finite", split.name));
+  if (result.failed >= 0) throw not_finite_evaluation(session, split, result.failed);
   return result;
 }
 

@@ -16,7 +16,7 @@ namespace gradc::runtime {
 const Split& split_to_use(const Dataset& data, const std::string& name);
 
 // Evaluates and writes the result: {"event":"eval","split":"test","examples":N,"loss":..,METRIC:..} or a line
-// of text. Throws RunError, when that is done also for a loss that is not finite (kExitCheckFailed).
+// of text. Throws RunError; when that is done, NotFiniteError for a loss that is not finite.
 EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* out = stdout);
 
 struct PredictOptions {

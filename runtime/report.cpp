@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "runtime/files.h"
@@ -24,11 +25,14 @@ void write_event(std::FILE* out, const nlohmann::ordered_json& event) {
 }
 
 std::string results_text(double loss, const Metrics& metrics, const std::string& prefix) {
-  std::string text = fmt::format("{}loss {:.4f}", prefix, loss);
+  std::string text = prefix + "loss " + (std::isfinite(loss) ? fmt::format("{:.4f}", loss) : "not finite");
   for (const auto& [name, value] : metrics) {
     const bool percent = name.find("accuracy") != std::string::npos;
-    text += percent ? fmt::format("  {}{} {:.2f}%", prefix, name, 100 * value)
-                    : fmt::format("  {}{} {:.4f}", prefix, name, value);
+    text += fmt::format("  {}{} ", prefix, name);
+    if (!std::isfinite(value))
+      text += "not finite";
+    else
+      text += percent ? fmt::format("{:.2f}%", 100 * value) : fmt::format("{:.4f}", value);
   }
   return text;
 }

@@ -15,7 +15,8 @@ void write_line(std::FILE* out, const std::string& line);
 // valid JSON.
 void write_event(std::FILE* out, const nlohmann::ordered_json& event);
 
-// "loss 0.1234  accuracy 97.65%": accuracies in percent. `prefix` stands before every name ("val ").
+// "loss 0.1234  accuracy 97.65%": accuracies in percent; "loss not finite". `prefix` stands before every name
+// ("val ").
 std::string results_text(double loss, const Metrics& metrics, const std::string& prefix = "");
 
 }  // namespace gradc::runtime

@@ -2,6 +2,7 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -196,6 +197,78 @@ void Session::require_training() const {
                              program_.name ? program_.name : "the model"));
 }
 
+namespace {
+
+constexpr int64_t kScanApart = int64_t{1} << 18;  // bytes from which more threads are quicker than one
+
+// An element is NaN or infinite where its exponent is all ones, to which one more carries into the sign.
+template <class Bits>
+Bits carried(const uint8_t* data, int64_t i, Bits exponent, Bits one) {
+  Bits bits;
+  std::memcpy(&bits, data + i * static_cast<int64_t>(sizeof bits), sizeof bits);
+  return (bits & exponent) + one;
+}
+
+template <class Bits>
+bool any_not_finite(const uint8_t* data, int64_t begin, int64_t end, Bits exponent, Bits one) {
+  Bits seen = 0;
+  for (int64_t i = begin; i < end; ++i) seen |= carried(data, i, exponent, one);
+  return seen >> (8 * sizeof(Bits) - 1) != 0;
+}
+
+template <class Bits>
+int64_t count_not_finite(const uint8_t* data, int64_t elements, Bits exponent, Bits one) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < elements; ++i)
+    count += static_cast<int64_t>(carried(data, i, exponent, one) >> (8 * sizeof(Bits) - 1));
+  return count;
+}
+
+constexpr uint32_t kExponent32 = 0x7F800000u, kOne32 = 0x00800000u;
+constexpr uint64_t kExponent64 = 0x7FF0000000000000u, kOne64 = 0x0010000000000000u;
+
+bool any_not_finite(int32_t dtype, const uint8_t* data, int64_t begin, int64_t end) {
+  if (dtype == GRADC_F32) return any_not_finite(data, begin, end, kExponent32, kOne32);
+  return dtype == GRADC_F64 && any_not_finite(data, begin, end, kExponent64, kOne64);
+}
+
+}  // namespace
+
+int64_t count_not_finite(int32_t dtype, const uint8_t* data, int64_t elements) {
+  if (dtype == GRADC_F32) return count_not_finite(data, elements, kExponent32, kOne32);
+  return dtype == GRADC_F64 ? count_not_finite(data, elements, kExponent64, kOne64) : 0;
+}
+
+std::optional<NotFiniteSymbol> find_not_finite(const gradc_program& program, const uint8_t* block,
+                                               bool gradients) {
+  for (int32_t i = 0; i < program.symbol_count; ++i) {
+    const gradc_symbol& s = program.symbols[i];
+    if ((s.kind == GRADC_GRADIENT) != gradients) continue;
+    const int64_t count = element_count(s.rank, s.shape);
+    if (const int64_t bad = count_not_finite(s.dtype, block + s.offset, count))
+      return NotFiniteSymbol{&s, count, bad};
+  }
+  return std::nullopt;
+}
+
+std::optional<NotFiniteSymbol> Session::find_not_finite(bool gradients) {
+  std::atomic<bool> found = false;
+  const auto look = [&](int thread, int threads) {
+    for (int32_t i = 0; i < program_.symbol_count; ++i) {
+      const gradc_symbol& s = program_.symbols[i];
+      if ((s.kind == GRADC_GRADIENT) != gradients) continue;
+      const int64_t count = element_count(s.rank, s.shape);
+      if (any_not_finite(s.dtype, data(s), count * thread / threads, count * (thread + 1) / threads))
+        found = true;
+    }
+  };
+  if (program_.parameter_bytes < kScanApart)
+    look(0, 1);
+  else
+    team_.run(look);
+  return found ? runtime::find_not_finite(program_, parameters_.data(), gradients) : std::nullopt;
+}
+
 void Session::initialize(uint64_t seed) {
   require_training();
   const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
@@ -320,11 +393,12 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
     const Batch batch = reader.batch(index);
     const bool finite = call(entry, eval_, &reader, index, batch, scalars, 0, 0) == 0;
     for (size_t i = 0; i < sums.size(); ++i) sums[i] += eval_.value(entry, i);
-    if (!finite) sums[0] = std::numeric_limits<double>::quiet_NaN();
+    if (!finite) std::fill(sums.begin(), sums.end(), std::numeric_limits<double>::quiet_NaN());
+    if (result.failed < 0 && !std::isfinite(sums[0])) result.failed = index;
     result.examples += batch.rows;
   }
   const auto examples = static_cast<double>(std::max<int64_t>(result.examples, 1));
-  result.loss = sums[0] / examples;
+  result.loss = result.failed < 0 ? sums[0] / examples : std::numeric_limits<double>::quiet_NaN();
   for (size_t i = 1; i < sums.size(); ++i)
     result.metrics.emplace_back(entry.outputs[i].name, sums[i] / examples);
   return result;
@@ -337,7 +411,7 @@ std::vector<double> Session::evaluation_sums(const Batch& batch) {
   const bool finite = call(entry, eval_, nullptr, 0, batch, scalars, 0, 0) == 0;
   std::vector<double> sums;
   for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) sums.push_back(eval_.value(entry, i));
-  if (!finite) sums[0] = std::numeric_limits<double>::quiet_NaN();
+  if (!finite) std::fill(sums.begin(), sums.end(), std::numeric_limits<double>::quiet_NaN());
   return sums;
 }
 

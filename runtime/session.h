@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,10 +42,24 @@ struct StepResult {
 
 struct EvalResult {
   int64_t examples = 0;
-  double loss = 0;  // mean over the examples; NaN where it was not finite
+  double loss = 0;      // mean over the examples; NaN where it was not finite
+  int64_t failed = -1;  // then: the first batch of which it was not
   Metrics metrics;
   bool complete = true;  // false: stopped by the caller
 };
+
+// A parameter, state or slot that holds values that are not finite.
+struct NotFiniteSymbol {
+  const gradc_symbol* symbol = nullptr;
+  int64_t elements = 0, bad = 0;  // of it: how many are NaN or infinite
+};
+
+// How many elements of an array of a gradc_dtype are NaN or infinite.
+int64_t count_not_finite(int32_t dtype, const uint8_t* data, int64_t elements);
+// The first parameter, state, slot or average of a block that is not finite all over, if there is one; with
+// `gradients` the first sum of gradients instead.
+std::optional<NotFiniteSymbol> find_not_finite(const gradc_program& program, const uint8_t* block,
+                                               bool gradients = false);
 
 // The code of a program that exists; what waits to be compiled (gradc_entry_info.late) is compiled here, and
 // what that throws comes from here.
@@ -66,6 +81,9 @@ class Session {
 
   // Throws RunError (kExitUsage) when the program was compiled without training.
   void require_training() const;
+
+  // The same of this session's block, on the team.
+  std::optional<NotFiniteSymbol> find_not_finite(bool gradients = false);
 
   // Gives every parameter, state and slot its first value.
   void initialize(uint64_t seed);

@@ -196,6 +196,7 @@ class Run {
     saved.totals.match(metric_names(session_.program().train_step));
     folder_.take_over(saved, [&](const std::string& file) { return is_earlier(file, saved); });
     state_ = std::move(saved);
+    checked_ = state_.step;
     stopped_ = rules_.stop.patience > 0 && state_.stop.bad >= rules_.stop.patience;
     const gradc_program& program = session_.program();
     if (program.target && metadata["target"] != program.target)
@@ -254,15 +255,19 @@ class Run {
     const int64_t count = std::min(accumulate_, reader_.batches() - first);
     const StepScalars scalars{state_.step, state_.epoch, state_.total,
                               state_.lr_factor * state_.plateau.factor, state_.micro_step};
+    const bool check = is_checked(state_.step + 1, state_.update + 1);
+    const uint8_t* block = session_.parameters();
+    if (check && options_.undo) before_.assign(block, block + session_.program().parameter_bytes);
     const auto start = Clock::now();
     const StepResult result = driver_ ? driver_->step(reader_, first, count, scalars, state_.seed)
                                       : session_.step(reader_, first, scalars, state_.seed, count);
     seconds_ += seconds_since(start);
     if (!result.finite) {
       const int64_t batch = first + result.failed;
-      throw non_finite_loss(session_, scalars, result.failed, state_.seed, batch, reader_.batch(batch),
-                            options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save));
+      throw not_finite_loss(session_, scalars, result.failed, state_.seed, batch, reader_.batch(batch),
+                            not_written());
     }
+    if (check) check_update({reader_, first, count, scalars, state_.seed});
     ++state_.step;
     ++state_.update;
     state_.micro_step += count;
@@ -291,6 +296,37 @@ class Run {
     }
   }
 
+  std::string not_written() const {
+    return options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save);
+  }
+
+  // Whether parameters and state are looked at after an update, by its number in the run and in its epoch:
+  // those that are reported or saved, and the last.
+  bool is_checked(int64_t step, int64_t update) const {
+    const CheckpointRule& rule = rules_.checkpoint;
+    return step == state_.total || update == updates_ || (log_every_ > 0 && step % log_every_ == 0) ||
+           (rule.every > 0 && rule.steps && step % rule.every == 0);
+  }
+
+  void check_update(const UpdateMade& update) {
+    if (const std::optional<NotFiniteSymbol> found = session_.find_not_finite()) {
+      if (driver_ || !options_.undo)
+        throw not_finite_weights(*found, state_.step + 1, checked_, not_written());
+      if (const auto earlier = find_not_finite(session_.program(), before_.data()))
+        throw not_finite_weights(*earlier, state_.step, checked_, not_written());
+      throw not_finite_update(session_, *found, before_, update, not_written());
+    }
+    checked_ = state_.step + 1;
+  }
+
+  // The same where the run ends with an update that it did not know to be the last.
+  void check_weights() {
+    if (checked_ == state_.step) return;
+    if (const std::optional<NotFiniteSymbol> found = session_.find_not_finite())
+      throw not_finite_weights(*found, state_.step, checked_, not_written());
+    checked_ = state_.step;
+  }
+
   void show(int64_t done) {
     const double rate = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
     const double left = seconds_ / static_cast<double>(std::max<int64_t>(steps_here_, 1)) *
@@ -310,6 +346,11 @@ class Run {
       return !interrupt_();
     });
     if (!result.complete) return std::nullopt;
+    if (result.failed >= 0) {
+      const NotFiniteError error = not_finite_evaluation(session_, *split, result.failed);
+      if (state_.step < state_.total) progress_.line(error.what());  // else it is how the run ends
+      result_.not_finite = std::make_shared<const NotFiniteError>(error);
+    }
     result_.metrics[name + "_loss"] = result.loss;
     for (const auto& [metric, value] : result.metrics) result_.metrics[name + "_" + metric] = value;
     return result;
@@ -317,6 +358,7 @@ class Run {
 
   void end_epoch(double seconds) {
     std::vector<std::pair<std::string, EvalResult>> evaluations;
+    result_.not_finite.reset();  // of the last epoch's weights
     for (const std::string& part : parts_) {
       const auto result = evaluate(part);
       if (!result) return;  // interrupted: whoever goes on evaluates first
@@ -436,11 +478,13 @@ class Run {
                   static_cast<size_t>(element_count(s.rank, s.shape) * dtype_bytes(s.dtype)));
     }
     result_.best_epoch = state_.stop.epoch;
+    result_.not_finite.reset();
     state_.ended = true;
   }
 
   TrainResult end() {
     result_.interrupted = interrupt_();
+    check_weights();
     if (!result_.interrupted && !best_.empty()) put_back_best();
     result_.weights_sha256 = weights_sha256(session_);
     // Before the last evaluation: what was trained shall not depend on it.
@@ -517,7 +561,9 @@ class Run {
   Progress progress_;
   std::vector<std::string> parts_;  // evaluated after each epoch
   TrainState state_;
-  std::vector<uint8_t> best_;  // a copy of the parameter block, where a rule `stop` watches
+  int64_t checked_ = 0;          // updates done when parameters and state were last seen to be finite
+  std::vector<uint8_t> before_;  // the block before an update that is checked
+  std::vector<uint8_t> best_;    // a copy of the parameter block, where a rule `stop` watches
   bool stopped_ = false, converged_ = false;
   std::unique_ptr<Driver> driver_;         // null: each update is one call of the program
   int64_t examples_ = 0, steps_here_ = 0;  // of this process

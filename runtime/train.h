@@ -31,6 +31,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -106,6 +107,9 @@ struct TrainOptions {
   std::FILE* log = stderr;  // progress
   // With an observer the loop is asked to end by it alone, and leaves signals as they are.
   TrainObserver* observer = nullptr;
+  // Whether a copy of the parameters and their state is made before each update that is checked, so that one
+  // that makes them NaN or infinite is undone and can be explained. False where memory is short.
+  bool undo = true;
   // How: with --json only when asked.
   ProgressMode shown_progress(bool with_json) const {
     return with_json && progress == ProgressMode::automatic ? ProgressMode::off : progress;
@@ -124,6 +128,9 @@ struct TrainResult {
   std::vector<PartResult> parts;          // the same in order: train, those evaluated after epochs, test
   bool interrupted = false;               // by a signal or the observer
   int exit_code = 0;                      // interrupted by a signal: 128 and its number
+  // A part whose loss is not finite with these weights, which are: the run is complete, and the tool exits
+  // with kExitCheckFailed; null: none.
+  std::shared_ptr<const NotFiniteError> not_finite;
   int64_t best_epoch = 0;  // whose weights these are, where a rule `stop` put the best back; else 0
 };
 
@@ -131,7 +138,9 @@ struct TrainResult {
 // refuses the same. Throws RunError.
 void check_train_options(const TrainOptions& options, const TrainRecord& rules);
 
-// Throws RunError; NonFiniteLoss (exit code kExitCheckFailed) when the loss becomes NaN or infinite.
+// Throws RunError; NotFiniteError (exit code kExitCheckFailed) when the loss becomes NaN or infinite, or an
+// update makes parameters or state so: those are looked at after each update that is logged, the last of an
+// epoch or of the run, or saved.
 TrainResult train(Session& session, const Dataset& data, const Experiment& experiment,
                   const TrainOptions& options);
 

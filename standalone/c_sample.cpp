@@ -33,6 +33,7 @@ extern "C" gradc_status gradc_session_sample(gradc_session* session, const gradc
     run.seed = options.seed;
     run.out = nullptr;
     run.cancelled = [session] { return session->cancelled.load(); };
+    standalone::check_weights(*session);
     session->sampled = runtime::run_sample(*session->runs, run);
     *text = session->sampled.c_str();
   });

@@ -113,9 +113,19 @@ KeptReport::KeptReport(runtime::NotFiniteReport made) : report(std::move(made)) 
   for (const std::string& help : report.helps) helps.push_back(help.c_str());
 }
 
-void throw_not_finite(gradc_session& session, const runtime::NonFiniteLoss& error) {
+void check_weights(gradc_session& session) {
+  if (session.looked_at) return;
+  if (const auto found = session.runs->find_not_finite())
+    throw_not_finite(session,
+                     runtime::not_finite_weights(*found, session.progress.step, session.progress.step));
+  session.looked_at = true;
+}
+
+void throw_not_finite(gradc_session& session, const runtime::NotFiniteError& error) {
   runtime::NotFiniteReport report = runtime::unexplained(error);
-  if (session.explain) {
+  if (error.function.empty()) {
+    // The text says all that is known.
+  } else if (session.explain) {
     try {
       report = session.explain(*session.runs, error);
     } catch (const std::exception& failure) {  // the step's failure is what the caller asked for
@@ -335,6 +345,14 @@ void give(gradc_session& s, gradc_result* result, double loss, double lr, std::v
   if (result) *result = {loss, lr, static_cast<int32_t>(s.metrics.size()), s.metrics.data()};
 }
 
+void save(gradc_session& s, const char* path, bool slots) {
+  try {
+    runtime::save_checkpoint(*s.runs, path, {.seed = s.seed, .step = s.progress.step, .slots = slots});
+  } catch (const runtime::NotFiniteError& error) {
+    standalone::throw_not_finite(s, error);
+  }
+}
+
 std::vector<double> values(const runtime::Metrics& metrics) {
   std::vector<double> result;
   for (const auto& [name, value] : metrics) result.push_back(value);
@@ -396,6 +414,7 @@ gradc_status gradc_session_initialize(gradc_session* session, uint64_t seed) {
     session->seed = seed;
     session->progress.step = session->progress.epoch = 0;
     session->steps = 0;
+    session->looked_at = true;
   });
 }
 
@@ -420,8 +439,9 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
     give(*session, result, step.loss, step.lr, values(step.metrics));
     if (!step.finite)
       standalone::throw_not_finite(
-          *session, runtime::non_finite_loss(*session->runs, session->progress, 0, session->seed, -1, batch));
+          *session, runtime::not_finite_loss(*session->runs, session->progress, 0, session->seed, -1, batch));
     session->steps = ++session->progress.step;
+    session->looked_at = false;
   });
 }
 
@@ -463,6 +483,7 @@ gradc_status gradc_session_evaluate(gradc_session* session, const void* const* i
     const Use use(session, "gradc_session_evaluate", true);
     const gradc_entry_info& entry = session->program->eval;
     check_inputs("gradc_session_evaluate", entry, inputs, rows);
+    standalone::check_weights(*session);
     std::vector<double> means(static_cast<size_t>(entry.output_count), 0.0);
     in_pieces(*session, entry, inputs, rows, [&](const runtime::Batch& batch, int64_t) {
       const std::vector<double> sums = session->runs->evaluation_sums(batch);
@@ -487,6 +508,7 @@ gradc_status gradc_session_predict(gradc_session* session, const void* const* in
           kExitUsage,
           fmt::format("gradc_session_predict: an output of {} bytes for {} rows of {}; expected {}", bytes,
                       rows, runtime::type_text(out.dtype, out.rank, out.shape), rows * size));
+    standalone::check_weights(*session);
     in_pieces(*session, entry, inputs, rows, [&](const runtime::Batch& batch, int64_t first) {
       const void* made = session->runs->predict(batch);
       std::memcpy(static_cast<uint8_t*>(output) + first * size, made, static_cast<size_t>(batch.rows * size));
@@ -612,7 +634,7 @@ gradc_status gradc_session_save(const gradc_session* session, const char* path) 
   return guarded([&] {
     const Use use(const_cast<gradc_session*>(session), "gradc_session_save", true);
     if (!path) throw RunError(kExitUsage, "gradc_session_save: `path` is null");
-    runtime::save_checkpoint(*session->runs, path, {session->seed, session->progress.step});
+    save(*const_cast<gradc_session*>(session), path, false);
   });
 }
 
@@ -620,8 +642,7 @@ gradc_status gradc_session_save_all(const gradc_session* session, const char* pa
   return guarded([&] {
     const Use use(const_cast<gradc_session*>(session), "gradc_session_save_all", true);
     if (!path) throw RunError(kExitUsage, "gradc_session_save_all: `path` is null");
-    runtime::save_checkpoint(*session->runs, path,
-                             {.seed = session->seed, .step = session->progress.step, .slots = true});
+    save(*const_cast<gradc_session*>(session), path, true);
   });
 }
 
@@ -630,6 +651,7 @@ gradc_status gradc_session_load(gradc_session* session, const char* path) {
     const Use use(session, "gradc_session_load");
     if (!path) throw RunError(kExitUsage, "gradc_session_load: `path` is null");
     runtime::load_checkpoint(*session->runs, path);
+    session->looked_at = true;
   });
 }
 

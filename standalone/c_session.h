@@ -69,8 +69,11 @@ struct KeptReport {
   std::vector<const char*> notes, helps;
 };
 
+// Throws as throw_not_finite() does where an update since the last look made parameters or state so.
+void check_weights(gradc_session& session);
+
 // Keeps the report of a failed step and throws its text as a RunError (kExitCheckFailed).
-[[noreturn]] void throw_not_finite(gradc_session& session, const runtime::NonFiniteLoss& error);
+[[noreturn]] void throw_not_finite(gradc_session& session, const runtime::NotFiniteError& error);
 
 }  // namespace gradc::standalone
 
@@ -80,6 +83,7 @@ struct gradc_session {
   int32_t threads = 0;
   std::unique_ptr<gradc::runtime::Session> runs;  // null: closed
   gradc::runtime::StepScalars progress;
+  bool looked_at = true;           // parameters and state, since the last update
   std::atomic<int64_t> steps = 0;  // progress.step, for any thread
   uint64_t seed = 1;
   std::string driver;           // of an optimizer of all examples; empty: none
@@ -92,7 +96,7 @@ struct gradc_session {
   std::string sampled;  // of the last sample
   // Why a loss is not finite; null: nobody here can say. May throw.
   std::function<gradc::runtime::NotFiniteReport(const gradc::runtime::Session&,
-                                                const gradc::runtime::NonFiniteLoss&)>
+                                                const gradc::runtime::NotFiniteError&)>
       explain;
   std::unique_ptr<gradc::standalone::KeptReport> not_finite;  // of the last step; null: it was finite
 

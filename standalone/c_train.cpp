@@ -48,6 +48,7 @@ class Callbacks final : public runtime::TrainObserver {
   void step_done(const runtime::StepReport& report) override {
     session_.progress.step = report.step;
     session_.steps = report.step;
+    session_.looked_at = false;
     if (!options_.on_step) return;
     metrics_.clear();
     for (const auto& [name, value] : report.result.metrics) metrics_.push_back(value);
@@ -266,11 +267,12 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
     const runtime::TrainResult trained = [&] {
       try {
         return runtime::train(*session->runs, data, experiment, run);
-      } catch (const runtime::NonFiniteLoss& error) {
+      } catch (const runtime::NotFiniteError& error) {
         standalone::throw_not_finite(*session, error);
       }
     }();
     session->progress.step = trained.steps;
+    session->looked_at = true;
     session->steps = trained.steps;
     session->progress.epoch = trained.epochs;
     session->progress.total = std::max(session->progress.total, trained.steps);
@@ -287,6 +289,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
                  session->kept_parts.data()};
     if (trained.interrupted)
       throw RunError(GRADC_CANCELLED, fmt::format("cancelled after {} steps", trained.steps));
+    if (trained.not_finite) standalone::throw_not_finite(*session, *trained.not_finite);
   });
 }
 

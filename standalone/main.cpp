@@ -88,16 +88,11 @@ class Executable {
     run.json = options_.json;
     try {
       const runtime::TrainResult result = runtime::train(session, data, experiment_, run);
-      return result.interrupted ? result.exit_code : kExitOk;
-    } catch (const runtime::NonFiniteLoss& error) {
-      const std::string help = how_to_explain();
-      if (options_.json)
-        runtime::write_event(stdout, {{"event", "not_finite"},
-                                      {"step", error.scalars.step + 1},
-                                      {"epoch", error.scalars.epoch + 1},
-                                      {"batch", error.batch + 1},
-                                      {"helps", {help}}});
-      throw RunError(kExitCheckFailed, fmt::format("{}\n  = help: {}", error.what(), help));
+      if (result.interrupted) return result.exit_code;
+      if (result.not_finite) not_finite(*result.not_finite);
+      return kExitOk;
+    } catch (const runtime::NotFiniteError& error) {
+      not_finite(error);
     }
   }
 
@@ -203,10 +198,24 @@ class Executable {
   }
 
  private:
+  [[noreturn]] void not_finite(const runtime::NotFiniteError& error) const {
+    const std::string help = how_to_explain();
+    const runtime::NotFiniteReport known = runtime::unexplained(error);
+    if (options_.json)
+      runtime::write_event(stdout, {{"event", "not_finite"},
+                                    {"value", runtime::name_of(known.value)},
+                                    {"part", known.part},
+                                    {"step", known.step},
+                                    {"epoch", known.epoch},
+                                    {"batch", known.batch},
+                                    {"helps", {help}}});
+    throw RunError(kExitCheckFailed, fmt::format("{}\n  = help: {}", error.what(), help));
+  }
+
   // An executable holds no compiler that could replay a step: the tool does, on the same run.
   std::string how_to_explain() const {
     const std::string file = program_.name;
-    std::string command = fmt::format("gradc train {} --target {}", file, program_.target);
+    std::string command = fmt::format("gradc train {} --target {}", shell_word(file), program_.target);
     for (const auto& [name, value] : experiment_.settings)
       command += " --set " + shell_word(fmt::format("{}={}", name, value));
     for (const std::string& argument : options_.train_arguments) command += " " + shell_word(argument);
@@ -214,7 +223,8 @@ class Executable {
         "this program holds no compiler that could replay the step; gradc names the operation and its line "
         "when it repeats the run";
     if (program_.source)
-      text += fmt::format(":\n    {} info --source > {}\n    {}", options_.program, file, command);
+      text += fmt::format(":\n    {} info --source > {}\n    {}", shell_word(options_.program),
+                          shell_word(file), command);
     else
       text += fmt::format(
           " of the model file, which `--strip` left out of this program, with the same --set options:\n    "

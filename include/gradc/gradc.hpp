@@ -52,7 +52,8 @@ struct ValueRange {
   int64_t elements = 0, nan = 0, above = 0, below = 0;
 };
 
-// Why a step's loss was not finite, as gradc_not_finite: where the first value that is not finite was made.
+// Why a loss or an update was not finite, as gradc_not_finite: where the first value that is not finite was
+// made.
 struct NotFinite {
   int64_t step = 0, epoch = 0, batch = 0;  // from 1; batch 0: the program's own
   std::string operation, name, type;       // empty where the operation is not known
@@ -78,7 +79,7 @@ class Error : public std::runtime_error {
   std::shared_ptr<const std::vector<Diagnostic>> diagnostics_;
 };
 
-// A loss that was not finite (GRADC_NOT_FINITE); what() is the report's text.
+// A loss, parameters or state that are not finite (GRADC_NOT_FINITE); what() is the report's text.
 class NotFiniteError : public Error {
  public:
   explicit NotFiniteError(NotFinite report)
@@ -124,7 +125,7 @@ inline ValueRange range_of(const gradc_range& r) {
   return {r.name, r.low, r.high, r.elements, r.nan, r.above, r.below};
 }
 
-// Of a step or a training: a loss that is not finite comes with its report.
+// Of a step, a training, and what uses its results: what is not finite comes with its report.
 inline void check_step(const gradc_session* session, gradc_status status) {
   if (status != GRADC_NOT_FINITE) return check(status);
   gradc_not_finite r;
@@ -412,7 +413,7 @@ class Session {
   Result evaluate(Views inputs) {
     const Bound b(*this, GRADC_EVALUATE, inputs);
     gradc_result r;
-    detail::check(gradc_session_evaluate(c(), b.pointers.data(), b.rows, &r));
+    detail::check_step(c(), gradc_session_evaluate(c(), b.pointers.data(), b.rows, &r));
     return result(r, GRADC_EVALUATE);
   }
   // rows x output().shape, into memory of the caller's.
@@ -421,8 +422,8 @@ class Session {
     const Array out = output();
     check_element<T>(out);
     const Bound b(*this, GRADC_PREDICT, inputs);
-    detail::check(gradc_session_predict(c(), b.pointers.data(), b.rows, to.data(),
-                                        static_cast<int64_t>(to.size_bytes())));
+    detail::check_step(c(), gradc_session_predict(c(), b.pointers.data(), b.rows, to.data(),
+                                                  static_cast<int64_t>(to.size_bytes())));
   }
   template <detail::Element T = float>
   std::vector<T> predict(Views inputs) {
@@ -430,7 +431,8 @@ class Session {
     check_element<T>(out);
     const Bound b(*this, GRADC_PREDICT, inputs);
     std::vector<T> made(static_cast<size_t>(b.rows * out.elements()));
-    detail::check(gradc_session_predict(c(), b.pointers.data(), b.rows, made.data(), b.rows * out.bytes));
+    detail::check_step(
+        c(), gradc_session_predict(c(), b.pointers.data(), b.rows, made.data(), b.rows * out.bytes));
     return made;
   }
 
@@ -460,7 +462,7 @@ class Session {
     o.temperature = options.temperature;
     o.seed = options.seed;
     const char* text = nullptr;
-    detail::check(gradc_session_sample(c(), &o, &text));
+    detail::check_step(c(), gradc_session_sample(c(), &o, &text));
     return text;
   }
 
@@ -503,8 +505,10 @@ class Session {
     return {static_cast<T*>(data), static_cast<size_t>(found.elements())};
   }
 
-  void save(const std::string& path) const { detail::check(gradc_session_save(c(), path.c_str())); }
-  void save_all(const std::string& path) const { detail::check(gradc_session_save_all(c(), path.c_str())); }
+  void save(const std::string& path) const { detail::check_step(c(), gradc_session_save(c(), path.c_str())); }
+  void save_all(const std::string& path) const {
+    detail::check_step(c(), gradc_session_save_all(c(), path.c_str()));
+  }
   void load(const std::string& path) { detail::check(gradc_session_load(c(), path.c_str())); }
 
   gradc_session* c() const { return session_.get(); }

@@ -32,7 +32,7 @@ typedef enum gradc_status {
   GRADC_USAGE = 2,       /* arguments that make no sense: a null pointer, wrong sizes, a closed session */
   GRADC_MODEL_ERROR = 3, /* the model file has errors, or the model has nothing to predict */
   GRADC_DATA_ERROR = 4,  /* data or weights that do not fit the model */
-  GRADC_NOT_FINITE = 5,  /* the loss was NaN or infinite; the step changed nothing, see
+  GRADC_NOT_FINITE = 5,  /* a loss, or parameters and state, were NaN or infinite: see
                             gradc_session_not_finite() */
   GRADC_INTERNAL = 70,   /* a mistake in gradc */
   GRADC_CANCELLED = 130
@@ -74,7 +74,8 @@ typedef struct gradc_result {
 /* One update on `rows` examples, at most gradc_session_batch(); inputs as gradc_session_input(..,
  * GRADC_TRAIN, ..) lists them: as the model reads them. Where the model file says `normalize` or crops
  * images, see gradc_session_prepare().
- * `result` may be null. */
+ * `result` may be null. A loss that is not finite changes nothing. An update whose result is not finite is
+ * found when the parameters are next used: by evaluate, predict, sample, save, or the next step's loss. */
 GRADC_API gradc_status gradc_session_step(gradc_session* session, const void* const* inputs, int64_t rows,
                                           gradc_result* result);
 /* What an array holds. */
@@ -84,8 +85,8 @@ typedef struct gradc_range {
   int64_t elements, nan, above, below; /* of all: how many are NaN, +infinity and -infinity */
 } gradc_range;
 
-/* Why a step's loss was not finite. To be filled by gradc_not_finite_init() first. Texts are never null but
- * `file`; pointers live until the session's next step or training. */
+/* Why a loss, an update or what came of it was not finite. To be filled by gradc_not_finite_init() first.
+ * Texts are never null but `file`; pointers live until the session's next step or training. */
 typedef struct gradc_not_finite {
   uint32_t size;              /* of this struct, as the caller was compiled */
   int32_t line, column;       /* in `file`, from 1; 0: not known */
@@ -111,10 +112,11 @@ static inline void gradc_not_finite_init(gradc_not_finite* report) {
   *report = none;
 }
 
-/* After a step or a training that returned GRADC_NOT_FINITE: where the first value that is not finite was
- * made. The failed step is replayed with every value looked at, before that call returns and at that price
- * alone. A model compiled ahead of time holds nothing that could be replayed: its report knows the step,
- * epoch and batch. GRADC_USAGE when the session's last step was finite. */
+/* After a call that returned GRADC_NOT_FINITE: where the first value that is not finite was made. The failed
+ * step is replayed with every value looked at, before that call returns and at that price alone. A model
+ * compiled ahead of time holds nothing that could be replayed: its report knows the step, epoch and batch. Of
+ * parameters that a step of gradc_session_step() made so, it knows the first of them. GRADC_USAGE when the
+ * session's last step was finite. */
 GRADC_API gradc_status gradc_session_not_finite(const gradc_session* session, gradc_not_finite* report);
 
 /* Loss and metrics of any number of examples. */
@@ -226,7 +228,8 @@ static inline void gradc_sample_options_init(gradc_sample_options* options) {
 GRADC_API gradc_status gradc_session_sample(gradc_session* session, const gradc_sample_options* options,
                                             const char** text);
 
-/* Parameters and state as safetensors; save_all: the optimizer's state too. Loading all or nothing: on an
+/* Parameters and state as safetensors; save_all: the optimizer's state too. What is not finite is not saved:
+ * GRADC_NOT_FINITE. Loading all or nothing: on an
  * error the session is as it was. Loading leaves the count of steps, see gradc_session_set_progress(). */
 GRADC_API gradc_status gradc_session_save(const gradc_session* session, const char* path);
 GRADC_API gradc_status gradc_session_save_all(const gradc_session* session, const char* path);
@@ -313,8 +316,10 @@ typedef struct gradc_train_result {
 } gradc_train_result;
 
 /* Trains as the model file says. `options` null: the defaults; `result` may be null. Cancelled, it returns
- * GRADC_CANCELLED with the result so far; the session holds the parameters of the last update. When the loss
- * is not finite it returns GRADC_NOT_FINITE, and the parameters are those before that update. */
+ * GRADC_CANCELLED with the result so far; the session holds the parameters of the last update. When a step's
+ * loss is not finite, or the last update of an epoch or of the training makes parameters or state so, it
+ * returns GRADC_NOT_FINITE, and the parameters are those before that update. It returns the same, with the
+ * whole result, when the loss of a part is not finite with the trained parameters. */
 GRADC_API gradc_status gradc_session_train(gradc_session* session, const gradc_train_options* options,
                                            gradc_train_result* result);
 

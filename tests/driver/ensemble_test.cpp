@@ -55,6 +55,23 @@ class EnsembleTest : public testing::Test {
   TemporaryFolder folder;
 };
 
+// A file whose first number is NaN: no number of it passes for a result.
+TEST_F(EnsembleTest, PredictionsThatAreNotFiniteAreSaid) {
+  std::string file = read_text(folder.path("1.st"));
+  uint64_t header = 0;
+  std::memcpy(&header, file.data(), 8);
+  const float nan = NAN;
+  std::memcpy(file.data() + 8 + header, &nan, sizeof nan);
+  folder.write("nan.st", file);
+  const ToolResult r = run_tool({"eval", "m.nn", "--weights", "nan.st", "--weights", "2.st"}, folder.path());
+  EXPECT_EQ(r.exit_code, kExitCheckFailed);
+  EXPECT_NE(r.err.find("the predictions on `test` are not finite"), std::string::npos) << r.err;
+  EXPECT_EQ(r.out.find("nan"), std::string::npos) << r.out;
+  const ToolResult mean = run_tool({"average", "nan.st", "2.st", "-o", "mean.st"}, folder.path());
+  EXPECT_EQ(mean.exit_code, kExitCheckFailed) << mean.err;
+  EXPECT_FALSE(std::filesystem::exists(folder.path("mean.st")));
+}
+
 TEST_F(EnsembleTest, FilesGiveTheMeanAndTheVote) {
   std::vector<Rows> single;
   for (const char* file : {"1.st", "2.st", "3.st"}) single.push_back(predictions({"--weights", file}));

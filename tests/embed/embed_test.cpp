@@ -420,6 +420,53 @@ TEST(EmbedData, NotFiniteIsExplained) {
   EXPECT_EQ(gradc_session_not_finite(s.c(), nullptr), GRADC_USAGE);
 }
 
+// An update that overflows: trained, it is undone and explained; of single steps, what would use the
+// parameters says so, and nothing is written over good files.
+TEST(EmbedData, UpdatesThatAreNotFinite) {
+  TemporaryFolder folder;
+  const std::string file = folder.path("w.safetensors");
+  const Examples e(32);
+  Session s(Model::from_string(product_model(), "shop.nn"));
+  s.save(file);
+  const std::string good = read_text(file);
+  const std::vector<float> before = all_parameters(s);
+  s.set_lr_factor(1e45);
+  const auto report_of = [&](auto&& call) {
+    try {
+      call();
+      ADD_FAILURE() << "no error";
+    } catch (const NotFiniteError& error) {
+      EXPECT_EQ(error.status(), GRADC_NOT_FINITE);
+      return error.report();
+    }
+    return NotFinite();
+  };
+  const NotFinite update =
+      report_of([&] { s.train({.epochs = 1, .keep_parameters = true, .parts = {e.part()}}); });
+  EXPECT_EQ(update.step, 1);
+  EXPECT_EQ(update.epoch, 1);
+  EXPECT_EQ(update.batch, 1);
+  EXPECT_FALSE(update.operation.empty());
+  EXPECT_EQ(update.place.file, "shop.nn");
+  EXPECT_EQ(update.place.line, 13) << update.text;  // of the optimizer
+  EXPECT_NE(update.text.find("step 1 (epoch 1, batch 1) made "), std::string::npos) << update.text;
+  EXPECT_EQ(all_parameters(s), before);
+
+  s.step({e.x, e.label});
+  const std::vector<std::function<void()>> uses = {[&] { s.save(file); }, [&] { s.save_all(file); },
+                                                   [&] { s.predict({e.x}); },
+                                                   [&] { s.evaluate({e.x, e.label}); }};
+  for (const auto& use : uses) {
+    const NotFinite weights = report_of(use);
+    EXPECT_NE(weights.text.find("NaN or infinite after step "), std::string::npos) << weights.text;
+    EXPECT_NE(weights.text.find("of the parameter "), std::string::npos) << weights.text;
+  }
+  EXPECT_EQ(read_text(file), good);
+  EXPECT_EQ(report_of([&] { s.step({e.x, e.label}); }).operation, "parameter");
+  s.initialize(1);
+  EXPECT_TRUE(std::isfinite(s.evaluate({e.x, e.label}).loss));
+}
+
 // A value that comes in so, or that an earlier call put there, is named; a finite step leaves nothing to
 // report.
 TEST(EmbedData, NotFiniteFromOutside) {

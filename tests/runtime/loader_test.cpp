@@ -158,7 +158,7 @@ TEST(LoadedTraining, FailsWithTheBatchThatFailed) {
   const auto inputs = [](int loaders) {
     try {
       run(1, loaders, {}, -1, 5);
-    } catch (const NonFiniteLoss& error) {
+    } catch (const NotFiniteError& error) {
       return error.inputs;
     }
     ADD_FAILURE() << "no error";

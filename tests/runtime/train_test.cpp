@@ -181,7 +181,7 @@ TEST(Train, EpochMeansWeighEveryExample) {
   EXPECT_NEAR(events[3].at("train_loss").get<double>(), sum / 70, 1e-12);
 }
 
-TEST(Train, NamesTheBatchOfANonFiniteLoss) {
+TEST(Train, NamesTheBatchOfALossThatIsNotFinite) {
   TemporaryFolder folder;
   const std::string path = folder / "w.safetensors";
   test::write_bytes(path, {'o', 'l', 'd'});
@@ -191,7 +191,7 @@ TEST(Train, NamesTheBatchOfANonFiniteLoss) {
   try {
     bench.run({.epochs = 3, .shuffle = false, .save = path, .json = true});
     FAIL() << "no error";
-  } catch (const NonFiniteLoss& error) {
+  } catch (const NotFiniteError& error) {
     EXPECT_EQ(error.exit_code, kExitCheckFailed);
     EXPECT_EQ(error.scalars.step, 5);
     EXPECT_EQ(error.scalars.epoch, 1);
@@ -217,6 +217,125 @@ TEST(Train, StopsWhenItDiverges) {
   Bench bench;
   expect_error(kExitCheckFailed, {"not finite", "smaller learning rate"},
                [&] { bench.run({.epochs = 50, .lr_factor = 1e38}); });
+}
+
+// An update that makes a parameter, a state or a slot infinite: found where it is the last, undone, and
+// nothing is saved.
+TEST(Train, UndoesTheLastUpdateWhenItIsNotFinite) {
+  for (const char* name : {"dense_1.weight", "dense_1.bias", "seen", "dense_1.weight.v"}) {
+    TemporaryFolder folder;
+    const std::string path = folder / "w.safetensors";
+    test::write_bytes(path, {'o', 'l', 'd'});
+    Bench bench(with_data(R"("train":100,"test":10)"), 2);
+    seen().break_at = 6;
+    seen().broken = name;
+    try {
+      bench.run({.steps = 6, .save = path});
+      FAIL() << "no error for " << name;
+    } catch (const NotFiniteError& error) {
+      EXPECT_EQ(error.exit_code, kExitCheckFailed);
+      EXPECT_EQ(error.value, NotFiniteValue::update);
+      EXPECT_EQ(error.symbol, name);
+      EXPECT_EQ(error.function, "train_step");
+      EXPECT_EQ(error.scalars.step, 5);
+      EXPECT_EQ(error.rows, 32);
+      EXPECT_EQ(error.examples, 32);
+      ASSERT_EQ(error.inputs.size(), 2u);
+      for (const char* part : {"step 6 (epoch 2, batch 2) made 1 of ", name, "w.safetensors was not written"})
+        EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(test::read_text(path), "old");
+    Bench five(with_data(R"("train":100,"test":10)"), 2);
+    seen().interrupt_at = 5;  // of the same run, whose rates the total decides
+    five.run({.steps = 6});
+    EXPECT_EQ(weights_sha256(bench.session), weights_sha256(five.session)) << name;
+  }
+}
+
+// Updates in between are not looked at; those that are logged, the last of an epoch and an interrupted run's
+// are.
+TEST(Train, FindsAnEarlierUpdateThatWasNotFinite) {
+  const auto caught = [](TrainOptions options, int64_t interrupt_at) {
+    Bench bench(with_data(R"("train":320,"test":10)"));
+    seen().break_at = 3;
+    seen().broken = "dense_1.weight.v";  // never shows in a loss of this program's steps before long
+    seen().interrupt_at = interrupt_at;
+    options.epochs = 2;
+    try {
+      bench.run(options);
+    } catch (const NotFiniteError& error) {
+      return std::make_pair(error.value, error.scalars.step + 1);
+    }
+    ADD_FAILURE() << "no error";
+    return std::make_pair(NotFiniteValue::loss, int64_t{0});
+  };
+  using enum NotFiniteValue;
+  // The fake program's slot feeds the weights of the same element in the step behind.
+  EXPECT_EQ(caught({.log_every = 1}, -1), std::make_pair(update, int64_t{3}));
+  EXPECT_EQ(caught({.log_every = 1, .undo = false}, -1), std::make_pair(weights, int64_t{3}));
+  EXPECT_EQ(caught({}, 3), std::make_pair(weights, int64_t{3}));
+}
+
+TEST(Train, SaysWhichPartIsNotFinite) {
+  TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
+  Bench bench(
+      with_data(R"("train":100,"test":70)", R"(,"splits":[{"name":"val","count":36,"from":"train"}])"));
+  seen().stop_evaluation = 6;  // val takes two calls, in each of two epochs: the second of test's three
+  const TrainResult result = bench.run({.epochs = 2, .save = path, .json = false});
+  ASSERT_TRUE(result.not_finite);
+  EXPECT_EQ(result.not_finite->value, NotFiniteValue::evaluation);
+  EXPECT_EQ(result.not_finite->part, "test");
+  EXPECT_EQ(result.not_finite->batch, 1);
+  EXPECT_EQ(result.not_finite->rows, 32);
+  EXPECT_EQ(result.not_finite->function, "eval");
+  EXPECT_TRUE(std::isnan(result.test_loss));
+  EXPECT_EQ(read_safetensors(path).metadata.at("step"), "4");  // the weights are what they should be
+  EXPECT_NE(bench.out.text().find("test loss not finite"), std::string::npos) << bench.out.text();
+  EXPECT_EQ(bench.out.text().find("nan"), std::string::npos) << bench.out.text();
+
+  // Once in between: said, and forgotten when it is over.
+  Bench later(
+      with_data(R"("train":100,"test":70)", R"(,"splits":[{"name":"val","count":36,"from":"train"}])"));
+  seen().stop_evaluation = 2;
+  struct Observer final : TrainObserver {
+    bool cancelled() override { return false; }
+    void step_done(const StepReport&) override {}
+    void epoch_done(const EpochReport& report) override {
+      losses.push_back(report.parts.back().loss);
+      seen().stop_evaluation = 0;
+    }
+    std::optional<double> new_lr_factor() override { return std::nullopt; }
+    std::vector<double> losses;
+  } observer;
+  const TrainResult whole = later.run({.epochs = 2, .progress = ProgressMode::lines, .observer = &observer});
+  EXPECT_FALSE(whole.not_finite);
+  ASSERT_EQ(observer.losses.size(), 2u);
+  EXPECT_TRUE(std::isnan(observer.losses[0]));
+  EXPECT_TRUE(std::isfinite(observer.losses[1]));
+  EXPECT_NE(later.log.text().find("the loss on `val` is not finite"), std::string::npos) << later.log.text();
+}
+
+TEST(Checkpoint, RefusesWeightsThatAreNotFinite) {
+  TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors", other = folder / "n.safetensors";
+  Bench bench;
+  bench.session.initialize(1);
+  save_checkpoint(bench.session, path, {});
+  const std::string good = test::read_text(path);
+  const float nan = NAN;
+  std::memcpy(bench.session.data(*bench.session.find("dense_1.bias")), &nan, 4);
+  expect_error(kExitCheckFailed, {"1 of 10 elements of the parameter dense_1.bias is NaN", "was not written"},
+               [&] { save_checkpoint(bench.session, path, {}); });
+  EXPECT_EQ(test::read_text(path), good);
+  // Files of others may hold anything; their mean is not written.
+  TensorFile file = read_safetensors(path);
+  std::vector<float> bias(10, -INFINITY);
+  file.tensors["dense_1.bias"].data = reinterpret_cast<const uint8_t*>(bias.data());
+  write_safetensors(other, file.tensors, file.metadata);
+  expect_error(kExitCheckFailed, {"`dense_1.bias` is NaN or infinite", "mean.safetensors was not written"},
+               [&] { average_checkpoints({path, other}, folder / "mean.safetensors"); });
+  EXPECT_FALSE(std::filesystem::exists(folder / "mean.safetensors"));
 }
 
 TEST(Train, InterruptFinishesTheStepAndSaves) {
