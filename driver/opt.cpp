@@ -1,12 +1,15 @@
 // `gradc opt`: named passes on IR as text. Knows no operator.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iostream>
 #include <iterator>
+#include <set>
 
 #include "driver/ir_views.h"
 #include "driver/options.h"
 #include "driver/output.h"
+#include "passes/passes.h"
 #include "runtime/files.h"
 #include "support/diagnostic.h"
 
@@ -36,15 +39,33 @@ void check_sound(const Module& module, const std::string& what) {
   throw RunError(kExitUsage, fmt::format("opt: {} is no sound IR:\n  {}", what, fmt::join(wrong, "\n  ")));
 }
 
-// Lowering needs what the passes that cannot be left out make; where operations have kernels, they have run.
-void prepare_for_lowering(Module& module) {
-  for (const auto& f : module.functions)
-    for (const auto& op : f->body)
-      if (op->kernel >= 0) return;
-  for (const passes::PassInfo& pass : passes::pass_list()) {
-    if (!passes::is_tensor_pass(pass.name, "--pass")) return;
-    if (!pass.optional && pass.name != "differentiate") passes::run_pass(module, pass.name);
+// Runs the passes that lowering needs and that stand before the named one (empty: all), each once.
+class NeededPasses {
+ public:
+  // Where operations have kernels, they have run.
+  explicit NeededPasses(Module& module) : module_(module) {
+    for (const auto& f : module.functions)
+      for (const auto& op : f->body) done_ = done_ || op->kernel >= 0;
   }
+  void run_before(const std::string& name) {
+    const std::vector<passes::PassInfo>& list = passes::pass_list();
+    const auto at = std::find_if(list.begin(), list.end(), [&](const auto& p) { return p.name == name; });
+    for (auto p = list.begin(); p < at && !done_; ++p)
+      if (!p->optional && p->name != "differentiate" && passes::is_tensor_pass(p->name, "--pass") &&
+          ran_.insert(p->name).second)
+        passes::run_pass(module_, p->name);
+  }
+
+ private:
+  Module& module_;
+  bool done_ = false;
+  std::set<std::string> ran_;
+};
+
+void check_lowers(const Module& module) {
+  for (const auto& f : module.functions)
+    if (const std::string error = passes::lowering_error(*f); !error.empty())
+      throw RunError(kExitUsage, fmt::format("opt: @{} cannot be lowered: {}", f->name, error));
 }
 
 }  // namespace
@@ -79,8 +100,11 @@ int run_opt(const OptOptions& options) {
                     options.passes.back()));
   const codegen::Target target = codegen::find_target(options.target, /*must_run=*/false);
   const std::unique_ptr<Module> module = load_ir(options.file);
+  const bool lowers = tensor_passes < options.passes.size();
+  NeededPasses needed(*module);
   for (size_t i = 0; i < tensor_passes; ++i) {
     const std::string& name = options.passes[i];
+    if (lowers) needed.run_before(name);
     if (name == "differentiate" && !module->function("train"))
       throw RunError(kExitUsage, "opt: differentiate makes @train_step of @train, which is not there");
     passes::run_pass(*module, name);
@@ -90,7 +114,7 @@ int run_opt(const OptOptions& options) {
   }
   nlohmann::ordered_json record = {{"event", "opt"}, {"passes", options.passes}};
   std::string text;
-  if (tensor_passes == options.passes.size()) {
+  if (!lowers) {
     text = print(*module, {options.locations});
     if (options.json) {
       record["text"] = text;
@@ -103,7 +127,8 @@ int run_opt(const OptOptions& options) {
     pipeline.batch = options.batch;
     pipeline.vector_width = target.vector_width;
     pipeline.registers = target.registers;
-    prepare_for_lowering(*module);
+    needed.run_before(options.passes.back());
+    check_lowers(*module);
     const passes::Lowered lowered = passes::lower(*module, pipeline);
     for (const auto& [name, program] : lowered.programs) {
       text += loop::print(program.program, options.locations);

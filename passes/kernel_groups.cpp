@@ -134,13 +134,19 @@ KernelGroup make_group(Op* op, int number, bool images) {
   return g;
 }
 
-std::vector<KernelGroup> kernel_groups(const Function& f) {
+namespace {
+
+// The groups, and what is wrong with them.
+std::vector<KernelGroup> groups_of(const Function& f, std::string& error) {
   const bool images = works_on_images(f);
   std::vector<KernelGroup> groups;
   std::map<int, size_t> index;
+  const auto wrong = [&](std::string what) {
+    if (error.empty()) error = std::move(what);
+  };
   for (Op* op : f.ops()) {
     if (!needs_kernel(op)) continue;
-    GRADC_CHECK(op->kernel >= 0, "{} %{} has no kernel", op->name(), op->id);
+    if (op->kernel < 0) wrong(fmt::format("{} %{} has no kernel", op->name(), op->id));
     const auto it = index.find(op->kernel);
     if (it == index.end()) {
       index[op->kernel] = groups.size();
@@ -148,12 +154,46 @@ std::vector<KernelGroup> kernel_groups(const Function& f) {
       continue;
     }
     KernelGroup& g = groups[it->second];
-    GRADC_CHECK(it->second + 1 == groups.size(), "the ops of kernel {} do not stand together", op->kernel);
+    if (it->second + 1 != groups.size())
+      wrong(fmt::format("the operations of kernel {} do not stand together", op->kernel));
     const Level level = g.level_for(op);
-    GRADC_CHECK(level != Level::none, "{} %{} does not fit kernel {}", op->name(), op->id, op->kernel);
-    g.add(op, level);
+    if (level == Level::none)
+      wrong(fmt::format("{} %{} does not fit kernel {}", op->name(), op->id, op->kernel));
+    g.add(op, level == Level::none ? Level::inner : level);
   }
   return groups;
+}
+
+}  // namespace
+
+std::vector<KernelGroup> kernel_groups(const Function& f) {
+  std::string error;
+  std::vector<KernelGroup> groups = groups_of(f, error);
+  GRADC_CHECK(error.empty(), "@{}: {}", f.name, error);
+  return groups;
+}
+
+std::string kernel_error(const Function& f) {
+  for (const Op* op : f.ops())
+    if (op->def->kind == OpKind::composite)
+      return fmt::format("{} %{} is made of simpler operations, which decompose puts in its place",
+                         op->name(), op->id);
+  std::string error;
+  const std::vector<KernelGroup> groups = groups_of(f, error);
+  const std::set<const Op*> needed = needed_by_guard(f);
+  if (!error.empty() || needed.empty()) return error;
+  // Symbols are written when the loss is known to be finite, so in kernels after its own.
+  std::set<const Op*> written;
+  for (const Update& u : f.updates) written.insert(u.value);
+  const Op* first = nullptr;
+  for (const KernelGroup& g : groups)
+    for (const Op* op : g.ops) {
+      if (!first && written.count(op)) first = op;
+      if (first && needed.count(op))
+        return fmt::format("{} %{} stands behind {} %{}, which updates a symbol, but the loss needs it",
+                           op->name(), op->id, first->name(), first->id);
+    }
+  return {};
 }
 
 }  // namespace gradc::passes

@@ -34,4 +34,7 @@ bool recompute(Function& f, int level);
 bool fuse_elementwise(Function& f);  // gives operations that become one kernel one number
 bool assign_kernels(Function& f);    // numbers for what fusion left alone
 
+// Why a function cannot be lowered: its inputs, its operations, their kernels. Empty where it can.
+std::string lowering_error(const Function& f);
+
 }  // namespace gradc::passes

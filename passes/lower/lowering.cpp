@@ -2,6 +2,8 @@
 // copies at the edges.
 #include "passes/lower/lowering.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "runtime/abi.h"
@@ -298,3 +300,21 @@ void Lowering::publish_calls() {
 }
 
 }  // namespace gradc::passes::lowering
+
+namespace gradc::passes {
+
+std::string lowering_error(const Function& f) {
+  static const char* const names[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
+  for (const auto& input : f.inputs) {
+    if (input->type.batched) continue;
+    const bool known = std::find(std::begin(names), std::end(names), input->symbol()) != std::end(names);
+    if (known && input->type == Type{DType::f64, false, {}}) continue;
+    return fmt::format(
+        "input %{} is {}, one value for all examples: inputs have a batch (as f32[n,4] has), but for the "
+        "step's scalars, f64: %{}",
+        input->symbol(), to_string(input->type), fmt::join(names, ", %"));
+  }
+  return kernel_error(f);
+}
+
+}  // namespace gradc::passes

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "support/diagnostic.h"
 #include "tests/driver/tool.h"
@@ -83,6 +84,29 @@ INSTANTIATE_TEST_SUITE_P(Files, PassFile, testing::ValuesIn(files()),
                          [](const auto& info) { return std::filesystem::path(info.param).stem().string(); });
 
 // A pass that did something else would be found: FileCheck fails where a CHECK line is changed.
+// Every pass on its own, and lowered behind it, gives IR or says what keeps it from doing so.
+TEST_P(PassFile, HasAnAnswerFromEveryPass) {
+  const ToolResult list = run_tool({"passes", "--json"});
+  ASSERT_EQ(list.exit_code, 0) << list.err;
+  int passes = 0;
+  for (const std::string& line : lines(list.out)) {
+    const std::string name = nlohmann::json::parse(line).at("name");
+    ++passes;
+    std::vector<std::string> runs{name};
+    if (name != "lower" && name != "segments" && name != "partition" && name != "plan_memory")
+      runs.push_back(name + ",plan_memory");
+    for (const std::string& run : runs) {
+      const ToolResult r =
+          run_tool({"opt", GetParam(), "--pass", run}, {}, {}, 120, {{"GRADC_VERIFY", "on"}});
+      EXPECT_TRUE(r.exit_code == 0 ||
+                  (r.exit_code == kExitUsage && (r.err.find("cannot be lowered: ") != std::string::npos ||
+                                                 r.err.find("which is not there") != std::string::npos)))
+          << "--pass " << run << " gives " << r.exit_code << ": " << r.err;
+    }
+  }
+  EXPECT_GT(passes, 20);
+}
+
 TEST(PassFiles, AWrongCheckFails) {
   if (std::string(GRADC_FILECHECK).empty())
     GTEST_SKIP() << "FileCheck of LLVM 19 is not here (llvm-19-tools)";
@@ -147,6 +171,28 @@ TEST(Opt, SaysWhatIsWrong) {
   expect({"opt", "m.ir", "--pass", "differentiate"}, "@train, which is not there");
   expect({"opt", "m.nn"}, "as `gradc dump MODEL.nn --stage ir` prints it");
   expect({"opt", "missing.ir"}, "missing.ir");
+  // What lowering has no place for.
+  const auto eval = [](const std::string& input, const std::string& operation) {
+    return "func @eval(%x: f32[n,3], " + input + ") {\n  %1 = " + operation +
+           " : f32[n,3]\n  return y=%1\n}\n";
+  };
+  folder.write("count.ir", eval("%count: f32", "mul %x, %count"));
+  expect({"opt", "count.ir", "--pass", "lower"},
+         "@eval cannot be lowered: input %count is f32, one value for all examples: inputs have a batch (as "
+         "f32[n,4] has), but for the step's scalars, f64: %step, %epoch, ");
+  folder.write("unknown.ir", eval("%speed: f64", "add %x, %x"));
+  expect({"opt", "unknown.ir", "--pass", "lower"}, "@eval cannot be lowered: input %speed is f64");
+  // Kernels that no pass has made.
+  const auto kernels = [](const std::string& operation, const std::string& first, const std::string& second) {
+    return "func @eval(%x: f32[n,3]) {\n  %1 = " + operation + " : f32[n,3]" + first +
+           "\n  %2 = neg %1 : f32[n,3]" + second + "\n  %3 = exp %2 : f32[n,3] kernel(0)\n  return y=%3\n}\n";
+  };
+  folder.write("composite.ir", kernels("softmax %x {axis=0}", " kernel(0)", " kernel(0)"));
+  expect({"opt", "composite.ir", "--pass", "lower"}, "softmax %1 is made of simpler operations");
+  folder.write("apart.ir", kernels("exp %x", " kernel(0)", " kernel(1)"));
+  expect({"opt", "apart.ir", "--pass", "lower"}, "the operations of kernel 0 do not stand together");
+  folder.write("none.ir", kernels("exp %x", " kernel(0)", ""));
+  expect({"opt", "none.ir", "--pass", "lower"}, "neg %2 has no kernel");
   expect({"opt", "unsound.ir"}, "unsound.ir");
 }
 
