@@ -127,6 +127,7 @@ class Runner {
     options.strict_math = o.strict_math;
     options.band_bytes = o.band_bytes;
     options.disable = o.disable;
+    options.tamper_loops = o.tamper;
     if (o.engine == Engine::native) {
       const codegen::Target target = codegen::find_target(o.target);
       options.vector_width = target.vector_width;

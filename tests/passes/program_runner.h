@@ -1,6 +1,7 @@
 // Runs one function through lowering, on the loop interpreter or as native code, with values given and
 // returned as the reference interpreter's tensors.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -23,6 +24,7 @@ struct RunnerOptions {
   bool keep_all = false;
   bool strict_math = false;
   int64_t band_bytes = 640 << 10;
+  std::function<void(const passes::PassInfo&, loop::Program&)> tamper = {};  // PipelineOptions::tamper_loops
 };
 
 struct RunnerResult {

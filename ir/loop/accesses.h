@@ -1,0 +1,48 @@
+// What a kernel's calls touch: for each load and store, the elements as a sum of loop counters with what is
+// known of them, derived from the kernel's own statements. Knows nothing of barriers or memory plans.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ir/loop/linear.h"
+#include "ir/loop/loop_ir.h"
+
+namespace gradc::loop {
+
+// The unit of the partition that an access belongs to: of a fixed extent the number of its unit, of panels
+// the panel and, where panels are cut into parts, the part. Atoms; -1: none.
+struct Owner {
+  int unit = -1, panel = -1, part = -1;
+};
+
+// A unit that is the thread's where an access happens, and the access's elements as a sum that shows it.
+struct OwnUnit {
+  Owner owner;
+  Linear at;
+};
+
+struct MemoryUse {
+  int buffer = 0;  // of the kernel
+  bool writes = false;
+  // It touches, for each of `constants`, `width` elements from `at` + constant on.
+  Linear at;
+  std::vector<int64_t> constants;  // ascending
+  int64_t width = 1;
+  std::vector<Linear> facts;    // sums that are at least 0 where it happens
+  std::vector<OwnUnit> owners;  // innermost first
+  Location location;
+};
+
+// Numbers of the atoms that all kernels of a run share.
+inline constexpr int kPanelsAtom = 1, kRowsAtom = 2, kSharedAtoms = 4;
+
+struct KernelAccesses {
+  Atoms atoms;
+  std::vector<MemoryUse> accesses;
+  std::vector<std::string> errors;  // the split over threads that changes what is computed
+};
+
+// `batch`: rows of a full batch.
+KernelAccesses accesses_of(const Program& program, const Call& call, int64_t batch);
+
+}  // namespace gradc::loop
