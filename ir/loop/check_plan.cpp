@@ -434,6 +434,7 @@ class PlanChecker {
     for (size_t c = 0; c < calls_.size(); ++c)
       for (const auto& [number, accesses] : calls_[c].by_allocation) {
         const Space space = allocation(number).space;
+        if (space == Space::parameter) lives[number] = {0, calls_.size() - 1};
         if (space != Space::arena && space != Space::local) continue;
         const auto [it, fresh] = lives.try_emplace(number, Life{c, c});
         it->second.last = c;
