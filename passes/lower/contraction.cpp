@@ -14,8 +14,8 @@
 // the divider, and memory for parameters and state, take longer than the processor looks ahead.
 //
 // Every element of the result is summed in one order (reduced letters as the operands name them, the batch by
-// rows), by one chain of fused multiply-adds: it does not depend on tiles, threads or how many rows there
-// are. Other forms run as scalar loops.
+// rows), by chains of fused multiply-adds, in blocks where they are long (blocked_sum.h): it does not depend
+// on tiles or threads. Other forms run as scalar loops.
 #include <algorithm>
 #include <functional>
 
@@ -117,6 +117,13 @@ class Einsum {
     for (char c : s_.in[operand]) e = e * loop::index(extent(c)) + at.at(c);
     return e;
   }
+  // Loops over the letters that are summed over.
+  std::vector<SumLoop> sum_loops(std::map<char, Expr>& at) const {
+    std::vector<SumLoop> result;
+    for (const char c : s_.reduced)
+      result.push_back(sum_loop(std::string(1, c), extent(c), 1, [&at, c](const Expr& i) { at[c] = i; }));
+    return result;
+  }
   // Opens loops over letters in order; `body` sees their positions.
   void loops(const std::string& letters, std::map<char, Expr>& at, const std::function<void()>& body,
              size_t index = 0) {
@@ -162,13 +169,13 @@ class Einsum {
   // scratch memory once for all panels, where they stand together; a long sum is made in blocks of rows,
   // between which the sums of all panels rest in scratch memory too:
   //   for block of 32 columns, for block of rows:  pack
-  //     for panel, for 8 columns:  acc[8][2] = 0 or the sums so far;  acc[i][j] += broadcast(packed[r][i]) *
-  //     X[r][j]
-  //                                epilogue, or keep the sums
+  //     for panel, for 8 columns:  acc[8][2] = 0;  acc[i][j] += broadcast(packed[r][i]) * X[r][j]
+  //                                acc += the sums so far;  epilogue, or keep the sums
   void transposed_weights() {
     constexpr int64_t kColumns = 32, kWhole = 512, kRows = 256;
     const int64_t columns = extent(s_.out[0]), sum = extent(s_.reduced[0]);
-    const int64_t block = sum <= kWhole ? sum : kRows;
+    const int64_t block =
+        sum <= kWhole ? sum : kRows;  // each sum of a block from zero: rounding grows little
     const bool several = block < sum;
     const int rows = tile_rows(l_.options.registers), vectors = tile_vectors(l_.width);
     tile_.partition_axis0(columns, kColumns);
@@ -218,10 +225,6 @@ class Einsum {
               return (q * loop::index(kColumns) + i0 + loop::index(i)) * loop::index(kPanel) +
                      (s + loop::index(j)) * loop::index(l_.width);
             };
-            if (!first)
-              for (int i = 0; i < high; ++i)
-                for (int j = 0; j < vectors; ++j)
-                  b_.assign(tile_.accumulator(i, j), loop::load(sums, rest(i, j), l_.width));
             const Expr from =
                 b_.let("from", (q * loop::index(sum) + r0) * loop::index(kPanel) + s * loop::index(l_.width));
             b_.loop("r", loop::index(0), count, 1, [&](Expr r) {
@@ -237,6 +240,12 @@ class Einsum {
                 for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
               }
             });
+            if (!first)
+              for (int i = 0; i < high; ++i)
+                for (int j = 0; j < vectors; ++j) {
+                  const loop::Variable& sum = tile_.accumulator(i, j);
+                  b_.assign(sum, loop::load(sums, rest(i, j), l_.width) + loop::ref(sum));
+                }
             if (!last) {
               for (int i = 0; i < high; ++i)
                 for (int j = 0; j < vectors; ++j)
@@ -306,7 +315,7 @@ class Einsum {
     };
     const auto vectors_at = [&](int count) {
       tile_.declare(count, vectors, l_.width);
-      loops(s_.reduced, at, [&] {
+      tile_.sum(sum_loops(at), 1, [&] {
         std::vector<Expr> shared;
         for (int j = 0; j < vectors; ++j)
           shared.push_back(loop::broadcast(
@@ -427,37 +436,41 @@ class Einsum {
             loop::CompareOp::lt, loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
             loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, last_lanes));
       };
-      loops(s_.reduced, at, [&] {
-        const Expr rows = loop::ref(b_.predefined().rows);
-        b_.loop("q", loop::index(0), loop::ref(b_.predefined().panels), 1, [&](Expr q) {
-          const Expr count_rows =
-              b_.let("m_end",
-                     loop::binary(loop::BinaryOp::min, rows - q * loop::index(kPanel), loop::index(kPanel)));
-          const auto add_row = [&](const Expr& m) {
-            std::vector<Expr> shared;
-            for (int j = 0; j < vectors; ++j) {
-              const Expr row = q * loop::index(kPanel) + m;
-              const Expr index =
-                  packs ? row * loop::index(block) + loop::index(j * l_.width)
-                        : row * loop::index(row_elements) + linear(rows_of, at) + loop::index(j * l_.width);
-              shared.push_back(
-                  b_.let("b", loop::load(rows_buffer, index, l_.width, packs ? nullptr : mask(j))));
-            }
-            for (int i = 0; i < count; ++i) {
-              std::map<char, Expr> there = at;
-              if (t) there[t] = at.at(t) + loop::index(i);
-              const Expr index =
-                  (q * loop::index(panel_elements) + in_memory(other, there)) * loop::index(kPanel) + m;
-              const Expr a = b_.let("a", loop::broadcast(loop::load(panel_buffer, index), l_.width));
-              for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
-            }
-          };
-          if (!meanwhile) return b_.loop("m", loop::index(0), count_rows, 1, add_row);
-          b_.loop("c", loop::index(0), loop::index(kPanel), chunk_rows, [&](const Expr& c) {
-            b_.loop("m", c, loop::binary(loop::BinaryOp::min, c + loop::index(chunk_rows), count_rows), 1,
-                    add_row);
-            meanwhile(q * loop::index(kPanel / chunk_rows) + c / loop::index(chunk_rows));
-          });
+      Expr q, count_rows;
+      std::vector<SumLoop> sum = sum_loops(at);
+      sum.push_back({"q", [&] { return std::pair{loop::index(0), loop::ref(b_.predefined().panels)}; }, 1,
+                     l_.batch_panels(),
+                     [&](const Expr& panel) {
+                       q = panel;
+                       const Expr left = loop::ref(b_.predefined().rows) - q * loop::index(kPanel);
+                       count_rows =
+                           b_.let("m_end", loop::binary(loop::BinaryOp::min, left, loop::index(kPanel)));
+                     }});
+      tile_.sum(std::move(sum), std::min(kPanel, l_.options.batch), [&] {
+        const auto add_row = [&](const Expr& m) {
+          std::vector<Expr> shared;
+          for (int j = 0; j < vectors; ++j) {
+            const Expr row = q * loop::index(kPanel) + m;
+            const Expr index =
+                packs ? row * loop::index(block) + loop::index(j * l_.width)
+                      : row * loop::index(row_elements) + linear(rows_of, at) + loop::index(j * l_.width);
+            shared.push_back(
+                b_.let("b", loop::load(rows_buffer, index, l_.width, packs ? nullptr : mask(j))));
+          }
+          for (int i = 0; i < count; ++i) {
+            std::map<char, Expr> there = at;
+            if (t) there[t] = at.at(t) + loop::index(i);
+            const Expr index =
+                (q * loop::index(panel_elements) + in_memory(other, there)) * loop::index(kPanel) + m;
+            const Expr a = b_.let("a", loop::broadcast(loop::load(panel_buffer, index), l_.width));
+            for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
+          }
+        };
+        if (!meanwhile) return b_.loop("m", loop::index(0), count_rows, 1, add_row);
+        b_.loop("c", loop::index(0), loop::index(kPanel), chunk_rows, [&](const Expr& c) {
+          b_.loop("m", c, loop::binary(loop::BinaryOp::min, c + loop::index(chunk_rows), count_rows), 1,
+                  add_row);
+          meanwhile(q * loop::index(kPanel / chunk_rows) + c / loop::index(chunk_rows));
         });
       });
       if (meanwhile) return;
@@ -622,14 +635,17 @@ class Einsum {
     };
     const auto point = [&] {
       tile_.declare(1, 1, 1);
-      loops(s_.reduced, at, [&] {
-        const auto add = [&](const Expr& q, const Expr& m) {
-          tile_.accumulate(0, 0, b_.let("a", element(0, q, m)), b_.let("b", element(1, q, m)));
-        };
-        if (!s_.reduces_batch()) return add(nullptr, nullptr);
-        b_.loop("m", loop::index(0), loop::ref(b_.predefined().rows), 1, [&](Expr m) {
-          add(m / loop::index(kPanel), loop::binary(loop::BinaryOp::rem, m, loop::index(kPanel)));
-        });
+      Expr q, m;
+      std::vector<SumLoop> sum = sum_loops(at);
+      if (s_.reduces_batch())
+        sum.push_back({"m", [&] { return std::pair{loop::index(0), loop::ref(b_.predefined().rows)}; }, 1,
+                       l_.options.batch,
+                       [&](const Expr& row) {
+                         q = row / loop::index(kPanel);
+                         m = loop::binary(loop::BinaryOp::rem, row, loop::index(kPanel));
+                       }});
+      tile_.sum(std::move(sum), 1, [&] {
+        tile_.accumulate(0, 0, b_.let("a", element(0, q, m)), b_.let("b", element(1, q, m)));
       });
       tile_.epilogue([&](int, int) {
         Point p;

@@ -3,12 +3,14 @@
 // A batched result has the examples in the lanes: each lane reads, or adds to, the place its own index names;
 // lanes are different examples, so they never meet. A table without a batch is summed by the thread that owns
 // its part of the first axis, over the examples in order and then over the index in order: the bits depend on
-// no number of threads, and no two threads write one element.
+// no number of threads, and no two threads write one element. Where an element may take many terms, what
+// rounding cuts off each sum is kept beside it and goes into the next term (Kahan 1965).
 #include "passes/lower/gather.h"
 
 #include <functional>
 #include <optional>
 
+#include "passes/lower/blocked_sum.h"
 #include "passes/lower/lowering.h"
 #include "support/check.h"
 
@@ -41,6 +43,12 @@ class Gather {
     const auto found = l.targets.find(op_);
     GRADC_CHECK(found != l.targets.end(), "nothing reads {}", op_->name());
     targets_ = found->second;
+    if (scatters_ && table_->type.is_float() && most_terms() > 2 * kBlockProducts) {
+      const Layout layout = table_->type.batched ? Layout::panels : Layout::plain;
+      lost_ = l_.new_allocation(fmt::format("%{} cut off", op_->id), scalar_of(op_->type.dtype),
+                                l_.elements_of(table_->type, layout), loop::Space::arena, 0);
+      kb_.declare_written(lost_);
+    }
   }
 
   void run() {
@@ -83,6 +91,12 @@ class Gather {
   }
 
  private:
+  // Terms that an element of the table may have.
+  int64_t most_terms() const {
+    return index_->type.elements() * (op_->type.batched || !rows_->type.batched ? 1 : l_.options.batch);
+  }
+  Reach reach() const { return op_->type.batched ? Reach::own_panels : Reach::anything; }
+
   // Whether this thread owns a part of the result's first axis alone.
   bool splits() const { return first_ && !op_->type.shape.empty() && op_->type.shape[0] > 1; }
 
@@ -147,6 +161,7 @@ class Gather {
           loop::compare(loop::CompareOp::lt, loop::ramp(z, 1, l_.width), loop::broadcast(end, l_.width));
       for (const int target : targets_)
         b_.store(kb_.buffer(target, true, Reach::anything), z, zero(l_.width), there);
+      if (lost_ >= 0) b_.store(kb_.buffer(lost_, true, Reach::anything), z, zero(l_.width), there);
     });
   }
 
@@ -161,6 +176,7 @@ class Gather {
           kb_.buffer(target, true, op_->type.batched ? Reach::own_panels : Reach::anything);
       b_.store(to, at->type.lanes > 1 ? each_lane(at, op_) : at, value, mask);
     }
+    if (lost_ >= 0) b_.store(kb_.buffer(lost_, true, reach()), at, value, mask);
   }
 
   void over_places() {
@@ -212,16 +228,26 @@ class Gather {
       return store(places, loop::select(loop::broadcast(valid_, lanes_), v, zero(lanes_)));
     }
     const Expr v = b_.let("v", load(rows_, places));
-    for (const int target : targets_) {
-      const loop::Buffer to =
-          kb_.buffer(target, true, op_->type.batched ? Reach::own_panels : Reach::anything);
-      Expr at = address(op_, there);
-      const bool apart = at->type.lanes > 1;
-      if (apart) at = b_.let("at", each_lane(at, op_));
-      const Expr before = apart ? loop::gather(to, at) : loop::load(to, at, op_->type.batched ? lanes_ : 1);
-      const Expr sum = before + v;
-      b_.store(to, at, apart ? loop::select(valid_, sum, before) : sum);
+    Expr at = address(op_, there);
+    const bool apart = at->type.lanes > 1;
+    if (apart) at = b_.let("at", each_lane(at, op_));
+    const auto read = [&](int from) {
+      const loop::Buffer buffer = kb_.buffer(from, true, reach());
+      return b_.let("before", apart ? loop::gather(buffer, at)
+                                    : loop::load(buffer, at, op_->type.batched ? lanes_ : 1));
+    };
+    const auto write = [&](int to, const Expr& value, const Expr& before) {
+      b_.store(kb_.buffer(to, true, reach()), at, apart ? loop::select(valid_, value, before) : value);
+    };
+    const Expr before = read(targets_.front());  // every target has the same
+    if (lost_ < 0) {
+      const Expr sum = b_.let("sum", before + v);
+      for (const int target : targets_) write(target, sum, before);
+      return;
     }
+    const Expr lost = read(lost_), term = b_.let("term", v - lost), sum = b_.let("sum", before + term);
+    for (const int target : targets_) write(target, sum, before);
+    write(lost_, (sum - before) - term, lost);
   }
 
   Lowering& l_;
@@ -234,6 +260,7 @@ class Gather {
   size_t axis_;
   bool scatters_ = false;
   std::vector<int> targets_;
+  int lost_ = -1;  // scatter_add of many terms: what rounding cut off each sum, too much where positive
   Expr panel_, lane_, first_, last_, named_, valid_;
   int lanes_ = 1;
 };

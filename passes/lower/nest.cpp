@@ -12,12 +12,13 @@
 //
 // Sums over batch and space of images are made by parts instead (partial_sums.h), in one pass.
 //
-// Order of summation: each lane adds its examples (or elements) in order, the two sub-vectors of a panel are
-// added, then the lanes by the fixed tree of loop::reduce. It depends on the vector width and the batch,
-// never on threads.
+// Order of summation: each lane adds its examples (or elements) in order, in blocks (blocked_sum.h), the
+// sub-vectors of a panel are added, then the lanes by the fixed tree of loop::reduce. It depends on the
+// vector width and the batch, never on threads.
 #include <algorithm>
 #include <optional>
 
+#include "passes/lower/blocked_sum.h"
 #include "passes/lower/lowering.h"
 #include "passes/lower/partial_sums.h"
 #include "support/check.h"
@@ -326,33 +327,31 @@ class Nest {
         at_point(s, lane_mask(p.panel * loop::index(kPanel) + loop::index(s * l_.width), rows()));
       }
     };
-    std::vector<size_t> axes;
-    for (const int a : memory_order(g_.domain, l_.images))
-      if (const auto axis = static_cast<size_t>(a); reduced(axis) && extent(axis) > 1) axes.push_back(axis);
-    const auto inner = [&](auto&& self, size_t index) -> void {
-      if (index == axes.size()) return innermost();
-      const size_t a = axes[index];
-      const bool vector = static_cast<int>(a) == vector_axis_;
-      b_.loop("r", loop::index(0), loop::index(extent(a)), vector ? l_.width : 1, [&](Expr r) {
+    std::vector<SumLoop> loops;
+    if (reduces_batch())
+      loops.push_back({"q", [&] { return std::pair{loop::index(0), panels()}; }, 1, l_.batch_panels(),
+                       [&](const Expr& q) {
+                         p.panel = q;
+                         p.batched = true;
+                         p.lanes = l_.width;
+                       }});
+    for (const int axis : memory_order(g_.domain, l_.images)) {
+      const auto a = static_cast<size_t>(axis);
+      if (!reduced(a) || extent(a) == 1) continue;
+      const bool vector = axis == vector_axis_;
+      loops.push_back(sum_loop("r", extent(a), vector ? l_.width : 1, [&p, a, vector, this](const Expr& r) {
         p.axes[a] = r;
-        if (vector) {
-          p.vector_last = true;
-          p.lanes = l_.width;
-          p.mask = extent(a) % l_.width ? lane_mask(r, loop::index(extent(a))) : nullptr;
-        }
-        self(self, index + 1);
-      });
-    };
-    if (reduces_batch()) {
-      b_.loop("q", loop::index(0), panels(), 1, [&](Expr q) {
-        p.panel = q;
-        p.batched = true;
+        if (!vector) return;
+        p.vector_last = true;
         p.lanes = l_.width;
-        inner(inner, 0);
-      });
-    } else {
-      inner(inner, 0);
+        p.mask = extent(a) % l_.width ? lane_mask(r, loop::index(extent(a))) : nullptr;
+      }));
     }
+    std::vector<loop::Variable*> rounded;  // sums whose terms are rounded
+    for (Sum& sum : sums)
+      if (sum.op->type.is_float() && sum.op->def->combiner == loop::BinaryOp::add)
+        for (loop::Variable& part : sum.parts) rounded.push_back(&part);
+    blocked_sum(b_, rounded, loops, kBlockTerms, 1, innermost);
     for (const Sum& sum : sums) {
       Expr total = loop::ref(sum.parts[0]);
       for (size_t s = 1; s < sum.parts.size(); ++s)

@@ -6,6 +6,7 @@
 //     y[i, k] /= sqrt(sum over k of y[i, k]^2)
 #include "passes/lower/orthonormal.h"
 
+#include "passes/lower/blocked_sum.h"
 #include "passes/lower/lowering.h"
 #include "support/check.h"
 
@@ -62,20 +63,25 @@ class Orthonormal {
   // Calls body(first column, mask of the columns there are) for the vectors of a row.
   template <class F>
   void over_row(F&& body) {
-    b_.loop("k", loop::index(0), loop::index(columns_), l_.width, [&](Expr k) {
-      const Expr end = loop::broadcast(loop::index(columns_), l_.width);
-      body(k, columns_ % l_.width == 0
-                  ? nullptr
-                  : b_.let("there", loop::compare(loop::CompareOp::lt, loop::ramp(k, 1, l_.width), end)));
-    });
+    b_.loop("k", loop::index(0), loop::index(columns_), l_.width, [&](Expr k) { body(k, there(k)); });
+  }
+  Expr there(const Expr& k) {
+    const Expr end = loop::broadcast(loop::index(columns_), l_.width);
+    return columns_ % l_.width == 0
+               ? nullptr
+               : b_.let("there", loop::compare(loop::CompareOp::lt, loop::ramp(k, 1, l_.width), end));
   }
 
   Expr dot(const Expr& own, const Expr& other) {
     const loop::Type type{scalar_of(op_->type.dtype), static_cast<uint16_t>(l_.width)};
     const loop::Variable sum = b_.declare("sum", loop::constant(type, 0));
-    over_row([&](const Expr& k, const Expr& mask) {  // what a mask leaves out reads as 0
-      b_.assign(sum, loop::fma(load(own + k, mask), load(other + k, mask), loop::ref(sum)));
-    });
+    loop::Variable part = sum;
+    Expr k;
+    blocked_sum(b_, {&part}, {sum_loop("k", columns_, l_.width, [&](const Expr& i) { k = i; })},
+                kBlockProducts, 1, [&] {
+                  const Expr mask = there(k);  // what it leaves out reads as 0
+                  b_.assign(part, loop::fma(load(own + k, mask), load(other + k, mask), loop::ref(part)));
+                });
     return b_.let("total", loop::reduce(loop::BinaryOp::add, loop::ref(sum)));
   }
 

@@ -113,6 +113,13 @@ void Tile::accumulate(int row, int vector, const loop::Expr& a, const loop::Expr
   kb.b.assign(v, loop::fma(a, b, loop::ref(v)));
 }
 
+std::vector<loop::Variable*> Tile::accumulators() {
+  std::vector<loop::Variable*> all;
+  for (std::vector<loop::Variable>& row : acc_)
+    for (loop::Variable& v : row) all.push_back(&v);
+  return all;
+}
+
 void Tile::epilogue(const std::function<Point(int, int)>& point_of,
                     const std::function<loop::Expr(loop::Expr)>& result) {
   for (size_t i = 0; i < acc_.size(); ++i)

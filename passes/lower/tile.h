@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include "passes/lower/blocked_sum.h"
 #include "passes/lower/lowering.h"
 #include "passes/lower/partial_sums.h"
 
@@ -45,6 +46,12 @@ class Tile {
   void prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of);
   void declare(int rows, int vectors, int lanes, double initial = 0);  // accumulators
   void accumulate(int row, int vector, const loop::Expr& a, const loop::Expr& b);
+  // Runs body, which adds `body_terms` products to each accumulator, in the loops: in blocks where they are
+  // many (blocked_sum.h).
+  void sum(std::vector<SumLoop> loops, int64_t body_terms, const std::function<void()>& body) {
+    blocked_sum(kb.b, accumulators(), std::move(loops), kBlockProducts, body_terms, body);
+  }
+  std::vector<loop::Variable*> accumulators();
   const loop::Variable& accumulator(int row, int vector) const {
     return acc_[static_cast<size_t>(row)][static_cast<size_t>(vector)];
   }

@@ -155,17 +155,20 @@ class Window {
                          const Expr& ox, const Expr& sub) {
       const Expr o = group * loop::index(out[0] / groups()) + first;
       begin_tile(q, o, count, oy, ox, sub);
-      b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
-        b_.loop("kw", columns.begin(ox), columns.end(ox), 1, [&](Expr kw) {
-          const Expr from = b_.let(
-              "from", element(type(0), group * loop::index(w[1]), rows.input(oy, kh), columns.input(ox, kw)));
-          const Expr weight = b_.let("weight", weight_index(w, o, loop::index(0), kh, kw));
-          over("c", w[1], [&](Expr c) {
-            multiply(q, from + c * channel_step(type(0)), weight + c * loop::index(w[2] * w[3]),
-                     w[1] * w[2] * w[3], count, sub);
-          });
-        });
-      });
+      Expr kh, from, weight, c;
+      tile_.sum({{"kh", [&] { return std::pair{rows.begin(oy), rows.end(oy)}; }, 1, w[2],
+                  [&](const Expr& k) { kh = k; }},
+                 {"kw", [&] { return std::pair{columns.begin(ox), columns.end(ox)}; }, 1, w[3],
+                  [&](const Expr& kw) {
+                    from = b_.let("from", element(type(0), group * loop::index(w[1]), rows.input(oy, kh),
+                                                  columns.input(ox, kw)));
+                    weight = b_.let("weight", weight_index(w, o, loop::index(0), kh, kw));
+                  }},
+                 sum_loop("c", w[1], 1, [&](const Expr& i) { c = i; })},
+                1, [&] {
+                  multiply(q, from + c * channel_step(type(0)), weight + c * loop::index(w[2] * w[3]),
+                           w[1] * w[2] * w[3], count, sub);
+                });
       finish_tile(q, o, oy, ox, sub);
     });
   }
@@ -249,14 +252,24 @@ class Window {
           const Expr o = group * loop::index(outputs);
           const Expr from = b_.let("from", element(type(0), o, oy, ox));
           const Expr weight = b_.let("weight", weight_index(w, o, first, kh, kw));
-          over("o", outputs, [&](Expr within) {
-            multiply(q, from + within * channel_step(type(0)),
-                     weight + within * loop::index(w[1] * w[2] * w[3]), w[2] * w[3], count, sub);
-          });
+          Expr within;
+          sum_apart(outputs * w[2] * w[3], {sum_loop("o", outputs, 1, [&](const Expr& i) { within = i; })}, 1,
+                    [&] {
+                      multiply(q, from + within * channel_step(type(0)),
+                               weight + within * loop::index(w[1] * w[2] * w[3]), w[2] * w[3], count, sub);
+                    });
         });
       });
       finish_tile(q, channel, iy, ix, sub);
     });
+  }
+
+  // A part of the tile's sums that have `all` terms: apart from the rest where these are many.
+  void sum_apart(int64_t all, const std::vector<SumLoop>& loops, int64_t body_terms,
+                 const std::function<void()>& body) {
+    const auto part = [&] { tile_.sum(loops, body_terms, body); };
+    if (all <= 2 * kBlockProducts) return part();
+    apart(b_, tile_.accumulators(), part);
   }
 
   // A convolution, or `back` its input gradient, by tiles of pixels and all channels of a group; false where
@@ -281,14 +294,16 @@ class Window {
           over("s", subs(), [&](Expr sub) {
             tile_.declare(static_cast<int>(count), static_cast<int>(points), lanes());
             const auto row = [&](const Expr& kh, const Expr& other) {
-              over("c", terms, [&](Expr c) {
-                const Expr term = group * loop::index(terms) + c;
-                const Expr at = b_.let("from", element(type(0), term, other, tiles->base(x)));
-                const Expr weight = b_.let(
-                    "weight", back ? weight_index(w, term, loop::index(0), kh, loop::index(0))
-                                   : weight_index(w, group * loop::index(count), c, kh, loop::index(0)));
-                multiply_pixels(*tiles, first, points, count, q, sub, at, weight, channel_stride);
-              });
+              Expr c;
+              sum_apart(
+                  terms * w[2] * w[3], {sum_loop("c", terms, 1, [&](const Expr& i) { c = i; })}, w[3], [&] {
+                    const Expr term = group * loop::index(terms) + c;
+                    const Expr at = b_.let("from", element(type(0), term, other, tiles->base(x)));
+                    const Expr weight = b_.let(
+                        "weight", back ? weight_index(w, term, loop::index(0), kh, loop::index(0))
+                                       : weight_index(w, group * loop::index(count), c, kh, loop::index(0)));
+                    multiply_pixels(*tiles, first, points, count, q, sub, at, weight, channel_stride);
+                  });
             };
             if (back)
               over_outputs("kh", rows, y, row);
@@ -368,10 +383,17 @@ class Window {
             value = combined(value, read(loop::index(i), loop::index(j)));
         b_.assign(acc, value);
       } else {
-        b_.loop("kh", rows.begin(oy), rows.end(oy), 1, [&](Expr kh) {
-          b_.loop("kw", columns.begin(ox), columns.end(ox), 1,
-                  [&](Expr kw) { b_.assign(acc, combined(loop::ref(acc), read(kh, kw))); });
-        });
+        Expr kh, kw;
+        const auto sums = maximal ? std::vector<loop::Variable*>{} : tile_.accumulators();
+        blocked_sum(b_, sums,
+                    {{"kh", [&] { return std::pair{rows.begin(oy), rows.end(oy)}; }, 1, window[0],
+                      [&](const Expr& k) { kh = k; }},
+                     {"kw", [&] { return std::pair{columns.begin(ox), columns.end(ox)}; }, 1, window[1],
+                      [&](const Expr& k) { kw = k; }}},
+                    kBlockTerms, 1, [&] {
+                      const loop::Variable& sum = tile_.accumulator(0, 0);
+                      b_.assign(sum, combined(loop::ref(sum), read(kh, kw)));
+                    });
       }
       tile_.epilogue([&](int, int) { return result_point(q, sub, {c, oy, ox}); },
                      [&](const Expr& sum) { return maximal ? sum : scaled(sum, window); });

@@ -91,6 +91,19 @@ class Accumulators {
       b_.store(buffer, place(static_cast<int>(at) / vectors_, static_cast<int>(at) % vectors_),
                loop::ref(registers_[at]));
   }
+  // Adds to what is there.
+  void add_to(const loop::Buffer& buffer, const At& place) const {
+    for (size_t at = 0; at < registers_.size(); ++at) {
+      const loop::Expr to = place(static_cast<int>(at) / vectors_, static_cast<int>(at) % vectors_);
+      const loop::Expr sum = loop::ref(registers_[at]);
+      b_.store(buffer, to, loop::load(buffer, to, sum->type.lanes) + sum);
+    }
+  }
+  std::vector<loop::Variable*> variables() {
+    std::vector<loop::Variable*> all;
+    for (loop::Variable& v : registers_) all.push_back(&v);
+    return all;
+  }
 
  private:
   loop::Builder& b_;

@@ -7,9 +7,9 @@
 // in the second-level cache; T is read as it stands, one scalar for a pair of products:
 //   for panel, for block of lanes L, for examples of a vector, for band of output rows:
 //     transpose L's band
-//     for kh, kw, for tile of 8 channels of T:  acc[8][2] = partial
+//     for kh, kw, for tile of 8 channels of T:  acc[8][2] = 0
 //       for y, x inside the image, for example:  acc[i][j] += broadcast(T[..][t + i][example]) * L[..][j]
-//       partial = acc
+//       partial += acc           (a band's sum, or a part of it, on its own: blocked_sum.h)
 // Transposing costs about 4 cycles an element and vector, the products hundreds. L is the side that wastes
 // fewer lanes, dY where both waste as many: it has no margins and, with a stride, fewer pixels.
 //
@@ -25,6 +25,7 @@
 // Few channels (or one a group): lanes along the batch (window_weights_batch.cpp).
 #include <bit>
 
+#include "passes/lower/blocked_sum.h"
 #include "passes/lower/tile.h"
 #include "passes/lower/window.h"
 #include "passes/lower/window_weights.h"
@@ -233,39 +234,42 @@ class WeightGradient : WeightGradientBase {
                                      loop::index(block_));
           const auto place = [&](int i, int j) { return at + loop::index(i * block_ + j * l_.width); };
           Accumulators acc(b, count, vectors_,
-                           [&](int i, int j) { return loop::load(partial, place(i, j), l_.width); });
-          b.loop("y", y_begin, y_end, 1, [&](Expr y) {
-            b.loop("x", x_begin, x_end, 1, [&](Expr x) {
-              const Expr in_y = rows_.input(y, kh), in_x = columns_.input(x, kw);
-              const Expr from_band =
-                  input_in_lanes ? (in_y - y0 * loop::index(rows_.stride) + loop::index(rows_.padding)) *
-                                           loop::index(x_shape_[2]) +
-                                       in_x
-                                 : (y - y0) * loop::index(g_shape_[2]) + x;
-              const Expr from_lanes = b.let("from_lanes", from_band * loop::index(l_.width * lanes_.padded));
-              const Expr from_tile = b.let(
-                  "from_tile", input_in_lanes
-                                   ? WeightGradientBase::place(tiled_.operand, q, first + t, y, x, s)
-                                   : WeightGradientBase::place(tiled_.operand, q, first + t, in_y, in_x, s));
-              b.loop("e", loop::index(0), examples, 1, [&](Expr e) {
-                // A line of the next pixel: an example's number is that of a channel.
-                const Expr next = l_.element(tiled_type, {e, loop::index(0), loop::index(step)});
-                b.prefetch(tiled, from_tile + next * loop::index(kPanel));
-                acc.multiply_add(
-                    [&](int i) {
-                      const Expr channel =
-                          l_.element(tiled_type, {loop::index(i), loop::index(0), loop::index(0)});
-                      return loop::load(tiled, from_tile + channel * loop::index(kPanel) + e);
-                    },
-                    [&](int j) {
-                      return loop::load(
-                          lanes_.scratch,
-                          from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width), l_.width);
-                    });
-              });
+                           [&](int, int) { return loop::constant(vector_type(l_.width), 0); });
+          Expr y, x;
+          const std::vector<SumLoop> pixels = {
+              {"y", [&] { return std::pair{y_begin, y_end}; }, 1, band_, [&](const Expr& i) { y = i; }},
+              {"x", [&] { return std::pair{x_begin, x_end}; }, 1, g_shape_[2],
+               [&](const Expr& i) { x = i; }}};
+          blocked_sum(b, acc.variables(), pixels, kBlockProducts, l_.width, [&] {
+            const Expr in_y = rows_.input(y, kh), in_x = columns_.input(x, kw);
+            const Expr from_band =
+                input_in_lanes ? (in_y - y0 * loop::index(rows_.stride) + loop::index(rows_.padding)) *
+                                         loop::index(x_shape_[2]) +
+                                     in_x
+                               : (y - y0) * loop::index(g_shape_[2]) + x;
+            const Expr from_lanes = b.let("from_lanes", from_band * loop::index(l_.width * lanes_.padded));
+            const Expr from_tile = b.let(
+                "from_tile", input_in_lanes
+                                 ? WeightGradientBase::place(tiled_.operand, q, first + t, y, x, s)
+                                 : WeightGradientBase::place(tiled_.operand, q, first + t, in_y, in_x, s));
+            b.loop("e", loop::index(0), examples, 1, [&](Expr e) {
+              // A line of the next pixel: an example's number is that of a channel.
+              const Expr next = l_.element(tiled_type, {e, loop::index(0), loop::index(step)});
+              b.prefetch(tiled, from_tile + next * loop::index(kPanel));
+              acc.multiply_add(
+                  [&](int i) {
+                    const Expr channel =
+                        l_.element(tiled_type, {loop::index(i), loop::index(0), loop::index(0)});
+                    return loop::load(tiled, from_tile + channel * loop::index(kPanel) + e);
+                  },
+                  [&](int j) {
+                    return loop::load(lanes_.scratch,
+                                      from_lanes + e * loop::index(lanes_.padded) + loop::index(j * l_.width),
+                                      l_.width);
+                  });
             });
           });
-          acc.store(partial, place);
+          acc.add_to(partial, place);
         };
         const auto tiles = [&](int64_t extent) {
           const int64_t full = extent / tile_rows * tile_rows;
@@ -502,7 +506,7 @@ class WeightGradient : WeightGradientBase {
             b.let("from_tiled", p * loop::index(tiled_.plane) + t * loop::index(l_.width));
         const auto place = [&](int i, int j) { return at + loop::index(i * block_ + j * l_.width); };
         Accumulators acc(b, count, vectors,
-                         [&](int i, int j) { return loop::load(sums, place(i, j), l_.width); });
+                         [&](int, int) { return loop::constant(vector_type(l_.width), 0); });
         b.loop("tile", loop::index(0), loop::index(tiles), 1, [&](Expr tile) {
           const Expr lanes = b.let("lanes", from_lanes + tile * loop::index(l_.width * lanes_.padded));
           const Expr tiled = b.let("tiled", from_tiled + tile * loop::index(l_.width * tiled_.padded));
@@ -520,7 +524,7 @@ class WeightGradient : WeightGradientBase {
                 });
           });
         });
-        acc.store(sums, place);
+        acc.add_to(sums, place);
       };
       const auto row_of_tiles = [&](const Expr& t, int count) {
         const int64_t step = vectors_ * l_.width, full = block_ / step * step;

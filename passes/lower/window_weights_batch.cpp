@@ -10,11 +10,14 @@
 //     pixels)
 // Others, and windows too large for a tile's registers:
 //   for panel, for block of groups, for vector, for row of dY, for kh, kw, for tile of 4 x 4 channels:
-//     acc[4][4] = sums
+//     acc[4][4] = 0
 //     for x inside the image:  acc[i][j] += dY[y][x][o + i][lanes] * X[iy][ix][c + j][lanes]
+//     sums += acc
+// Of large images the sums of some rows are added to those of all before they go on from zero.
 #include <algorithm>
 #include <map>
 
+#include "passes/lower/blocked_sum.h"
 #include "passes/lower/pixel_tiles.h"
 #include "passes/lower/window.h"
 #include "passes/lower/window_weights.h"
@@ -44,21 +47,46 @@ class BatchLanes : WeightGradientBase {
     const int scratch = l_.new_scratch(name(" sums"), scalar_, block * lanes(), bytes);
     kb.declare_written(scratch);
     sums_ = kb.buffer(scratch, true, Reach::anything);
+    loop::Buffer totals;
+    if (rows_at_once() < g_shape_[1]) {
+      const int all = l_.new_scratch(name(" totals"), scalar_, block * lanes(), bytes);
+      kb.declare_written(all);
+      totals = kb.buffer(all, true, Reach::anything);
+    }
     const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
     loop::Builder& b = kb.b;
     const auto unit = [&](const Expr& u) {
       const Expr q = b.let("q", u / loop::index(blocks_));
       const Expr first =
           b.let("group0", loop::binary(BinaryOp::rem, u, loop::index(blocks_)) * loop::index(block_groups()));
+      const auto each = [&](const std::function<void(const Expr&)>& body) {
+        b.loop("z", loop::index(0), loop::index(block), 1,
+               [&](Expr z) { body(b.let("at", z * loop::index(lanes()))); });
+      };
+      const auto clear = [&](const loop::Buffer& buffer) {
+        each([&](const Expr& at) { b.store(buffer, at, loop::constant(vector_type(lanes()), 0)); });
+      };
+      const auto some_rows = [&](const Expr& begin, const Expr& end) {
+        clear(sums_);
+        if (tiles_)
+          by_pixels(kb, q, first, begin, end);
+        else
+          by_positions(kb, q, first, begin, end);
+      };
+      const int64_t step = rows_at_once();
+      if (totals) {
+        clear(totals);
+        b.loop("y0", loop::index(0), loop::index(g_shape_[1]), step, [&](Expr y0) {
+          some_rows(y0, b.let("y1", minimum(y0 + loop::index(step), loop::index(g_shape_[1]))));
+          each([&](const Expr& at) {
+            b.store(totals, at, loop::load(totals, at, lanes()) + loop::load(sums_, at, lanes()));
+          });
+        });
+      } else {
+        some_rows(loop::index(0), loop::index(g_shape_[1]));
+      }
       b.loop("z", loop::index(0), loop::index(block), 1, [&](Expr z) {
-        b.store(sums_, z * loop::index(lanes()), loop::constant(vector_type(lanes()), 0));
-      });
-      if (tiles_)
-        by_pixels(kb, q, first);
-      else
-        by_positions(kb, q, first);
-      b.loop("z", loop::index(0), loop::index(block), 1, [&](Expr z) {
-        const Expr sum = loop::load(sums_, z * loop::index(lanes()), lanes());
+        const Expr sum = loop::load(totals ? totals : sums_, z * loop::index(lanes()), lanes());
         b.store(partial, u * loop::index(block) + z, batched_ ? loop::reduce(BinaryOp::add, sum) : sum);
       });
     };
@@ -78,6 +106,13 @@ class BatchLanes : WeightGradientBase {
   int lanes() const { return batched_ ? l_.width : 1; }
   int64_t subs() const { return batched_ ? kPanel / l_.width : 1; }
   int64_t block_groups() const { return groups_ / blocks_; }
+
+  // Rows of dY after which the sums start from zero again.
+  int64_t rows_at_once() const {
+    const int64_t sums = tiles_ ? ceil_div(g_shape_[2], tiles_->tile) : subs();  // that a row adds
+    return g_shape_[1] * sums <= 2 * kBlockProducts ? g_shape_[1]
+                                                    : std::max<int64_t>(1, kBlockProducts / sums);
+  }
 
   // Many groups are shared by threads, and leave their sums in the nearest cache.
   void choose_blocks() {
@@ -143,9 +178,9 @@ class BatchLanes : WeightGradientBase {
     return exists ? loop::select(exists, dy, loop::constant(dy->type, 0)) : dy;
   }
 
-  void by_pixels(KernelBuilder& kb, const Expr& q, const Expr& group0) {
+  void by_pixels(KernelBuilder& kb, const Expr& q, const Expr& group0, const Expr& begin, const Expr& end) {
     loop::Builder& b = kb.b;
-    b.loop("y", loop::index(0), loop::index(g_shape_[1]), 1, [&](Expr y) {
+    b.loop("y", begin, end, 1, [&](Expr y) {
       tiles_->each(b, [&](const Expr& x, std::optional<int64_t> first, int64_t points) {
         b.loop("group", loop::index(0), loop::index(block_groups()), 1, [&](Expr group) {
           tiled(b, "o", outputs_, high_, [&](const Expr& o, int64_t high) {
@@ -211,7 +246,8 @@ class BatchLanes : WeightGradientBase {
       }
   }
 
-  void by_positions(KernelBuilder& kb, const Expr& q, const Expr& group0) {
+  void by_positions(KernelBuilder& kb, const Expr& q, const Expr& group0, const Expr& begin,
+                    const Expr& end) {
     loop::Builder& b = kb.b;
     const int most = l_.options.registers >= 32 ? 4 : 3;
     const auto row = [&](const Expr& s, const Expr& exists, const Expr& y, const Expr& kh, const Expr& kw) {
@@ -225,8 +261,11 @@ class BatchLanes : WeightGradientBase {
               return sum_place(group, o + loop::index(i), c + loop::index(j), kh, kw);
             };
             Accumulators acc(b, static_cast<int>(high), static_cast<int>(wide),
-                             [&](int i, int j) { return loop::load(sums_, place_of(i, j), lanes()); });
-            b.loop("x", x_begin, x_end, 1, [&](Expr x) {
+                             [&](int, int) { return loop::constant(vector_type(lanes()), 0); });
+            Expr x;
+            const std::vector<SumLoop> pixels = {{"x", [&] { return std::pair{x_begin, x_end}; }, 1,
+                                                  g_shape_[2], [&](const Expr& i) { x = i; }}};
+            blocked_sum(b, acc.variables(), pixels, kBlockProducts, 1, [&] {
               acc.multiply_add(
                   [&](int i) {
                     const Expr channel = g * loop::index(outputs_) + o + loop::index(i);
@@ -237,14 +276,14 @@ class BatchLanes : WeightGradientBase {
                     return load(kb, 1, element(1, q, channel, rows_.input(y, kh), columns_.input(x, kw), s));
                   });
             });
-            acc.store(sums_, place_of);
+            acc.add_to(sums_, place_of);
           });
         });
       });
     };
     b.loop("s", loop::index(0), loop::index(subs()), 1, [&](Expr s) {
       const Expr exists = batched_ ? existing(kb, q, s) : nullptr;
-      b.loop("y", loop::index(0), loop::index(g_shape_[1]), 1, [&](Expr y) {
+      b.loop("y", begin, end, 1, [&](Expr y) {
         b.loop("kh", rows_.begin(y), rows_.end(y), 1, [&](Expr kh) {
           b.loop("kw", loop::index(0), loop::index(out_[3]), 1, [&](Expr kw) { row(s, exists, y, kh, kw); });
         });

@@ -243,14 +243,17 @@ class Winograd {
                                 loop::index(kBlock) +
                             loop::binary(BinaryOp::rem, out, loop::index(kBlock)));
           const Expr from_v = b.let("from_v", p * loop::index(v_plane_) + s * loop::index(l_.width));
-          b.loop("c", loop::index(0), loop::index(inputs_), 1, [&](Expr c) {
-            acc.multiply_add(
-                [&](int i) { return loop::load(u_, from_u + c * loop::index(kBlock) + loop::index(i)); },
-                [&](int j) {
-                  return loop::load(v_, from_v + c * loop::index(kPanel) + loop::index(j * l_.width),
-                                    l_.width);
-                });
-          });
+          Expr c;
+          blocked_sum(
+              b, acc.variables(), {sum_loop("c", inputs_, 1, [&](const Expr& i) { c = i; })}, kBlockProducts,
+              1, [&] {
+                acc.multiply_add(
+                    [&](int i) { return loop::load(u_, from_u + c * loop::index(kBlock) + loop::index(i)); },
+                    [&](int j) {
+                      return loop::load(v_, from_v + c * loop::index(kPanel) + loop::index(j * l_.width),
+                                        l_.width);
+                    });
+              });
           acc.store(products_, [&](int i, int j) {
             return p * loop::index(m_plane_) + (o + loop::index(i)) * loop::index(kPanel) +
                    (s + loop::index(j)) * loop::index(l_.width);
