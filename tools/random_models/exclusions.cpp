@@ -26,7 +26,7 @@ struct Subject {
 
 struct Exclusion {
   const char* name;
-  std::string comparison, kind;  // of a finding; no comparison: the model is not made; no kind: any
+  std::string comparison, kind;  // of a finding, "*": any; no comparison: the model is not made
   bool (*applies)(const Subject& subject);
 };
 
@@ -39,11 +39,16 @@ const std::vector<Exclusion>& exclusions() {
            return (op.is("gather") || op.is("scatter_add")) && op.operands.back()->type.shape.empty();
          });
        }},
+      // One pass around a running mean that is not yet near cancels what it sums.
+      {"batch statistics of images in the first steps", "*", "*",
+       [](const Subject& s) {
+         return s.any_op([](const Op& op) { return op.is("batch_var") && op.operands.size() > 2; });
+       }},
       // The weighted mean is taken over each batch, not over the update.
-      {"weighted losses in several batches", "pieces", "",
+      {"weighted losses in several batches", "pieces", "*",
        [](const Subject& s) { return s.says("weight class_weight"); }},
       // Pieces draw other random numbers than the whole batch.
-      {"random draws in pieces", "pieces", "",
+      {"random draws in pieces", "pieces", "*",
        [](const Subject& s) { return s.any_op([](const Op& op) { return op.def->random; }); }},
       // The slope's scale is that of what was summed, not of a sum that is zero by its nature.
       {"values that cancel to zero", "check", "value of zero", [](const Subject&) { return true; }},
@@ -61,7 +66,9 @@ const char* first_match(const std::string& text, const std::string& comparison, 
   const auto loaded = compiler::load_model(request);
   const Subject subject{text, *loaded->model.module};
   for (const Exclusion& e : exclusions())
-    if (e.comparison == comparison && (e.kind.empty() || e.kind == kind) && e.applies(subject)) return e.name;
+    if ((e.comparison == "*" ? !comparison.empty() : e.comparison == comparison) &&
+        (e.kind == "*" || e.kind == kind) && e.applies(subject))
+      return e.name;
   return nullptr;
 }
 

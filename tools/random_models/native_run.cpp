@@ -29,6 +29,7 @@ constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics ar
 CompileRequest with_gradients(CompileRequest request) {
   request.passes.gradient_outputs = true;
   request.debug_info = false;
+  request.training_first = true;  // what no plan names is not compiled
   return request;
 }
 
@@ -166,7 +167,7 @@ class NativeRun {
         keep_symbols();
       }
       call.row_offset = plan_.row_offset;
-      for (const char* name : {"eval", "predict"})
+      for (const std::string& name : plan_.without_training)
         if (engine_.has(name))
           if (auto wrong = program(name, call)) return wrong;
     }
@@ -296,6 +297,7 @@ std::optional<Finding> run_pieces(const CompileRequest& request, int64_t pieces)
   CompileRequest in_pieces = request;
   in_pieces.micro_batches = pieces;
   in_pieces.debug_info = false;
+  in_pieces.training_first = true;
   Engine engine(in_pieces);
   const Reference whole(request);
   if (whole.module().function("update")) return std::nullopt;  // the file accumulates: pieces of pieces

@@ -43,7 +43,8 @@ class Reference {
 struct RunPlan {
   std::set<int64_t> rows;             // of part batches, besides the whole one; larger ones are left out
   std::vector<int> threads = {2, 5};  // besides one
-  int64_t row_offset = 0;             // of evaluation and prediction
+  std::vector<std::string> without_training = {"eval", "predict"};  // what else is compiled and run
+  int64_t row_offset = 0;                                           // of those
 };
 
 // Compiles as the request says and runs every program; empty: all agree.

@@ -100,6 +100,9 @@ std::optional<Finding> rows_and_threads(const Trial& trial) {
   return run_native(request, {{1, 31, 33, batch - 1}, {2, 5}});
 }
 
+// Evaluation and prediction in turn: compiling takes most of the time.
+std::vector<std::string> in_turn(uint64_t number) { return {number / 4 % 2 ? "eval" : "predict"}; }
+
 std::optional<Finding> variant(const Trial& trial) {
   CompileRequest request = request_for(trial);
   request.target = variant_target(trial.number);
@@ -109,37 +112,39 @@ std::optional<Finding> variant(const Trial& trial) {
   request.passes.band_bytes = bands[trial.number / 2 % 3];
   // Monte-Carlo dropout: evaluation draws numbers too, by the row within the whole data.
   request.stochastic_evaluation = trial.number / 2 % 4 == 1;
-  return run_native(request, {{part_batches[trial.number / 2 % 3]}, {trial.number % 3 ? 2 : 5}, 45});
+  return run_native(
+      request, {{part_batches[trial.number / 2 % 3]}, {trial.number % 3 ? 2 : 5}, in_turn(trial.number), 45});
 }
 
 // Backward computes again what it does not keep; and where a limit can be met by pieces, pieces.
 std::optional<Finding> memory(const Trial& trial) {
   CompileRequest request = request_for(trial);
   request.passes.recompute = recompute_level(trial.number);
-  return run_native(request, {{1}, {2}});
+  return run_native(request, {{1}, {2}, in_turn(trial.number)});
+}
+
+// Bytes of a session by one thread, as --mem-limit counts them.
+int64_t planned_peak(const CompileRequest& request) {
+  const auto loaded = compiler::load_model(request);
+  const passes::PipelineOptions pipeline =
+      compiler::pipeline_options(request, codegen::find_target(request.target), *loaded);
+  passes::run_tensor_passes(*loaded->model.module, pipeline);
+  return compiler::memory_plan(passes::lower(*loaded->model.module, pipeline), pipeline.batch, 1).peak();
 }
 
 std::optional<Finding> memory_limit(const Trial& trial) {
   CompileRequest request = request_for(trial);
-  const codegen::Target target = codegen::find_target(request.target);
-  const auto loaded = compiler::load_model(request);
-  const passes::PipelineOptions pipeline = compiler::pipeline_options(request, target, *loaded);
-  passes::run_tensor_passes(*loaded->model.module, pipeline);
-  const compiler::MemoryPlan plan =
-      compiler::memory_plan(passes::lower(*loaded->model.module, pipeline), pipeline.batch, 1);
-  const auto limit = static_cast<int64_t>(0.9 * static_cast<double>(plan.peak()));
+  const auto limit = static_cast<int64_t>(0.9 * static_cast<double>(planned_peak(request)));
   try {
     compiler::fit_memory(request, 1, limit);
   } catch (const RunError& error) {
     if (std::string(error.what()).find("--mem-limit") == std::string::npos) throw;
     return std::nullopt;  // out of reach, and said so
   }
-  compiler::CompiledModel compiled(request);
-  const int64_t peak = compiler::memory_plan(compiled.lowered(), compiled.program().batch, 1).peak();
-  if (peak > limit)
+  if (const int64_t peak = planned_peak(request); peak > limit)
     return Finding{"limit", fmt::format("{} bytes are planned within a limit of {}", peak, limit)};
-  if (request.micro_batches == 1) return run_native(request, {{1}, {2}});
-  return std::nullopt;  // run_pieces() looks at those
+  if (request.micro_batches == 1) return run_native(request, {{1}, {2}, in_turn(trial.number)});
+  return std::nullopt;  // `pieces` looks at those
 }
 
 std::optional<Finding> pieces(const Trial& trial) {
