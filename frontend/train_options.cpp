@@ -143,12 +143,21 @@ void plateau_rule(Evaluator& e, Experiment& x, const DataRecord& data) {
       const Value v = bound_argument(e, d, name);
       return !v.poisoned() && e.to_number(v, phase.span, fmt::format("`{}`", name), out);
     };
-    double patience = 0, cooldown = 0;
+    // That they are whole and not negative is the prelude's to say.
+    const auto epochs = [&](const char* name, int64_t& out) {
+      double value = 0;
+      if (!number(name, value)) return false;
+      if (!(std::abs(value) <= kMost)) {
+        e.must_be(bound_argument(e, d, name), phase.span, fmt::format("`{}`", name),
+                  fmt::format("a number of epochs, at most {}", kMost));
+        return false;
+      }
+      out = static_cast<int64_t>(value);
+      return true;
+    };
     if (!number("factor", rule.factor) || !number("threshold", rule.threshold) ||
-        !number("patience", patience) || !number("cooldown", cooldown))
+        !epochs("patience", rule.patience) || !epochs("cooldown", rule.cooldown))
       return;
-    rule.patience = static_cast<int64_t>(patience);
-    rule.cooldown = static_cast<int64_t>(cooldown);
     const std::string monitor = text("monitor"), mode = text("mode");
     MonitorSyntax m;
     m.span = phase.span;
