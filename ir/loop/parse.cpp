@@ -261,10 +261,17 @@ class Parser {
     if (!file) file = std::make_shared<const std::string>(name);
     l.file = file;
     expect(":");
-    l.line = static_cast<uint32_t>(small());
+    l.line = place_number();
     expect(":");
-    l.column = static_cast<uint32_t>(small());
+    l.column = place_number();
     return l;
+  }
+  uint32_t place_number() {
+    const Token at = token_;
+    const int64_t v = integer();
+    if (v < 0 || v > std::numeric_limits<uint32_t>::max())
+      fail_at(at, fmt::format("lines and columns are 0 to {}", std::numeric_limits<uint32_t>::max()));
+    return static_cast<uint32_t>(v);
   }
 
   // --- statements

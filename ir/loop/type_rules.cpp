@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace gradc::loop {
 namespace {
@@ -195,6 +196,9 @@ std::string type_error(const ExprData& e) {
     case ExprKind::ramp:
       if (!is_integer(e.type.scalar) || arg(0) != e.type.with_lanes(1) || e.type.lanes < 2)
         return fmt::format("ramp from {} to {}", to_string(arg(0)), to_string(e.type));
+      // So that the double that holds it is exact, and its multiples fit 64 bits.
+      if (!(std::abs(e.number) <= 0x1p52))
+        return fmt::format("a ramp's stride lies within 2^52, not {}", e.number);
       break;
     case ExprKind::unary: error = unary_error(e.unary, arg(0)); break;
     case ExprKind::binary: error = binary_error(e.binary, arg(0), arg(1)); break;

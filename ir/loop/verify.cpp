@@ -220,7 +220,8 @@ class ProgramVerifier {
     int end = 0;
     for (size_t i = 0; i < program_.segments.size(); ++i) {
       const Segment& s = program_.segments[i];
-      if (s.first < end || s.last < s.first + 2 || static_cast<size_t>(s.last) > program_.calls.size())
+      if (s.first < end || s.last - int64_t{s.first} < 2 ||
+          static_cast<size_t>(s.last) > program_.calls.size())
         error(fmt::format("segment {}: calls {} to {} of {}", i, s.first, s.last, program_.calls.size()));
       else
         segment(i);

@@ -131,6 +131,9 @@ TEST(LoopText, ErrorsNameThePlace) {
       {"let a = concat(1, 2:i32)", "line 1, column 9: concat of i64 and i32"},
       {"let a = philox(7, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32, 0:i32)",
        "line 1, column 9: philox has words 0 to 3"},
+      {"let a = ramp(lo, 4503599627370497, 8)",
+       "line 1, column 9: a ramp's stride lies within 2^52, not 4503599627370497"},
+      {"let a = lo at \"a.nn\":-1:2", "line 1, column 22: lines and columns are 0 to 4294967295"},
       {"let a = x[0; 8 if true]", "line 1, column 9: the mask of a load of f32x8 is i1"},
   };
   const std::string head =

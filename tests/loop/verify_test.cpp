@@ -31,6 +31,7 @@ TEST(LoopVerify, FindsDamageToPrograms) {
       {"a panel of 0", [](Program& p) { p.panel = 0; }},
       {"segment 0: calls 2 to 5 of 4", [](Program& p) { p.segments[0].last = 5; }},
       {"segment 0: calls 2 to 3 of 4", [](Program& p) { p.segments[0].last = 3; }},
+      {"segment 0: calls 2147483647 to 4 of 4", [](Program& p) { p.segments[0].first = INT32_MAX; }},
       {"segment 1: calls 2 to 4 of 4", [](Program& p) { p.segments.push_back(p.segments[0]); }},
       {"no bands", [](Program& p) { p.segments[0].bands.clear(); }},
       {"a band of 1 calls, not 2", [](Program& p) { p.segments[0].bands[1].pop_back(); }},
