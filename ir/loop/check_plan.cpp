@@ -88,6 +88,10 @@ class Pair {
         const Linear differ = (Linear::atom(m) - Linear::atom(n)) * sign - 1;
         if (atoms_.proves(differ * -1 - 1, all)) continue;  // they do not
         all.push_back(differ);
+        // And what the range of each says of the other.
+        const Linear greater = Linear::atom(sign > 0 ? m : n), less = Linear::atom(sign > 0 ? n : m);
+        all.push_back(greater - (atoms_.least(less, facts) + 1));
+        all.push_back(less * -1 + (atoms_.greatest(greater, facts) - 1));
         if (!distinct(x, y, all, {m, n})) return false;
       }
       return true;
