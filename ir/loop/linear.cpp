@@ -306,6 +306,14 @@ bool Atoms::depends(const Linear& sum, int atom) const {
   return std::find(all.begin(), all.end(), atom) != all.end();
 }
 
+// Whether the facts contradict what is required of atoms behind the sum.
+bool Atoms::never(const Linear& sum, const std::vector<Linear>& facts) const {
+  for (const int atom : reached(sum, facts))
+    for (const Linear& g : required(atom))
+      if (least(g * -1 - 1, facts, 0) >= 0) return true;
+  return false;
+}
+
 bool Atoms::proves(const Linear& sum, const std::vector<Linear>& facts, int choices) const {
   if (least(sum, facts, 0) >= 0) return true;
   if (choices == 0) return false;
@@ -313,7 +321,7 @@ bool Atoms::proves(const Linear& sum, const std::vector<Linear>& facts, int choi
     if (least(choice * -1 - 1, facts, 0) >= 0) return true;  // it cannot be
     std::vector<Linear> more = facts;
     more.push_back(choice);
-    return proves(sum, more, choices - 1);
+    return proves(sum, more, choices - 1) || never(sum, more);
   };
   int tried = 0;
   for (const int atom : reached(sum, facts))

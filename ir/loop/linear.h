@@ -71,6 +71,7 @@ class Atoms {
   };
   int64_t search(const Linear& sum, const std::vector<Linear>& facts, int turned, int& budget) const;
   bool proves(const Linear& sum, const std::vector<Linear>& facts, int choices) const;
+  bool never(const Linear& sum, const std::vector<Linear>& facts) const;
   std::vector<int> reached(const Linear& sum, const std::vector<Linear>& facts) const;
 
   int64_t least_of_piece(const Linear& sum, const std::vector<Linear>& facts) const;
