@@ -58,6 +58,7 @@ class Compiler {
     e_.init_target.next_stream = kInitStreams;
     if (options_.layer_values) e_.values = &values_;
     if (!program(train_function, ProgramKind::train)) return {};
+    if (!batches_vary(train_function)) return {};
     e_.values = nullptr;
     e_.late_parameters = true;
     if (!program(module_->add_function("eval"), ProgramKind::eval)) return {};
@@ -89,6 +90,40 @@ class Compiler {
   static constexpr int64_t kInitStreams = int64_t{1} << 20;
 
   static Span word(const TrainSyntax& t) { return {t.span.file, t.span.begin, t.span.begin + 5}; }
+
+  // The training examples that the model file itself says there are; -1 where files say it.
+  int64_t known_examples() const {
+    const auto train = data_.options.find("train");
+    if (train == data_.options.end() || !data_.splits.empty() || data_.bootstrap) return -1;
+    const auto* count = std::get_if<int64_t>(&train->second);
+    return count ? *count : -1;
+  }
+
+  // A variance over the rows of a batch is 0 of one example, whatever its values are: it would be normalised
+  // to nothing, and running statistics would move there. False after an error.
+  bool batches_vary(const Function& train) {
+    const int64_t known = known_examples();
+    const bool leaves_one = known > 0 && !data_.drop_last && known % data_.batch == 1;
+    if (data_.batch != 1 && !leaves_one) return true;
+    for (const auto& op : train.body) {
+      if (!op->is("batch_var") || op->operands[0]->type.elements() != op->type.elements()) continue;
+      Diagnostic& d = e_.error(
+          codes::bad_value, program_.user.data.front().name_span,
+          data_.batch == 1
+              ? "a batch of 1 example has no variance, which the model takes over the batch"
+              : fmt::format("the last of {} examples in batches of {} is alone in its batch, which has no "
+                            "variance",
+                            known, data_.batch));
+      d.expect("at least 2 examples a batch", "1");
+      if (!op->locations.empty())
+        d.notes.push_back(fmt::format("`batch_var` at {}", user_place(op->locations[0])));
+      d.helps.push_back(data_.batch == 1
+                            ? "give `batch` at least 2, or normalise each example by itself: `layernorm`"
+                            : "leave it out with `last=drop`, or take another `batch`");
+      return false;
+    }
+    return true;
+  }
 
   bool program(Function& f, ProgramKind kind) {
     const size_t errors = diagnostics_.count();
