@@ -267,7 +267,6 @@ bool trains(const std::string& text, int64_t classes) {
 std::optional<RandomModel> attempt(Draw& draw, bool unmended) {
   RandomModel model;
   const Source source = random_source(draw, model.runs_alone);
-  model.batch = source.batch;
   Network network(draw, source);
   const int64_t statements = draw.between(1, 6);
   int64_t taken = 0;

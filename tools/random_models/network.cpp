@@ -96,7 +96,7 @@ bool ordinary(const Module& module, int64_t integers_below, double most) {
 }
 
 Network::Network(Draw& draw, const Source& source) : draw_(draw), source_(source) {
-  for (const Source::Field& f : source.fields) values_.push_back({f.name, f.type, {}, {}});
+  for (const Source::Field& f : source.fields) values_.push_back({f.name, f.type});
 }
 
 std::string Network::call() const {
@@ -160,7 +160,7 @@ bool Network::take(const std::string& expression, const std::vector<std::string>
   const Probe found = probe(lines, name);
   if (!found.sound) return false;
   lines_ = std::move(lines);
-  values_.push_back({name, found.type, {}, {}});
+  values_.push_back({name, found.type});
   return true;
 }
 
@@ -244,7 +244,6 @@ bool Network::finish(int64_t length) {
   const std::string last = length > 0 ? fmt::format("reshape(dense({}, {}, init=normal(0, 0.1)), [{}, {}])",
                                                     joined, length * classes, length, classes)
                                       : fmt::format("dense({}, {}, init=normal(0, 0.1))", joined, classes);
-  const std::vector<Value> values = values_;
   if (!take(last)) return false;
   result_ = values_.back().name;
   return true;

@@ -28,8 +28,6 @@ struct Source {
 struct Value {
   std::string name;
   Type type;
-  std::string instance;  // of `as`, with the call that `reuse` repeats; empty: none
-  std::string call;
 };
 
 class Network {
