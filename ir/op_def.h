@@ -107,6 +107,9 @@ struct OpDef {
   bool images = false;   // batched operands and results of three axes are images [channels, height, width]
   bool cheap = false;    // recomputed in each kernel that needs it instead of stored
   CallForm call = CallForm::by_kind;  // in model files; `none` also where only passes make it
+  // Each result is an operand's element, its negative, or a whole number, so f32 does not round it (abs,
+  // select, max_pool2d). Not needed for views, indexing and extrema, which never round.
+  bool exact = false;
   // The ends that values level off towards (tanh: -1 and 1); none where they do not.
   std::optional<std::pair<double, double>> range;
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction

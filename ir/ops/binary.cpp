@@ -1,6 +1,7 @@
 // Elementwise arithmetic of two broadcast operands, and the element-by-element choice `select`. It must not
 // know how kernels are built around it.
 #include <cmath>
+#include <functional>
 
 #include "ir/ops/common.h"
 #include "ir/ops/evaluate.h"
@@ -46,14 +47,43 @@ interpreter::Tensor evaluate_number(const Op& op, Operands in, Context& c) {
 Op* first(Op* op) { return op->operands[0]; }
 Op* second(Op* op) { return op->operands[1]; }
 
-Grads extremum_gradient(Builder& b, Op* op, Op* g, const char* wins) {
+// A bound that does not vary, however it was spread: what ties with it is not one of two that share.
+bool is_bound(const Op* op) {
+  while (op->is("broadcast") || op->is("reshape") || op->is("cast")) op = op->operands[0];
+  return op->is("constant");
+}
+
+// The gradient of min and max goes to the operand that wins. At a tie both have won, and each gets half; but
+// a constant takes nothing from the other, so that `max(x, 0)` has the slopes 0 and 1 alone, as torch.clamp,
+// and `min(x, 0)` that only keeps a branch finite passes the whole gradient at 0.
+Grads extremum_gradient(Builder& b, Op* op, Op* g, const char* wins, const char* wins_or_ties) {
   if (!g->type.is_float()) return {nullptr, nullptr};
   Op *x = first(op), *y = second(op), *none = zero(b, g);
   const auto share = [&](Op* mine, Op* other) {
+    if (is_bound(other)) return b.select(b.compare(wins_or_ties, mine, other), g, none);
     return b.select(b.compare(wins, mine, other), g,
                     b.select(b.compare("eq", mine, other), b.mul(g, 0.5), none));
   };
   return {share(x, y), share(y, x)};
+}
+
+// min and max with the decision that the gradient stands for: the first, the second, or half of each.
+template <auto wins>
+interpreter::Tensor evaluate_extremum(const Op& op, Operands in, Context& c) {
+  enum : int64_t { take_first, take_second, take_both };
+  const int64_t tie = is_bound(op.operands[1])   ? take_first
+                      : is_bound(op.operands[0]) ? take_second
+                                                 : take_both;
+  Chooser chooser(op, c, value_count(op, c));
+  return map_indexed<2>(op, in, c, [&](int64_t i, const std::array<double, 2>& v) {
+    const auto [x, y] = v;
+    const int64_t choice = chooser(i, std::isnan(x)   ? take_first
+                                      : std::isnan(y) ? take_second
+                                      : wins(x, y)    ? take_first
+                                      : wins(y, x)    ? take_second
+                                                      : tie);
+    return choice == take_first ? x : choice == take_second || x == y ? y : x / 2 + y / 2;
+  });
 }
 
 Op* power(Builder& b, Op* x, Op* exponent, double e) {
@@ -138,25 +168,26 @@ void register_binary(std::vector<OpDef>& defs) {
   defs.push_back(std::move(pow));
 
   OpDef min = binary("min",
-                     "The smaller of a and b; NaN if either is NaN. The gradient goes to the smaller, half "
-                     "to each at a tie.",
+                     "The smaller of a and b; NaN if either is NaN. The gradient goes to the smaller; at a "
+                     "tie half to each, or all to the other one where one is a constant.",
                      true);
   min.commutative = true;
   min.scalar = scalar_binary<BinaryOp::min>;
-  min.evaluate = evaluate_kinked<2, [](double a, double b) -> int64_t { return !(a <= b || a != a); },
-                                 [](int64_t second, double a, double b) { return second ? b : a; }>;
-  min.gradient = [](Builder& b, Op* op, Op* g) -> Grads { return extremum_gradient(b, op, g, "lt"); };
+  min.exact = true;
+  min.evaluate = evaluate_extremum<std::less<>{}>;
+  min.gradient = [](Builder& b, Op* op, Op* g) -> Grads { return extremum_gradient(b, op, g, "lt", "le"); };
   defs.push_back(std::move(min));
 
   OpDef max = binary(
       "max",
-      "The larger of a and b; NaN if either is NaN. The gradient goes to the larger, half to each at a tie.",
+      "The larger of a and b; NaN if either is NaN. The gradient goes to the larger; at a tie half to each, "
+      "or all to the other one where one is a constant.",
       true);
   max.commutative = true;
   max.scalar = scalar_binary<BinaryOp::max>;
-  max.evaluate = evaluate_kinked<2, [](double a, double b) -> int64_t { return !(a >= b || a != a); },
-                                 [](int64_t second, double a, double b) { return second ? b : a; }>;
-  max.gradient = [](Builder& b, Op* op, Op* g) -> Grads { return extremum_gradient(b, op, g, "gt"); };
+  max.exact = true;
+  max.evaluate = evaluate_extremum<std::greater<>{}>;
+  max.gradient = [](Builder& b, Op* op, Op* g) -> Grads { return extremum_gradient(b, op, g, "gt", "ge"); };
   defs.push_back(std::move(max));
 }
 

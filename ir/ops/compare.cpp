@@ -80,6 +80,7 @@ OpDef select() {
                   "a where the condition holds, else b. The gradient goes to the one that was taken.");
   def.operands = {{"condition", "bool"}, {"a", "any type"}, {"b", "the element type of a"}};
   def.infer = infer_select;
+  def.exact = true;
   def.scalar = [](const Op&, Args a, const ScalarContext& c) {
     return fit(loop::select(a[0], a[1], a[2]), c);
   };

@@ -61,6 +61,7 @@ OpDef gather() {
                   "axes replace: y[.., i, ..] = x[.., index[i], ..]; 0 where the index lies outside. The "
                   "gradient adds g up where its elements came from.");
   def.operands = {{"x", "f32 or f64"}, {"index", "i32, of any shape"}};
+  def.exact = true;
   def.attributes = {
       optional("axis", AttributeKind::integer, integer(0), "the example axis of x; negative: from the end")};
   def.epilogue = false;

@@ -209,7 +209,7 @@ void register_normalization(std::vector<OpDef>& defs) {
     Chooser chooser(op, c, value_count(op, c));
     return map_indexed<5>(op, in, c, [&](int64_t i, const std::array<double, 5>& v) {
       const double y = batch_norm_at(v, eps);
-      return chooser(i, y < 0) ? 0 : y;
+      return chooser(i, y <= 0) ? 0 : y;
     });
   };
   with_relu.no_gradient = "it is made by fusion, after differentiation";

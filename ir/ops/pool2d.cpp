@@ -147,6 +147,7 @@ void register_pool2d(std::vector<OpDef>& defs) {
   max.operands = {{"x", "[channels, height, width]"}};
   max.attributes = pooling_specs();
   max.infer = infer_pool;
+  max.exact = true;
   max.evaluate = [](const Op& op, Operands in, Context& c) {
     interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
     for_each_maximum(op, *in[0], op.type.shape, c,

@@ -153,6 +153,7 @@ OpDef pick() {
                   "The element of x at an index along the last axis; 0 where the index lies outside. The "
                   "gradient is one_hot(index) g.");
   def.operands = {{"x", "f32, f64 or i32"}, {"index", "i32, the shape of x without its last axis"}};
+  def.exact = true;
   def.infer = [](Types t, const Attributes& a) {
     if (InferResult r = infer_numbers(t.first(1), a); !r.error.empty()) return r;
     if (std::string e = check_index(t[1]); !e.empty()) return InferResult::fail(e);
@@ -205,6 +206,7 @@ OpDef one_hot() {
       Def("one_hot", OpKind::composite,
           "A new last axis (f32) with 1 at the index and 0 elsewhere; all 0 where the index lies outside.");
   def.operands = {{"index", "i32"}};
+  def.exact = true;
   def.attributes = {required("depth", AttributeKind::integer, "the new axis' extent, at least 1")};
   def.infer = [](Types t, const Attributes& a) {
     if (std::string e = check_index(t[0]); !e.empty()) return InferResult::fail(e);

@@ -69,6 +69,7 @@ void add_arithmetic(std::vector<OpDef>& defs) {
                         .gradient = [](Builder& b, Op*, Op* g) -> Grads {
                           return {through(b, g, [&](Op* h) { return b.neg(h); })};
                         }}));
+  defs.back().exact = true;
   defs.push_back(unary("exp", "e^x.",
                        {.scalar = scalar_unary<UnaryOp::exp>,
                         .evaluate = evaluate<1, [](double x) { return std::exp(x); }>,
@@ -158,11 +159,18 @@ void add_kinked(std::vector<OpDef>& defs) {
                    const Expr zero = number(a[0]->type.scalar, 0);
                    return fit(loop::select(loop::compare(CompareOp::lt, a[0], zero), zero - a[0], a[0]), c);
                  },
-             .evaluate = evaluate_kinked<1, [](double x) -> int64_t { return x < 0; },
-                                         [](int64_t negative, double x) { return negative ? -x : x; }>,
+             // The slope that the gradient stands for: at 0 neither side's.
+             .evaluate =
+                 evaluate_kinked<1, [](double x) -> int64_t { return x < 0    ? -1
+                                                                     : x == 0 ? 0
+                                                                              : 1; },
+                                 [](int64_t slope, double x) { return slope == 0  ? 0
+                                                                      : slope < 0 ? -x
+                                                                                  : x; }>,
              .gradient = [](Builder& b, Op* y, Op* g) -> Grads {
                return {times(b, g, b.create("sign", {operand(y)}))};
              }}));
+  defs.back().exact = true;
   defs.push_back(unary(
       "sign", "-1, 0 or 1 as x is below, at or above 0; NaN stays NaN.",
       {.infer = infer_numbers,
@@ -181,12 +189,14 @@ void add_kinked(std::vector<OpDef>& defs) {
                                                                             : x); },
                            [](int64_t choice, double) { return from_bits(choice); }>}));
   defs.back().no_gradient = "it is constant but for its steps";
+  defs.back().exact = true;
   defs.push_back(
       unary("floor", "The greatest whole number not above x.",
             {.scalar = scalar_unary<UnaryOp::floor>,
              .evaluate = evaluate_kinked<1, [](double x) -> int64_t { return bits(std::floor(x)); },
                                          [](int64_t choice, double) { return from_bits(choice); }>}));
   defs.back().no_gradient = "it is constant but for its steps";
+  defs.back().exact = true;
   defs.push_back(
       unary("relu", "max(0, x); NaN stays NaN. Gradient g where the result is above 0, else 0 (so 0 at 0).",
             {.infer = infer_numbers,
@@ -195,15 +205,18 @@ void add_kinked(std::vector<OpDef>& defs) {
                    const Expr zero = number(a[0]->type.scalar, 0);
                    return fit(loop::select(loop::compare(CompareOp::gt, zero, a[0]), zero, a[0]), c);
                  },
-             .evaluate = evaluate_kinked<1, [](double x) -> int64_t { return x < 0; },
+             // Off at 0, as its gradient is.
+             .evaluate = evaluate_kinked<1, [](double x) -> int64_t { return x <= 0; },
                                          [](int64_t off, double x) { return off ? 0 : x; }>,
              .gradient = [](Builder& b, Op* y, Op* g) -> Grads { return {b.create("relu_grad", {g, y})}; }}));
+  defs.back().exact = true;
 
   OpDef relu_grad = Def("relu_grad", OpKind::elementwise,
                         "The gradient of relu: g where relu's result y is above 0, else 0.");
   relu_grad.call = CallForm::none;
   relu_grad.operands = {{"g", "gradient of the result"}, {"y", "relu's result"}};
   relu_grad.infer = infer_numbers;
+  relu_grad.exact = true;
   relu_grad.scalar = [](const Op&, Args a, const ScalarContext& c) {
     const Expr zero = number(a[0]->type.scalar, 0);
     return fit(loop::select(loop::compare(CompareOp::gt, a[1], zero), a[0], zero), c);
@@ -286,6 +299,7 @@ void add_conversions(std::vector<OpDef>& defs) {
     return {b.cast(g, operand(op)->type.dtype)};
   };
   cast.cost = cost_free;
+  cast.exact = true;
   cast.samples = {{{batched({3, 5})}, {{"to", text("f64")}}},
                   {{plain({7}, DType::f64)}, {{"to", text("f32")}}},
                   {{batched({3})}, {{"to", text("i32")}}, -5, 5},
@@ -303,6 +317,7 @@ void add_conversions(std::vector<OpDef>& defs) {
                                   [](int64_t choice, double) { return from_bits(choice); }>;
   stop.no_gradient = "stopping the gradient is what it is for";
   stop.cost = cost_free;
+  stop.exact = true;
   stop.samples = {{{batched({3, 5})}, {}}, {{plain({7})}, {}}};
   defs.push_back(std::move(stop));
 
@@ -343,6 +358,7 @@ void add_conversions(std::vector<OpDef>& defs) {
   broadcast.evaluate = evaluate<1, [](double x) { return x; }>;
   broadcast.gradient = [](Builder&, Op*, Op* g) -> Grads { return {g}; };
   broadcast.cost = cost_free;
+  broadcast.exact = true;
   broadcast.samples = {{{plain({3, 1})}, {{"shape", ints({2, 3, 5})}, {"batched", true}}},
                        {{batched({})}, {{"shape", ints({5})}, {"batched", true}}},
                        {{plain({})}, {{"shape", ints({2, 3})}, {"batched", false}}},
