@@ -38,7 +38,25 @@ Tensor magnitude(const Op& op, const std::vector<const Tensor*>& operands, inter
   return op.def->evaluate(op, pointers, context);
 }
 
+// Whether f32 arithmetic makes the operation's results without rounding: they are moved or chosen, or small
+// whole numbers. Who looks for an extremum by comparing with it relies on that.
+bool is_exact(const Op& op) {
+  const OpDef& def = *op.def;
+  switch (def.kind) {
+    case OpKind::view:
+    case OpKind::indexing: return true;
+    case OpKind::reduction: return def.combiner != loop::BinaryOp::add;
+    default: break;
+  }
+  if (!def.exact) return false;
+  for (const Op* operand : op.operands)
+    if (operand->type.dtype == DType::f64) return false;
+  return true;
+}
+
 }  // namespace
+
+double rounding_size(uint64_t run) { return run % 2 ? 1 : 4; }
 
 OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, const AfterOp& after) {
   OpValues owned;
@@ -78,16 +96,15 @@ void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_
   uint32_t number = 0;
   evaluate_ops(f, quiet, [&](const Op& op, const std::vector<const Tensor*>& operands, Tensor& result) {
     ++number;
-    if (op.type.dtype == DType::f32) {
+    if (op.type.dtype == DType::f32 && !is_exact(op)) {
       std::vector<Tensor> bounds;
-      // Greatest and least elements are not rounded, however large those are that they leave behind.
-      const bool chooses = op.def->kind == OpKind::reduction && op.def->combiner != loop::BinaryOp::add;
-      if (!operands.empty() && !op.def->random && op.def->kind != OpKind::view && !chooses) {
+      if (!operands.empty() && !op.def->random) {
         bounds.push_back(magnitude(op, operands, quiet.context, false));
         if (operands.size() > 1) bounds.push_back(magnitude(op, operands, quiet.context, true));
       }
       double* data = result.data.data();
       for (size_t i = 0; i < result.data.size(); ++i) {
+        if (operands.empty() && static_cast<double>(static_cast<float>(data[i])) == data[i]) continue;
         double bound = std::fabs(data[i]);
         for (const Tensor& b : bounds) {
           const double m = std::fabs(b.data.data()[i]);
@@ -95,7 +112,7 @@ void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_
         }
         // Uniform in [-1, 1], another one for each run, operation and element.
         const double u = 2 * uniform_from_word(random_word(run, 0, number, i, 0)) - 1;
-        data[i] += kRounding * bound * u;
+        data[i] += kRounding * rounding_size(run) * bound * u;
       }
     }
     observe(op, result);

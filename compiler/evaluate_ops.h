@@ -22,10 +22,15 @@ using AfterOp = std::function<void(const Op& op, const std::vector<const interpr
 OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, const AfterOp& after);
 
 // One Monte Carlo arithmetic run (Parker 1997): every f32 result is moved at random by as much as f32
-// rounding may move it, where the rounding of a sum is relative to the sum of its terms' magnitudes. How far
-// values of several runs stand apart from the exact ones says how far f32 code may rightly stand apart:
-// cancellation and decisions near a tie included. `observe` sees every moved result.
+// rounding may move it, times rounding_size(run), where the rounding of a sum is relative to the sum of its
+// terms' magnitudes; what f32 does not round stays exact. How far values of several runs differ from the exact
+// ones says how far f32 code may rightly differ: cancellation and decisions near a tie included. `observe`
+// sees every moved result.
 void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run,
                   const std::function<void(const Op& op, const interpreter::Tensor& result)>& observe);
+
+// Every other run moves results four times as far: native code rounds long sums more often than once, so a
+// decision may be lost to it that lies somewhat beyond one rounding.
+double rounding_size(uint64_t run);
 
 }  // namespace gradc::compiler

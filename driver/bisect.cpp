@@ -312,7 +312,7 @@ class Bisector {
     RoundingBound bound(reference);
     for (uint64_t run = 1; run <= kRoundingRuns; ++run) {
       rounding_run(f, input_of(f), run, [&](const Op& at, const Tensor& moved) {
-        if (&at == op) bound.add_run(moved);
+        if (&at == op) bound.add_run(moved, rounding_size(run));
       });
       if (bound.covers(got, Tolerances().rounding)) return true;
     }

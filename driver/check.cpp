@@ -205,7 +205,7 @@ class Checker {
     for (uint64_t run = 1; run <= kRoundingRuns && !doubts_.empty(); ++run) {
       rounding_run(f, input, run, [&](const Op& op, const Tensor& moved) {
         for (Doubt& d : doubts_)
-          if (d.op == &op) d.bound.add_run(moved);
+          if (d.op == &op) d.bound.add_run(moved, rounding_size(run));
       });
       std::erase_if(doubts_, [&](const Doubt& d) {
         CheckRow& row = report_.rows[d.row];

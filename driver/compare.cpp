@@ -55,10 +55,10 @@ Comparison compare(const Tensor& native, const Tensor& reference, double toleran
 RoundingBound::RoundingBound(const Tensor& reference)
     : reference_(reference), spread_(reference.data.size(), 0.0) {}
 
-void RoundingBound::add_run(const Tensor& perturbed) {
+void RoundingBound::add_run(const Tensor& perturbed, double size) {
   const double *p = perturbed.data.data(), *r = reference_.data.data();
   for (size_t i = 0; i < spread_.size(); ++i) {
-    const double distance = std::fabs(p[i] - r[i]);
+    const double distance = std::fabs(p[i] - r[i]) / size;
     if (distance > spread_[i]) spread_[i] = distance;
   }
 }

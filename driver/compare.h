@@ -21,7 +21,8 @@ Comparison compare(const interpreter::Tensor& native, const interpreter::Tensor&
 class RoundingBound {
  public:
   explicit RoundingBound(const interpreter::Tensor& reference);
-  void add_run(const interpreter::Tensor& perturbed);
+  // Roundings were `size` times as large as they may be: a distance counts for that much less.
+  void add_run(const interpreter::Tensor& perturbed, double size);
   // Whether every element stands within `factor` times the larger of its own spread and that of nine elements
   // in ten.
   bool covers(const interpreter::Tensor& native, double factor) const;
