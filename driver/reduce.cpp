@@ -9,12 +9,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "driver/link.h"
@@ -99,6 +103,98 @@ std::set<std::string> codes_in(const std::string& said) {
   return codes;
 }
 
+// A text without its numbers: what it is about stays the same when shapes shrink and layers are numbered
+// anew.
+std::string without_numbers(const std::string& text) {
+  std::string result;
+  for (const char c : text)
+    if (!std::isdigit(static_cast<unsigned char>(c)))
+      result += c;
+    else if (result.empty() || result.back() != '#')
+      result += '#';
+  return result;
+}
+
+// The wording of a message: without its numbers and what it quotes, names and types.
+std::string wording_of(const std::string& message) {
+  std::string result;
+  bool quoted = false;
+  for (const char c : message) {
+    if (c == '`') quoted = !quoted;
+    if (!quoted) result += c;
+  }
+  static const std::regex types(R"((f32|f64|i32|bool)?\[[^\]]*\]|\b(f32|f64|i32|bool)\b)");
+  return without_numbers(std::regex_replace(result, types, "type"));
+}
+
+// The first failing section of a check's report (--json), with the parameters or operations that fail there.
+struct CheckFailure {
+  std::string section;
+  std::set<std::string> names;
+};
+std::vector<CheckFailure> failures_in(const std::string& said) {
+  std::vector<CheckFailure> failures;
+  std::istringstream in(said);
+  for (std::string line; std::getline(in, line);) {
+    const auto event = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!event.is_object() || event.value("event", "") != "comparison" || event.value("pass", true)) continue;
+    const std::string section = event.value("kind", "");
+    auto at =
+        std::find_if(failures.begin(), failures.end(), [&](const auto& f) { return f.section == section; });
+    if (at == failures.end()) at = failures.insert(failures.end(), {section, {}});
+    at->names.insert(without_numbers(event.value("name", "")));
+  }
+  return failures;
+}
+
+// A check that fails where the original's does, which is asked first: in the same section, for a parameter or
+// operation that failed there. Whatever else comes to fail is another fault.
+Question question_of_check(const std::string& tool) {
+  const auto original = std::make_shared<CheckFailure>();
+  return {{tool, "check", "{}", "--json"},
+          [original](int code, const std::string& said) {
+            if (code != kExitCheckFailed) return false;
+            const std::vector<CheckFailure> found = failures_in(said);
+            if (original->section.empty() && !found.empty()) *original = found.front();
+            return std::any_of(found.begin(), found.end(), [&](const CheckFailure& f) {
+              return f.section == original->section &&
+                     std::any_of(f.names.begin(), f.names.end(),
+                                 [&](const std::string& name) { return original->names.count(name); });
+            });
+          },
+          "a check that fails"};
+}
+
+// The messages of "error[E0203]: ..." of one code, as they are worded.
+std::set<std::string> wordings_in(const std::string& said, const std::string& code) {
+  const std::string mark = "error[" + code + "]: ";
+  std::set<std::string> wordings;
+  for (size_t at = 0; (at = said.find(mark, at)) != std::string::npos;) {
+    at += mark.size();
+    wordings.insert(wording_of(said.substr(at, said.find('\n', at) - at)));
+  }
+  return wordings;
+}
+
+// Errors of that code in the original's words; other errors than the original's are not what is looked for.
+Question question_of_error(const std::string& tool, const std::string& code) {
+  struct Original {
+    std::set<std::string> codes, wordings;
+  };
+  const auto original = std::make_shared<Original>();
+  return {{tool, "dump", "{}", "--stage", "ir"},
+          [original, code](int exit_code, const std::string& said) {
+            const std::set<std::string> codes = codes_in(said), wordings = wordings_in(said, code);
+            if (exit_code != kExitModelError || !codes.count(code)) return false;
+            if (original->codes.empty()) *original = {codes, wordings};
+            return std::includes(original->codes.begin(), original->codes.end(), codes.begin(),
+                                 codes.end()) &&
+                   std::any_of(wordings.begin(), wordings.end(),
+                               [&](const std::string& w) { return original->wordings.count(w); });
+          },
+          fmt::format("error[{}]", code)};
+}
+
 Question question_without_options(const ReduceOptions& o, bool ir) {
   const int kinds = !o.command.empty() + o.check + o.crash + !o.error.empty();
   if (kinds != 1)
@@ -126,10 +222,7 @@ Question question_without_options(const ReduceOptions& o, bool ir) {
   if (ir)
     throw RunError(kExitUsage,
                    "reduce: --check and --error look at model files; for IR give a command or --crash");
-  if (o.check)
-    return {{tool, "check", "{}"},
-            [](int code, const std::string&) { return code == kExitCheckFailed; },
-            "a check that fails"};
+  if (o.check) return question_of_check(tool);
   std::vector<std::string> codes;
   for (const frontend::ErrorCode& e : frontend::error_codes()) codes.push_back(e.code);
   if (std::find(codes.begin(), codes.end(), o.error) == codes.end()) {
@@ -138,16 +231,7 @@ Question question_without_options(const ReduceOptions& o, bool ir) {
                    fmt::format("reduce: there is no error code '{}'{}", o.error,
                                nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
   }
-  // Other errors than those of the original, which is asked first, are not what is looked for.
-  const auto allowed = std::make_shared<std::set<std::string>>();
-  return {{tool, "dump", "{}", "--stage", "ir"},
-          [allowed, wanted = o.error](int code, const std::string& said) {
-            const std::set<std::string> found = codes_in(said);
-            if (code != kExitModelError || !found.count(wanted)) return false;
-            if (allowed->empty()) *allowed = found;
-            return std::includes(allowed->begin(), allowed->end(), found.begin(), found.end());
-          },
-          fmt::format("error[{}]", o.error)};
+  return question_of_error(tool, o.error);
 }
 
 Question question_of(const ReduceOptions& o, bool ir) {
