@@ -21,7 +21,8 @@ struct Tolerances {
   double update = 5e-5;          // a new parameter, state or slot, given the native gradient
   double numeric = 1e-5;         // the interpreter's gradient along a direction against central differences
   double native_numeric = 1e-3;  // the native gradient along a direction against central differences
-  double rounding = 8;           // else: so many times the spread of Monte Carlo runs with f32 rounding
+  double rounding = 8;           // else, of native values: so many times the spread of Monte Carlo runs with
+                                 // f32 rounding
 };
 
 struct CheckRequest {
@@ -33,8 +34,8 @@ struct CheckRequest {
 
 // One line of the report.
 struct CheckRow {
-  std::string
-      kind;  // "init", "value", "trained", "output", "gradient", "update", "numeric", "native numeric"
+  std::string kind;  // "init", "value", "trained", "output", "gradient", "update", "numeric", "native
+                     // numeric", "kink", "zeros"
   std::string program;  // "train_step"
   std::string name;     // "%12 einsum", "dense_1.weight"
   std::string place;    // "mlp.nn:12:5"

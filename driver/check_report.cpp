@@ -56,6 +56,11 @@ const char* heading(const std::string& kind) {
   if (kind == "update") return "Updates: native against the interpreter, given the native gradient";
   if (kind == "numeric")
     return "Gradients along one random direction: the interpreter against central differences";
+  if (kind == "kink")
+    return "Gradients where a decision is a tie: the interpreter against the slopes of both sides";
+  if (kind == "zeros")
+    return "Gradients at rows of zeros and initial values: native against the interpreter; that against "
+           "central differences";
   return "Gradients along one random direction: native against central differences";
 }
 
@@ -72,8 +77,8 @@ std::string render_check(const CheckReport& report) {
   }
   name_width = std::min<size_t>(name_width, 44);
   place_width = std::min<size_t>(place_width, 28);
-  for (const char* kind :
-       {"init", "value", "trained", "output", "gradient", "update", "numeric", "native numeric"}) {
+  for (const char* kind : {"init", "value", "trained", "output", "gradient", "update", "numeric",
+                           "native numeric", "kink", "zeros"}) {
     bool first = true;
     std::string program;
     for (const Line& l : lines) {
