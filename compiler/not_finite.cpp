@@ -230,6 +230,9 @@ runtime::NotFiniteReport explain_not_finite(const CompileRequest& request, const
     report.helps.emplace_back(op->is("input") ? "the data holds values that are not finite"
                                               : "an earlier update made it so; a smaller learning rate or "
                                                 "clipping may prevent that");
+    if (op->is("symbol") && error.value == runtime::NotFiniteValue::loss && error.batch >= 0)
+      report.helps.emplace_back(
+          "the same run with --log-every 1 looks at every update and names the operation that did it");
   } else {
     report.operation = op->name();
     report.name = fmt::format("%{}", op->id);

@@ -194,7 +194,8 @@ class Run {
     saved.epochs = state_.epochs;
     if (options_.lr_factor) saved.lr_factor = *options_.lr_factor;
     saved.totals.match(metric_names(session_.program().train_step));
-    folder_.take_over(saved, [&](const std::string& file) { return is_earlier(file, saved); });
+    folder_.take_over(
+        saved, [&](const std::string& other) { return is_earlier(other, path, saved, metadata["source"]); });
     state_ = std::move(saved);
     checked_ = state_.step;
     stopped_ = rules_.stop.patience > 0 && state_.stop.bad >= rules_.stop.patience;
@@ -222,10 +223,18 @@ class Run {
       progress_.line(fmt::format("going on after step {} (epoch {})", state_.step, state_.epoch + 1));
   }
 
-  // Whether a file was written by the run whose state this is, before it came there.
-  static bool is_earlier(const std::string& path, const TrainState& state) {
+  // Whether a file was written by the run of another, whose state and model file these are, in the same
+  // folder and before it.
+  static bool is_earlier(const std::string& path, const std::string& later, const TrainState& state,
+                         const std::string& source) {
+    const auto folder = [](const std::string& file) { return std::filesystem::absolute(file).parent_path(); };
+    std::error_code error;
+    if (!std::filesystem::equivalent(folder(path), folder(later), error)) return false;
     try {
       const TensorFile file = read_safetensors(path);
+      if (const auto text = file.metadata.find("source");
+          text == file.metadata.end() || text->second != source)
+        return false;
       const auto training = file.metadata.find("training");
       if (training == file.metadata.end()) return false;
       const TrainState other = TrainState::parse(training->second, path);

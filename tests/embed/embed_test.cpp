@@ -448,7 +448,7 @@ TEST(EmbedData, UpdatesThatAreNotFinite) {
   EXPECT_EQ(update.batch, 1);
   EXPECT_FALSE(update.operation.empty());
   EXPECT_EQ(update.place.file, "shop.nn");
-  EXPECT_EQ(update.place.line, 13) << update.text;  // of the optimizer
+  EXPECT_EQ(update.place.line, 12) << update.text;  // of the optimizer
   EXPECT_NE(update.text.find("step 1 (epoch 1, batch 1) made "), std::string::npos) << update.text;
   EXPECT_EQ(all_parameters(s), before);
 
