@@ -42,7 +42,7 @@ Value overridden(Evaluator& e, SourceManager& sources, const SettingSyntax& sett
   Diagnostics own(sources);
   const ExprPtr parsed = parse_expression(sources, file, own);
   Value v;
-  if (parsed && !own.has_errors() && (parsed->kind != ExprKind::name || standard.is(ValueKind::definition)))
+  if (parsed && (parsed->kind != ExprKind::name || standard.is(ValueKind::definition)))
     v = e.evaluate(*parsed);
   if (v.is(ValueKind::integer) && standard.is(ValueKind::number)) v = Value::of(v.as_number());
   if (!v.poisoned() && v.kind == standard.kind && !has_tensor(v)) return v;

@@ -447,7 +447,11 @@ File parse(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics
 }
 
 ExprPtr parse_expression(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics) {
-  return Parser(sources, file, diagnostics).run_expression();
+  const size_t errors = diagnostics.count();
+  ExprPtr expression = Parser(sources, file, diagnostics).run_expression();
+  // The lexer's errors count too, though the tokens that it could read may make an expression.
+  if (diagnostics.count() != errors) return nullptr;
+  return expression;
 }
 
 }  // namespace gradc::frontend
