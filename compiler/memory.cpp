@@ -27,6 +27,7 @@ Trial plan_for(const CompileRequest& request, int threads) {
   passes::PipelineOptions pipeline = pipeline_options(request, target, *loaded);
   pipeline.print = nullptr;
   pipeline.stop_after.clear();
+  pipeline.verify = false;  // what is chosen is lowered once more, and verified then
   passes::run_tensor_passes(*loaded->model.module, pipeline);
   const passes::Lowered lowered = passes::lower(*loaded->model.module, pipeline);
   return {memory_plan(lowered, pipeline.batch, threads), pipeline.batch, loaded->model.batch_mixes};
