@@ -1,8 +1,12 @@
 // safetensors, .npy and SHA-256: what is written reads back, what is damaged is refused.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include <cstring>
 
+#include "runtime/experiment.h"
 #include "runtime/npy.h"
 #include "runtime/safetensors.h"
 #include "runtime/sha256.h"
@@ -105,7 +109,51 @@ TEST(Safetensors, RefusesWrongFiles) {
           8),
       {"names `a` twice"});
   fails(tensors_file(R"({"__metadata__":{"a":1}})", 0), {"__metadata__", "no string"});
-  fails(tensors_file(R"({"__metadata__":[]})", 0), {"__metadata__"});
+  fails(tensors_file(R"({"__metadata__":[]})", 0), {"__metadata__ is no object"});
+  fails(tensors_file(R"({"__metadata__":3})", 0), {"__metadata__ is no object"});
+  fails(tensors_file(R"({"__metadata__":{"a":{}}})", 0), {"__metadata__ `a` is no string"});
+  fails(tensors_file(R"({"__metadata__":{"a":"x","a":"y"}})", 0), {"names `a` twice"});
+  fails(tensors_file(R"({"__metadata__":{},"__metadata__":{}})", 0), {"names `__metadata__` twice"});
+  fails(one(R"({"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]})", 8), {"names `dtype` twice"});
+  fails(one(R"({"dtype":["F32"],"shape":[2],"data_offsets":[0,8]})", 8), {"dtype [..] is unknown"});
+  fails(one(R"({"dtype":"F32","shape":2,"data_offsets":[0,8]})", 8), {"shape is no list"});
+  fails(one(R"({"dtype":"F32","shape":[[2]],"data_offsets":[0,8]})", 8), {"[..] is no size"});
+  fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":{"a":0}})", 8), {"must be two numbers"});
+  fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4,8]})", 8), {"must be two numbers"});
+  fails(one("[]", 0), {"`a` must have exactly"});
+}
+
+// 20,000 arrays took 13 s, quadratically.
+TEST(Safetensors, ManyArraysTakeLinearTime) {
+  const auto file = [](int count) {
+    std::string header = "{";
+    for (int i = 0; i < count; ++i)
+      header += std::string(i ? "," : "") + "\"t" + std::to_string(i) +
+                "\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}";
+    return tensors_file(header + "}", 0);
+  };
+  const auto seconds = [&](const Bytes& bytes, size_t count) {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_EQ(parse_safetensors("f", bytes).tensors.size(), count);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  const Bytes few = file(20'000), many = file(320'000);
+  double least = 1e9;  // of several: other work on the machine only adds
+  for (int i = 0; i < 3; ++i) least = std::min(least, seconds(few, 20'000));
+  EXPECT_LT(seconds(many, 320'000), 160 * least);  // linear: 16 and a logarithm; quadratic: 256
+  const auto peak = test::peak_memory([&] { parse_safetensors("f", many); });
+  if (!peak) GTEST_SKIP() << "the peak of memory cannot be measured here";
+  EXPECT_LT(*peak, static_cast<int64_t>(many.size()) * 8);  // a copy, and six times the header
+}
+
+TEST(Experiment, StringsAreBytes) {
+  std::string all;
+  for (int i = 1; i < 256; ++i) all += static_cast<char>(i);
+  const std::string text = text_of_bytes(all);
+  EXPECT_EQ(bytes_of_text(text), all);
+  EXPECT_EQ(text_of_bytes("plain/path.csv"), "plain/path.csv");
+  EXPECT_EQ(text_of_bytes("\xE9\xFF"), "\xC3\xA9\xC3\xBF");  // U+00E9, U+00FF
+  EXPECT_THROW(bytes_of_text("\xC4\x80"), InternalError);
 }
 
 TEST(Safetensors, SurvivesDamage) {

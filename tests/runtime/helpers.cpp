@@ -81,6 +81,26 @@ std::string expect_error(int exit_code, const std::vector<std::string>& pieces,
   return "";
 }
 
+std::optional<int64_t> peak_memory(const std::function<void()>& run) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  run();
+  return {};
+#else
+  const auto bytes_of = [](const std::string& name) {
+    std::ifstream file("/proc/self/status");
+    for (std::string line; std::getline(file, line);)
+      if (line.starts_with(name + ":")) return std::stoll(line.substr(name.size() + 1)) * 1024;
+    return 0ll;
+  };
+  std::ofstream reset("/proc/self/clear_refs");
+  reset << "5" << std::flush;  // the peak becomes what is resident now
+  const int64_t before = bytes_of("VmRSS");
+  run();
+  if (!reset || before == 0) return {};
+  return bytes_of("VmHWM") - before;
+#endif
+}
+
 Bytes damaged(const Bytes& original, Noise& noise) {
   Bytes bytes = original;
   const uint32_t times = 1 + noise(3);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,10 @@ Bytes idx_bytes(uint8_t type, const std::vector<uint32_t>& shape, const Bytes& d
 // message.
 std::string expect_error(int exit_code, const std::vector<std::string>& pieces,
                          const std::function<void()>& run);
+
+// By how many bytes the process's resident memory grew at most while `run` ran; empty where that cannot be
+// measured: under a sanitizer, which keeps what was freed, or where /proc lets no one reset the peak.
+std::optional<int64_t> peak_memory(const std::function<void()>& run);
 
 // A generator for fuzzing, the same numbers in every run.
 class Noise {
