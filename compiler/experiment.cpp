@@ -1,5 +1,7 @@
 // Writes the experiment's records as JSON for the runtime; knows nothing of what they mean.
 #include "compiler/experiment.h"
+#include "runtime/experiment.h"
+#include "support/json_line.h"
 
 #include <nlohmann/json.hpp>
 
@@ -12,6 +14,13 @@ nlohmann::json options_json(const std::map<std::string, RecordValue>& options) {
   for (const auto& [name, value] : options)
     std::visit([&, &name = name](const auto& v) { result[name] = v; }, value);
   return result;
+}
+
+// All strings are bytes, since paths are, and JSON holds code points (runtime/experiment.h).
+void bytes_to_text(nlohmann::json& json) {
+  if (json.is_string()) json = runtime::text_of_bytes(json.get_ref<const std::string&>());
+  if (json.is_structured())
+    for (nlohmann::json& member : json) bytes_to_text(member);
 }
 
 nlohmann::json methods_json(const std::vector<DataMethod>& methods) {
@@ -82,7 +91,8 @@ std::string experiment_json(const ExperimentRecord& record,
   if (!t.driver.empty()) train["driver"] = {{"name", t.driver}, {"options", t.driver_options}};
   nlohmann::json root = {{"data", data}, {"train", train}};
   if (!settings.empty()) root["settings"] = settings;
-  return root.dump();
+  bytes_to_text(root);
+  return json_line(root);
 }
 
 }  // namespace gradc::compiler

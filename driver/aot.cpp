@@ -17,6 +17,7 @@
 #include "runtime/checkpoint.h"
 #include "runtime/files.h"
 #include "support/check.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -203,13 +204,12 @@ int run_compile(const CompileOptions& options) {
   std::vector<std::string> names;
   for (const Compiled& c : compiled) names.push_back(c.target.name);
   if (options.model.json) {
-    fmt::print("{}\n", nlohmann::ordered_json{{"event", "compile"},
-                                              {"emit", kind},
-                                              {"output", output},
-                                              {"bytes", bytes},
-                                              {"targets", names},
-                                              {"seconds", seconds}}
-                           .dump());
+    fmt::print("{}\n", json_line(nlohmann::ordered_json{{"event", "compile"},
+                                                        {"emit", kind},
+                                                        {"output", output},
+                                                        {"bytes", bytes},
+                                                        {"targets", names},
+                                                        {"seconds", seconds}}));
   } else {
     fmt::print("{}: {:.2f} MB for {}, in {:.1f} s\n", output, static_cast<double>(bytes) / 1e6,
                fmt::join(names, ", "), seconds);

@@ -18,6 +18,7 @@
 #include "runtime/files.h"
 #include "runtime/session.h"
 #include "support/check.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -324,12 +325,11 @@ void ablate(const CompileRequest& request, const BenchOptions& options, Subject&
     }
     const double a = 1e3 * quantile(with, 0.5), b = 1e3 * quantile(lacking, 0.5);
     if (options.model.json)
-      fmt::print("{}\n", ordered_json{{"event", "ablation"},
-                                      {"pass", pass.name},
-                                      {"step_ms_median", b},
-                                      {"with_all_ms_median", a},
-                                      {"ratio", b / a}}
-                             .dump());
+      fmt::print("{}\n", json_line(ordered_json{{"event", "ablation"},
+                                                {"pass", pass.name},
+                                                {"step_ms_median", b},
+                                                {"with_all_ms_median", a},
+                                                {"ratio", b / a}}));
     else
       fmt::print("{:<22} {:10.4f} {:8.3f}  {}\n", pass.name, b, b / a, pass.doc);
     std::fflush(stdout);
@@ -364,28 +364,27 @@ int run_bench(const BenchOptions& options) {
   for (const CallProfile& c : kernels.calls) flop += c.flop;
   const gradc_program& program = subject.compiled().program();
   if (options.model.json) {
-    fmt::print("{}\n", ordered_json{{"event", "bench"},
-                                    {"model", program.name},
-                                    {"target", subject.compiled().target().name},
-                                    {"cpu", subject.compiled().target().cpu},
-                                    {"batch", program.batch},
-                                    {"threads", subject.threads()},
-                                    {"steps", times.size()},
-                                    {"step_ms_median", median},
-                                    {"step_ms_best", best},
-                                    {"step_ms_p10", low},
-                                    {"step_ms_p90", high},
-                                    {"first_step_ms", first_step_ms},
-                                    {"peak_rss_mb", peak_rss_mb},
-                                    {"parameter_bytes", program.parameter_bytes},
-                                    {"arena_bytes", program.train_step.arena_bytes},
-                                    {"flop", flop},
-                                    {"peak_gflops", machine.gflops},
-                                    {"triad_gb_per_s", machine.gb_per_s},
-                                    {"elsewhere_ms", kernels.elsewhere_ms},
-                                    {"notes", notes},
-                                    {"kernels", kernels_json(kernels, machine)}}
-                           .dump());
+    fmt::print("{}\n", json_line(ordered_json{{"event", "bench"},
+                                              {"model", program.name},
+                                              {"target", subject.compiled().target().name},
+                                              {"cpu", subject.compiled().target().cpu},
+                                              {"batch", program.batch},
+                                              {"threads", subject.threads()},
+                                              {"steps", times.size()},
+                                              {"step_ms_median", median},
+                                              {"step_ms_best", best},
+                                              {"step_ms_p10", low},
+                                              {"step_ms_p90", high},
+                                              {"first_step_ms", first_step_ms},
+                                              {"peak_rss_mb", peak_rss_mb},
+                                              {"parameter_bytes", program.parameter_bytes},
+                                              {"arena_bytes", program.train_step.arena_bytes},
+                                              {"flop", flop},
+                                              {"peak_gflops", machine.gflops},
+                                              {"triad_gb_per_s", machine.gb_per_s},
+                                              {"elsewhere_ms", kernels.elsewhere_ms},
+                                              {"notes", notes},
+                                              {"kernels", kernels_json(kernels, machine)}}));
   } else {
     fmt::print("{}: training step of batch {}, {} thread{}, target {} ({})\n", program.name, program.batch,
                subject.threads(), subject.threads() == 1 ? "" : "s", subject.compiled().target().name,
@@ -408,7 +407,7 @@ int run_bench(const BenchOptions& options) {
   if (!options.trace.empty()) {
     const nlohmann::json trace = {{"traceEvents", kernels.trace}, {"displayTimeUnit", "ns"}};
     runtime::OutputFile file(options.trace, "trace");
-    file.write(trace.dump());
+    file.write(json_line(trace));
     file.commit();
     if (!options.model.json)
       fmt::print(stderr, "gradc: the trace is in {}; chrome://tracing and ui.perfetto.dev show it\n",

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "driver/check.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -112,23 +113,24 @@ std::string render_check_json(const CheckReport& report) {
   // JSON has no infinity: a difference that is no number is null.
   const auto number = [](double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); };
   std::string text;
-  for (const std::string& note : report.notes) text += Json{{"event", "note"}, {"text", note}}.dump() + "\n";
+  for (const std::string& note : report.notes)
+    text += json_line(Json{{"event", "note"}, {"text", note}}) + "\n";
   for (const CheckRow& r : report.rows)
-    text += Json{{"event", "comparison"},
-                 {"kind", r.kind},
-                 {"program", r.program},
-                 {"name", r.name},
-                 {"place", r.place},
-                 {"type", r.type},
-                 {"rows", r.rows},
-                 {"max_absolute", number(r.max_absolute)},
-                 {"max_relative", number(r.max_relative)},
-                 {"tolerance", r.tolerance},
-                 {"rounding", r.rounding},
-                 {"pass", r.pass}}
-                .dump() +
+    text += json_line(Json{{"event", "comparison"},
+                           {"kind", r.kind},
+                           {"program", r.program},
+                           {"name", r.name},
+                           {"place", r.place},
+                           {"type", r.type},
+                           {"rows", r.rows},
+                           {"max_absolute", number(r.max_absolute)},
+                           {"max_relative", number(r.max_relative)},
+                           {"tolerance", r.tolerance},
+                           {"rounding", r.rounding},
+                           {"pass", r.pass}}) +
             "\n";
-  return text + Json{{"event", "end"}, {"comparisons", report.rows.size()}, {"pass", report.pass()}}.dump() +
+  return text +
+         json_line(Json{{"event", "end"}, {"comparisons", report.rows.size()}, {"pass", report.pass()}}) +
          "\n";
 }
 

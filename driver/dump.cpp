@@ -13,6 +13,7 @@
 #include "driver/text_diff.h"
 #include "support/check.h"
 #include "support/environment.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -292,9 +293,8 @@ int run_dump(const DumpOptions& options) {
 int run_passes(bool json) {
   for (const passes::PassInfo& pass : passes::pass_list()) {
     if (json) {
-      fmt::print(
-          "{}\n",
-          nlohmann::ordered_json{{"name", pass.name}, {"optional", pass.optional}, {"doc", pass.doc}}.dump());
+      fmt::print("{}\n", json_line(nlohmann::ordered_json{
+                             {"name", pass.name}, {"optional", pass.optional}, {"doc", pass.doc}}));
     } else {
       fmt::print("{:<24}{}{}\n", pass.name, pass.doc, pass.optional ? "" : " (always runs)");
     }

@@ -13,6 +13,7 @@
 #include "driver/text_diff.h"
 #include "ir/op_def.h"
 #include "support/check.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -26,7 +27,7 @@ class Origins {
   Json numbers(const std::vector<Location>& locations) {
     Json list = Json::array();
     for (const Json& place : places_json(locations)) {
-      const auto [it, fresh] = numbers_.emplace(place.dump(), all_.size());
+      const auto [it, fresh] = numbers_.emplace(json_line(place), all_.size());
       if (fresh) all_.push_back(place);
       if (std::find(list.begin(), list.end(), Json(it->second)) == list.end()) list.push_back(it->second);
     }

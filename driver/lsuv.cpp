@@ -18,6 +18,7 @@
 #include "runtime/session.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -130,14 +131,12 @@ int run_lsuv(const LsuvOptions& options) {
 
   if (options.model.json) {
     for (const Scaled& s : scaled)
-      fmt::print(
-          "{}\n",
-          nlohmann::ordered_json{
-              {"event", "scaled"}, {"parameter", s.parameter}, {"variance", s.variance}, {"factor", s.factor}}
-              .dump());
-    fmt::print("{}\n",
-               nlohmann::ordered_json{{"event", "end"}, {"examples", rows_of(batch)}, {"saved", options.save}}
-                   .dump());
+      fmt::print("{}\n", json_line(nlohmann::ordered_json{{"event", "scaled"},
+                                                          {"parameter", s.parameter},
+                                                          {"variance", s.variance},
+                                                          {"factor", s.factor}}));
+    fmt::print("{}\n", json_line(nlohmann::ordered_json{
+                           {"event", "end"}, {"examples", rows_of(batch)}, {"saved", options.save}}));
     return kExitOk;
   }
   size_t width = 9;

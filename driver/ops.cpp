@@ -7,6 +7,7 @@
 #include "frontend/reference.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -54,7 +55,7 @@ void print_json(const ReferenceEntry& e) {
   const nlohmann::json line = {{"name", e.name},        {"kind", e.kind},       {"signature", e.signature},
                                {"text", e.text},        {"example", e.example}, {"place", e.place},
                                {"definition", e.source}};
-  fmt::print("{}\n", line.dump());
+  fmt::print("{}\n", json_line(line));
 }
 
 }  // namespace

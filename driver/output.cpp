@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/files.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -21,8 +22,6 @@ void write_result(const std::string& text, const std::string& path, const char* 
   file.commit();
 }
 
-std::string json_text(const nlohmann::ordered_json& record) {
-  return record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
+std::string json_text(const nlohmann::ordered_json& record) { return json_line(record) + "\n"; }
 
 }  // namespace gradc::driver

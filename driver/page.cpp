@@ -8,6 +8,8 @@
 
 #include "driver/page_text.h"
 #include "support/check.h"
+#include "support/json_line.h"
+#include "support/source_view.h"
 
 namespace gradc::driver {
 
@@ -43,7 +45,7 @@ void fill(std::string& page, const std::string& word, const std::string& text) {
 
 std::string escape_markup(const std::string& text) {
   std::string out;
-  for (const char c : text) {
+  for (const char c : printable(text)) {
     switch (c) {
       case '&': out += "&amp;"; break;
       case '<': out += "&lt;"; break;
@@ -60,8 +62,7 @@ std::string fill_page(const char* page, const std::string& title, const char* st
   std::string text = page;
   fill(text, "{{title}}", escape_markup(title));
   fill(text, "{{style}}", std::string(kCommonStyle) + style);
-  fill(text, "{{data}}",
-       gzip_base64(record.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)));
+  fill(text, "{{data}}", gzip_base64(json_line(record)));
   fill(text, "{{script}}", std::string(kCommonScript) + script);
   return text;
 }

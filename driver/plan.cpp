@@ -10,6 +10,7 @@
 #include "driver/options.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -85,20 +86,19 @@ int run_plan(const PlanOptions& options) {
                       {"local_bytes_per_panel", p.local},
                       {"scratch_bytes_per_thread", p.scratch},
                       {"input_output_bytes", p.buffers}});
-    fmt::print("{}\n", nlohmann::ordered_json{{"event", "plan"},
-                                              {"model", options.model.file},
-                                              {"target", target.name},
-                                              {"batch", pipeline.batch},
-                                              {"threads", memory.threads},
-                                              {"parameters", kinds[0].values},
-                                              {"parameter_bytes", kinds[0].bytes},
-                                              {"state_bytes", kinds[1].bytes},
-                                              {"optimizer_bytes", kinds[2].bytes},
-                                              {"average_bytes", kinds[3].bytes},
-                                              {"gradient_bytes", kinds[4].bytes},
-                                              {"peak_bytes", memory.peak()},
-                                              {"programs", list}}
-                           .dump());
+    fmt::print("{}\n", json_line(nlohmann::ordered_json{{"event", "plan"},
+                                                        {"model", options.model.file},
+                                                        {"target", target.name},
+                                                        {"batch", pipeline.batch},
+                                                        {"threads", memory.threads},
+                                                        {"parameters", kinds[0].values},
+                                                        {"parameter_bytes", kinds[0].bytes},
+                                                        {"state_bytes", kinds[1].bytes},
+                                                        {"optimizer_bytes", kinds[2].bytes},
+                                                        {"average_bytes", kinds[3].bytes},
+                                                        {"gradient_bytes", kinds[4].bytes},
+                                                        {"peak_bytes", memory.peak()},
+                                                        {"programs", list}}));
     return kExitOk;
   }
   fmt::print("{}: batch {}, {} thread{}, target {} ({})\n", options.model.file, pipeline.batch,

@@ -13,6 +13,7 @@
 #include "runtime/sha256.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -114,7 +115,7 @@ void read_json(const std::string& path, Read&& read) {
 
 void write_json(const std::string& path, const Json& json, const char* what) {
   runtime::OutputFile file(path, what);
-  file.write(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  file.write(json_line(json) + "\n");
   file.commit();
 }
 
@@ -158,8 +159,13 @@ Json json_of(const Verdict& v) {
           {"hints", v.hints}};
 }
 
+// A name as it comes back from JSON, where bytes that are not UTF-8 were replaced.
+static std::string as_written(const std::string& name) {
+  return Json::parse(json_line(Json(name))).get<std::string>();
+}
+
 std::string id_of(const TrialConfig& config) {
-  const std::string text = config_json(config).dump();
+  const std::string text = json_line(config_json(config));
   runtime::Sha256 hash;
   hash.add(text.data(), text.size());
   return hash.hex().substr(0, kIdDigits);
@@ -194,7 +200,7 @@ void RecipeFolder::read() {
                                  "folder with --out",
                                  path_));
     const std::string model = j.at("model");
-    if (model != identity_.model)
+    if (model != as_written(identity_.model))
       throw RunError(kExitUsage, fmt::format("recipe: {} holds the trials of another model, {}; name another "
                                              "folder with --out",
                                              path_, model));

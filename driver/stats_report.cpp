@@ -10,6 +10,7 @@
 #include "driver/page.h"
 #include "driver/stats.h"
 #include "runtime/dataset.h"
+#include "support/json_line.h"
 
 namespace gradc::driver {
 
@@ -144,12 +145,15 @@ std::string render_stats_json(const StatsReport& r) {
     if (l.saturated) j["saturated"] = *l.saturated;
     j["value"] = json_of(l.value);
     if (l.gradient) j["gradient"] = json_of(*l.gradient);
-    text += j.dump() + "\n";
+    text += json_line(j) + "\n";
   }
   return text +
-         Json{{"event", "end"}, {"examples", r.examples}, {"batches", r.batches},
-              {"seed", r.seed}, {"weights", r.weights},   {"loss", r.loss}}
-             .dump() +
+         json_line(Json{{"event", "end"},
+                        {"examples", r.examples},
+                        {"batches", r.batches},
+                        {"seed", r.seed},
+                        {"weights", r.weights},
+                        {"loss", r.loss}}) +
          "\n";
 }
 

@@ -8,6 +8,7 @@
 
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/json_line.h"
 
 namespace gradc::runtime {
 namespace {
@@ -22,12 +23,18 @@ OptionValue option_value(const Json& value) {
     std::vector<int64_t> list;
     for (const Json& entry : value) {
       // get<int64_t> alone would take a fraction or a truth value.
-      GRADC_CHECK(entry.is_number_integer(), "an option's list holds {}", entry.dump());
+      GRADC_CHECK(entry.is_number_integer(), "an option's list holds {}", json_line(entry));
       list.push_back(entry.get<int64_t>());
     }
     return list;
   }
   return value.get<std::string>();
+}
+
+void text_to_bytes(Json& json) {
+  if (json.is_string()) json = bytes_of_text(json.get_ref<const std::string&>());
+  if (json.is_structured())
+    for (Json& member : json) text_to_bytes(member);
 }
 
 Monitor monitor_of(const Json& json) {
@@ -75,11 +82,33 @@ std::vector<MethodRecord> methods_of(const Json& data, const char* key) {
 
 }  // namespace
 
+std::string text_of_bytes(const std::string& bytes) {
+  std::string text;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x80) text += static_cast<char>(0xC0 | byte >> 6);
+    text += static_cast<char>(byte >= 0x80 ? 0x80 | (byte & 0x3F) : byte);
+  }
+  return text;
+}
+
+std::string bytes_of_text(const std::string& text) {
+  std::string bytes;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    GRADC_CHECK(byte < 0xC4, "a record's string has a code point above 255: {}", text);
+    const bool two = byte >= 0xC2 && i + 1 < text.size();
+    bytes += static_cast<char>(two ? (byte & 3) << 6 | (static_cast<unsigned char>(text[++i]) & 0x3F) : byte);
+  }
+  return bytes;
+}
+
 Experiment read_experiment(const char* json) {
   GRADC_CHECK(json != nullptr, "a program without an experiment");
   Experiment result;
   try {
-    const Json root = Json::parse(json);
+    Json root = Json::parse(json);
+    text_to_bytes(root);
     const Json& data = root.at("data");
     result.data.name = data.at("name").get<std::string>();
     result.data.source = data.at("source").get<std::string>();

@@ -117,6 +117,12 @@ struct Experiment {
   std::map<std::string, std::string> settings;  // that `--set` chose
 };
 
+// Strings of the record are bytes, since paths and settings are, and JSON holds code points: each byte is
+// written as the code point of its value, so that ASCII stays as it is. bytes_of_text() throws InternalError
+// for a code point above 255.
+std::string text_of_bytes(const std::string& bytes);
+std::string bytes_of_text(const std::string& text);
+
 // Throws InternalError for text that is not as above: the compiler writes it, not the user.
 Experiment read_experiment(const char* json);
 

@@ -10,6 +10,7 @@
 #include "runtime/files.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/json_line.h"
 
 namespace gradc::runtime {
 
@@ -20,9 +21,7 @@ void write_line(std::FILE* out, const std::string& line) {
     throw RunError(kExitRunFailed, fmt::format("cannot write the results: {}", error_text(errno)));
 }
 
-void write_event(std::FILE* out, const nlohmann::ordered_json& event) {
-  write_line(out, event.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
-}
+void write_event(std::FILE* out, const nlohmann::ordered_json& event) { write_line(out, json_line(event)); }
 
 std::string results_text(double loss, const Metrics& metrics, const std::string& prefix) {
   std::string text = prefix + "loss " + (std::isfinite(loss) ? fmt::format("{:.4f}", loss) : "not finite");

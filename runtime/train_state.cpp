@@ -10,6 +10,7 @@
 
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/json_line.h"
 
 namespace gradc::runtime {
 namespace {
@@ -143,33 +144,32 @@ std::string TrainState::json() const {
   for (const KeptFile& f : kept) files.push_back({{"name", f.name}, {"value", number(f.value)}});
   Json numbers = Json::object();
   for (const auto& [name, value] : driver) numbers[name] = number(value);
-  return Json{
-      {"version", kVersion},
-      {"seed", seed},
-      {"total", total},
-      {"epochs", epochs},
-      {"shuffle", shuffle},
-      {"lr_factor", lr_factor},
-      {"batch", batch},
-      {"accumulate", accumulate},
-      {"examples", examples},
-      {"step", step},
-      {"micro_step", micro_step},
-      {"epoch", epoch},
-      {"update", update},
-      {"lr", number(lr)},
-      {"totals", {{"examples", totals.examples}, {"loss", number(totals.loss)}, {"metrics", metrics}}},
-      {"stop", {{"best", number(stop.best)}, {"epoch", stop.epoch}, {"bad", stop.bad}}},
-      {"plateau",
-       {{"factor", plateau.factor},
-        {"best", number(plateau.best)},
-        {"bad", plateau.bad},
-        {"cooldown", plateau.cooldown}}},
-      {"kept", files},
-      {"dropped", dropped},
-      {"driver", numbers},
-      {"ended", ended}}
-      .dump();
+  return json_line(
+      Json{{"version", kVersion},
+           {"seed", seed},
+           {"total", total},
+           {"epochs", epochs},
+           {"shuffle", shuffle},
+           {"lr_factor", lr_factor},
+           {"batch", batch},
+           {"accumulate", accumulate},
+           {"examples", examples},
+           {"step", step},
+           {"micro_step", micro_step},
+           {"epoch", epoch},
+           {"update", update},
+           {"lr", number(lr)},
+           {"totals", {{"examples", totals.examples}, {"loss", number(totals.loss)}, {"metrics", metrics}}},
+           {"stop", {{"best", number(stop.best)}, {"epoch", stop.epoch}, {"bad", stop.bad}}},
+           {"plateau",
+            {{"factor", plateau.factor},
+             {"best", number(plateau.best)},
+             {"bad", plateau.bad},
+             {"cooldown", plateau.cooldown}}},
+           {"kept", files},
+           {"dropped", dropped},
+           {"driver", numbers},
+           {"ended", ended}});
 }
 
 TrainState TrainState::parse(const std::string& text, const std::string& path) {

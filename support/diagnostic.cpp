@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "support/json_line.h"
 #include "support/source_view.h"
 
 namespace gradc {
@@ -229,9 +230,7 @@ void put_place(Json& object, const SourceManager& sources, Span span) {
 }
 
 // Broken UTF-8 in names is replaced: JSON has no bytes.
-std::string one_line(const Json& object) {
-  return object.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
-}
+std::string one_line(const Json& object) { return json_line(object) + '\n'; }
 
 // Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours (Damerau
 // 1964), no part edited twice.
