@@ -1,11 +1,8 @@
-// Decodes images on several threads. Executables link this file only when their model reads a folder
-// (gradc_source_folder, which dataset.cpp asks for weakly).
+// Decodes images and fits them to their size on several threads. Executables link this file only when their
+// model reads a folder (gradc_source_folder, which dataset.cpp asks for weakly).
 #include "runtime/image_files.h"
 
 #include <fmt/format.h>
-#include <png.h>
-#include <setjmp.h>
-#include <stdio.h>
 
 #include <algorithm>
 #include <atomic>
@@ -14,9 +11,8 @@
 #include <mutex>
 #include <thread>
 
-#include <jpeglib.h>  // needs stdio.h before it
-
 #include "runtime/files.h"
+#include "runtime/image_decode.h"
 #include "runtime/image_ops.h"
 #include "runtime/memory.h"
 #include "runtime/source_options.h"
@@ -30,91 +26,93 @@ using sources::Options;
 using sources::suggestion;
 using sources::whole;
 
-constexpr int64_t kMostPixels = int64_t{1} << 26;
 constexpr uint64_t kMostFileBytes = uint64_t{1} << 30;
 
-[[noreturn]] void refuse(const std::string& path, const std::string& why) {
-  fail(fmt::format("{}: {}; expected a whole PNG or JPEG image", path, why));
-}
-
-void check_size(const std::string& path, int64_t height, int64_t width) {
-  if (height < 1 || width < 1 || height > kMostPixels / width)
-    refuse(path,
-           fmt::format("an image of {} x {} pixels, beyond the limit of {}", height, width, kMostPixels));
-}
-
-Pixels decode_png(const std::string& path, const std::vector<uint8_t>& bytes) {
-  png_image image{};
-  image.version = PNG_IMAGE_VERSION;
-  if (!png_image_begin_read_from_memory(&image, bytes.data(), bytes.size())) refuse(path, image.message);
-  struct Free {
-    png_image* image;
-    ~Free() { png_image_free(image); }
-  } const free{&image};
-  check_size(path, image.height, image.width);
-  image.format = PNG_FORMAT_RGB;
-  Pixels result{image.height, image.width, {}};
-  result.rgb.resize(PNG_IMAGE_SIZE(image));
-  const png_color black{0, 0, 0};
-  if (!png_image_finish_read(&image, &black, result.rgb.data(), 0, nullptr)) refuse(path, image.message);
-  if (PNG_IMAGE_FAILED(image)) refuse(path, image.message);
-  return result;
-}
-
-struct JpegErrors {
-  jpeg_error_mgr manager;
-  jmp_buf back;
-  char message[JMSG_LENGTH_MAX];
+class PixelSink : public RowSink {
+ public:
+  void begin(int64_t height, int64_t width) override { pixels = {height, width, {}}; }
+  void row(const uint8_t* rgb) override { pixels.rgb.insert(pixels.rgb.end(), rgb, rgb + 3 * pixels.width); }
+  Pixels pixels;
 };
 
-// libjpeg returns from errors by a jump: nothing that must be destroyed may live in here.
-bool read_jpeg(jpeg_decompress_struct& jpeg, JpegErrors& errors, const std::vector<uint8_t>& bytes,
-               Pixels& result, bool& too_large) {
-  if (setjmp(errors.back)) return false;
-  jpeg_mem_src(&jpeg, bytes.data(), bytes.size());
-  jpeg_read_header(&jpeg, TRUE);
-  too_large = int64_t{jpeg.image_height} > kMostPixels / std::max<int64_t>(jpeg.image_width, 1);
-  if (too_large) return false;
-  jpeg.out_color_space = JCS_RGB;
-  jpeg_start_decompress(&jpeg);
-  result.height = jpeg.output_height;
-  result.width = jpeg.output_width;
-  const size_t row = static_cast<size_t>(jpeg.output_width) * 3;
-  result.rgb.resize(row * jpeg.output_height);
-  while (jpeg.output_scanline < jpeg.output_height) {
-    JSAMPROW at = result.rgb.data() + row * jpeg.output_scanline;
-    jpeg_read_scanlines(&jpeg, &at, 1);
-  }
-  jpeg_finish_decompress(&jpeg);
-  return true;
-}
+// Crops and halves an image row by row, so that of one of any size only some rows are in memory.
+class Fitter : public RowSink {
+ public:
+  Fitter(int64_t height, int64_t width) : height_(height), width_(width) {}
 
-Pixels decode_jpeg(const std::string& path, const std::vector<uint8_t>& bytes) {
-  JpegErrors errors{};
-  jpeg_decompress_struct jpeg{};
-  jpeg.err = jpeg_std_error(&errors.manager);
-  errors.manager.error_exit = [](j_common_ptr info) {
-    auto* own = reinterpret_cast<JpegErrors*>(info->err);  // its first member
-    info->err->format_message(info, own->message);
-    longjmp(own->back, 1);
+  void begin(int64_t height, int64_t width) override {
+    Image size;
+    size.height = height;
+    size.width = width;
+    box_ = middle_box(size, height_, width_);
+    int64_t h = box_.height, w = box_.width;
+    for (; h >= 2 * height_ && w >= 2 * width_; h /= 2, w /= 2) levels_.emplace_back(h, w);
+    reduced_ = Image(3, h, w);
+    row_.resize(static_cast<size_t>(3 * box_.width));
+  }
+  void row(const uint8_t* rgb) override {
+    const int64_t y = y_++ - box_.top;
+    if (y < 0 || y >= box_.height) return;
+    for (int64_t c = 0; c < 3; ++c)
+      for (int64_t x = 0; x < box_.width; ++x)
+        row_[static_cast<size_t>(c * box_.width + x)] = rgb[(box_.left + x) * 3 + c];
+    push(0, row_);
+  }
+
+  std::vector<uint8_t> bytes(int64_t channels) {
+    Image image = std::move(reduced_);
+    if (image.height != height_ || image.width != width_)
+      image = resized_crop(image, {0, 0, image.height, image.width}, height_, width_);
+    if (channels == 1) {
+      Image one(1, height_, width_);
+      for (int64_t i = 0; i < height_ * width_; ++i) one.values[static_cast<size_t>(i)] = grey(image, i);
+      image = std::move(one);
+    }
+    std::vector<uint8_t> bytes;
+    bytes.reserve(image.values.size());
+    for (const float v : image.values)
+      bytes.push_back(static_cast<uint8_t>(std::clamp(v + 0.5f, 0.0f, 255.0f)));
+    return bytes;
+  }
+
+ private:
+  // Rows of this size become rows of half of it, two at a time.
+  struct Level {
+    int64_t height, width, seen = 0;
+    std::vector<float> upper, half;
+    Level(int64_t h, int64_t w)
+        : height(h), width(w), upper(static_cast<size_t>(3 * w)), half(static_cast<size_t>(3 * (w / 2))) {}
   };
-  // A file that is cut short is only warned of, and the rest made grey.
-  errors.manager.emit_message = [](j_common_ptr info, int level) {
-    if (level >= 0 || info->err->num_warnings++ > 0) return;
-    info->err->format_message(info, reinterpret_cast<JpegErrors*>(info->err)->message);
-  };
-  Pixels result;
-  jpeg_create_decompress(&jpeg);
-  struct Destroy {
-    jpeg_decompress_struct* jpeg;
-    ~Destroy() { jpeg_destroy_decompress(jpeg); }
-  } const destroy{&jpeg};
-  bool too_large = false;
-  const bool whole = read_jpeg(jpeg, errors, bytes, result, too_large);
-  if (too_large) check_size(path, jpeg.image_height, jpeg.image_width);
-  if (!whole || errors.manager.num_warnings > 0) refuse(path, errors.message);
-  return result;
-}
+
+  void push(size_t at, const std::vector<float>& row) {
+    if (at == levels_.size()) {
+      for (int64_t c = 0; c < 3; ++c)
+        std::copy_n(row.begin() + c * reduced_.width, reduced_.width, reduced_.row(c, out_));
+      ++out_;
+      return;
+    }
+    Level& level = levels_[at];
+    const int64_t y = level.seen++;
+    if (y % 2 == 0) {
+      level.upper = row;  // the last of an odd number has no other half
+      return;
+    }
+    const int64_t half = level.width / 2;
+    for (int64_t c = 0; c < 3; ++c) {
+      const float *upper = level.upper.data() + c * level.width, *lower = row.data() + c * level.width;
+      float* out = level.half.data() + c * half;
+      for (int64_t x = 0; x < half; ++x)
+        out[x] = (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]) / 4;
+    }
+    push(at + 1, level.half);
+  }
+
+  int64_t height_, width_, y_ = 0, out_ = 0;
+  Box box_;
+  std::vector<Level> levels_;
+  std::vector<float> row_;
+  Image reduced_;
+};
 
 struct ImageFile {
   std::string path;
@@ -183,9 +181,9 @@ Table read_images(const std::vector<ImageFile>& files, int64_t channels, int64_t
   const auto work = [&] {
     for (size_t i = next++; i < files.size(); i = next++) {
       try {
-        const std::vector<uint8_t> pixels =
-            fitted(decode_image(files[i].path, read_file(files[i].path, "image", kMostFileBytes)), channels,
-                   height, width);
+        Fitter fitter(height, width);
+        decode_image(files[i].path, read_file(files[i].path, "image", kMostFileBytes), fitter);
+        const std::vector<uint8_t> pixels = fitter.bytes(channels);
         std::copy(pixels.begin(), pixels.end(), image.bytes.begin() + static_cast<ptrdiff_t>(i * each));
       } catch (...) {
         const std::lock_guard lock(mutex);
@@ -214,45 +212,16 @@ Table read_images(const std::vector<ImageFile>& files, int64_t channels, int64_t
 }  // namespace
 
 Pixels decode_image(const std::string& path, const std::vector<uint8_t>& bytes) {
-  static constexpr uint8_t kPng[] = {0x89, 'P', 'N', 'G'}, kJpeg[] = {0xFF, 0xD8, 0xFF};
-  const auto begins = [&](const auto& with) {
-    return bytes.size() >= std::size(with) && std::equal(std::begin(with), std::end(with), bytes.begin());
-  };
-  if (begins(kPng)) return decode_png(path, bytes);
-  if (begins(kJpeg)) return decode_jpeg(path, bytes);
-  refuse(path, bytes.empty() ? "the file is empty" : "the file begins as neither");
+  PixelSink sink;
+  decode_image(path, bytes, sink);
+  return std::move(sink.pixels);
 }
 
 std::vector<uint8_t> fitted(const Pixels& pixels, int64_t channels, int64_t height, int64_t width) {
-  Image image(3, pixels.height, pixels.width);
-  for (int64_t c = 0; c < 3; ++c)
-    for (int64_t i = 0; i < pixels.height * pixels.width; ++i)
-      image.values[static_cast<size_t>(c * pixels.height * pixels.width + i)] =
-          pixels.rgb[static_cast<size_t>(i * 3 + c)];
-  image = crop(image, middle_box(image, height, width));
-  while (image.height >= 2 * height && image.width >= 2 * width) {
-    Image half(3, image.height / 2, image.width / 2);
-    for (int64_t c = 0; c < 3; ++c)
-      for (int64_t y = 0; y < half.height; ++y) {
-        const float *upper = image.row(c, 2 * y), *lower = image.row(c, 2 * y + 1);
-        float* out = half.row(c, y);
-        for (int64_t x = 0; x < half.width; ++x)
-          out[x] = (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]) / 4;
-      }
-    image = std::move(half);
-  }
-  if (image.height != height || image.width != width)
-    image = resized_crop(image, {0, 0, image.height, image.width}, height, width);
-  if (channels == 1) {
-    Image one(1, height, width);
-    for (int64_t i = 0; i < height * width; ++i) one.values[static_cast<size_t>(i)] = grey(image, i);
-    image = std::move(one);
-  }
-  std::vector<uint8_t> bytes;
-  bytes.reserve(image.values.size());
-  for (const float v : image.values)
-    bytes.push_back(static_cast<uint8_t>(std::clamp(v + 0.5f, 0.0f, 255.0f)));
-  return bytes;
+  Fitter fitter(height, width);
+  fitter.begin(pixels.height, pixels.width);
+  for (int64_t y = 0; y < pixels.height; ++y) fitter.row(pixels.rgb.data() + y * pixels.width * 3);
+  return fitter.bytes(channels);
 }
 
 std::vector<Split> read_image_folder(const DataRecord& record) {

@@ -1,5 +1,5 @@
-// PNG and JPEG files as pixels (libpng, libjpeg-turbo), and a data source of folders of them. Knows nothing
-// of programs and training.
+// A data source of folders of PNG and JPEG files (runtime/image_decode.h). Knows nothing of programs and
+// training.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -15,8 +15,7 @@ struct Pixels {
   std::vector<uint8_t> rgb;
 };
 
-// Throws RunError (kExitDataError) with `path` and what the library says for anything that is no whole PNG or
-// JPEG image, or one of more than 2^26 pixels. Of transparent pixels the background is black.
+// All pixels of an image; throws as the decoder does.
 Pixels decode_image(const std::string& path, const std::vector<uint8_t>& bytes);
 
 // The greatest part in the middle with the aspect ratio of height x width, in that size: halved by means of 2
