@@ -103,7 +103,8 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
   const bool csv = record.source == "csv";
   if (csv && std::get<std::string>(record.options.at("separator")).size() != 1)
     e.error(codes::bad_value, d.source->span, "`separator` is one character, as in \",\" or \";\"");
-  const bool header = csv && std::get<bool>(record.options.at("header"));
+  const bool* written = csv ? std::get_if<bool>(&record.options.at("header")) : nullptr;
+  const bool header = csv && (!written || *written);
   const FieldSyntax* first = d.fields.data();
   for (const FieldSyntax& f : d.fields) {
     DataField field{.name = f.name, .dtype = f.type.dtype};

@@ -43,7 +43,10 @@ const std::vector<SourceKind>& source_kinds() {
        {{"path", Kind::text, true, {}, 0, "the file to train on"},
         {"test", Kind::text, false, std::string(), 0, "the file to test on"},
         {"separator", Kind::text, false, std::string(","), 0, "the character between two columns"},
-        {"header", Kind::boolean, false, true, 0, "whether the first line names the columns"},
+        {"header", Kind::boolean, false, std::string("automatic"), 0,
+         "whether the first line names the columns; nothing said: where a column is chosen by name, or where "
+         "no "
+         "chosen column of it is a number"},
         {"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
        true},
       {"arrays",

@@ -109,6 +109,19 @@ Field npy_field(const FieldRecord& wanted, const std::string& path, int64_t& row
   return field;
 }
 
+// A truth value, or text: where nothing is written, or an executable's --data says it.
+CsvHeader header_of(const DataRecord& record, Options& options) {
+  const auto written = record.options.find("header");
+  if (written != record.options.end() && std::holds_alternative<bool>(written->second))
+    return options.flag("header", true) ? CsvHeader::present : CsvHeader::absent;
+  const std::string text = options.optional_text("header");
+  if (text.empty() || text == "automatic") return CsvHeader::automatic;
+  if (text != "true" && text != "false")
+    fail(
+        fmt::format("data {} = csv(...): the option `header` is true or false, not `{}`", record.name, text));
+  return text == "true" ? CsvHeader::present : CsvHeader::absent;
+}
+
 Table read_csv_table(const DataRecord& record, const std::string& path, const CsvOptions& options,
                      int64_t classes) {
   std::vector<CsvColumn> columns;  // of all fields
@@ -189,7 +202,7 @@ std::vector<Split> read_csv_files(const DataRecord& record) {
   Options options(record);
   const std::string path = options.text("path"), test = options.optional_text("test"),
                     separator = options.optional_text("separator");
-  const CsvOptions format{separator.empty() ? ',' : separator[0], options.flag("header", true)};
+  const CsvOptions format{separator.empty() ? ',' : separator[0], header_of(record, options)};
   const int64_t classes = options.integer("classes", 0, 0, INT32_MAX);
   options.refuse_others();
   GRADC_CHECK(!record.fields.empty(), "csv without fields");

@@ -187,7 +187,7 @@ TEST(Csv, ReadsColumns) {
                   {{"a"}})
                 .values,
             std::vector<double>{7});
-  EXPECT_EQ(parse("7;8\n9;10\n", {{"", 1}}, {';', false}).values, (std::vector<double>{8, 10}));
+  EXPECT_EQ(parse("7;8\n9;10\n", {{"", 1}}, {';', CsvHeader::absent}).values, (std::vector<double>{8, 10}));
 }
 
 TEST(Csv, SaysWhatIsWrong) {
@@ -198,7 +198,7 @@ TEST(Csv, SaysWhatIsWrong) {
     expect_error(kExitDataError, all, [&] { parse(text, columns); });
   };
   fails("", {"no column `a`", "names none"});
-  fails("a,b\n", {"no examples", "behind the one that names"});
+  fails("a,b\n", {"no examples", "after the one that names"});
   fails("height,b\n1,2\n", {"no column `heigth`", "did you mean `height`"}, {{"heigth"}});
   fails("a,b\n1,2\n", {"no column 2", "it has 2", "separator"}, {{"", 2}});
   fails("a,a\n1,2\n", {"names `a` twice"});
@@ -209,8 +209,77 @@ TEST(Csv, SaysWhatIsWrong) {
   fails("a,b\nnan,2\n", {"`nan`"});
   fails("a,b\n1e999,2\n", {"`1e999`"});
   fails("a,b\n\"1,2\n", {"never closed", "truncated"});
-  fails("a,b\n\"1\"x,2\n", {"goes on behind its closing quote"});
+  fails("a,b\n\"1\"x,2\n", {"goes on after its closing quote"});
   fails(std::string("a,b\n1,\0\n", 8), {"byte 6 is 0", "no text file"});
+}
+
+TEST(Csv, TakesEveryLineEnd) {
+  for (const char* end : {"\n", "\r\n", "\r"}) {
+    std::string written;
+    for (const char c : std::string("a,b\n1,2\n\n\"3\",\"4\"\n5,x\n"))
+      written += c == '\n' ? end : std::string(1, c);
+    const CsvNumbers numbers = parse(written, {{"a"}});
+    EXPECT_EQ(numbers.values, (std::vector<double>{1, 3, 5}));
+    EXPECT_EQ(numbers.lines, (std::vector<int64_t>{2, 4, 5}));
+  }
+}
+
+TEST(Csv, NumbersTooSmallForADoubleAreZero) {
+  EXPECT_EQ(parse("a\n1e-400\n-1e-400\n1e-310\n", {{"a"}}).values, (std::vector<double>{0, 0, 1e-310}));
+}
+
+// A file without names, whose first example was lost without a word.
+TEST(Csv, TheFirstLineIsNotLost) {
+  const std::vector<CsvColumn> numbers = {{"", 0}, {"", 2}};
+  const auto doubtful = [&](const std::string& text, const std::vector<std::string>& pieces) {
+    expect_error(kExitDataError, pieces, [&] { parse(text, numbers); });
+  };
+  doubtful("1,2,0\n3,4,1\n",
+           {"the-file:1:", "column 0 of the first line is the number 1", "`header=false`", "`header=true`"});
+  doubtful("id,year,2020\n3,4,1\n", {"column 2 of the first line is the number 2020"});
+  doubtful("?,2,0\n3,4,1\n", {"column 2 of the first line is the number 0"});
+  EXPECT_EQ(parse("h,w,kind\n1,2,0\n", numbers).values, (std::vector<double>{1, 0}));
+  EXPECT_EQ(parse("1,2,0\n3,4,1\n", numbers, {',', CsvHeader::absent}).values,
+            (std::vector<double>{1, 0, 3, 1}));
+  EXPECT_EQ(parse("0,1,2\n3,4,1\n", numbers, {',', CsvHeader::present}).values, (std::vector<double>{3, 1}));
+  EXPECT_EQ(parse("7,1,2\n3,4,1\n", {{"7"}}).values, std::vector<double>{3});  // by name there are names
+  expect_error(kExitDataError, {"the-file:1:", "`h` is no finite number", "leave `header=false` out"},
+               [&] { parse("h,w,kind\n1,2,0\n", numbers, {',', CsvHeader::absent}); });
+}
+
+TEST(Csv, SaysWhatIsWrongWithOtherText) {
+  expect_error(kExitDataError, {"the-file", "UTF-16", "iconv"}, [] {
+    parse(std::string("\xFF\xFE"
+                      "a\0",
+                      4),
+          {{"a"}});
+  });
+  // Of very many names only the first are listed.
+  std::string names;
+  for (int i = 0; i < 100000; ++i) names += "c" + std::to_string(i) + ",";
+  try {
+    parse(names + "\n", {{"d7"}});
+    FAIL();
+  } catch (const RunError& error) {
+    const std::string what = error.what();
+    EXPECT_LT(what.size(), 600u);
+    EXPECT_NE(what.find("and 99951 more"), std::string::npos) << what;
+    EXPECT_NE(what.find("did you mean `c7`?"), std::string::npos) << what;
+  }
+}
+
+// Cells that are not chosen take neither time nor memory beyond the file's own: a line of separators had 32
+// bytes for each.
+TEST(Csv, ManyColumnsTakeNoMemory) {
+  const std::string line(64 << 20, ',');
+  const auto peak = test::peak_memory([&] {
+    expect_error(kExitDataError, {"the-file:2:", "67108865 columns", "expected 2"},
+                 [&] { parse("a,b\n" + line, {{"a"}}); });
+    expect_error(kExitDataError, {"the-file", "no column `a`", "and 67108815 more"},
+                 [&] { parse(line, {{"a"}}); });
+  });
+  if (!peak) GTEST_SKIP() << "the peak of memory cannot be measured here";
+  EXPECT_LT(*peak, int64_t{3} * (64 << 20));  // the text in the test's own hands, twice
 }
 
 TEST(Csv, SurvivesDamage) {
@@ -251,6 +320,25 @@ TEST(CsvSource, FillsFields) {
   EXPECT_EQ(table.rows, 2);
   EXPECT_EQ(table.fields[0].floats, (std::vector<float>{1, 2, 3, 4}));
   EXPECT_EQ(table.fields[1].integers, (std::vector<int32_t>{0, 2}));
+}
+
+// Nothing said, as the model file leaves it; and what an executable's --data says.
+TEST(CsvSource, HeaderIsSaidInSeveralWays) {
+  TemporaryFolder folder;
+  write_text(folder / "t.csv", "1,2\n3,4\n");
+  DataRecord record{.name = "d", .source = "csv", .options = {{"path", folder / "t.csv"}}, .batch = 2};
+  record.fields = {{.name = "x", .is_float = true, .shape = {2}, .numbers = {0, 1}}};
+  record.options["header"] = std::string("automatic");
+  expect_error(kExitDataError, {"t.csv:1:", "`header=false`"}, [&] { load_dataset(record); });
+  for (const auto& [said, rows] : {std::pair("header=false", 2), {"header=true", 1}}) {
+    DataRecord given = record;
+    override_options(given, {said});
+    EXPECT_EQ(load_dataset(given).split("train").count, rows) << said;
+    given.options["header"] = rows == 1;
+    EXPECT_EQ(load_dataset(given).split("train").count, rows) << said;
+  }
+  override_options(record, {"header=yes"});
+  expect_error(kExitDataError, {"`header` is true or false, not `yes`"}, [&] { load_dataset(record); });
 }
 
 TEST(CsvSource, SaysWhatIsWrong) {
