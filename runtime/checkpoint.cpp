@@ -66,10 +66,29 @@ const gradc_symbol* find(const gradc_program& program, const std::string& name) 
   return nullptr;
 }
 
-void add_data_arrays(const Session& session, std::map<std::string, TensorView>& tensors) {
-  for (const auto& [name, array] : session.data_arrays)
-    tensors[name] = {"F32", array.shape, reinterpret_cast<const uint8_t*>(array.values.data()),
-                     array.values.size() * sizeof(float)};
+// `storage` holds what becomes floats.
+void add_data_arrays(const Session& session, std::map<std::string, TensorView>& tensors,
+                     std::map<std::string, std::vector<float>>& storage) {
+  for (const auto& [name, array] : session.data_arrays) {
+    const std::vector<double>& values = array.values;
+    if (!array.are_floats()) {
+      tensors[name] = {"F64", array.shape, reinterpret_cast<const uint8_t*>(values.data()),
+                       values.size() * sizeof(double)};
+      continue;
+    }
+    const std::vector<float>& floats = storage[name] = {values.begin(), values.end()};
+    tensors[name] = {"F32", array.shape, reinterpret_cast<const uint8_t*>(floats.data()),
+                     floats.size() * sizeof(float)};
+  }
+}
+
+template <class T>
+void append(const TensorView& view, std::vector<double>& values) {
+  for (uint64_t at = 0; at < view.bytes; at += sizeof(T)) {
+    T value;
+    std::memcpy(&value, view.data + at, sizeof value);
+    values.push_back(static_cast<double>(value));
+  }
 }
 
 // Takes the arrays of the data out of a file: what is called so and is no symbol of the model.
@@ -77,14 +96,14 @@ DataArrays take_data_arrays(const gradc_program& program, TensorFile& file) {
   DataArrays result;
   for (auto it = file.tensors.begin(); it != file.tensors.end();) {
     const auto& [name, view] = *it;
-    if (name.rfind(kDataPrefix, 0) != 0 || view.dtype != "F32" || find(program, name)) {
+    if (name.rfind(kDataPrefix, 0) != 0 || (view.dtype != "F32" && view.dtype != "F64") ||
+        find(program, name)) {
       ++it;
       continue;
     }
-    FloatArray& array = result[name];
+    NumberArray& array = result[name];
     array.shape = view.shape;
-    array.values.resize(view.bytes / sizeof(float));
-    if (view.bytes != 0) std::memcpy(array.values.data(), view.data, view.bytes);
+    view.dtype == "F32" ? append<float>(view, array.values) : append<double>(view, array.values);
     it = file.tensors.erase(it);
   }
   return result;
@@ -109,19 +128,20 @@ class Fit {
       if (trains && !(own && extra)) unknown_.push_back(name);
     }
     for (int32_t i = 0; i < program.symbol_count; ++i) expect(program.symbols[i]);
-    for (const std::string& name : unknown_) {
-      const std::string nearest = nearest_name(name, missing_);
-      problems_.push_back(fmt::format("{}: the model has no such parameter{}", name,
-                                      nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
-    }
+    for (const std::string& name : unknown_)
+      problem([&] {
+        const std::string nearest = nearest_name(name, missing_);
+        return fmt::format("{}: the model has no such parameter{}", name,
+                           nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest));
+      });
   }
 
   void check(const std::string& path) const {
     if (problems_.empty()) return;
     std::string message =
         fmt::format("{}: the weights do not fit {}:", path, program_.name ? program_.name : "the model");
-    for (size_t i = 0; i < std::min(problems_.size(), kListed); ++i) message += "\n  " + problems_[i];
-    if (problems_.size() > kListed) message += fmt::format("\n  and {} more", problems_.size() - kListed);
+    for (const std::string& said : problems_) message += "\n  " + said;
+    if (more_ > 0) message += fmt::format("\n  and {} more", more_);
     throw RunError(kExitDataError, message);
   }
 
@@ -138,20 +158,33 @@ class Fit {
     if (found == file_.tensors.end()) {
       if (!all_ && symbol.kind == GRADC_SLOT) return;
       missing_.push_back(symbol.name);
-      const std::string nearest = nearest_name(symbol.name, unknown_);
-      problems_.push_back(fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
-                                      shape_text(expected.shape),
-                                      nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest)));
+      problem([&] {
+        const std::string nearest = nearest_name(symbol.name, unknown_);
+        return fmt::format("{}: missing; expected {}{}{}", symbol.name, expected.dtype,
+                           shape_text(expected.shape),
+                           nearest.empty() ? "" : fmt::format(" (the file has `{}`)", nearest));
+      });
     } else if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
-      problems_.push_back(fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype,
-                                      shape_text(expected.shape), found->second.dtype,
-                                      shape_text(found->second.shape)));
+      problem([&] {
+        return fmt::format("{}: expected {}{}, found {}{}", symbol.name, expected.dtype,
+                           shape_text(expected.shape), found->second.dtype, shape_text(found->second.shape));
+      });
     }
+  }
+
+  // Only what is shown is put into words: a hostile file has hundreds of thousands of names to compare.
+  template <class Text>
+  void problem(Text&& text) {
+    if (problems_.size() < kListed)
+      problems_.push_back(text());
+    else
+      ++more_;
   }
 
   const gradc_program& program_;
   const TensorFile& file_;
   const bool all_;
+  size_t more_ = 0;  // problems that are not listed
   std::vector<std::string> used_, unknown_, missing_, problems_;
 };
 
@@ -184,7 +217,8 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
   const gradc_program& program = session.program();
   const auto text = [](const char* value) { return std::string(value ? value : ""); };
   std::map<std::string, TensorView> tensors = views(program, session.parameters(), info.slots);
-  add_data_arrays(session, tensors);
+  std::map<std::string, std::vector<float>> data_floats;
+  add_data_arrays(session, tensors, data_floats);
   if (info.best)
     for (const auto& [name, view] : views(program, info.best, false)) tensors[kBest + name] = view;
   for (const auto& [name, values] : info.arrays)

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <optional>
 
 #include "runtime/file_sources.h"
@@ -237,6 +238,21 @@ constexpr SourceEntry kSources[] = {{"mnist", read_mnist},   {"synthetic_digits"
                                     {"arrays", no_arrays},   {"random", make_random},
                                     {"text", read_text},     {"folder", read_folder}};
 
+// What was being read, with the files that the record names.
+std::string out_of_memory_text(const DataRecord& record) {
+  std::vector<std::string> files;
+  for (const auto& [name, value] : record.options)
+    if (const auto* text = std::get_if<std::string>(&value);
+        text && !text->empty() && name != "separator" && name != "header")
+      files.push_back(*text);
+  for (const FieldRecord& field : record.fields)
+    for (const std::string& file : {field.train, field.test})
+      if (!file.empty()) files.push_back(file);
+  return fmt::format("data {} = {}(...): there is no memory to read {}; {} MB are available", record.name,
+                     record.source, files.empty() ? "it" : fmt::format("{}", fmt::join(files, ", ")),
+                     available_memory() / 1000000);
+}
+
 // How many of `size` examples a split takes; 0 where it cannot.
 int64_t taken(const SplitRecord& wanted, int64_t size) {
   int64_t count = wanted.count;
@@ -293,6 +309,7 @@ void sort_by_score(Split& train, const DataRecord& record) {
     fail(fmt::format("data {}: there is no field `{}` to order by", record.name, record.curriculum));
   const auto score = [&](int64_t row) {
     const auto at = static_cast<size_t>(row);
+    if (!scores->doubles.empty()) return scores->doubles[at];
     if (const float* floats = scores->float_values()) return static_cast<double>(floats[at]);
     const int32_t* integers = scores->integer_values();
     return integers ? static_cast<double>(integers[at]) : static_cast<double>(scores->byte_values()[at]);
@@ -338,6 +355,14 @@ void Field::gather(const int64_t* rows, int64_t count, void* out) const {
     }
     return;
   }
+  if (!doubles.empty()) {
+    auto* to = static_cast<float*>(out);
+    for (int64_t i = 0; i < count; ++i, to += size) {
+      const double* from = doubles.data() + static_cast<size_t>(rows[i]) * size;
+      for (size_t k = 0; k < size; ++k) to[k] = static_cast<float>(from[k]);
+    }
+    return;
+  }
   const uint8_t* base = integer_values() ? reinterpret_cast<const uint8_t*>(integer_values())
                                          : reinterpret_cast<const uint8_t*>(float_values());
   auto* to = static_cast<uint8_t*>(out);
@@ -365,7 +390,12 @@ Dataset load_dataset(const DataRecord& record) {
   std::vector<std::string> names;
   for (const SourceEntry& source : kSources) {
     names.push_back(source.name);
-    if (record.source == source.name) splits = source.read(record);
+    if (record.source != source.name) continue;
+    try {
+      splits = source.read(record);
+    } catch (const std::bad_alloc&) {
+      throw RunError(kExitRunFailed, out_of_memory_text(record));
+    }
   }
   if (splits.empty())
     fail(fmt::format("data {}: unknown source `{}`; there are {}{}", record.name, record.source,

@@ -40,10 +40,11 @@ struct Field {
   std::vector<int64_t> shape;     // of one example
   std::vector<uint8_t> bytes;     // read as f32: value / 255
   std::vector<float> floats;      // read as f32
+  std::vector<double> doubles;    // read as f32; `normalize` reads them as they are (runtime/prepare.h)
   std::vector<int32_t> integers;  // read as i32
   GivenValues given;
 
-  // Where the values stand; null where they are of another kind.
+  // Where the values are stored; null where they are of another kind.
   const uint8_t* byte_values() const { return bytes.empty() ? given.bytes : bytes.data(); }
   const float* float_values() const { return floats.empty() ? given.floats : floats.data(); }
   const int32_t* integer_values() const { return integers.empty() ? given.integers : integers.data(); }

@@ -5,11 +5,11 @@
 #include <sys/stat.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "runtime/csv.h"
 #include "runtime/files.h"
-#include "runtime/npy.h"
+#include "runtime/npy_field.h"
+#include "runtime/prepare.h"
 #include "runtime/source_options.h"
 
 namespace gradc::runtime {
@@ -57,54 +57,25 @@ Table cifar_table(const std::vector<std::string>& paths) {
   return table;
 }
 
-template <class T>
-std::vector<T> numbers_of(const NpyArray& array) {
-  std::vector<T> values(array.bytes.size() / sizeof(T));
-  if (!values.empty()) std::memcpy(values.data(), array.bytes.data(), array.bytes.size());
-  return values;
-}
-
 // One field of one .npy file; `rows` is the number of examples so far, 0: not known.
-Field npy_field(const FieldRecord& wanted, const std::string& path, int64_t& rows, int64_t classes) {
+Field read_field(const FieldRecord& wanted, const Preparation& preparation, const std::string& path,
+                 int64_t& rows, int64_t classes) {
   NpyArray array = read_npy(path);
   const std::vector<int64_t> shape(array.shape.begin() + (array.shape.empty() ? 0 : 1), array.shape.end());
   if (array.shape.empty() || shape != wanted.shape)
     fail(fmt::format("{}: an array of shape {}; the field `{}` needs examples x {}", path,
                      shape_text(array.shape), wanted.name, shape_text(wanted.shape)));
-  if (array.shape[0] == 0) fail(fmt::format("{}: it holds no examples", path));
-  if (rows != 0 && rows != array.shape[0])
+  const int64_t examples = array.shape[0];
+  if (rows != 0 && examples != 0 && rows != examples)
     fail(fmt::format(
         "{}: {} examples, but the other fields have {}; expected equally many: do the files belong "
         "together?",
-        path, array.shape[0], rows));
-  rows = array.shape[0];
-  Field field{.name = wanted.name, .shape = wanted.shape};
-  const auto integers = [&](auto values) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      if constexpr (sizeof values[0] == 8)
-        if (values[i] < INT32_MIN || values[i] > INT32_MAX)
-          fail(fmt::format("{}: {} at number {} does not fit a field of i32", path, values[i], i));
-      field.integers.push_back(static_cast<int32_t>(values[i]));
-    }
-  };
-  if (wanted.is_float && array.dtype == "|u1") {
-    field.bytes = std::move(array.bytes);
-  } else if (wanted.is_float && array.dtype == "<f4") {
-    field.floats = numbers_of<float>(array);
-  } else if (wanted.is_float && array.dtype == "<f8") {
-    for (const double value : numbers_of<double>(array)) field.floats.push_back(static_cast<float>(value));
-  } else if (!wanted.is_float && array.dtype == "<i4") {
-    field.integers = numbers_of<int32_t>(array);
-  } else if (!wanted.is_float && array.dtype == "<i8") {
-    integers(numbers_of<int64_t>(array));
-  } else if (!wanted.is_float && array.dtype == "|u1") {
-    integers(std::move(array.bytes));
-  } else {
-    fail(fmt::format("{}: numbers of '{}'; the field `{}` is {} and takes {}: use array.astype()", path,
-                     array.dtype, wanted.name, wanted.is_float ? "f32" : "i32",
-                     wanted.is_float ? "'<f4', '<f8' or '|u1'" : "'<i4', '<i8' or '|u1'"));
-  }
-  sources::check_classes(path, field, array.shape[0], classes,
+        path, examples, rows));
+  Field field = npy_field(path, std::move(array), wanted.name, wanted.is_float,
+                          fmt::format("the field `{}` is {}", wanted.name, wanted.is_float ? "f32" : "i32"),
+                          preparation.reads_doubles(wanted.name, shape.size()));
+  rows = examples;
+  sources::check_classes(path, field, rows, classes,
                          [](size_t i) { return fmt::format("of example {}", i); });
   return field;
 }
@@ -130,19 +101,19 @@ Table read_csv_table(const DataRecord& record, const std::string& path, const Cs
     for (const int64_t number : field.numbers) columns.push_back({"", number});
   }
   const CsvNumbers numbers = read_csv(path, options, columns);
+  const Preparation preparation(record);
   Table table;
   table.rows = numbers.rows;
   size_t first = 0;
   for (const FieldRecord& wanted : record.fields) {
     Field field{.name = wanted.name, .shape = wanted.shape};
     const size_t count = wanted.columns.size() + wanted.numbers.size();
+    std::vector<double> values;
     for (size_t row = 0; row < numbers.lines.size(); ++row)
       for (size_t i = 0; i < count; ++i) {
         const double value = numbers.values[row * columns.size() + first + i];
         if (wanted.is_float) {
-          field.floats.push_back(static_cast<float>(value));
-          if (!std::isfinite(field.floats.back()))
-            fail(fmt::format("{}:{}: {} is beyond the range of f32", path, numbers.lines[row], value));
+          values.push_back(value);
           continue;
         }
         if (value != std::floor(value) || value < INT32_MIN || value > INT32_MAX)
@@ -150,6 +121,10 @@ Table read_csv_table(const DataRecord& record, const std::string& path, const Cs
                            numbers.lines[row], value, wanted.name));
         field.integers.push_back(static_cast<int32_t>(value));
       }
+    if (wanted.is_float)
+      sources::keep_values(field, std::move(values),
+                           preparation.reads_doubles(wanted.name, wanted.shape.size()),
+                           [&](size_t i) { return fmt::format("{}:{}", path, numbers.lines[i / count]); });
     sources::check_classes(path, field, table.rows, classes,
                            [&](size_t i) { return fmt::format("in line {}", numbers.lines[i]); });
     first += count;
@@ -187,12 +162,14 @@ std::vector<Split> read_npy_files(const DataRecord& record) {
   const int64_t classes = options.integer("classes", 0, 0, INT32_MAX);
   options.refuse_others();
   GRADC_CHECK(!record.fields.empty(), "npy without fields");
+  const Preparation preparation(record);
   std::vector<Split> splits;
   for (const bool test : {false, true}) {
     if (test && record.fields[0].test.empty()) break;
     Table table;
     for (const FieldRecord& field : record.fields)
-      table.fields.push_back(npy_field(field, test ? field.test : field.train, table.rows, classes));
+      table.fields.push_back(
+          read_field(field, preparation, test ? field.test : field.train, table.rows, classes));
     splits.push_back(whole(test ? "test" : "train", std::move(table)));
   }
   return splits;

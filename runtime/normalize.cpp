@@ -25,14 +25,44 @@ int64_t groups_of(const std::string& method, const std::vector<int64_t>& shape) 
   return elements_of(shape);
 }
 
-FloatArray array_of(std::vector<int64_t> shape, const std::vector<double>& values) {
-  return {std::move(shape), {values.begin(), values.end()}};
+constexpr double kShift = 1e-6;  // of a deviation: what rounding to floats may move examples by
+
+NumberArray array_of(std::vector<int64_t> shape, const std::vector<double>& values, bool wide = false) {
+  NumberArray array{std::move(shape), values};
+  if (!wide)
+    for (double& v : array.values) v = static_cast<float>(v);
+  return array;
 }
 
+double lost(double v) { return std::fabs(v - static_cast<double>(static_cast<float>(v))); }
+
+// Whether rounding the offsets moves something by more than kShift of its scale.
+bool needs_doubles(const std::vector<double>& offsets, const std::vector<double>& scales) {
+  for (size_t i = 0; i < offsets.size(); ++i)
+    if (lost(offsets[i]) > kShift * scales[i]) return true;
+  return false;
+}
+
+// The ends of the values of each group.
+struct Range {
+  std::vector<double> low, high;
+  explicit Range(size_t size) : low(size, HUGE_VAL), high(size, -HUGE_VAL) {}
+  void take(size_t g, double v) {
+    low[g] = std::min(low[g], v);
+    high[g] = std::max(high[g], v);
+  }
+  bool constant(size_t g) const { return low[g] == high[g]; }
+  std::vector<double> extents() const {
+    std::vector<double> result;
+    for (size_t g = 0; g < low.size(); ++g) result.push_back(constant(g) ? 1 : high[g] - low[g]);
+    return result;
+  }
+};
+
 // A deviation that is only rounding is of a constant.
-double deviation(double variance, double mean) {
+double deviation(double variance, double mean, bool exact) {
   const double std = std::sqrt(std::max(variance, 0.0));
-  return std > 1e-7 * std::fabs(mean) && std > 1e-30 ? std : 1;
+  return std > (exact ? 0 : 1e-7) * std::fabs(mean) && std > 1e-30 ? std : 1;
 }
 
 // Eigenvectors (columns) by falling eigenvalue, signs as in the header.
@@ -90,7 +120,7 @@ std::map<std::string, std::vector<int64_t>> Normalization::expected(const std::v
   return result;
 }
 
-void Normalization::fit(const std::vector<int64_t>& shape, int64_t count, const Reader& read) {
+void Normalization::fit(const std::vector<int64_t>& shape, int64_t count, const Reader& read, bool exact) {
   GRADC_CHECK(count >= 1, "{} examples", count);
   const int64_t elements = elements_of(shape);
   if (projects()) {
@@ -99,7 +129,7 @@ void Normalization::fit(const std::vector<int64_t>& shape, int64_t count, const 
   }
   const int64_t groups = groups_of(record_.name, shape), each = elements / groups;
   const auto shapes = expected(shape);
-  std::vector<float> x(static_cast<size_t>(elements));
+  std::vector<double> x(static_cast<size_t>(elements));
   const auto over_all = [&](const auto& take) {
     for (int64_t i = 0; i < count; ++i) {
       read(i, x.data());
@@ -109,46 +139,49 @@ void Normalization::fit(const std::vector<int64_t>& shape, int64_t count, const 
     }
   };
   const auto size = static_cast<size_t>(groups);
+  Range range(size);
   if (record_.name == "min_max") {
-    std::vector<double> low(size, INFINITY), high(size, -INFINITY);
-    over_all([&](size_t g, float v) {
-      low[g] = std::min<double>(low[g], v);
-      high[g] = std::max<double>(high[g], v);
-    });
-    arrays_["min"] = array_of(shapes.at("min"), low);
-    arrays_["max"] = array_of(shapes.at("max"), high);
+    over_all([&](size_t g, double v) { range.take(g, v); });
+    const bool wide = needs_doubles(range.low, range.extents()) || needs_doubles(range.high, range.extents());
+    arrays_["min"] = array_of(shapes.at("min"), range.low, wide);
+    arrays_["max"] = array_of(shapes.at("max"), range.high, wide);
     return prepare();
   }
   // Two passes: the mean, then the squares of what is left.
   const double n = static_cast<double>(count) * static_cast<double>(each);
-  std::vector<double> mean(size), squares(size);
-  over_all([&](size_t g, float v) { mean[g] += v; });
-  for (double& m : mean) m /= n;
-  arrays_["mean"] = array_of(shapes.at("mean"), mean);
+  std::vector<double> mean(size), scales(size);
+  over_all([&](size_t g, double v) {
+    mean[g] += v;
+    range.take(g, v);
+  });
+  for (size_t g = 0; g < size; ++g) mean[g] = range.constant(g) ? range.low[g] : mean[g] / n;
   if (shapes.count("std")) {
-    over_all([&](size_t g, float v) { squares[g] += (v - mean[g]) * (v - mean[g]); });
-    for (size_t g = 0; g < size; ++g) squares[g] = deviation(squares[g] / n, mean[g]);
-    arrays_["std"] = array_of(shapes.at("std"), squares);
+    over_all([&](size_t g, double v) { scales[g] += (v - mean[g]) * (v - mean[g]); });
+    for (size_t g = 0; g < size; ++g)
+      scales[g] = range.constant(g) ? 1 : deviation(scales[g] / n, mean[g], exact);
+    arrays_["std"] = array_of(shapes.at("std"), scales);
+  } else {
+    scales = range.extents();
   }
+  arrays_["mean"] = array_of(shapes.at("mean"), mean, needs_doubles(mean, scales));
   prepare();
 }
 
 void Normalization::fit_components(int64_t elements, int64_t count, const Reader& read) {
   const auto size = static_cast<Eigen::Index>(elements);
   Eigen::VectorXd mean = Eigen::VectorXd::Zero(size);
-  std::vector<float> x(static_cast<size_t>(elements));
-  const Eigen::Map<const Eigen::VectorXf> example(x.data(), size);
+  Eigen::VectorXd example(size);
   for (int64_t i = 0; i < count; ++i) {
-    read(i, x.data());
-    mean += example.cast<double>();
+    read(i, example.data());
+    mean += example;
   }
   mean /= static_cast<double>(count);
   Eigen::MatrixXd covariance = Eigen::MatrixXd::Zero(size, size), block;
   for (int64_t begin = 0; begin < count; begin += kBlock) {
     block.resize(size, static_cast<Eigen::Index>(std::min(kBlock, count - begin)));
     for (Eigen::Index i = 0; i < block.cols(); ++i) {
-      read(begin + i, x.data());
-      block.col(i) = example.cast<double>() - mean;
+      read(begin + i, example.data());
+      block.col(i) = example - mean;
     }
     covariance.selfadjointView<Eigen::Lower>().rankUpdate(block);
   }
@@ -157,22 +190,27 @@ void Normalization::fit_components(int64_t elements, int64_t count, const Reader
   Eigen::VectorXd values;
   eigen(covariance, vectors, values);
   const auto kept = static_cast<Eigen::Index>(components());
-  FloatArray rows{{components(), elements}, {}};
+  NumberArray rows{{components(), elements}, {}};
   for (Eigen::Index k = 0; k < kept; ++k)
     for (Eigen::Index i = 0; i < size; ++i) rows.values.push_back(static_cast<float>(vectors(i, k)));
-  arrays_["mean"] = array_of({elements}, {mean.data(), mean.data() + size});
   arrays_["components"] = std::move(rows);
-  if (record_.name != "whiten") return;
-  const double eps = std::get<double>(record_.options.at("eps"));
+  const bool whitens = record_.name == "whiten";
+  const double eps = whitens ? std::get<double>(record_.options.at("eps")) : 0;
   std::vector<double> std;
   for (Eigen::Index k = 0; k < kept; ++k) {
-    const double variance = std::max(values(k), 0.0) + eps;
+    const double variance = std::max(values(whitens ? k : 0), 0.0) + eps;  // of pca the greatest is the scale
     std.push_back(variance > 0 ? std::sqrt(variance) : 1);
   }
-  arrays_["std"] = array_of({components()}, std);
+  // What rounding the mean adds to each component.
+  const Eigen::VectorXd moved =
+      vectors.leftCols(kept).transpose() * (mean - mean.cast<float>().cast<double>());
+  bool wide = false;
+  for (Eigen::Index k = 0; k < kept; ++k) wide |= std::fabs(moved(k)) > kShift * std[static_cast<size_t>(k)];
+  arrays_["mean"] = array_of({elements}, {mean.data(), mean.data() + size}, wide);
+  if (whitens) arrays_["std"] = array_of({components()}, std);
 }
 
-bool Normalization::consistent(const std::map<std::string, FloatArray>& arrays) const {
+bool Normalization::consistent(const std::map<std::string, NumberArray>& arrays) const {
   for (const auto& [name, array] : arrays)
     if (static_cast<int64_t>(array.values.size()) != elements_of(array.shape) || array.values.empty())
       return false;
@@ -185,54 +223,68 @@ bool Normalization::consistent(const std::map<std::string, FloatArray>& arrays) 
          (!arrays.count("std") || arrays.at("std").shape == std::vector<int64_t>{shape[0]});
 }
 
-void Normalization::set(std::map<std::string, FloatArray> arrays) {
+void Normalization::set(std::map<std::string, NumberArray> arrays) {
   arrays_ = std::move(arrays);
   prepare();
 }
 
 void Normalization::prepare() {
+  const NumberArray& offsets = arrays_.at(record_.name == "min_max" ? "min" : "mean");
+  exact_offset_ = offsets.values;
+  offset_.assign(exact_offset_.begin(), exact_offset_.end());
+  wide_ = !offsets.are_floats();
   if (record_.name == "min_max") {
     const double low = std::get<double>(record_.options.at("low")),
                  high = std::get<double>(record_.options.at("high"));
-    offset_ = arrays_.at("min").values;
-    const std::vector<float>& most = arrays_.at("max").values;
-    for (size_t i = 0; i < offset_.size(); ++i) {
-      const double range = static_cast<double>(most[i]) - offset_[i];
+    const std::vector<double>& most = arrays_.at("max").values;
+    factor_.clear();
+    for (size_t i = 0; i < most.size(); ++i) {
+      const double range = most[i] - exact_offset_[i];
       factor_.push_back(static_cast<float>((high - low) / (range > 0 ? range : 1)));
     }
     shift_ = static_cast<float>(low);
     return;
   }
-  offset_ = arrays_.at("mean").values;
   factor_.assign(projects() ? static_cast<size_t>(components()) : offset_.size(), 1.0f);
   if (const auto std = arrays_.find("std"); std != arrays_.end())
-    for (size_t i = 0; i < factor_.size(); ++i) factor_[i] = 1 / std->second.values[i];
+    for (size_t i = 0; i < factor_.size(); ++i) factor_[i] = 1 / static_cast<float>(std->second.values[i]);
   if (!projects()) return;
-  const FloatArray& rows = arrays_.at("components");
+  const NumberArray& rows = arrays_.at("components");
   const auto kept = static_cast<size_t>(rows.shape[0]), size = static_cast<size_t>(rows.shape[1]);
   columns_.resize(kept * size);
   for (size_t k = 0; k < kept; ++k)
-    for (size_t i = 0; i < size; ++i) columns_[i * kept + k] = rows.values[k * size + i];
+    for (size_t i = 0; i < size; ++i) columns_[i * kept + k] = static_cast<float>(rows.values[k * size + i]);
 }
 
-void Normalization::apply(const float* in, const std::vector<int64_t>& shape, float* out) const {
+// The difference is taken in the wider of the two types, and is a float after that.
+template <class In, class Offset>
+void Normalization::apply_to(const In* in, const std::vector<Offset>& offset,
+                             const std::vector<int64_t>& shape, float* out) const {
   if (projects()) {
     const size_t kept = factor_.size();
     std::fill_n(out, kept, 0.0f);
-    for (size_t i = 0; i < offset_.size(); ++i) {
-      const float x = in[i] - offset_[i];
+    for (size_t i = 0; i < offset.size(); ++i) {
+      const auto x = static_cast<float>(in[i] - offset[i]);
       const float* column = columns_.data() + i * kept;
       for (size_t k = 0; k < kept; ++k) out[k] += x * column[k];
     }
     for (size_t k = 0; k < kept; ++k) out[k] *= factor_[k];
     return;
   }
-  const auto each = static_cast<size_t>(elements_of(shape)) / offset_.size();
-  for (size_t g = 0; g < offset_.size(); ++g, in += each, out += each)
-    for (size_t k = 0; k < each; ++k) out[k] = (in[k] - offset_[g]) * factor_[g] + shift_;
+  const auto each = static_cast<size_t>(elements_of(shape)) / offset.size();
+  for (size_t g = 0; g < offset.size(); ++g, in += each, out += each)
+    for (size_t k = 0; k < each; ++k) out[k] = static_cast<float>(in[k] - offset[g]) * factor_[g] + shift_;
 }
 
-Colours fit_colours(int64_t pixels, int64_t count, const Normalization::Reader& read) {
+void Normalization::apply(const float* in, const std::vector<int64_t>& shape, float* out) const {
+  wide_ ? apply_to(in, exact_offset_, shape, out) : apply_to(in, offset_, shape, out);
+}
+
+void Normalization::apply(const double* in, const std::vector<int64_t>& shape, float* out) const {
+  apply_to(in, exact_offset_, shape, out);
+}
+
+Colours fit_colours(int64_t pixels, int64_t count, const std::function<void(int64_t i, float* out)>& read) {
   std::vector<float> x(static_cast<size_t>(pixels) * 3);
   Eigen::Vector3d mean = Eigen::Vector3d::Zero();
   Eigen::Matrix3d covariance = Eigen::Matrix3d::Zero();

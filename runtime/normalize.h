@@ -13,6 +13,11 @@
 //                          first, each with its largest coordinate (the first of equal ones) positive
 //   whiten                 components, eps: as pca, then divided by std [K] = sqrt(eigenvalue + eps)
 // An element that never changes has a std of 1, so that it becomes 0; likewise max - min.
+//
+// Precision: statistics are sums of doubles, of values that may be doubles themselves (unix times). The
+// arrays are kept as floats unless rounding what is subtracted would move examples by more than a millionth
+// of a deviation (of min_max and std=false, of the range); then they stay doubles, and the difference is
+// taken in double before it becomes a float.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -41,31 +46,39 @@ class Normalization {
 
   // How often fitting reads each example.
   int64_t passes() const;
-  // Fits to `count` examples of this shape; read(i, out) gives the i-th.
-  using Reader = std::function<void(int64_t i, float* out)>;
-  void fit(const std::vector<int64_t>& shape, int64_t count, const Reader& read);
+  // Fits to `count` examples of this shape; read(i, out) gives the i-th. `exact`: the values are what the
+  // data say, so that a deviation however small is one; else they were floats, and one that is their rounding
+  // is none.
+  using Reader = std::function<void(int64_t i, double* out)>;
+  void fit(const std::vector<int64_t>& shape, int64_t count, const Reader& read, bool exact = false);
 
   // The fitted arrays by their last name ("mean"), and fitting by having them from a file. What must be there
   // for examples of this shape: names and shapes.
-  const std::map<std::string, FloatArray>& arrays() const { return arrays_; }
+  const std::map<std::string, NumberArray>& arrays() const { return arrays_; }
   std::vector<std::string> array_names() const;
   std::map<std::string, std::vector<int64_t>> expected(const std::vector<int64_t>& shape) const;
-  void set(std::map<std::string, FloatArray> arrays);
+  void set(std::map<std::string, NumberArray> arrays);
   // Whether arrays of these names fit each other, whatever the example's shape.
-  bool consistent(const std::map<std::string, FloatArray>& arrays) const;
+  bool consistent(const std::map<std::string, NumberArray>& arrays) const;
 
   // One example of this shape; `out` may be `in` unless it is pca or whiten.
   void apply(const float* in, const std::vector<int64_t>& shape, float* out) const;
+  void apply(const double* in, const std::vector<int64_t>& shape, float* out) const;
 
  private:
   int64_t components() const;
   void fit_components(int64_t elements, int64_t count, const Reader& read);
   void prepare();
+  template <class In, class Offset>
+  void apply_to(const In* in, const std::vector<Offset>& offset, const std::vector<int64_t>& shape,
+                float* out) const;
 
   MethodRecord record_;
-  std::map<std::string, FloatArray> arrays_;
+  std::map<std::string, NumberArray> arrays_;
   // (x - offset) * factor + shift, group by group; and for projections the components as [D, K].
   std::vector<float> offset_, factor_, columns_;
+  std::vector<double> exact_offset_;  // the same before it was rounded
+  bool wide_ = false;                 // whether that makes a difference
   float shift_ = 0;
 };
 
@@ -75,6 +88,6 @@ struct Colours {
   std::array<std::array<double, 3>, 3> vectors{};
   std::array<double, 3> values{};
 };
-Colours fit_colours(int64_t pixels, int64_t count, const Normalization::Reader& read);
+Colours fit_colours(int64_t pixels, int64_t count, const std::function<void(int64_t i, float* out)>& read);
 
 }  // namespace gradc::runtime

@@ -139,9 +139,11 @@ NpyArray parse_npy(const std::string& path, const std::vector<uint8_t>& bytes) {
       HeaderParser(path, {reinterpret_cast<const char*>(bytes.data()) + prefix, header_bytes}).parse();
   const auto size = element_bytes().find(array.dtype);
   if (size == element_bytes().end())
-    fail(path, fmt::format(
-                   "dtype '{}'; expected '<f4' (float32), '|u1' (uint8) or '<i4' (int32): use array.astype()",
-                   array.dtype));
+    fail(path,
+         fmt::format(
+             "dtype '{}'; expected '<f4' (float32), '<f8' (float64), '|u1' (uint8), '<i4' (int32), '<i8' "
+             "(int64) or '|b1' (bool): use array.astype()",
+             array.dtype));
   uint64_t expected = size->second;
   for (int64_t extent : array.shape)
     if (__builtin_mul_overflow(expected, static_cast<uint64_t>(extent), &expected))

@@ -13,7 +13,8 @@
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
 #include "runtime/not_finite.h"
-#include "runtime/npy.h"
+#include "runtime/npy_field.h"
+#include "runtime/prepare.h"
 #include "runtime/report.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -27,7 +28,8 @@ bool ends_with(const std::string& text, const std::string& ending) {
 }
 
 // A split whose fields come from .npy files, one for each input of the program.
-Split split_from_files(const gradc_program& program, const std::map<std::string, std::string>& files) {
+Split split_from_files(const gradc_program& program, const std::map<std::string, std::string>& files,
+                       const Preparation* preparation) {
   const gradc_entry_info& entry = program.predict;
   std::vector<std::string> names;
   for (int32_t i = 0; i < entry.input_count; ++i) names.push_back(entry.inputs[i].name);
@@ -51,36 +53,24 @@ Split split_from_files(const gradc_program& program, const std::map<std::string,
                                              fmt::join(names, ", ")));
     const std::string& path = file->second;
     NpyArray array = read_npy(path);
-    if (array.shape.empty() || array.shape[0] == 0)
-      throw RunError(kExitDataError, fmt::format("{}: it holds no examples", path));
-    Field field{.name = input.name, .shape = {array.shape.begin() + 1, array.shape.end()}};
-    if (array.dtype == "|u1" && input.dtype == GRADC_F32) {
-      field.bytes = std::move(array.bytes);
-    } else if (array.dtype == "<f4" && input.dtype == GRADC_F32) {
-      field.floats.resize(array.bytes.size() / 4);
-      if (!array.bytes.empty()) std::memcpy(field.floats.data(), array.bytes.data(), array.bytes.size());
-    } else if (array.dtype == "<i4" && input.dtype == GRADC_I32) {
-      field.integers.resize(array.bytes.size() / 4);
-      if (!array.bytes.empty()) std::memcpy(field.integers.data(), array.bytes.data(), array.bytes.size());
-    } else {
-      throw RunError(kExitDataError,
-                     fmt::format("{}: dtype '{}' does not fit the input {} {}; expected {}", path,
-                                 array.dtype, input.name, type_text(input.dtype, input.rank, input.shape),
-                                 input.dtype == GRADC_F32 ? "'<f4' or '|u1'" : "'<i4'"));
-    }
+    const std::vector<int64_t> shape = array.shape;
+    const bool image = input.rank == 3 || shape.size() == 4;  // with the axis of the examples
+    Field field = npy_field(
+        path, std::move(array), input.name, input.dtype == GRADC_F32,
+        fmt::format("the input `{}` is {}", input.name, type_text(input.dtype, input.rank, input.shape)),
+        preparation && preparation->reads_doubles(input.name, image ? 3 : 1));
     // Flat examples are taken too: 784 numbers for f32[1, 28, 28].
     const int64_t elements = element_count(input.rank, input.shape);
     if (field.shape.size() == 1 && field.shape[0] == elements)
       field.shape.assign(input.shape, input.shape + input.rank);
-    const int64_t examples = array.shape[0];
+    const int64_t examples = shape[0];
     if (table.rows != 0 && table.rows != examples)
       throw RunError(kExitDataError, fmt::format("{}: {} examples, but the other inputs have {}", path,
                                                  examples, table.rows));
     table.rows = examples;
     table.fields.push_back(std::move(field));
     if (table.fields.back().elements() == 0)
-      throw RunError(kExitDataError,
-                     fmt::format("{}: shape {} holds no numbers", path, shape_text(array.shape)));
+      throw RunError(kExitDataError, fmt::format("{}: shape {} holds no numbers", path, shape_text(shape)));
   }
   Split split{"input", nullptr, 0, table.rows};
   split.table = std::make_shared<const Table>(std::move(table));
@@ -162,7 +152,8 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
                    fmt::format("{}: predictions are written as .npy or .csv; choose a name that ends so",
                                options.output));
   const gradc_program& program = session.program();
-  Split split = options.inputs.empty() ? *options.split : split_from_files(program, options.inputs);
+  Split split = options.inputs.empty() ? *options.split
+                                       : split_from_files(program, options.inputs, options.preparation.get());
   if (!options.inputs.empty()) split.preparation = options.preparation;
   split.count = std::min(split.count, options.rows.value_or(split.count));
   BatchReader reader(split, program.predict, std::min(program.batch, split.count));

@@ -21,8 +21,7 @@ EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* 
 
 struct PredictOptions {
   // Inputs from .npy files by input name; the name may be empty where the program has one input. The first
-  // axis counts the examples. uint8 becomes value / 255, as images do in data sets; float32, for integer
-  // inputs int32, is taken as it is.
+  // axis counts the examples. Types of numbers as the source `npy` takes them (runtime/npy_field.h).
   std::map<std::string, std::string> inputs;
   std::shared_ptr<const Preparation> preparation;  // of the inputs; null: none
   const Split* split = nullptr;                    // used when `inputs` is empty

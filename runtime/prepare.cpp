@@ -61,11 +61,22 @@ std::vector<int64_t> Preparation::shape_of(const Field& field) const {
   return shape;
 }
 
+bool Preparation::reads_doubles(const std::string& field, size_t rank) const {
+  return rank != 3 && std::any_of(normalizations_.begin(), normalizations_.end(),
+                                  [&](const Normalization& n) { return n.field() == field; });
+}
+
 Image Preparation::read(const Field& field, int64_t row) const {
   const bool image = field.shape.size() == 3;
   Image result =
       image ? Image(field.shape[0], field.shape[1], field.shape[2]) : Image(1, 1, field.elements());
-  field.gather(&row, 1, result.values.data());
+  if (field.doubles.empty()) {
+    field.gather(&row, 1, result.values.data());
+    return result;
+  }
+  const size_t size = result.values.size();
+  const double* from = field.doubles.data() + static_cast<size_t>(row) * size;
+  for (size_t k = 0; k < size; ++k) result.values[k] = static_cast<float>(from[k] - field.doubles[k]);
   return result;
 }
 
@@ -74,17 +85,32 @@ Augmentation::Examples Preparation::examples(const Split& split, const Field& fi
           [&split](int64_t i) { return split.row(i); }};
 }
 
-void Preparation::normalize(const Field& field, std::vector<float>& example, std::vector<int64_t>& shape,
-                            size_t methods) const {
+void Preparation::normalize(const Field& field, const Image& image, size_t methods, float* out) const {
+  if (field.doubles.empty()) return normalize(field, image.values.data(), methods, out);
+  std::vector<double> example(image.values.begin(), image.values.end());
+  for (size_t k = 0; k < example.size(); ++k) example[k] += field.doubles[k];
+  normalize(field, example.data(), methods, out);
+}
+
+template <class In>
+void Preparation::normalize(const Field& field, const In* in, size_t methods, float* out) const {
+  std::vector<int64_t> shape = cropped(field);
+  std::vector<float> example;
+  bool any = false;
   for (size_t i = 0; i < methods; ++i) {
     const Normalization& n = normalizations_[i];
     if (n.field() != field.name) continue;
     const std::vector<int64_t> next = n.shape_of(shape);
     std::vector<float> result(static_cast<size_t>(elements_of(next)));
-    n.apply(example.data(), shape, result.data());
+    any ? n.apply(example.data(), shape, result.data()) : n.apply(in, shape, result.data());
+    any = true;
     example = std::move(result);
     shape = next;
   }
+  if (any)
+    std::copy(example.begin(), example.end(), out);
+  else
+    std::transform(in, in + elements_of(shape), out, [](In v) { return static_cast<float>(v); });
 }
 
 namespace {
@@ -145,10 +171,9 @@ Image Preparation::seen(const Field& field, Image image, const View& view) const
 
 void Preparation::evaluated(const Field& field, int64_t row, size_t methods, const View& view,
                             float* out) const {
-  Image image = seen(field, read(field, row), view);
-  std::vector<int64_t> shape = cropped(field);
-  normalize(field, image.values, shape, methods);
-  std::copy(image.values.begin(), image.values.end(), out);
+  if (field.doubles.empty()) return normalize(field, seen(field, read(field, row), view), methods, out);
+  // As they are: such a field is no image, of which there is something to crop or resize.
+  normalize(field, field.doubles.data() + row * field.elements(), methods, out);
 }
 
 void Preparation::fit(const Split& train, Progress* progress) {
@@ -186,13 +211,26 @@ void Preparation::fit(const Split& train, Progress* progress) {
     const std::string label = fmt::format("fitting {} of {}", normalizations_[i].name(), field.name);
     const int64_t reads = train.count * normalizations_[i].passes();
     int64_t done = 0;
-    normalizations_[i].fit(shape, train.count, [&](int64_t example, float* out) {
+    // The first method of a field that keeps doubles reads them as they are.
+    const bool exact =
+        !field.doubles.empty() &&
+        std::none_of(normalizations_.begin(), normalizations_.begin() + static_cast<ptrdiff_t>(i),
+                     [&](const Normalization& n) { return n.field() == field.name; });
+    std::vector<float> example(static_cast<size_t>(elements_of(shape)));
+    const auto read = [&](int64_t row, double* out) {
       // Eigenvectors of many numbers take as long again, and cannot say how far they are.
       const bool last = ++done == reads && normalizations_[i].projects() && elements_of(shape) > 500;
       if (progress && (last || progress->due()))
         progress->update(label, done, reads, last ? "now its eigenvectors" : "");
-      evaluated(field, train.row(example), i, {}, out);
-    });
+      row = train.row(row);
+      if (exact) {
+        std::copy_n(field.doubles.begin() + row * field.elements(), field.elements(), out);
+        return;
+      }
+      evaluated(field, row, i, {}, example.data());
+      std::copy(example.begin(), example.end(), out);
+    };
+    normalizations_[i].fit(shape, train.count, read, exact);
   }
   if (progress) progress->clear();
   fitted_ = true;
@@ -208,9 +246,9 @@ DataArrays Preparation::arrays() const {
 
 void Preparation::restore(const DataArrays& arrays, const std::string& path) {
   std::vector<std::string> unknown, problems;
-  std::map<std::string, FloatArray> left = arrays;
+  std::map<std::string, NumberArray> left = arrays;
   for (Normalization& n : normalizations_) {
-    std::map<std::string, FloatArray> own;
+    std::map<std::string, NumberArray> own;
     for (const std::string& name : n.array_names()) {
       const auto found = left.find(n.prefix() + name);
       if (found == left.end()) {
@@ -295,7 +333,7 @@ void Preparation::gather(const Split& split, const Field& field, const int64_t* 
   auto* to = static_cast<float*>(out);
   const int64_t size = elements_of(shape_of(field));
   const bool in_place =
-      !viewed && (!augments(field) || (!key && cropped(field) == field.shape)) &&
+      field.doubles.empty() && !viewed && (!augments(field) || (!key && cropped(field) == field.shape)) &&
       std::none_of(normalizations_.begin(), normalizations_.end(),
                    [&](const Normalization& n) { return n.field() == field.name && n.projects(); });
   if (in_place) {
@@ -307,10 +345,8 @@ void Preparation::gather(const Split& split, const Field& field, const int64_t* 
   }
   for (int64_t i = 0; i < count; ++i, to += size) {
     if (key && augments(field)) {
-      Image image = augmentation_->train(examples(split, field), rows[i], *key);
-      std::vector<int64_t> shape = cropped(field);
-      normalize(field, image.values, shape, normalizations_.size());
-      std::copy(image.values.begin(), image.values.end(), to);
+      normalize(field, augmentation_->train(examples(split, field), rows[i], *key), normalizations_.size(),
+                to);
     } else {
       evaluated(field, rows[i], normalizations_.size(), split.view, to);
     }

@@ -29,6 +29,11 @@ class Preparation {
   // What was fitted, to be kept with the weights.
   DataArrays arrays() const;
 
+  // Whether values of a field of so many axes are to be kept in double precision where floats do not hold
+  // them: a normalisation subtracts its mean before they become floats. Not of images, which are floats
+  // throughout.
+  bool reads_doubles(const std::string& field, size_t rank) const;
+
   // The type that the programs read a field as. Throws RunError (kExitDataError) when the fitted numbers are
   // for another shape.
   gradc_dtype dtype_of(const Field& field) const;
@@ -52,8 +57,11 @@ class Preparation {
   // An example through the crop of evaluation and the first `methods` normalisations of its field.
   void evaluated(const Field& field, int64_t row, size_t methods, const View& view, float* out) const;
   Image seen(const Field& field, Image image, const View& view) const;
-  void normalize(const Field& field, std::vector<float>& example, std::vector<int64_t>& shape,
-                 size_t methods) const;
+  // Image::values of a field with doubles are relative to its first example, so that floats hold what
+  // augmentation works on: adding noise and mixing examples commute with that.
+  void normalize(const Field& field, const Image& image, size_t methods, float* out) const;
+  template <class In>
+  void normalize(const Field& field, const In* in, size_t methods, float* out) const;
   void mixed_labels(const Split& split, const Field& field, const int64_t* rows, int64_t count,
                     const EpochKey* key, float* out) const;
 

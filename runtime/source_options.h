@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <set>
 #include <string>
@@ -95,6 +96,23 @@ void check_classes(const std::string& what, const Field& field, int64_t rows, in
     if (labels[i] < 0 || labels[i] >= classes)
       fail(fmt::format("{}: label {} {} is out of range; expected 0 to {}; check the data, or `classes`",
                        what, labels[i], place(static_cast<size_t>(i)), classes - 1));
+}
+
+// Gives an f32 field its values: as doubles where that is wished and floats do not hold one of them. place(i)
+// tells where value i is.
+template <class Place>
+void keep_values(Field& field, std::vector<double> values, bool doubles, Place&& place) {
+  bool lost = false;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto rounded = static_cast<float>(values[i]);
+    if (std::isinf(rounded) && std::isfinite(values[i]))
+      fail(fmt::format("{}: {} is beyond the range of f32", place(i), values[i]));
+    lost |= static_cast<double>(rounded) != values[i];
+  }
+  if (doubles && lost)
+    field.doubles = std::move(values);
+  else
+    field.floats.assign(values.begin(), values.end());
 }
 
 inline Split whole(std::string name, Table table) {

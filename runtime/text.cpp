@@ -144,10 +144,10 @@ Vocabulary Vocabulary::of(const std::map<int32_t, int64_t>& counts, int64_t size
   return result;
 }
 
-Vocabulary Vocabulary::restored(const std::vector<float>& kept) {
+Vocabulary Vocabulary::restored(const std::vector<double>& kept) {
   Vocabulary result;
-  float last = -1;
-  for (const float value : kept) {
+  double last = -1;
+  for (const double value : kept) {
     if (!(value > last) || value > kLastCodePoint || value != std::floor(value)) return {};
     result.characters_.push_back(static_cast<int32_t>(value));
     last = value;
@@ -155,7 +155,7 @@ Vocabulary Vocabulary::restored(const std::vector<float>& kept) {
   return result;
 }
 
-FloatArray Vocabulary::kept() const {
+NumberArray Vocabulary::kept() const {
   return {{static_cast<int64_t>(characters_.size())}, {characters_.begin(), characters_.end()}};
 }
 

@@ -36,8 +36,8 @@ class Vocabulary {
   // with the least code points.
   static Vocabulary of(const std::map<int32_t, int64_t>& counts, int64_t size);
   // As it was kept: code points, rising. Empty for what is none.
-  static Vocabulary restored(const std::vector<float>& kept);
-  FloatArray kept() const;
+  static Vocabulary restored(const std::vector<double>& kept);
+  NumberArray kept() const;
 
   bool empty() const { return characters_.empty(); }
   int64_t size() const { return static_cast<int64_t>(characters_.size()) + 1; }  // numbers, 0 included

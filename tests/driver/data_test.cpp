@@ -88,11 +88,12 @@ TEST_F(DataTest, WeightsCarryWhatWasFitted) {
   EXPECT_EQ(number(evaluated, "loss"), number(trained, "test_loss"));
   // Predictions of the test split, and of the same numbers from a file.
   ASSERT_EQ(run({"predict", "m.nn", "--weights", "w.safetensors", "-o", "a.npy"}).exit_code, 0);
-  const std::string header = runtime::npy_header("<f4", {90, 2});
+  const std::string header = runtime::npy_header("<f8", {90, 2});
   std::string bytes = header;
   for (const std::string& line : lines(points(90, 2))) {
-    float p[2];
-    if (std::sscanf(line.c_str(), "%f;%f;", p, p + 1) == 2) bytes.append(reinterpret_cast<const char*>(p), 8);
+    double p[2];
+    if (std::sscanf(line.c_str(), "%lf;%lf;", p, p + 1) == 2)
+      bytes.append(reinterpret_cast<const char*>(p), 16);
   }
   folder.write("in.npy", bytes);
   ASSERT_EQ(

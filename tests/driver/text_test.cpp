@@ -92,7 +92,7 @@ TEST(Text, VocabularyNumbersTheMostFrequent) {
   EXPECT_EQ(v.number('d'), 0);
   EXPECT_EQ(v.character(4), 0x1D11E);
   EXPECT_TRUE(runtime::Vocabulary::restored(v.kept().values) == v);
-  for (const std::vector<float>& none : {std::vector<float>{2, 1}, {1, 1}, {1.5f}, {-3}, {2e7f}})
+  for (const std::vector<double>& none : {std::vector<double>{2, 1}, {1, 1}, {1.5f}, {-3}, {2e7f}})
     EXPECT_TRUE(runtime::Vocabulary::restored(none).empty());
   EXPECT_EQ(runtime::Vocabulary::of(counts, 100).size(), 6);
 }

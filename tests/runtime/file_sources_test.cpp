@@ -128,6 +128,26 @@ TEST(NpySource, ReadsNumbersOfAllKinds) {
   EXPECT_EQ(image()[3], 1.0f);
 }
 
+// float64 that floats do not hold is kept for what normalises it, and refused where a float cannot come near.
+TEST(NpySource, KeepsDoublesForNormalisation) {
+  TemporaryFolder folder;
+  write_array<double>(folder / "x.npy", "<f8", {2, 2, 2}, {1.7e9 + 1, 0, 0, 0, 1.7e9 + 2, 0, 0, 0});
+  write_array<int32_t>(folder / "y.npy", "<i4", {2}, {2, 0});
+  DataRecord record = npy_record(folder);
+  EXPECT_TRUE(load_dataset(record).split("train").table->fields[0].doubles.empty());
+  record.normalize = {{.field = "image", .name = "pixel", .options = {{"std", true}}}};
+  const Dataset exact = load_dataset(record);
+  EXPECT_EQ(exact.split("train").table->fields[0].doubles[4], 1.7e9 + 2);
+  write_array<double>(folder / "x.npy", "<f8", {2, 2, 2}, {1, 0, 0, 0, 2, 0, 0, 0.5});
+  EXPECT_TRUE(load_dataset(record).split("train").table->fields[0].doubles.empty());
+  write_array<double>(folder / "x.npy", "<f8", {2, 2, 2}, {1, 0, 0, 0, 1e300, 0, 0, 0});
+  expect_error(kExitDataError, {"x.npy: at number 4: 1e+300 is beyond the range of f32"},
+               [&] { load_dataset(record); });
+  write_array<float>(folder / "x.npy", "<f2", {2, 2, 2}, std::vector<float>(4));
+  expect_error(kExitDataError, {"x.npy", "dtype '<f2'", "'<f8' (float64)", "'<i8' (int64)", "'|b1' (bool)"},
+               [&] { load_dataset(record); });
+}
+
 TEST(NpySource, ReadsTheTestPart) {
   TemporaryFolder folder;
   write_array<float>(folder / "x.npy", "<f4", {1, 2, 2}, {1, 2, 3, 4});
@@ -339,6 +359,22 @@ TEST(CsvSource, HeaderIsSaidInSeveralWays) {
   }
   override_options(record, {"header=yes"});
   expect_error(kExitDataError, {"`header` is true or false, not `yes`"}, [&] { load_dataset(record); });
+}
+
+TEST(CsvSource, KeepsDoublesForNormalisation) {
+  TemporaryFolder folder;
+  write_text(folder / "t.csv", "t,u\n1700000001,0.5\n1700000002,1.5\n");
+  DataRecord record{.name = "d", .source = "csv", .options = {{"path", folder / "t.csv"}}, .batch = 2};
+  record.fields = {{.name = "t", .is_float = true, .columns = {"t"}},
+                   {.name = "u", .is_float = true, .columns = {"u"}}};
+  EXPECT_EQ(load_dataset(record).split("train").table->fields[0].floats,
+            (std::vector<float>{1.7e9f, 1.7e9f}));
+  record.normalize = {{.field = "t", .name = "channel", .options = {{"std", true}}},
+                      {.field = "u", .name = "channel", .options = {{"std", true}}}};
+  const Dataset data = load_dataset(record);
+  const Table& table = *data.split("train").table;
+  EXPECT_EQ(table.fields[0].doubles, (std::vector<double>{1700000001, 1700000002}));
+  EXPECT_EQ(table.fields[1].floats, (std::vector<float>{0.5f, 1.5f}));  // which floats hold
 }
 
 TEST(CsvSource, SaysWhatIsWrong) {

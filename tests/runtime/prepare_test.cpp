@@ -5,9 +5,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "runtime/batches.h"
 #include "runtime/random_data.h"
+#include "runtime/source_options.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"
@@ -45,7 +47,7 @@ struct Fitted {
 Fitted fit(MethodRecord record, const std::vector<int64_t>& shape,
            const std::vector<std::vector<float>>& examples) {
   Fitted f{Normalization(std::move(record)), {}};
-  f.normalization.fit(shape, static_cast<int64_t>(examples.size()), [&](int64_t i, float* out) {
+  f.normalization.fit(shape, static_cast<int64_t>(examples.size()), [&](int64_t i, double* out) {
     std::copy(examples[static_cast<size_t>(i)].begin(), examples[static_cast<size_t>(i)].end(), out);
   });
   size_t size = 1;
@@ -125,6 +127,72 @@ TEST(Normalization, MinMaxReachesItsBounds) {
     EXPECT_NEAR(low, -1, 1e-6);
     EXPECT_NEAR(high, 3, 1e-5);
   }
+}
+
+// Seconds since 1970: 60 of them are less than the distance of two floats, 128.
+std::vector<double> unix_times(size_t count) {
+  std::vector<double> times;
+  for (size_t i = 0; i < count; ++i) times.push_back(1.7e9 + static_cast<double>((i * 37) % 61));
+  return times;
+}
+
+TEST(Normalization, LargeOffsetsLoseNothing) {
+  const std::vector<double> times =
+      unix_times(610);  // 0..60 ten times each: mean 30, variance (61^2 - 1) / 12
+  const double mean = 1.7e9 + 30, std = std::sqrt((61.0 * 61 - 1) / 12);
+  const auto read = [&](int64_t i, double* out) { *out = times[static_cast<size_t>(i)]; };
+  const auto fitted = [&](const MethodRecord& record) {
+    Normalization n(record);
+    n.fit({1}, 610, read, true);
+    return n;
+  };
+  const auto value = [&](const Normalization& n, size_t i) {
+    float out = 0;
+    n.apply(&times[i], {1}, &out);
+    return static_cast<double>(out);
+  };
+  struct Case {
+    MethodRecord record;
+    double offset, scale;
+  };
+  // The rounding of the result alone: half a unit in the last place of a float up to 2, doubled for the
+  // factor's.
+  const double tolerance = 2.4e-7;
+  for (const Case& c : {Case{method("channel", {{"std", true}}), mean, 1 / std},
+                        {method("pixel", {{"std", true}}), mean, 1 / std},
+                        {method("value", {{"std", true}}), mean, 1 / std},
+                        {method("min_max", {{"low", 0.0}, {"high", 1.0}}), 1.7e9, 1 / 60.0},
+                        {method("pca", {{"components", int64_t{1}}}), mean, 1},
+                        {method("whiten", {{"components", int64_t{1}}, {"eps", 0.0}}), mean, 1 / std},
+                        {method("mean_image"), mean, 1}}) {
+    SCOPED_TRACE(c.record.name);
+    const Normalization n = fitted(c.record);
+    Normalization restored(c.record);
+    restored.set(n.arrays());
+    for (size_t i = 0; i < times.size(); ++i) {
+      const double right = (times[i] - c.offset) * c.scale;
+      ASSERT_NEAR(value(n, i), right, tolerance * std::max(1.0, std::fabs(right)));
+      ASSERT_EQ(value(n, i), value(restored, i));
+    }
+  }
+  // A constant is one, however large; and floats keep their arrays as floats.
+  Normalization constant(method("channel", {{"std", true}}));
+  constant.fit({1}, 5, [&](int64_t, double* out) { *out = times[1]; }, true);
+  EXPECT_EQ(value(constant, 1), 0);
+  const Fitted floats = fit(method("channel", {{"std", true}}), {12}, examples_of(12, 300));
+  for (const auto& [name, array] : floats.normalization.arrays()) EXPECT_TRUE(array.are_floats()) << name;
+}
+
+// Floats too: their own rounding is no reason to round the mean as well.
+TEST(Normalization, FloatsWithALargeMeanAreCentred) {
+  std::vector<std::vector<float>> examples;
+  for (int i = 0; i < 100; ++i)
+    examples.push_back({1e7f + static_cast<float>(i % 10)});  // floats hold whole numbers
+  const Fitted f =
+      fit(method("channel", {{"std", true}}), {1}, examples);  // whose mean, 1e7 + 4.5, they do not
+  const auto [mean, std] = moments(f.out, 0, 1);
+  EXPECT_NEAR(mean, 0, 1e-6);  // was -.17
+  EXPECT_NEAR(std, 1, 1e-6);
 }
 
 TEST(Normalization, PrincipalComponentsAreUncorrelated) {
@@ -388,14 +456,59 @@ TEST(Preparation, RefusesOtherArrays) {
   fails(record, wrong, {"mean has the shape [1]", "[3, 6, 6]", "needs [3]"});
   const DataRecord pca = record_of({method("pca", {{"components", int64_t{2}}})});
   fails(pca,
-        {{"data.image.pca.mean", {{4}, std::vector<float>(4)}},
-         {"data.image.pca.components", {{8}, std::vector<float>(8)}}},
+        {{"data.image.pca.mean", {{4}, std::vector<double>(4)}},
+         {"data.image.pca.components", {{8}, std::vector<double>(8)}}},
         {"shapes of data.image.pca.* do not fit"});
 }
 
 TEST(Preparation, MustBeFittedBeforeItIsUsed) {
   const Dataset data = load_dataset(record_of({method("channel", {{"std", true}})}));
   EXPECT_THROW(read_all(data.split("train"), {3, 6, 6}, false, false), InternalError);
+}
+
+// Through the whole way: fitted, evaluated, augmented, and with the numbers out of a weights file.
+TEST(Preparation, DoublesAreNormalisedBeforeTheyBecomeFloats) {
+  const std::vector<double> times = unix_times(610);
+  Field field{.name = "t", .shape = {1}};
+  field.doubles = times;
+  Table table;
+  table.rows = 610;
+  table.fields = {field};
+  DataRecord record{.name = "d", .source = "csv", .batch = 8};
+  record.normalize = {method("channel", {{"std", true}}, "t"),
+                      method("min_max", {{"low", 0.0}, {"high", 1.0}}, "t")};
+  const Dataset data = make_dataset(record, {sources::whole("train", std::move(table))});
+  const Split& train = data.split("train");
+  const auto values = [&](const Preparation& p, const EpochKey* key) {
+    std::vector<int64_t> rows(610);
+    std::iota(rows.begin(), rows.end(), int64_t{0});
+    std::vector<float> out(610);
+    p.gather(train, train.table->fields[0], rows.data(), 610, key, out.data());
+    return out;
+  };
+  Preparation p(record);
+  p.fit(train);
+  EXPECT_FALSE(p.arrays().at("data.t.channel.mean").are_floats());
+  const std::vector<float> out = values(p, nullptr);
+  for (size_t i = 0; i < 610; ++i) ASSERT_NEAR(out[i], (times[i] - 1.7e9) / 60, 1e-6);
+  Preparation restored(record);
+  restored.restore(p.arrays(), "w");
+  EXPECT_EQ(values(restored, nullptr), out);
+
+  record.augment = {method("noise", {{"std", 1.0}}, "t")};
+  Preparation noisy(record);
+  noisy.fit(train);
+  const EpochKey key{1, 0};
+  const std::vector<float> augmented = values(noisy, &key);
+  double squares = 0;
+  for (size_t i = 0; i < 610; ++i) {
+    const double moved = (augmented[i] - out[i]) * 60;
+    ASSERT_LT(std::fabs(moved), 6);
+    squares += moved * moved / 610;
+  }
+  EXPECT_NEAR(squares, 1, 0.2);  // the deviation of a variance over 610 is .06
+  EXPECT_FALSE(p.reads_doubles("t", 3));
+  EXPECT_FALSE(p.reads_doubles("u", 1));
 }
 
 }  // namespace
