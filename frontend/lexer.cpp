@@ -29,6 +29,10 @@ double number_of(const std::string& text) {
   static const locale_t plain = newlocale(LC_ALL_MASK, "C", nullptr);
   return strtod_l(text.c_str(), nullptr, plain);
 }
+// Whether a decimal number has a digit other than 0 before its exponent.
+bool is_not_zero(const std::string& text) {
+  return text.substr(0, text.find_first_of("eE")).find_first_of("123456789") != std::string::npos;
+}
 bool is_name_part(char c) { return is_name_start(c) || is_digit(c); }
 
 class Lexer {
@@ -42,6 +46,7 @@ class Lexer {
                          "this file is larger than 4 MiB, the limit for a model file");
       return finish();
     }
+    if (!skip_byte_order_mark()) return finish();
     while (true) {
       skip_blank();
       if (at_ >= text_.size()) return finish();
@@ -63,14 +68,27 @@ class Lexer {
     return std::move(tokens_);
   }
 
+  // The mark that some editors put before UTF-8 is skipped; one of UTF-16 is an error, after which there is
+  // nothing to read.
+  bool skip_byte_order_mark() {
+    if (text_.starts_with("\xEF\xBB\xBF")) at_ = first_ = 3;
+    if (!text_.starts_with("\xFF\xFE") && !text_.starts_with("\xFE\xFF")) return true;
+    diagnostics_.error(codes::bad_character, span(0, 2), "this file is UTF-16; a model file is UTF-8")
+        .helps.push_back("save it as UTF-8, or convert it: `iconv -f utf-16 -t utf-8`");
+    return false;
+  }
+
+  // A line ends with \n, \r\n or \r alone, as support/source.h counts lines.
+  static bool is_line_end(char c) { return c == '\n' || c == '\r'; }
+
   void skip_blank() {
     for (; at_ < text_.size(); ++at_) {
       const char c = text_[at_];
       if (c == '#') {
-        while (at_ + 1 < text_.size() && text_[at_ + 1] != '\n') ++at_;
-      } else if (c == '\n') {
+        while (at_ + 1 < text_.size() && !is_line_end(text_[at_ + 1])) ++at_;
+      } else if (is_line_end(c)) {
         line_start_ = true;
-      } else if (c != ' ' && c != '\t' && c != '\r') {
+      } else if (c != ' ' && c != '\t') {
         return;
       }
     }
@@ -79,7 +97,7 @@ class Lexer {
   void push(Token t, size_t begin) {
     t.span = span(begin, at_);
     t.line_start = line_start_;
-    t.column_one = begin == 0 || text_[begin - 1] == '\n';
+    t.column_one = begin == first_ || is_line_end(text_[begin - 1]);
     line_start_ = false;
     tokens_.push_back(std::move(t));
   }
@@ -139,6 +157,10 @@ class Lexer {
       t.number = number_of(t.text);
       if (!std::isfinite(t.number))
         diagnostics_.error(codes::bad_number, span(begin, at_), "this number is too large for a double");
+      else if (t.number == 0 && is_not_zero(t.text))
+        diagnostics_.error(codes::bad_number, span(begin, at_),
+                           "this number is too small for a double, which would hold 0",
+                           "the smallest are 5e-324 and, in f32, 1.5e-45; write 0 if that is meant");
     }
     t.kind = whole ? TokenKind::integer : TokenKind::number;
     push(std::move(t), begin);
@@ -148,7 +170,7 @@ class Lexer {
     const size_t begin = at_++;
     Token t;
     t.kind = TokenKind::string;
-    while (at_ < text_.size() && peek() != '"' && peek() != '\n') {
+    while (at_ < text_.size() && peek() != '"' && !is_line_end(peek())) {
       if (peek() != '\\') {
         t.text += text_[at_++];
         continue;
@@ -161,7 +183,7 @@ class Lexer {
       else
         diagnostics_.error(codes::bad_string, span(at_, at_ + 1), "this escape is unknown",
                            "the escapes are \\\" \\\\ \\n \\t");
-      at_ += at_ + 1 < text_.size() && c != '\n' ? 2 : 1;
+      at_ += at_ + 1 < text_.size() && !is_line_end(c) ? 2 : 1;
     }
     if (peek() == '"' && at_ < text_.size())
       ++at_;
@@ -193,6 +215,7 @@ class Lexer {
   Diagnostics& diagnostics_;
   std::vector<Token> tokens_;
   size_t at_ = 0;
+  size_t first_ = 0;  // where the text begins, after a byte order mark
   bool line_start_ = true;
 };
 

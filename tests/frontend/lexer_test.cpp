@@ -62,6 +62,57 @@ TEST(Lexer, KnowsPlaces) {
   EXPECT_EQ(l.tokens[1].span.end, 7u);
 }
 
+TEST(Lexer, TakesEveryLineEnd) {
+  const std::string text = "a # one\nbc = \"s\"\n  d\n";
+  for (const char* end : {"\n", "\r\n", "\r"}) {
+    std::string written;
+    for (const char c : text) written += c == '\n' ? end : std::string(1, c);
+    const Lexed l(written);
+    EXPECT_EQ(l.joined(), "a\nbc = s\nd\nEND") << written;
+    EXPECT_FALSE(l.diagnostics.has_errors());
+    EXPECT_TRUE(l.tokens[1].column_one);
+    EXPECT_FALSE(l.tokens[4].column_one);
+    const LineColumn at = l.sources.line_column(1, l.tokens[4].span.begin);
+    EXPECT_EQ(at.line, 3u);
+    EXPECT_EQ(at.column, 3u);
+    EXPECT_EQ(l.sources.line(1, 2), "bc = \"s\"");
+    EXPECT_EQ(l.sources.line(1, 3), "  d");
+    EXPECT_EQ(l.sources.line(1, 4), "");
+  }
+  EXPECT_EQ(Lexed("s = \"a\rb\"").diagnostics.all()[0].code, frontend::codes::bad_string);
+}
+
+TEST(Lexer, SkipsAByteOrderMark) {
+  const Lexed l(
+      "\xEF\xBB\xBF"
+      "ab\nc");
+  EXPECT_EQ(l.joined(), "ab\nc\nEND");
+  EXPECT_FALSE(l.diagnostics.has_errors());
+  EXPECT_TRUE(l.tokens[0].column_one);
+  EXPECT_EQ(l.tokens[0].span.begin, 3u);  // offsets are those of the file
+  EXPECT_EQ(l.sources.line_column(1, 3).column, 1u);
+  EXPECT_EQ(l.sources.line_column(1, 0).line, 1u);
+  EXPECT_EQ(l.sources.line(1, 1), "ab");
+  for (const std::string mark : {"\xFF\xFE", "\xFE\xFF"}) {
+    const Lexed wide(mark + std::string("a\0b\0", 4));
+    ASSERT_EQ(wide.diagnostics.count(), 1u);
+    EXPECT_NE(wide.diagnostics.all()[0].message.find("UTF-16"), std::string::npos);
+    EXPECT_EQ(wide.tokens.size(), 1u);
+  }
+}
+
+TEST(Lexer, RefusesNumbersThatWouldBeZero) {
+  for (const char* zero : {"0.0", "0e5", "0.000e-999", "5e-324", "1e-310"})
+    EXPECT_FALSE(Lexed(zero).diagnostics.has_errors()) << zero;
+  for (const char* lost : {"1e-400", "0.001e-330", "10.0e-999"}) {
+    const Lexed l(lost);
+    ASSERT_EQ(l.diagnostics.count(), 1u) << lost;
+    EXPECT_EQ(l.diagnostics.all()[0].code, frontend::codes::bad_number);
+    EXPECT_NE(l.diagnostics.all()[0].message.find("too small for a double"), std::string::npos);
+  }
+  EXPECT_NE(Lexed("1e400").diagnostics.all()[0].message.find("too large"), std::string::npos);
+}
+
 TEST(Lexer, KeywordsAreFew) {
   for (const char* word : {"if", "else", "for", "in", "return", "as", "reuse", "and", "or", "not", "true",
                            "false", "param", "state"})
