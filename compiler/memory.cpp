@@ -34,6 +34,13 @@ Trial plan_for(const CompileRequest& request, int threads) {
 }
 
 constexpr int kLevels[] = {1, 2, 3, 4, 6, 8, 12, 16, 24};
+// In a unit that shows it: a limit of 1 kB is not "0.00 MB".
+std::string size_text(int64_t bytes) {
+  if (bytes < 1000) return fmt::format("{} bytes", bytes);
+  return bytes < 100'000 ? fmt::format("{:.1f} kB", static_cast<double>(bytes) / 1e3)
+                         : megabytes(static_cast<double>(bytes));
+}
+
 constexpr int64_t kLeastPiece = 32;  // rows: fewer take no less, since rows are computed in panels
 
 }  // namespace
@@ -89,9 +96,8 @@ std::string fit_memory(CompileRequest& request, int threads, int64_t limit) {
     return std::nullopt;
   };
   const auto found = [&](const std::string& how) {
-    return fmt::format("{} within {}, {} without a limit: {}", megabytes(static_cast<double>(least.peak)),
-                       megabytes(static_cast<double>(limit)),
-                       megabytes(static_cast<double>(whole.plan.peak())), how);
+    return fmt::format("{} within {}, {} without a limit: {}", size_text(least.peak), size_text(limit),
+                       size_text(whole.plan.peak()), how);
   };
   // Parameters and their state stay whatever is done.
   if (whole.plan.parameters < limit) {
@@ -105,8 +111,7 @@ std::string fit_memory(CompileRequest& request, int threads, int64_t limit) {
   std::string text = fmt::format(
       "--mem-limit: {} are too few: this model takes {}, of which parameters and optimizer state are {}; the "
       "least found is {} ({})",
-      megabytes(static_cast<double>(limit)), megabytes(static_cast<double>(whole.plan.peak())),
-      megabytes(static_cast<double>(whole.plan.parameters)), megabytes(static_cast<double>(least.peak)),
+      size_text(limit), size_text(whole.plan.peak()), size_text(whole.plan.parameters), size_text(least.peak),
       least.how);
   if (!whole.batch_mixes.empty())
     text += fmt::format(". Batches cannot be taken in pieces: {}", whole.batch_mixes);

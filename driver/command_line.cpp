@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cmath>
+
 #include "driver/options.h"
 #include "include/gradc/version.h"
 #include "standalone/options.h"
@@ -17,6 +19,7 @@ using standalone::add_list;
 using standalone::add_thread_option;
 using standalone::from_to;
 using standalone::kMany;
+using standalone::number_from_to;
 
 void add_model_options(CLI::App* app, ModelOptions& o) {
   app->add_option("FILE", o.file, "the model file (*.nn)")->required()->type_name("");
@@ -40,7 +43,7 @@ void add_pass_options(CLI::App* app, ModelOptions& o) {
                   "memory for parameters, state and working values at most, as 100MB or 2GiB: backward "
                   "computes again what is too large to keep, or batches are taken in pieces; `gradc plan` "
                   "says what is needed")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+      ->transform(standalone::size_in_bytes())
       ->type_name("SIZE");
   app->add_flag("--locations", o.locations, "print the .nn place of every operation with the IR");
 }
@@ -120,12 +123,13 @@ CLI::App* add_recipe_command(CLI::App& app, RecipeOptions& o) {
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--overfit-accuracy", o.overfit_accuracy, "step 2: the share that must be right")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_from_to(0, 1))
       ->capture_default_str()
       ->type_name("X");
   c->add_option("--rates", o.rates,
                 "step 3: learning rates, beside the file's (default: 0.1,0.01,0.001,0.0001)")
       ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
       ->type_name("X,X,...");
   c->add_option("--rate-updates", o.rate_updates, "step 3: updates with each")
       ->check(from_to(10, kMany))
@@ -133,9 +137,11 @@ CLI::App* add_recipe_command(CLI::App& app, RecipeOptions& o) {
       ->type_name("N");
   c->add_option("--lr-range", o.lr_range, "step 4: rates between these (default: around those of step 3)")
       ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
       ->type_name("LOW,HIGH");
   c->add_option("--weight-decay", o.decays, "step 4: one of these (default: 0.0001,1e-05,0)")
       ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
       ->type_name("X,X,...");
   c->add_option("--trials", o.trials, "step 4: trials, at random on a logarithmic scale")
       ->check(from_to(1, 100000))
@@ -318,7 +324,7 @@ int run_command_line(int argc, char** argv) {
       ->type_name("FILE");
   reduce_command
       ->add_option("--timeout", reduce.seconds, "seconds one run may take; longer is not interesting")
-      ->check(CLI::Range(0.01, 86400.0))
+      ->check(number_from_to(0.01, 86400))
       ->capture_default_str()
       ->type_name("S");
   reduce_command->add_flag("--json", reduce.json, "the result as one JSON object");
@@ -361,7 +367,7 @@ int run_command_line(int argc, char** argv) {
       "time a training step on one made-up batch, kernel by kernel, against what the machine can do");
   add_model_options(bench_command, bench.model);
   bench_command->add_option("--seconds", bench.seconds, "how long to measure")
-      ->check(CLI::Range(0.01, 3600.0))
+      ->check(number_from_to(0.01, 3600))
       ->capture_default_str()
       ->type_name("S");
   bench_command->add_option("--steps", bench.steps, "measure so many steps instead")

@@ -4,9 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string_view>
 #include <system_error>
 
 #include "support/check.h"
@@ -20,14 +24,84 @@ CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::s
   return app->add_option(name, values, doc)->allow_extra_args(false);
 }
 
+namespace {
+
+// Digits with an optional sign. Empty: no whole number; else its value, at an end of int64_t where it is
+// beyond.
+std::optional<int64_t> whole_number(std::string_view text) {
+  const bool negative = text.starts_with('-');
+  if (negative || text.starts_with('+')) text.remove_prefix(1);
+  if (text.empty() || text.find_first_not_of("0123456789") != text.npos) return {};
+  if (text.size() > 1 && text[0] == '0') return {};  // CLI11 would read it as octal
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc::result_out_of_range) return negative ? INT64_MIN : INT64_MAX;
+  return negative ? -value : value;
+}
+
+// Why `text` is no finite number, or nothing and its value.
+std::string parse_number(std::string_view text, double& value) {
+  std::string_view digits = text;
+  if (digits.starts_with('+')) digits.remove_prefix(1);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (end != digits.data() + digits.size() || error == std::errc::invalid_argument)
+    return fmt::format("'{}' is not a number", text);
+  if (error == std::errc::result_out_of_range)
+    return fmt::format("'{}' is beyond the numbers that a double holds", text);
+  return std::isfinite(value) ? "" : fmt::format("'{}' is not a finite number", text);
+}
+
+}  // namespace
+
 CLI::Validator from_to(int64_t low, int64_t high) {
   return CLI::Validator(
       [=](std::string& text) -> std::string {
-        int64_t value = 0;
-        if (!CLI::detail::lexical_cast(text, value)) return fmt::format("'{}' is not a whole number", text);
-        if (value < low || value > high)
-          return high >= kMany ? fmt::format("{} is less than {}", value, low)
-                               : fmt::format("{} is not in {}..{}", value, low, high);
+        const std::optional<int64_t> value = whole_number(text);
+        if (!value) return fmt::format("'{}' is not a whole number", text);
+        if (*value >= low && *value <= high) return "";
+        if (high < kMany) return fmt::format("{} is not in {}..{}", text, low, high);
+        return *value < low ? fmt::format("{} is less than {}", text, low)
+                            : fmt::format("{} is more than {}", text, high);
+      },
+      "");
+}
+
+CLI::Validator number_from_to(double low, double high) {
+  return CLI::Validator(
+      [=](std::string& text) -> std::string {
+        double value = 0;
+        if (std::string why = parse_number(text, value); !why.empty()) return why;
+        if (value >= low && value <= high) return "";
+        return std::isfinite(high) ? fmt::format("{} is not in {:g}..{:g}", text, low, high)
+                                   : fmt::format("{} is less than {:g}", text, low);
+      },
+      "");
+}
+
+CLI::Validator size_in_bytes() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        const auto fail = [&](const std::string& why) {
+          return fmt::format("'{}' {}; expected a number of bytes, as 500MB, 2GiB or 1000000", text, why);
+        };
+        std::string unit = text.substr(std::min(text.find_last_of("0123456789.") + 1, text.size()));
+        double value = 0;
+        if (!parse_number(std::string_view(text).substr(0, text.size() - unit.size()), value).empty())
+          return fail("is not a size");
+        unit.erase(0, std::min(unit.find_first_not_of(' '), unit.size()));
+        std::transform(unit.begin(), unit.end(), unit.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        const std::string letters = "kmgt";
+        const size_t power = unit.empty() ? std::string::npos : letters.find(unit[0]);
+        const bool binary = power != std::string::npos && unit.substr(1) == "ib";
+        if (!(unit.empty() || unit == "b" || binary ||
+              (power != std::string::npos && (unit.size() == 1 || unit.substr(1) == "b"))))
+          return fail("has no known unit");
+        if (power != std::string::npos)
+          value *= std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
+        if (value < 1) return fail("is less than one byte");
+        if (value > static_cast<double>(kMany)) return fail("is more than any machine has");
+        text = std::to_string(static_cast<int64_t>(value));
         return "";
       },
       "");
@@ -63,7 +137,9 @@ void add_train_options(CLI::App* app, runtime::TrainOptions& o) {
   app->add_option("--log-every", o.log_every, "report the loss every so many steps")
       ->check(from_to(1, kMany))
       ->type_name("N");
-  app->add_option("--lr-factor", o.lr_factor, "multiply every learning rate by this")->type_name("X");
+  app->add_option("--lr-factor", o.lr_factor, "multiply every learning rate by this")
+      ->check(number_from_to(0, HUGE_VAL))
+      ->type_name("X");
 }
 
 void add_split_option(CLI::App* app, std::string& split) {
@@ -98,10 +174,13 @@ void add_sample_options(CLI::App* app, runtime::SampleOptions& o) {
       ->type_name("N");
   app->add_option("--temperature", o.temperature,
                   "below 1 likely characters become likelier, above 1 less so; 0: always the likeliest")
-      ->check(CLI::Range(0.0, 1000.0))
+      ->check(number_from_to(0, 1000))
       ->capture_default_str()
       ->type_name("T");
-  app->add_option("--seed", o.seed, "of the text")->capture_default_str()->type_name("N");
+  app->add_option("--seed", o.seed, "of the text")
+      ->check(from_to(0, kMany))
+      ->capture_default_str()
+      ->type_name("N");
 }
 
 std::map<std::string, std::string> input_files(const std::vector<std::string>& given) {
@@ -216,7 +295,10 @@ int run_process(const char* program, const std::function<int()>& run) {
     fmt::print(stderr, "{}: internal error, please report: {}\n", program, error.what());
     return kExitInternal;
   } catch (const std::system_error& error) {
-    fmt::print(stderr, "{}: {}\n", program, error.what());
+    const bool threads = error.code() == std::errc::resource_unavailable_try_again;
+    fmt::print(
+        stderr, "{}: the system refused a resource: {}{}\n", program, error.what(),
+        threads ? "; raise the limit on threads, processes or memory (ulimit -u, -v), or run fewer" : "");
     return kExitRunFailed;
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "{}: out of memory; a smaller batch or model needs less\n", program);

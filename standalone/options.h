@@ -19,8 +19,14 @@ inline constexpr int64_t kMany = std::numeric_limits<int64_t>::max() / 4;
 CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::string>& values,
                       const std::string& doc);
 
-// CLI11's range check with a message that names the option's bounds in whole numbers.
+// Checks of an option's text before CLI11 converts it, which takes hexadecimal and octal numbers, wraps sizes
+// and rounds what is out of range. A number is written in decimal. The messages name the bounds. A whole
+// number; `high` kMany: no upper bound worth naming below it.
 CLI::Validator from_to(int64_t low, int64_t high);
+// A finite number; `high` infinity: no upper bound.
+CLI::Validator number_from_to(double low, double high);
+// A size as 500MB, 1.5GiB or 1kB (k, M, G, T; with i: powers of 1024), which becomes its bytes.
+CLI::Validator size_in_bytes();
 
 void add_thread_option(CLI::App* app, int& threads);
 

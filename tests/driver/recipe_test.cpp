@@ -330,7 +330,7 @@ TEST_F(Recipe, SaysWhatIsWrongWithTheCommandLine) {
   expect_usage({"--steps", "coarse"}, "'coarse' is no step");
   expect_usage({"--rates", "0.1,-0.2"}, "a learning rate of -0.2; expected numbers above 0");
   expect_usage({"--rates", "0"}, "a learning rate of 0");
-  expect_usage({"--rates", "inf"}, "a learning rate of inf");
+  expect_usage({"--rates", "inf"}, "'inf' is not a finite number");
   expect_usage({"--rates", "0.1,0.1"}, "--rates names a number twice");
   expect_usage({"--rates", "fast"}, "fast");
   expect_usage({"--weight-decay", "-1"}, "--weight-decay: -1; expected numbers from 0");
