@@ -107,9 +107,24 @@ struct Jit::Impl {
     for (Object& object : compile_objects(plan, target, options, objects, {stages.begin(), stages.end()}))
       expect(jit->addObjectFile(std::move(object)), "adding an object");
     for (size_t p = 0; p < plan.programs.size(); ++p)
-      if (stages.count(plan.stages[p]))
-        entries[names[p]] = expect(jit->lookup(names[p]), "linking").toPtr<gradc_entry>();
+      if (stages.count(plan.stages[p])) entries[names[p]] = address_of(names[p]).toPtr<gradc_entry>();
     there.insert(stages.begin(), stages.end());
+  }
+
+  // What failed on the way to a symbol goes to the session's reporter alone; the symbol only says that it is
+  // not there.
+  llvm::orc::ExecutorAddr address_of(const std::string& name) {
+    llvm::Expected<llvm::orc::ExecutorAddr> found = jit->lookup(name);
+    if (found) return *found;
+    std::string text = message(found.takeError());
+    const std::lock_guard lock(reporting);
+    if (!reported.empty()) text = reported + "; " + text;
+    fail_llvm("linking", text);
+  }
+
+  void report(llvm::Error error) {
+    const std::lock_guard lock(reporting);
+    reported += (reported.empty() ? "" : "; ") + message(std::move(error));
   }
 
   // What a program still lacks: its own stage, and those of kernels that it shares with others.
@@ -126,7 +141,8 @@ struct Jit::Impl {
   CodegenOptions options;
   ObjectCache* cache = nullptr;
   std::unique_ptr<llvm::orc::LLJIT> jit;
-  std::mutex compiling;
+  std::mutex compiling, reporting;
+  std::string reported;    // errors of the JIT's session
   std::set<size_t> there;  // stages that are compiled; this and the next under the mutex
   std::map<std::string, gradc_entry> entries;
 };
@@ -143,6 +159,8 @@ Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target
         expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(),
                "making a JIT");
     llvm::orc::LLJIT& jit = *impl_->jit;
+    jit.getExecutionSession().setErrorReporter(
+        [impl = impl_.get()](llvm::Error error) { impl->report(std::move(error)); });
     expect(jit.getMainJITDylib().define(llvm::orc::absoluteSymbols(math_library(jit))),
            "giving it the math library");
     const char prefix = jit.getDataLayout().getGlobalPrefix();

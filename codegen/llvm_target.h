@@ -24,16 +24,22 @@ inline bool has_avx512(const Target& t) { return t.vector_width >= 16; }
 
 // The text of an llvm::Error, which it consumes.
 std::string message(llvm::Error error);
+// Whether a text of LLVM or the system says that there is no memory: error codes do not survive the JIT's
+// layers.
+bool is_out_of_memory(std::string_view text);
 
-// What LLVM could not do is an InternalError: `what` says what it was to do.
+// What LLVM could not do is an InternalError, but for want of memory, which a user can mend: `what` says what
+// it was to do.
+[[noreturn]] void fail_llvm(const char* what, const std::string& text);
+
 template <class T>
 T expect(llvm::Expected<T> value, const char* what) {
-  if (!value) throw InternalError(fmt::format("LLVM, {}: {}", what, message(value.takeError())));
+  if (!value) fail_llvm(what, message(value.takeError()));
   return std::move(*value);
 }
 
 inline void expect(llvm::Error error, const char* what) {
-  if (error) throw InternalError(fmt::format("LLVM, {}: {}", what, message(std::move(error))));
+  if (error) fail_llvm(what, message(std::move(error)));
 }
 
 // Compiling is the one place that may need gigabytes; a user can mend that.

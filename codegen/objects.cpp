@@ -3,6 +3,7 @@
 #include <atomic>
 #include <exception>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 #include "codegen/module.h"
@@ -80,8 +81,12 @@ std::vector<Object> compile_objects(const Plan& plan, const Target& target, cons
   };
   {
     const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-    std::vector<std::jthread> threads;  // joins them also when starting one fails
-    for (size_t t = 1; t < std::min(cores, missing.size()); ++t) threads.emplace_back(work);
+    std::vector<std::jthread> threads;
+    try {
+      for (size_t t = 1; t < std::min(cores, missing.size()); ++t) threads.emplace_back(work);
+    } catch (const std::system_error&) {
+      // This thread does it with those that there are; objects do not depend on how many.
+    }
     work();
   }
   for (const std::exception_ptr& failure : failures)

@@ -85,7 +85,10 @@ std::string triple_for(Architecture architecture) {
 }
 
 // Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks.
-void on_fatal_error(void*, const char* reason, bool) { throw InternalError(fmt::format("LLVM: {}", reason)); }
+void on_fatal_error(void*, const char* reason, bool) {
+  if (is_out_of_memory(reason)) throw std::bad_alloc();
+  throw InternalError(fmt::format("LLVM: {}", reason));
+}
 void on_out_of_memory(void*, const char*, bool) { throw std::bad_alloc(); }
 
 }  // namespace
@@ -111,6 +114,19 @@ void initialize_llvm() {
 }
 
 std::string message(llvm::Error error) { return llvm::toString(std::move(error)); }
+
+bool is_out_of_memory(std::string_view text) {
+  for (const char* said :
+       {"Cannot allocate memory", "allocate section memory", "out of memory", "Out of memory"})
+    if (text.find(said) != text.npos) return true;
+  return false;
+}
+
+void fail_llvm(const char* what, const std::string& text) {
+  if (is_out_of_memory(text))
+    throw RunError(kExitRunFailed, fmt::format("out of memory while compiling, {}: {}", what, text));
+  throw InternalError(fmt::format("LLVM, {}: {}", what, text));
+}
 
 const char* name(Architecture architecture) {
   return architecture == Architecture::x86_64 ? "x86-64" : "aarch64";

@@ -149,8 +149,16 @@ CompiledModel::CompiledModel(const CompileRequest& request)
 gradc_entry CompiledModel::late_code(void* owner) {
   const Late& late = *static_cast<const Late*>(owner);
   if (const gradc_entry code = late.model->jit_->compiled(late.name)) return code;
-  const gradc_entry code =
-      std::async(std::launch::async, [&] { return late.model->jit_->entry(late.name); }).get();
+  std::future<gradc_entry> compiling;
+  try {
+    compiling = std::async(std::launch::async, [&] { return late.model->jit_->entry(late.name); });
+  } catch (const std::system_error& error) {
+    throw RunError(kExitRunFailed,
+                   fmt::format("cannot start the thread that compiles `{}`: {}; raise the limit on "
+                               "threads or memory (ulimit -u, -v), or run fewer",
+                               late.name, error.code().message()));
+  }
+  const gradc_entry code = compiling.get();
   GRADC_CHECK(code, "no native code for '{}'", late.name);
   return code;
 }

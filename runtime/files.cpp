@@ -15,6 +15,7 @@
 #include <system_error>
 #include <utility>
 
+#include "runtime/memory.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -22,6 +23,8 @@ namespace gradc::runtime {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
+constexpr uint64_t kCheckedBytes = uint64_t{64}
+                                   << 20;  // smaller files are not worth a look at the free memory
 
 struct Descriptor {
   int number = -1;
@@ -146,10 +149,15 @@ std::vector<uint8_t> read_file(const std::string& path, std::string_view what, u
   if (static_cast<uint64_t>(status.st_size) > limit)
     throw fail(fmt::format("it has {} bytes; more than {} are not accepted", status.st_size, limit));
   std::vector<uint8_t> bytes;
+  const auto size = static_cast<uint64_t>(status.st_size);
+  // The kernel promises memory that it does not have, and kills whoever touches it: so ask first.
+  if (size >= kCheckedBytes && size > available_memory())
+    throw fail(
+        fmt::format("there is no memory for its {} bytes; {} are available", size, available_memory()));
   try {
-    bytes.resize(static_cast<size_t>(status.st_size));
+    bytes.resize(size);
   } catch (const std::bad_alloc&) {
-    throw fail(fmt::format("there is no memory for its {} bytes", status.st_size));
+    throw fail(fmt::format("there is no memory for its {} bytes", size));
   }
   size_t done = 0;
   while (done < bytes.size()) {

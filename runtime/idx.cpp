@@ -14,6 +14,7 @@
 #include <new>
 
 #include "runtime/files.h"
+#include "runtime/memory.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -97,6 +98,11 @@ IdxArray read_from(const std::string& path, const Source& source) {
                        shape_text(array.shape), kMaxBytes >> 30));
     total *= static_cast<uint64_t>(extent);
   }
+  if (const uint64_t available = available_memory(); total > available)
+    fail(path,
+         fmt::format("the header promises {} of {}, {} bytes of data, and {} bytes of memory are available; "
+                     "is the header right?",
+                     shape_text(array.shape), idx_type_name(array.type), total, available));
   // Grow with what is really there: the header may lie.
   try {
     size_t done = 0;

@@ -2,6 +2,8 @@
 #include "runtime/memory.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -29,8 +31,27 @@ std::string human(uint64_t bytes) {
 
 [[noreturn]] void out_of_memory(uint64_t bytes, std::string_view what, uint64_t available) {
   std::string message = fmt::format("not enough memory for the {}: it needs {}", what, human(bytes));
-  if (available != UINT64_MAX) message += fmt::format(", and {} are available", human(available));
-  throw RunError(kExitRunFailed, message + "; try a smaller batch or a smaller model");
+  // A refusal though there seems to be enough: limits that are not known here, or address space in pieces.
+  if (available < bytes)
+    message += fmt::format(", and {} are available", human(available));
+  else
+    message += ", which the system refuses";
+  throw RunError(kExitRunFailed,
+                 message +
+                     "; try a smaller batch or a smaller model, or raise the limits on memory "
+                     "(ulimit -v, control group)");
+}
+
+// What a limit of the process leaves it; `used` is the number of /proc/self/statm in pages that it counts.
+uint64_t left_of_limit(decltype(RLIMIT_AS) resource, int used) {
+  rlimit limit{};
+  if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return UINT64_MAX;
+  std::ifstream file("/proc/self/statm");
+  uint64_t pages = 0;
+  for (int i = 0; i <= used; ++i) file >> pages;
+  if (!file) return UINT64_MAX;
+  const uint64_t taken = pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return limit.rlim_cur > taken ? limit.rlim_cur - taken : 0;
 }
 
 }  // namespace
@@ -39,12 +60,18 @@ uint64_t available_memory() {
   uint64_t available = cgroup_memory_limit(CgroupFiles{}).value_or(UINT64_MAX);
   std::ifstream file("/proc/meminfo");
   std::string key, unit;
-  uint64_t kilobytes = 0;
+  uint64_t kilobytes = 0, promised = 0, promises = 0;
   while (file >> key >> kilobytes) {
     if (key == "MemAvailable:") available = std::min(available, kilobytes * 1024);
+    if (key == "CommitLimit:") promises = kilobytes * 1024;
+    if (key == "Committed_AS:") promised = kilobytes * 1024;
     std::getline(file, unit);
   }
-  return available;
+  int overcommit = 0;
+  if (std::ifstream("/proc/sys/vm/overcommit_memory") >> overcommit && overcommit == 2)
+    available = std::min(available, promises > promised ? promises - promised : 0);
+  available = std::min(available, left_of_limit(RLIMIT_AS, 0));
+  return std::min(available, left_of_limit(RLIMIT_DATA, 5));
 }
 
 AlignedBlock::AlignedBlock(uint64_t bytes, std::string_view what) {

@@ -39,8 +39,8 @@ class AlignedBlock {
   size_t mapping_bytes_ = 0;
 };
 
-// Bytes this process may still take, from /proc/meminfo and the control group's limit; UINT64_MAX when
-// neither can be read.
+// Bytes this process may still take: the least of what /proc/meminfo has, the control group's limit leaves,
+// and the process's own limits (ulimit -v, -d) leave; UINT64_MAX when none can be read.
 uint64_t available_memory();
 
 }  // namespace gradc::runtime
