@@ -175,7 +175,7 @@ class Reader {
 
   [[noreturn]] void no_such_column(const std::string& name, std::vector<std::string>& names) const {
     const std::string near = nearest_name(name, names);
-    const std::string more = columns_ > kListed ? fmt::format(" and {} more", columns_ - kListed) : "";
+    const std::string more = columns_ > kListed ? fmt::format(", and {} more", columns_ - kListed) : "";
     names.resize(std::min(names.size(), kListed));
     fail(fmt::format("there is no column `{}`{}; the first line names {}{}", name,
                      near.empty() ? "" : fmt::format("; did you mean `{}`?", near),

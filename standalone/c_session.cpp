@@ -46,7 +46,7 @@ gradc_status guarded(const std::function<void()>& body) noexcept {
   } catch (const InternalError& error) {
     return failed(GRADC_INTERNAL, error.what());
   } catch (const std::system_error& error) {
-    return failed(GRADC_RUN_FAILED, error.what());
+    return failed(GRADC_RUN_FAILED, (std::string("the system refused a resource: ") + error.what()).c_str());
   } catch (const std::exception& error) {
     return failed(GRADC_INTERNAL, error.what());
   } catch (...) {
