@@ -512,7 +512,7 @@ const std::vector<Builtin>& builtins() {
       {"gather",
        {{"x"}, {"index"}, axis},
        "The elements of x at i32 positions along an axis, the first unless said; 0 where one lies outside.",
-       "gather(tokens, label)",
+       "gather(image, label, 1)",
        gather},
       {"one_hot",
        {{"index"}, {"depth"}},

@@ -251,6 +251,18 @@ TEST(NativeMetrics, CountWhatIsRight) {
   // How many scores are greater than the label's.
   const Values scores = {-1, 3, 0, 2, 1, -2};
   const std::vector<double> rank = {4, 0, 3, 1, 2, 5};
+  // Equal scores count once each, by class, and what is NaN is before all others and never right.
+  const double nan = std::nan("");
+  const Values tied = {1, 3, 3, 3, 0, 3}, broken = {nan, 3, nan, 3, 0, 1};
+  const std::vector<double> tied_right = {0, 1, 1, 1, 0, 0}, broken_right = {0, 1, 0, 0, 0, 0};
+  for (size_t label = 0; label < 6; ++label) {
+    const Values at = {static_cast<double>(label)};
+    EXPECT_EQ(probe.run("eval", {{"image", tied}, {"label", at}}, 1).at("three")[0], tied_right[label])
+        << label;
+    const auto got = probe.run("eval", {{"image", broken}, {"label", at}}, 1);
+    EXPECT_EQ(got.at("three")[0], broken_right[label]) << label;
+    EXPECT_EQ(got.at("binary")[0], 0) << label;
+  }
   for (int label = 0; label < 6; ++label) {
     const auto got = probe.run("eval", {{"image", scores}, {"label", {static_cast<double>(label)}}}, 1);
     const double r = rank[static_cast<size_t>(label)];
