@@ -68,8 +68,14 @@ class Tables {
     std::vector<llvm::Constant*> inputs, outputs;
     for (int32_t i = 0; i < e.input_count; ++i) {
       const gradc_input& in = e.inputs[i];
-      inputs.push_back(
-          record({text(in.name), int32(in.dtype), int32(in.rank), shape(in.rank, in.shape)}, sizeof in));
+      std::vector<llvm::Constant*> ranges;
+      for (int32_t k = 0; k < in.range_count; ++k) {
+        const gradc_index_range& r = in.ranges[k];
+        ranges.push_back(record({int64(r.first), int64(r.count), int64(r.extent), text(r.use)}, sizeof r));
+      }
+      inputs.push_back(record({text(in.name), int32(in.dtype), int32(in.rank), shape(in.rank, in.shape),
+                               int32(in.range_count), array(ranges)},
+                              sizeof in));
     }
     for (int32_t i = 0; i < e.output_count; ++i) {
       const gradc_output& out = e.outputs[i];

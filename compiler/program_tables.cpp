@@ -56,6 +56,13 @@ void strip_paths(DataRecord& data) {
   }
 }
 
+// Of the function that the frontend wrote.
+const IndexRanges& ranges_of(const LoadedModel& model, const std::string& program) {
+  static const IndexRanges none;
+  const auto found = model.model.index_ranges.find(program == "train_step" ? "train" : program);
+  return found == model.model.index_ranges.end() ? none : found->second;
+}
+
 }  // namespace
 
 ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lowered,
@@ -80,7 +87,7 @@ ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lo
   program_.symbols = symbols.data();
   for (const char* name : kProgramNames)
     if (const auto it = lowered.programs.find(name); it != lowered.programs.end())
-      entry_of(program_, name) = entry(module.function(name), it->second);
+      entry_of(program_, name) = entry(module.function(name), it->second, ranges_of(model, name));
   ExperimentRecord record = model.model.experiment;
   record.data.batch = batch;
   if (strip) strip_paths(record.data);
@@ -88,7 +95,8 @@ ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lo
       keep(experiment_json(record, strip ? std::map<std::string, std::string>{} : request.settings));
 }
 
-gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredProgram& lowered) {
+gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredProgram& lowered,
+                                      const IndexRanges& ranges) {
   gradc_entry_info info{};
   const std::string& name = lowered.program.name;
   GRADC_CHECK(f, "a program '{}' without its function", name);
@@ -101,8 +109,16 @@ gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredPr
   for (const std::string& input : lowered.inputs) {
     const Op* op = f->input(input);
     GRADC_CHECK(op, "program '{}' reads '{}', which its function lacks", name, input);
-    inputs.push_back(
-        {keep(input), static_cast<int32_t>(op->type.dtype), op->type.rank(), keep(op->type.shape)});
+    gradc_input& made = inputs.emplace_back(gradc_input{keep(input), static_cast<int32_t>(op->type.dtype),
+                                                        op->type.rank(), keep(op->type.shape), 0, nullptr});
+    const auto found = ranges.find(input);
+    if (found == ranges.end()) continue;
+    std::vector<gradc_index_range>& list = ranges_.emplace_back();
+    for (const IndexRange& r : found->second)
+      list.push_back(
+          {r.first, r.count, r.extent, keep(fmt::format("`{}` at {}", r.operation, user_place(r.location)))});
+    made.range_count = static_cast<int32_t>(list.size());
+    made.ranges = list.data();
   }
   info.input_count = static_cast<int32_t>(inputs.size());
   info.inputs = inputs.data();

@@ -35,7 +35,7 @@ class ProgramTables {
   const gradc_program& program() const { return program_; }
 
  private:
-  gradc_entry_info entry(const Function* f, const passes::LoweredProgram& lowered);
+  gradc_entry_info entry(const Function* f, const passes::LoweredProgram& lowered, const IndexRanges& ranges);
   const char* keep(std::string text);
   const int64_t* keep(const Shape& shape);
 
@@ -44,6 +44,7 @@ class ProgramTables {
   std::deque<Shape> shapes_;
   std::deque<std::vector<gradc_symbol>> symbols_;
   std::deque<std::vector<gradc_input>> inputs_;
+  std::deque<std::vector<gradc_index_range>> ranges_;
   std::deque<std::vector<gradc_output>> outputs_;
 };
 

@@ -3,7 +3,7 @@
 #include "driver/batch.h"
 
 #include <algorithm>
-#include <climits>
+#include <cstdint>
 
 #include "runtime/batches.h"
 #include "runtime/dataset.h"
@@ -18,19 +18,22 @@ using interpreter::Tensor;
 
 namespace {
 
-// The largest exclusive bound that suits every use of an integer input: the last extent of the values it is
-// used with, as when a label picks one of ten scores.
-int64_t integer_bound(const Module& module, const std::string& input) {
-  int64_t bound = INT_MAX;
-  for (const auto& f : module.functions)
-    for (const auto& op : f->body)
-      for (const Op* operand : op->operands) {
-        if (!operand->is("input") || operand->symbol() != input) continue;
-        for (const Op* other : op->operands)
-          if (other != operand && !other->type.shape.empty())
-            bound = std::min(bound, other->type.shape.back());
+// How many integers each element of an example's input may be, as every program that reads it has it; 2 where
+// none says so.
+std::vector<int64_t> integer_bounds(const gradc_program& program, const std::string& name, int64_t elements) {
+  std::vector<int64_t> bounds(static_cast<size_t>(elements), INT64_MAX);
+  for (const gradc_entry_info* entry : {&program.train_step, &program.eval, &program.predict})
+    for (int32_t i = 0; i < entry->input_count; ++i) {
+      const gradc_input& input = entry->inputs[i];
+      if (name != input.name) continue;
+      for (int32_t k = 0; k < input.range_count; ++k) {
+        const gradc_index_range& range = input.ranges[k];
+        for (int64_t at = range.first; at < range.first + range.count; ++at)
+          bounds[static_cast<size_t>(at)] = std::min(bounds[static_cast<size_t>(at)], range.extent);
       }
-  return bound == INT_MAX ? 2 : bound;
+    }
+  std::replace(bounds.begin(), bounds.end(), INT64_MAX, int64_t{2});
+  return bounds;
 }
 
 }  // namespace
@@ -43,13 +46,16 @@ Tensors made_up_batch(const CompiledModel& compiled, int64_t rows) {
       if (!input->type.batched || batch.count(input->symbol())) continue;
       Tensor t = interpreter::make_tensor(input->type, rows);
       const bool is_float = input->type.is_float();
-      const auto bound =
-          static_cast<uint32_t>(is_float ? 1 : integer_bound(compiled.module(), input->symbol()));
+      const int64_t elements = input->type.elements();
+      const std::vector<int64_t> bounds = integer_bounds(compiled.program(), input->symbol(), elements);
       ++stream;
       for (size_t i = 0; i < t.data.size(); ++i) {
         const uint32_t word = random_word(1, 0, stream, i, 0);
         // Floats as the native code will read them.
-        t.data.data()[i] = is_float ? static_cast<float>(2 * uniform_from_word(word) - 1) : word % bound;
+        t.data.data()[i] = is_float
+                               ? static_cast<double>(static_cast<float>(2 * uniform_from_word(word) - 1))
+                               : static_cast<double>(
+                                     word % static_cast<uint64_t>(bounds[i % static_cast<size_t>(elements)]));
       }
       batch[input->symbol()] = std::move(t);
     }

@@ -82,7 +82,8 @@ class Compiler {
     record.train = x_.record;
     for (const std::string& problem : verify(*module_))
       GRADC_CHECK(false, "the frontend made a wrong module: {}\n{}", problem, print(*module_));
-    return Model{std::move(module_), std::move(record), std::move(mixes), std::move(layer_values_)};
+    return Model{std::move(module_), std::move(record), std::move(index_ranges_), std::move(mixes),
+                 std::move(layer_values_)};
   }
 
  private:
@@ -136,6 +137,7 @@ class Compiler {
     target.training = kind == ProgramKind::train;
     target.stochastic = target.training ? options_.variation.random_layers : options_.stochastic_evaluation;
     e_.known_losses.clear();
+    e_.index_places.clear();
     Evaluator::Redirect redirect(e_, target);
     Evaluator::TopFrame top(e_);
     e_.run_block(program_.user.train[0].body, false);
@@ -158,7 +160,9 @@ class Compiler {
       return it == uses.end() || it->second == 0;
     });
     f.renumber();
-    return true;
+    index_ranges_[f.name] = index_ranges(f);
+    check_index_ranges(e_, index_ranges_[f.name]);
+    return diagnostics_.count() == errors;
   }
 
   // What the record says of optimizers and penalties. A rate that is no number is emit_updates()'s to report.
@@ -283,6 +287,7 @@ class Compiler {
   DataRecord data_;
   std::vector<Evaluator::NotedValue> values_;
   std::vector<LayerValue> layer_values_;
+  std::map<std::string, IndexRanges> index_ranges_;
 };
 
 }  // namespace

@@ -121,4 +121,12 @@ int64_t classes_of(const DataRecord& record) {
   return 10;  // mnist, cifar10, synthetic_digits
 }
 
+int64_t count_of(const DataRecord& record, const std::string& field) {
+  if (record.source == "text") return std::get<int64_t>(record.options.at("vocabulary"));
+  if (field != "label") return 0;
+  for (const DataField& f : record.fields)
+    if (f.name == field && (f.dtype != "i32" || !f.shape.empty())) return 0;
+  return classes_of(record);
+}
+
 }  // namespace gradc::frontend

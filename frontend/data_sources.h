@@ -41,5 +41,7 @@ struct DataSource {
 std::map<std::string, Type> fields_of(const DataRecord& record);
 // The number of classes that the field `label` counts; 0 where it is not known.
 int64_t classes_of(const DataRecord& record);
+// How far any integer field counts: its values are 0 to one less; 0 where it is not known.
+int64_t count_of(const DataRecord& record, const std::string& field);
 
 }  // namespace gradc::frontend

@@ -77,11 +77,15 @@ void Evaluator::trail(Diagnostic& d, Span failing) const {
   }
 }
 
-Diagnostic& Evaluator::error(const char* code, Span span, std::string message, std::string label) {
-  const Span failing = span;
-  // The user can mend only what the user wrote: the innermost call outside the prelude on the way here.
+Span Evaluator::user_span(Span span) const {
   for (auto f = frames_.rbegin(); f != frames_.rend() && program_.in_prelude(span); ++f)
     if ((*f)->call_span.valid()) span = (*f)->call_span;
+  return span;
+}
+
+Diagnostic& Evaluator::error(const char* code, Span span, std::string message, std::string label) {
+  const Span failing = span;
+  span = user_span(span);  // the user can mend only what the user wrote
   if (!reported_.emplace(code, span.file, span.begin, message).second) {
     dropped_ = {};
     return dropped_;
@@ -138,7 +142,13 @@ Value Evaluator::emit(const std::string& op, std::vector<Op*> operands, Attribut
     throw Abort{};
   }
   at(span);
-  return Value::of(builder_->create(op, std::move(operands), std::move(attributes)));
+  Op* made = builder_->create(op, std::move(operands), std::move(attributes));
+  if (def->index) {
+    Diagnostic& place = index_places[made];
+    place.span = user_span(span);
+    trail(place, span);
+  }
+  return Value::of(made);
 }
 
 Op* Evaluator::lift(const Value& v, DType dtype, Span span) {

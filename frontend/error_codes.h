@@ -54,7 +54,8 @@ struct ErrorCode {
   X(bad_schedule, "E0310", "a schedule that cannot be used as written")                                  \
   X(no_gradient, "E0311", "a loss that no trained parameter reaches")                                    \
   X(monitor, "E0312", "a loss or metric to watch that is not there")                                     \
-  X(full_batch, "E0313", "an optimizer of all examples with what it cannot work with")
+  X(full_batch, "E0313", "an optimizer of all examples with what it cannot work with")                   \
+  X(positions, "E0314", "a field that counts further than what it is used to choose from")
 
 namespace codes {
 #define GRADC_CODE(name, code, meaning) inline constexpr const char* name = code;

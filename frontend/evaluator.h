@@ -135,6 +135,10 @@ class Evaluator {
   };
   std::map<const Op*, KnownLoss> known_losses;
 
+  // The user's place and the trail of what reads at positions (OpDef::index), for errors that are found when
+  // the whole function is there.
+  std::map<const Op*, Diagnostic> index_places;
+
   // --- parameters and states (parameters.cpp)
   void declare(const Statement& s);
   void assign(const Statement& s, Value v);
@@ -178,6 +182,8 @@ class Evaluator {
   // Adds an error with the trail of calls; a place in the prelude becomes the user's own place that led
   // there. Repeated ones are dropped.
   Diagnostic& error(const char* code, Span span, std::string message, std::string label = {});
+  // The innermost call outside the prelude on the way to a place in it; any other place itself.
+  Span user_span(Span span) const;
   // "WHAT must be EXPECTED, not V".
   Diagnostic& must_be(const Value& v, Span span, const std::string& what, const std::string& expected);
   const Program& program() const { return program_; }

@@ -80,6 +80,10 @@ bool evaluate_settings(Evaluator& e, SourceManager& sources,
                        const std::map<std::string, std::string>& overrides);
 bool evaluate_data(Evaluator& e, DataRecord& record);
 
+// Reports fields that are known to count further than what @train, @eval or @predict chooses from with them
+// (index_uses.cpp).
+void check_index_ranges(Evaluator& e, const IndexRanges& ranges);
+
 // One statement of `train` (train_statements.cpp); context is the Experiment.
 void run_experiment_statement(Evaluator& e, void* context, const Statement& s);
 

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "ir/experiment.h"
+#include "ir/index_ranges.h"
 #include "ir/module.h"
 #include "support/diagnostic.h"
 
@@ -42,8 +43,9 @@ inline constexpr const char* kValuePrefix = "value.";
 struct Model {
   std::unique_ptr<Module> module;
   ExperimentRecord experiment;
-  std::string batch_mixes;         // why a batch cannot be taken in pieces; empty: it can
-  std::vector<LayerValue> values;  // in the order of the program, where Options ask for them
+  std::map<std::string, IndexRanges> index_ranges;  // by program: "train", "eval", "predict"
+  std::string batch_mixes;                          // why a batch cannot be taken in pieces; empty: it can
+  std::vector<LayerValue> values;                   // in the order of the program, where Options ask for them
 };
 
 // How a model is compiled otherwise than its file says, to try it (gradc recipe). The defaults change

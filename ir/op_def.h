@@ -87,9 +87,16 @@ struct ScalarContext {
   bool batched = false;
   loop::Expr axis_index(int axis) const { return axis_indices[static_cast<size_t>(axis)]; }
   std::vector<loop::Expr>
-      axis_indices;            // i64 position on each example axis (the last may have lanes when unbatched)
-  bool from_row_zero = false;  // the call's row 0 is the step's: row_offset is 0
-  bool aligned = false;        // row (batched) or element (unbatched) is a multiple of the lanes
+      axis_indices;             // i64 position on each example axis (the last may have lanes when unbatched)
+  bool from_row_zero = false;   // the call's row 0 is the step's: row_offset is 0
+  bool offset_aligned = false;  // row_offset is a multiple of a panel
+  bool aligned = false;         // row (batched) or element (unbatched) is a multiple of the lanes
+};
+
+// An operand whose elements are positions: only 0 .. extent - 1 name anything.
+struct IndexUse {
+  size_t operand = 0;
+  int64_t extent = 0;
 };
 
 struct OpDef {
@@ -110,6 +117,9 @@ struct OpDef {
   // Each result is an operand's element, its negative, or a whole number, so f32 does not round it (abs,
   // select, max_pool2d). Not needed for views, indexing and extrema, which never round.
   bool exact = false;
+  // Of operators that read at positions (pick, gather). Null where every integer means something, as in
+  // one_hot, whose result says that a position lies outside.
+  IndexUse (*index)(const Op& op) = nullptr;
   // The ends that values level off towards (tanh: -1 and 1); none where they do not.
   std::optional<std::pair<double, double>> range;
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction

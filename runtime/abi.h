@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define GRADC_ABI_VERSION 4
+#define GRADC_ABI_VERSION 5
 
 /* Indices into gradc_step_args.scalars (doubles). */
 enum gradc_scalar {
@@ -71,12 +71,23 @@ typedef struct gradc_symbol {
   int64_t offset;       /* bytes into parameters; elements stand there row-major in logical order */
 } gradc_symbol;
 
+/* Elements of each example of an input of i32 that the model takes as positions: they must lie in
+ * 0 .. extent - 1. What lies outside would be read as 0 and train nothing, so that whoever hands the values
+ * over checks them (runtime/batches.h). */
+typedef struct gradc_index_range {
+  int64_t first, count; /* elements of an example, row-major */
+  int64_t extent;
+  const char* use; /* what reads so many, and where: "`cross_entropy` at m.nn:9" */
+} gradc_index_range;
+
 /* An input of an entry: one field of the data set. */
 typedef struct gradc_input {
   const char* name;
   int32_t dtype;
   int32_t rank;         /* of one example */
   const int64_t* shape; /* of one example */
+  int32_t range_count;
+  const gradc_index_range* ranges;
 } gradc_input;
 
 /* An output of an entry. batched = 0: one value of `shape` for the whole call ("loss" and metrics: the SUM

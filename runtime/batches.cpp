@@ -78,6 +78,54 @@ const Field& field_of(const gradc_input& input, const Split& split) {
                                              fmt::join(names, ", ")));
 }
 
+void check_index_ranges(const gradc_input& input, const int32_t* values, int64_t rows,
+                        const std::function<std::string(int64_t row)>& what) {
+  const int64_t elements = element_count(input.rank, input.shape);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int32_t k = 0; k < input.range_count; ++k) {
+      const gradc_index_range& range = input.ranges[k];
+      const int32_t* from = values + row * elements + range.first;
+      for (int64_t i = 0; i < range.count; ++i) {
+        if (from[i] >= 0 && from[i] < range.extent) continue;
+        const std::string element = elements > 1 ? fmt::format(" (element {})", range.first + i) : "";
+        throw RunError(
+            kExitDataError,
+            fmt::format(
+                "{}{} is {}; expected 0 to {}: {} chooses one of {} with it{}", what(row), element, from[i],
+                range.extent - 1, range.use, range.extent,
+                from[i] == range.extent ? "; numbers count from 0, so that the last of N is N - 1" : ""));
+      }
+    }
+}
+
+void check_index_ranges(const gradc_entry_info& entry, const Split& split) {
+  constexpr int64_t kElements = 1 << 16;  // looked at together
+  for (int32_t i = 0; i < entry.input_count; ++i) {
+    const gradc_input& input = entry.inputs[i];
+    if (input.range_count == 0) continue;
+    const Field& field = field_of(input, split);
+    const int64_t elements = element_count(input.rank, input.shape);
+    const int64_t most = std::clamp<int64_t>(kElements / elements, 1, split.count);
+    std::vector<int32_t> values(static_cast<size_t>(most * elements));
+    std::vector<int64_t> rows(static_cast<size_t>(most));
+    for (int64_t first = 0; first < split.count; first += most) {
+      const int64_t count = std::min(most, split.count - first);
+      for (int64_t r = 0; r < count; ++r) rows[static_cast<size_t>(r)] = split.row(first + r);
+      if (split.preparation)
+        split.preparation->gather(split, field, rows.data(), count, nullptr, values.data());
+      else
+        field.gather(rows.data(), count, values.data());
+      check_index_ranges(input, values.data(), count, [&](int64_t r) {
+        const int64_t row = rows[static_cast<size_t>(r)];
+        return field.lines ? fmt::format("{}:{}: `{}`", field.origin,
+                                         (*field.lines)[static_cast<size_t>(row)], field.name)
+                           : fmt::format("{}`{}` of example {}",
+                                         field.origin.empty() ? "" : field.origin + ": ", field.name, row);
+      });
+    }
+  }
+}
+
 BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last)
     : split_(split), batch_(batch), drop_last_(drop_last), buffers_(entry, batch), entry_(entry) {
   GRADC_CHECK(batch >= 1 && split.count >= 1, "batch {} of {} examples", batch, split.count);
@@ -87,6 +135,7 @@ BatchReader::BatchReader(const Split& split, const gradc_entry_info& entry, int6
     example_bytes_.push_back(
         static_cast<size_t>(element_count(input.rank, input.shape) * dtype_bytes(input.dtype)));
   }
+  check_index_ranges(entry, split);
   batches_ = drop_last ? split.count / batch : (split.count + batch - 1) / batch;
   if (batches_ == 0)
     throw RunError(kExitDataError,

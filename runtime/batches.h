@@ -1,6 +1,7 @@
 // Batches of a split in the layout that an entry reads; knows nothing of what the entry does with them.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,14 @@ class InputBuffers {
   std::vector<const void*> pointers_;
 };
 
+// Holds integers against the ranges of an input (gradc_index_range): `rows` examples, one after the other.
+// Throws RunError (kExitDataError) for the first outside; `what(row)` says where it is, as in "labels.npy:
+// `label` of example 3".
+void check_index_ranges(const gradc_input& input, const int32_t* values, int64_t rows,
+                        const std::function<std::string(int64_t row)>& what);
+// The same for every input that an entry reads of a split, in the form that the entry reads it.
+void check_index_ranges(const gradc_entry_info& entry, const Split& split);
+
 // The field that an input reads: of the same name, or the part behind the last dot of the input's name.
 // Throws RunError (kExitDataError) when there is none or its type is another.
 const Field& field_of(const gradc_input& input, const Split& split);
@@ -45,7 +54,8 @@ const Field& field_of(const gradc_input& input, const Split& split);
 // the last.
 class BatchReader {
  public:
-  // Throws RunError (kExitDataError) when the inputs do not fit the data, or drop_last leaves nothing.
+  // Throws RunError (kExitDataError) when the inputs do not fit the data, integers lie outside the entry's
+  // ranges, or drop_last leaves nothing.
   BatchReader(const Split& split, const gradc_entry_info& entry, int64_t batch, bool drop_last = false);
   BatchReader(const BatchReader&) = delete;
   BatchReader& operator=(const BatchReader&) = delete;

@@ -58,7 +58,7 @@ Field label_field(const std::string& path, const IdxArray& array, int64_t classe
     fail(
         fmt::format("{}: labels of shape {}; expected one number an example, rank 1: is it the images' file?",
                     path, shape_text(array.shape)));
-  Field field{.name = "label"};
+  Field field{.name = "label", .origin = path};
   field.integers.resize(static_cast<size_t>(array.examples()));
   if (array.type == IdxArray::Type::u8) {
     std::copy(array.bytes.begin(), array.bytes.end(), field.integers.begin());

@@ -43,6 +43,9 @@ struct Field {
   std::vector<double> doubles;    // read as f32; `normalize` reads them as they are (runtime/prepare.h)
   std::vector<int32_t> integers;  // read as i32
   GivenValues given;
+  std::string
+      origin;  // where it was read from, for messages: a file, "the part `val`"; empty: the data's name
+  std::shared_ptr<const std::vector<int64_t>> lines;  // of its file, each example's; null: it has none
 
   // Where the values are stored; null where they are of another kind.
   const uint8_t* byte_values() const { return bytes.empty() ? given.bytes : bytes.data(); }

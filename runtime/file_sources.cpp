@@ -104,9 +104,10 @@ Table read_csv_table(const DataRecord& record, const std::string& path, const Cs
   const Preparation preparation(record);
   Table table;
   table.rows = numbers.rows;
+  const auto lines = std::make_shared<const std::vector<int64_t>>(numbers.lines.begin(), numbers.lines.end());
   size_t first = 0;
   for (const FieldRecord& wanted : record.fields) {
-    Field field{.name = wanted.name, .shape = wanted.shape};
+    Field field{.name = wanted.name, .shape = wanted.shape, .origin = path};
     const size_t count = wanted.columns.size() + wanted.numbers.size();
     std::vector<double> values;
     for (size_t row = 0; row < numbers.lines.size(); ++row)
@@ -127,6 +128,7 @@ Table read_csv_table(const DataRecord& record, const std::string& path, const Cs
                            [&](size_t i) { return fmt::format("{}:{}", path, numbers.lines[i / count]); });
     sources::check_classes(path, field, table.rows, classes,
                            [&](size_t i) { return fmt::format("in line {}", numbers.lines[i]); });
+    if (!wanted.is_float) field.lines = lines;
     first += count;
     table.fields.push_back(std::move(field));
   }

@@ -32,7 +32,7 @@ Field npy_field(const std::string& path, NpyArray array, const std::string& name
                 const std::string& what, bool doubles) {
   if (array.shape.empty() || array.shape[0] == 0)
     sources::fail(fmt::format("{}: it holds no examples", path));
-  Field field{.name = name, .shape = {array.shape.begin() + 1, array.shape.end()}};
+  Field field{.name = name, .shape = {array.shape.begin() + 1, array.shape.end()}, .origin = path};
   if (is_float && array.dtype == "|u1") {
     field.bytes = std::move(array.bytes);
   } else if (is_float && array.dtype == "<f4") {

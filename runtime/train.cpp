@@ -104,6 +104,9 @@ class Run {
     state_.examples = reader_.examples();
     state_.epochs = experiment.train.epochs;
     find_parts();
+    // What is evaluated later is held against the program now, and not when the training is over.
+    for (const std::string& part : parts_) check_index_ranges(session.program().eval, data.split(part));
+    if (const Split* test = data.find("test")) check_index_ranges(session.program().eval, *test);
     folder_ = CheckpointFolder(rules_.checkpoint, options.checkpoints, name_of(session.program()));
     // Examples that are only copied are assembled by the step's own threads, which is quicker than handing
     // them over.

@@ -317,6 +317,12 @@ void check_inputs(const char* function, const gradc_entry_info& entry, const voi
     if (!inputs[i])
       throw RunError(kExitUsage,
                      fmt::format("{}: input {} (`{}`) is null", function, i, entry.inputs[i].name));
+  for (int32_t i = 0; i < entry.input_count; ++i)
+    if (entry.inputs[i].range_count > 0)
+      runtime::check_index_ranges(
+          entry.inputs[i], static_cast<const int32_t*>(inputs[i]), rows, [&](int64_t row) {
+            return fmt::format("{}: `{}` of row {}", function, entry.inputs[i].name, row);
+          });
 }
 
 int64_t example_bytes(int32_t dtype, int32_t rank, const int64_t* shape) {
@@ -428,11 +434,11 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
                      fmt::format("gradc_session_step: the optimizer {} looks at all examples before "
                                  "it moves, and a step has one batch",
                                  session->driver));
-    check_inputs("gradc_session_step", session->program->train_step, inputs, rows);
-    if (rows > session->program->batch)
+    if (const int64_t most = gradc_session_batch(session); rows > most)
       throw RunError(kExitUsage,
                      fmt::format("gradc_session_step: {} rows; the model was compiled for at most {} a step",
-                                 rows, session->program->batch));
+                                 rows, most));
+    check_inputs("gradc_session_step", session->program->train_step, inputs, rows);
     session->not_finite.reset();
     const runtime::Batch batch{inputs, rows};
     const runtime::StepResult step = session->runs->step(batch, session->progress, session->seed);

@@ -155,7 +155,7 @@ bool is_prepared(const FieldType& type, const runtime::DataRecord& record) {
 
 runtime::Field field_of(const gradc_view& view, const std::string& where, const FieldType& type,
                         bool prepared, int64_t& rows) {
-  runtime::Field field{.name = type.name, .shape = type.shape};
+  runtime::Field field{.name = type.name, .shape = type.shape, .origin = where};
   // What `normalize` and `augment` read may have another shape than what they make of it.
   const bool own_shape = prepared && view.shape && view.rank > 1;
   if (own_shape) field.shape.assign(view.shape + 1, view.shape + view.rank);

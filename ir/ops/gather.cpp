@@ -74,6 +74,7 @@ OpDef gather() {
     result.shape.insert(at, t[1].shape.begin(), t[1].shape.end());
     return InferResult::ok(std::move(result));
   };
+  def.index = [](const Op& op) { return IndexUse{1, op.operands[0]->type.shape[axis_of(op.attributes)]}; };
   def.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
     const Type& x = op->operands[0]->type;
     return {b.create("scatter_add", {g, op->operands[1]},
@@ -142,6 +143,7 @@ OpDef scatter_add() {
     result.shape.insert(at, a.integer("extent"));
     return InferResult::ok(std::move(result));
   };
+  def.index = [](const Op& op) { return IndexUse{1, op.attributes.integer("extent")}; };
   def.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
     return {b.create("gather", {g, op->operands[1]}, {{"axis", op->attributes.integer("axis")}}), nullptr};
   };

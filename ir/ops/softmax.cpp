@@ -175,6 +175,7 @@ OpDef pick() {
     return b.create("reduce_sum", {chosen},
                     {{"axes", ints({x->type.rank() - 1})}, {"batch", false}, {"keep", false}});
   };
+  def.index = [](const Op& op) { return IndexUse{1, op.operands[0]->type.shape.back()}; };
   def.gradient = [](Builder& b, Op* op, Op* g) -> Grads {
     Op* column = b.reshape(g, with_last(g->type.shape, 1));
     return {b.select(at_index(b, op->operands[1], op->operands[0]->type.shape.back()), column, zero(b, g)),
