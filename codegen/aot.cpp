@@ -35,7 +35,7 @@ class Tables {
                 text(p.source), text(p.name), int64(p.batch), int64(p.parameter_bytes), int32(p.symbol_count),
                 array(symbols), entry(p.init, prefix + "init"), entry(p.train_step, prefix + "train_step"),
                 entry(p.eval, prefix + "eval"), entry(p.predict, prefix + "predict"), text(p.experiment_json),
-                entry(p.update, prefix + "update")},
+                entry(p.update, prefix + "update"), int64(p.pieces)},
                sizeof p),
         "program");
   }
@@ -79,9 +79,9 @@ class Tables {
     }
     for (int32_t i = 0; i < e.output_count; ++i) {
       const gradc_output& out = e.outputs[i];
-      outputs.push_back(record(
-          {text(out.name), int32(out.dtype), int32(out.batched), int32(out.rank), shape(out.rank, out.shape)},
-          sizeof out));
+      outputs.push_back(record({text(out.name), int32(out.dtype), int32(out.batched), int32(out.rank),
+                                shape(out.rank, out.shape), int32(out.role), int32(out.divisor)},
+                               sizeof out));
     }
     return record({run, int64(e.arena_bytes), int32(e.input_count), array(inputs), int32(e.output_count),
                    array(outputs), int32(e.max_threads), int32(e.panels), int64(e.local_bytes),

@@ -103,6 +103,7 @@ passes::PipelineOptions pipeline_options(const CompileRequest& request, const co
                                          const LoadedModel& model) {
   passes::PipelineOptions options = request.passes;
   options.batch = request.batch > 0 ? request.batch : model.model.experiment.data.batch;
+  options.pieces = request.micro_batches;
   options.vector_width = target.vector_width;
   options.registers = target.registers;
   return options;

@@ -126,6 +126,7 @@ interpreter::RunInput input_of(const Module& module, const Function& f, const ru
   input.context.rows = error.rows;
   input.context.seed = error.seed;
   input.context.micro_step = error.micro_step;
+  input.context.row_offset = error.row_offset;
   input.keep_all = true;
   return input;
 }

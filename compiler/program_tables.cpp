@@ -93,6 +93,7 @@ ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lo
   if (strip) strip_paths(record.data);
   program_.experiment_json =
       keep(experiment_json(record, strip ? std::map<std::string, std::string>{} : request.settings));
+  program_.pieces = request.micro_batches;
 }
 
 gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredProgram& lowered,
@@ -130,8 +131,13 @@ gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredPr
     GRADC_CHECK(found != f->outputs.end(), "program '{}' writes '{}', which its function lacks", name,
                 output);
     const Type& type = found->value->type;
+    const auto divisor = std::find(lowered.outputs.begin(), lowered.outputs.end(), found->divisor);
     outputs.push_back(
-        {keep(output), static_cast<int32_t>(type.dtype), type.batched, type.rank(), keep(type.shape)});
+        {keep(output), static_cast<int32_t>(type.dtype), type.batched, type.rank(), keep(type.shape),
+         is_loss_part(*found)    ? GRADC_LOSS_PART
+         : is_weight_sum(*found) ? GRADC_WEIGHT_SUM
+                                 : GRADC_RESULT,
+         divisor == lowered.outputs.end() ? 0 : static_cast<int32_t>(divisor - lowered.outputs.begin()) + 1});
   }
   info.output_count = static_cast<int32_t>(outputs.size());
   info.outputs = outputs.data();

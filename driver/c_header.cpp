@@ -117,8 +117,9 @@ std::string c_header(const gradc_program& program, const std::string& identifier
   int32_t metric = 0;
   std::string metrics;
   for (int32_t i = 1; i < program.eval.output_count; ++i)
-    metrics += fmt::format("  {}_METRIC_{} = {},\n", macro, upper(c_identifier(program.eval.outputs[i].name)),
-                           metric++);
+    if (program.eval.outputs[i].role == GRADC_RESULT)
+      metrics += fmt::format("  {}_METRIC_{} = {},\n", macro,
+                             upper(c_identifier(program.eval.outputs[i].name)), metric++);
   if (!metrics.empty()) text += fmt::format("enum {{\n{}}};\n", metrics);
   text += fmt::format(R"(
 /* See gradc_session_create(); free it with gradc_session_destroy(). */
@@ -145,7 +146,7 @@ static inline gradc_status {0}_create(int32_t threads, gradc_session** session) 
   std::string fields, fill;
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& s = program.symbols[i];
-    if (s.kind == GRADC_SLOT) continue;
+    if (s.kind == GRADC_SLOT || s.kind == GRADC_WEIGHTS) continue;
     fields += fmt::format("  {}* {}; /* {} */\n", c_type(s.dtype), c_identifier(s.name),
                           runtime::type_text(s.dtype, s.rank, s.shape));
     fill += fmt::format(

@@ -149,6 +149,7 @@ CallRequest Checker::call_for(int64_t rows) const {
   call.scalars[GRADC_SCALAR_EPOCH] = 1;
   call.scalars[GRADC_SCALAR_TOTAL] = 100;
   call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows);
+  if (compiled_.program().pieces > 1) call.row_offset = compiled_.program().batch;
   return call;
 }
 

@@ -6,9 +6,11 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "compiler/evaluate_ops.h"
 #include "driver/checker.h"
+#include "passes/passes.h"
 #include "support/philox.h"
 
 namespace gradc::driver {
@@ -83,10 +85,15 @@ Tensors Checker::gradients(const CallRequest& call, const Tensors& symbols, uint
 // Mean loss over the rows plus the penalties, from the forward function alone.
 double Checker::loss(const interpreter::RunInput& input) const {
   const interpreter::RunResult result = interpreter::run(*forward_->model.module->function("train"), input);
+  const auto total = [&](const std::string& output) {
+    const Tensor& each = result.outputs.at(output);
+    return std::accumulate(each.data.data(), each.data.data() + each.data.size(), 0.0);
+  };
   double sum = 0;
-  const Tensor& each = result.outputs.at("loss");
-  for (size_t i = 0; i < each.data.size(); ++i) sum += each.data.data()[i];
-  sum /= static_cast<double>(each.data.size());
+  for (const Output& part : passes::losses_of(*forward_->model.module->function("train"))) {
+    const double by = part.divisor.empty() ? static_cast<double>(input.context.rows) : total(part.divisor);
+    if (by != 0) sum += total(part.name) / by;
+  }
   const auto penalty = result.outputs.find("penalty");
   return penalty == result.outputs.end() ? sum : sum + penalty->second.data.data()[0];
 }

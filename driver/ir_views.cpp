@@ -48,6 +48,7 @@ const char* kind_name(SymbolKind kind) {
     case SymbolKind::slot: return "slot";
     case SymbolKind::average: return "average";
     case SymbolKind::gradient: return "gradient";
+    case SymbolKind::weights: return "weights";
   }
   return "?";
 }

@@ -63,8 +63,9 @@ int32_t NativeCaller::call(const std::string& name, const CallRequest& request) 
                                  : name == "eval"       ? p.eval
                                                         : p.predict;
   GRADC_CHECK(info.run, "the model has no program '{}'", name);
-  GRADC_CHECK(name != "train_step" || request.row_offset == 0, "a step's rows begin at {}",
-              request.row_offset);
+  GRADC_CHECK(
+      name != "train_step" || request.row_offset == 0 || (p.pieces > 1 && request.row_offset % p.batch == 0),
+      "a step's rows begin at {}", request.row_offset);
   rows_ = request.rows;
   std::memset(arena_.data(), 0xff, arena_.size());
 

@@ -97,7 +97,7 @@ std::vector<std::string> metrics_of(const Module& module, const ExperimentRecord
     const bool loss =
         o.name == "loss" || std::any_of(experiment.train.losses.begin(), experiment.train.losses.end(),
                                         [&](const LossRecord& l) { return l.name == o.name; });
-    if (!loss) names.push_back(o.name);
+    if (!loss && !is_loss_part(o) && !is_weight_sum(o)) names.push_back(o.name);
   }
   return names;
 }

@@ -157,20 +157,20 @@ double TrialRunner::mean_loss(runtime::Session& session, uint64_t seed, int64_t 
   const uint8_t* block = session.parameters();
   const std::vector<uint8_t> start(block, block + session.program().parameter_bytes);
   batches = std::min(batches, reader.batches());
-  double sum = 0;
+  runtime::Sums sums;
   examples = 0;
   for (int64_t i = 0; i < batches; ++i) {
     runtime::StepScalars scalars;
     scalars.total = batches;
     scalars.micro_step = i;
-    const runtime::StepResult result = session.accumulates() ? session.gradients(reader, i, 1, scalars, seed)
-                                                             : session.step(reader, i, scalars, seed);
+    runtime::StepResult result = session.accumulates() ? session.gradients(reader, i, 1, scalars, seed)
+                                                       : session.step(reader, i, scalars, seed);
     std::copy(start.begin(), start.end(), session.parameters());
-    const int64_t rows = reader.rows(i);
-    sum += (result.finite ? result.loss : std::nan("")) * static_cast<double>(rows);
-    examples += rows;
+    if (!result.finite) result.sums.lose();
+    sums.add(result.sums);
+    examples += reader.rows(i);
   }
-  return sum / static_cast<double>(examples);
+  return sums.loss();
 }
 
 InitialLoss TrialRunner::initial_loss(uint64_t seed, int64_t batches, bool with_penalties) {

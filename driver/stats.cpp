@@ -178,26 +178,24 @@ class Stats {
     report_.batches = std::min(options_.batches, reader.batches());
     const uint8_t* block = session_.parameters();
     start_.assign(block, block + session_.program().parameter_bytes);
-    double loss = 0;
+    runtime::Sums sums;
     for (int64_t i = 0; i < report_.batches; ++i) {
       const int64_t rows = reader.rows(i);
-      loss += step(reader, i) * static_cast<double>(rows);
+      sums.add(step(reader, i));
       report_.examples += rows;
       for (Layer& l : layers_) {
         l.look_at(output(l.value), rows);
-        if (l.gradient) l.gradients.add(gradient(l, rows), rows * l.elements);
+        if (l.gradient) l.gradients.add(gradient(l), rows * l.elements);
       }
     }
-    report_.loss = loss / static_cast<double>(report_.examples);
+    report_.loss = sums.loss();
     for (int64_t i = 0; i < report_.batches; ++i) {
       const int64_t rows = reader.rows(i);
       if (report_.batches > 1) step(reader, i);
       for (Layer& l : layers_) {
         l.values.count_bins(output(l.value), rows * l.elements);
         if (!l.gradient) continue;
-        const float* g =
-            report_.batches > 1 ? gradient(l, rows) : output(*l.gradient);  // of the one batch: done above
-        l.gradients.count_bins(g, rows * l.elements);
+        l.gradients.count_bins(gradient(l), rows * l.elements);
       }
     }
     finish();
@@ -205,29 +203,25 @@ class Stats {
   }
 
  private:
-  // One batch at the weights as they are; returns its mean loss.
-  double step(runtime::BatchReader& reader, int64_t index) {
+  // One batch at the weights as they are.
+  runtime::Sums step(runtime::BatchReader& reader, int64_t index) {
     runtime::StepScalars scalars;
     scalars.total = std::max<int64_t>(report_.batches, 1);
     scalars.micro_step = index;
-    const runtime::StepResult result = session_.accumulates()
-                                           ? session_.gradients(reader, index, 1, scalars, report_.seed)
-                                           : session_.step(reader, index, scalars, report_.seed);
+    runtime::StepResult result = session_.accumulates()
+                                     ? session_.gradients(reader, index, 1, scalars, report_.seed)
+                                     : session_.step(reader, index, scalars, report_.seed);
     std::copy(start_.begin(), start_.end(), session_.parameters());
-    return result.finite ? result.loss : std::numeric_limits<double>::quiet_NaN();
+    if (!result.finite) result.sums.lose();
+    return std::move(result.sums);
   }
 
   float* output(size_t index) {
     return const_cast<float*>(static_cast<const float*>(session_.step_output(index)));
   }
 
-  // The gradient of the batch's mean loss: a step that adds up gradients gives that of the sum.
-  const float* gradient(const Layer& l, int64_t rows) {
-    float* g = output(*l.gradient);
-    if (session_.accumulates())
-      for (int64_t i = 0; i < rows * l.elements; ++i) g[i] /= static_cast<float>(rows);
-    return g;
-  }
+  // Of the batch's mean loss.
+  const float* gradient(const Layer& l) { return output(*l.gradient); }
 
   void finish() {
     for (const Layer& l : layers_) {

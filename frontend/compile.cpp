@@ -186,33 +186,48 @@ class Compiler {
     if (x_.optimizers.empty()) missing("optimizer", "as in `optimizer adam(lr=1e-3)`");
   }
 
-  // Weighs each example's loss so that the mean over the rows is sum(weight loss) / sum(weight), 0 where all
-  // weights are. Not of the language: losses and metrics of evaluation cross the batch here alone.
-  void weigh_examples(Function& f, Experiment::Loss& l) {
-    if (!l.by_example) return;
-    Builder b(f);
-    b.set_location(e_.location(l.span));
-    Op* total = b.reduce_sum(l.by_example, {}, /*batch=*/true);
-    Op* share = b.div(b.create("row_count", {}), total);
-    share = b.select(b.compare("gt", total, b.constant(0)), share, b.constant(0));
-    l.value = b.mul(b.mul(l.value, l.by_example), share);
-  }
+  // Losses that one sum divides: that of the rows, or of the weights of the rows.
+  struct Part {
+    Op* weight = nullptr;  // of an example; null: all weigh the same
+    Op* total = nullptr;   // of an example: its losses, times their weights
+    std::string name, divisor;
+  };
 
   void outputs(Function& f) {
-    Op* total = nullptr;
+    std::vector<Part> parts;
+    std::vector<Output> named;
+    Op* sum = nullptr;
     for (Experiment::Loss& l : x_.losses) {
-      weigh_examples(f, l);
-      Op* part = l.value;
+      Op* value = l.value;
+      if (l.by_example) value = e_.emit("mul", {value, l.by_example}, {}, l.span).tensor;
+      Part& part = part_of(parts, l.by_example);
+      // Of several losses, each one that has a name is shown beside their sum.
+      if (x_.losses.size() > 1 && !l.name.empty()) named.push_back({l.name, value, part.divisor});
       if (l.weight != 1)
-        part = e_.emit("mul", {part, e_.lift(Value::of(l.weight), DType::f32, l.span)}, {}, l.span).tensor;
-      total = total ? e_.emit("add", {total, part}, {}, l.span).tensor : part;
+        value = e_.emit("mul", {value, e_.lift(Value::of(l.weight), DType::f32, l.span)}, {}, l.span).tensor;
+      const auto add = [&](Op*& to) { to = to ? e_.emit("add", {to, value}, {}, l.span).tensor : value; };
+      add(part.total);
+      add(sum);
     }
-    f.outputs.push_back({"loss", total});
-    // Of several losses, each one that has a name is shown beside their sum.
-    if (x_.losses.size() > 1)
-      for (const Experiment::Loss& l : x_.losses)
-        if (!l.name.empty()) f.outputs.push_back({l.name, l.value});
+    f.outputs.push_back({"loss", sum});
+    if (parts.size() > 1 || parts[0].weight)
+      for (const Part& part : parts) {
+        f.outputs.push_back({part.name, part.total, part.divisor});
+        if (part.weight) f.outputs.push_back({part.divisor, part.weight});
+      }
+    f.outputs.insert(f.outputs.end(), named.begin(), named.end());
     for (const NamedValue& m : x_.metrics) f.outputs.push_back({m.name, m.value});
+  }
+
+  static Part& part_of(std::vector<Part>& parts, Op* weight) {
+    for (Part& part : parts)
+      if (part.weight == weight) return part;
+    Part& part = parts.emplace_back();
+    part.weight = weight;
+    const auto number = parts.size() - 1;
+    part.name = fmt::format("loss.{}", number);
+    if (weight) part.divisor = fmt::format("weights.{}", number);
+    return part;
   }
 
   bool finish_training(Function& f) {
@@ -221,6 +236,7 @@ class Compiler {
     if (!assign_optimizers(e_, x_)) return false;
     resolve_options(e_, x_, data_);
     if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});
+    if (diagnostics_.count() == errors) check_weights();
     if (diagnostics_.count() == errors) check_gradients(f);
     if (diagnostics_.count() == errors) resolve_driver(e_, x_, f, data_);
     value_outputs(f);
@@ -241,6 +257,32 @@ class Compiler {
         continue;
       layer_values_.back().output = kValuePrefix + v.name;
       f.outputs.push_back({layer_values_.back().output, v.op});
+    }
+  }
+
+  // What is divided by the sum of weights over several batches knows that sum only when all are seen: no
+  // gradient can flow through it, and the user says so.
+  void check_weights() {
+    for (const Experiment::Loss& l : x_.losses) {
+      std::set<const Op*> reached;
+      std::vector<const Op*> work;
+      if (l.by_example) work.push_back(l.by_example);
+      while (!work.empty()) {
+        const Op* op = work.back();
+        work.pop_back();
+        if (!reached.insert(op).second) continue;
+        if (op->is("symbol") && x_.governed.count(op->symbol())) {
+          e_.error(codes::bad_result, l.span,
+                   fmt::format("the weight of an example depends on the parameter `{}`, which is trained",
+                               op->symbol()))
+              .helps.push_back(
+                  "a weight is a constant for the gradient: `weight stop_gradient(...)`; a factor that is to "
+                  "be "
+                  "differentiated belongs in the loss");
+          return;
+        }
+        if (op->def->gradient) work.insert(work.end(), op->operands.begin(), op->operands.end());
+      }
     }
   }
 

@@ -276,15 +276,27 @@ void add_gradient_sums(Evaluator& e, const Experiment& x) {
   Module& m = e.module();
   Function& init = *m.function("init");
   Builder b(init);
+  const auto add = [&](const std::string& name, const Type& type, SymbolKind kind, const Location& location) {
+    const Symbol& sum = m.add_symbol({name, type, kind, location});
+    b.set_location(location);
+    Op* zero = b.constant(0, type.dtype);
+    if (type.rank() > 0) zero = b.create("broadcast", {zero}, {{"shape", type.shape}, {"batched", false}});
+    init.updates.push_back({sum.name, zero, location});
+  };
+  // Losses that different sums of weights divide add up apart.
+  int64_t parts = 0;
+  const std::vector<Output> outputs = m.function("train")->outputs;
+  for (const Output& o : outputs) {
+    parts += is_loss_part(o);
+    if (is_weight_sum(o))
+      add(o.name, Type{DType::f64, false, {}}, SymbolKind::weights,
+          o.value->locations.empty() ? Location() : o.value->locations[0]);
+  }
   for (const auto& [name, optimizer] : x.governed) {
-    const Symbol* parameter = m.symbol(name);
-    const Symbol& sum =
-        m.add_symbol({name + ".grad", parameter->type, SymbolKind::gradient, parameter->location});
-    b.set_location(sum.location);
-    Op* zero = b.constant(0);
-    if (sum.type.rank() > 0)
-      zero = b.create("broadcast", {zero}, {{"shape", sum.type.shape}, {"batched", false}});
-    init.updates.push_back({sum.name, zero, sum.location});
+    const Symbol parameter = *m.symbol(name);
+    for (int64_t part = 0; part < std::max<int64_t>(parts, 1); ++part)
+      add(name + ".grad" + (part ? std::to_string(part) : ""), parameter.type, SymbolKind::gradient,
+          parameter.location);
   }
 }
 

@@ -24,6 +24,9 @@ std::unique_ptr<Op> make_external(const char* def, const std::string& name, Type
 
 }  // namespace
 
+bool is_loss_part(const Output& output) { return output.name.rfind("loss.", 0) == 0; }
+bool is_weight_sum(const Output& output) { return output.name.rfind("weights.", 0) == 0; }
+
 const std::string& Op::name() const {
   GRADC_CHECK(def, "an operation without a definition");
   return def->name;

@@ -25,6 +25,7 @@ enum class SymbolKind : uint8_t {
   slot,       // an optimizer's state for one parameter
   average,    // a parameter's moving average, which evaluation and prediction read in its stead
   gradient,   // the sum of a parameter's gradients over the micro-batches of one update
+  weights,    // the sum of the examples' weights over the micro-batches of one update
 };
 
 struct Symbol {
@@ -59,7 +60,15 @@ struct Update {
 struct Output {
   std::string name;  // "loss", "accuracy", "predict"
   Op* value = nullptr;
+  // Of a value of each example, or its sum: the output whose sum over the same rows it is divided by to
+  // become a mean. Empty: the rows count.
+  std::string divisor = {};
 };
+// A loss whose examples have weights is made of parts, outputs "loss.0", "loss.1", ..., each with a divisor
+// of its own; it is the sum of their means, and the output "loss" the sum of their values.
+bool is_loss_part(const Output& output);
+// The sums of weights, "weights.1", ..., that others are divided by.
+bool is_weight_sum(const Output& output);
 
 class Function {
  public:

@@ -212,10 +212,13 @@ class Parser {
         symbol(SymbolKind::average);
       } else if (keyword == "gradient") {
         symbol(SymbolKind::gradient);
+      } else if (keyword == "weights") {
+        symbol(SymbolKind::weights);
       } else if (keyword == "func") {
         function();
       } else {
-        throw ParseError{begin, "expected `param`, `state`, `slot`, `average`, `gradient` or `func`"};
+        throw ParseError{begin,
+                         "expected `param`, `state`, `slot`, `average`, `gradient`, `weights` or `func`"};
       }
     }
     return std::move(module_);
@@ -384,6 +387,7 @@ class Parser {
       if (other.name == o.name) throw ParseError{begin, fmt::format("there are two outputs {}", o.name)};
     scan_.expect('=', "and a value");
     o.value = value();
+    if (scan_.accept('/')) o.divisor = scan_.name("the name of the output that divides it");
     f_->outputs.push_back(std::move(o));
   }
 

@@ -62,8 +62,9 @@ class Printer {
       out += fmt::format("  guard {}\n", index < f.outputs.size() ? spelt(f.outputs[index].name) : "?");
     }
     for (size_t i = 0; i < f.outputs.size(); ++i)
-      out += fmt::format("{}{}={}", i == 0 ? "  return " : ", ", spelt(f.outputs[i].name),
-                         value(f.outputs[i].value));
+      out += fmt::format("{}{}={}{}", i == 0 ? "  return " : ", ", spelt(f.outputs[i].name),
+                         value(f.outputs[i].value),
+                         f.outputs[i].divisor.empty() ? "" : " / " + spelt(f.outputs[i].divisor));
     if (!f.outputs.empty()) out += '\n';
     return out + "}\n";
   }
@@ -112,6 +113,7 @@ std::string_view keyword(SymbolKind kind) {
     case SymbolKind::slot: return "slot";
     case SymbolKind::average: return "average";
     case SymbolKind::gradient: return "gradient";
+    case SymbolKind::weights: return "weights";
   }
   return "?";
 }

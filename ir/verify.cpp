@@ -125,6 +125,9 @@ class FunctionVerifier {
       if (!o.value || !defined_.count(o.value))
         report(fmt::format("the output {} is not a value of this function", o.name));
     }
+    for (const Output& o : f_.outputs)
+      if (!o.divisor.empty() && !names.count(o.divisor))
+        report(fmt::format("the output {} is divided by {}, which is no output", o.name, o.divisor));
     if (f_.guard_output == -1) return;
     if (f_.guard_output < -1 || f_.guard_output >= static_cast<int>(f_.outputs.size()))
       return report(fmt::format("is guarded by output number {} of {}", f_.guard_output, f_.outputs.size()));
@@ -226,7 +229,8 @@ std::vector<std::string> verify(const Module& m) {
       errors.push_back(fmt::format("@{} {}", s.name, e));
   }
   for (const Symbol& s : m.symbols) {
-    if (s.kind == SymbolKind::parameter || s.kind == SymbolKind::state) continue;
+    if (s.kind == SymbolKind::parameter || s.kind == SymbolKind::state || s.kind == SymbolKind::weights)
+      continue;
     const auto owner = symbols.find(s.name.substr(0, s.name.rfind('.')));
     if (s.name.rfind('.') == s.name.npos || owner == symbols.end() || owner->second != SymbolKind::parameter)
       errors.push_back(fmt::format("the {} @{} is not named after a parameter",

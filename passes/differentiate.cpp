@@ -7,9 +7,9 @@
 //   weight)
 //
 // The loss is the mean over the rows that are there, so each example's loss starts with gradient 1 /
-// row_count; with 1 where several batches make one update (LossScale::sum). Gradients of a value used several
-// times add up in reverse order of its uses. Backward operations carry the location of the forward operation
-// they belong to.
+// row_count, or 1 / the sum of the rows' weights; with 1 where several batches make one update. Gradients of
+// a value used several times add up in reverse order of its uses. Backward operations carry the location of
+// the forward operation they belong to.
 #include <set>
 
 #include "ir/op_def.h"
@@ -22,8 +22,8 @@ namespace {
 
 class Differentiator {
  public:
-  Differentiator(Module& module, Function& step, LossScale scale)
-      : module_(module), step_(step), scale_(scale), b_(step) {}
+  Differentiator(Module& module, Function& step, const std::string& sum_of)
+      : module_(module), step_(step), sum_of_(sum_of), b_(step) {}
 
   std::map<std::string, Op*> run() {
     std::set<const Op*> active;  // depends on a trained parameter
@@ -34,18 +34,16 @@ class Differentiator {
       for (Op* operand : op->operands)
         if (active.count(operand)) active.insert(op);
 
+    for (const Output& o : losses_of(step_)) {
+      if (!active.count(o.value) || (!sum_of_.empty() && o.name != sum_of_)) continue;
+      b_.set_locations(o.value->locations);
+      accumulate(o.value,
+                 b_.create("broadcast", {seed(o)}, {{"shape", o.value->type.shape}, {"batched", true}}));
+    }
     for (const Output& o : step_.outputs) {
-      if (!active.count(o.value)) continue;
-      if (o.name == "loss") {
-        b_.set_locations(o.value->locations);
-        Op* seed = b_.constant(1);
-        if (scale_ == LossScale::mean) seed = b_.div(seed, b_.create("row_count", {}));
-        accumulate(o.value,
-                   b_.create("broadcast", {seed}, {{"shape", o.value->type.shape}, {"batched", true}}));
-      } else if (o.name == "penalty" && scale_ == LossScale::mean) {
-        b_.set_locations(o.value->locations);
-        accumulate(o.value, b_.constant(1));
-      }
+      if (o.name != "penalty" || !sum_of_.empty() || !active.count(o.value)) continue;
+      b_.set_locations(o.value->locations);
+      accumulate(o.value, b_.constant(1));
     }
     for (auto it = forward.rbegin(); it != forward.rend(); ++it) {
       Op* op = *it;
@@ -70,6 +68,19 @@ class Differentiator {
   const std::map<const Op*, Op*>& values() const { return gradient_; }
 
  private:
+  // 1, or what its share of the mean is; 0 where all weights are.
+  Op* seed(const Output& loss) {
+    Op* one = b_.constant(1);
+    if (!sum_of_.empty()) return one;
+    if (loss.divisor.empty()) return b_.div(one, b_.create("row_count", {}));
+    for (const Output& o : step_.outputs) {
+      if (o.name != loss.divisor) continue;
+      Op* weights = b_.reduce_sum(o.value, {}, /*batch=*/true);
+      return b_.select(b_.compare("gt", weights, b_.constant(0)), b_.div(one, weights), b_.constant(0));
+    }
+    GRADC_CHECK(false, "{} has no output {}", step_.name, loss.divisor);
+  }
+
   void accumulate(Op* value, Op* g) {
     Op*& sum = gradient_[value];
     sum = sum ? b_.add(sum, g) : g;
@@ -77,16 +88,25 @@ class Differentiator {
 
   Module& module_;
   Function& step_;
-  const LossScale scale_;
+  const std::string& sum_of_;  // empty: the means
   Builder b_;
   std::map<const Op*, Op*> gradient_;
 };
 
 }  // namespace
 
-std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale,
+std::vector<Output> losses_of(const Function& f) {
+  std::vector<Output> whole, parts;
+  for (const Output& o : f.outputs) {
+    if (o.name == "loss") whole.push_back(o);
+    if (is_loss_part(o)) parts.push_back(o);
+  }
+  return parts.empty() ? whole : parts;
+}
+
+std::map<std::string, Op*> differentiate(Module& module, Function& step, const std::string& sum_of,
                                          std::map<const Op*, Op*>* values) {
-  Differentiator differentiator(module, step, scale);
+  Differentiator differentiator(module, step, sum_of);
   std::map<std::string, Op*> gradients = differentiator.run();
   if (values) *values = differentiator.values();
   return gradients;

@@ -7,15 +7,15 @@ namespace gradc::passes {
 
 struct PipelineOptions;
 
-// What is differentiated: the mean over the rows of "loss", and "penalty"; or the sum over the rows of "loss"
-// alone, where several batches make one update.
-enum class LossScale : uint8_t { mean, sum };
-
-// Appends to the function the gradient of its outputs "loss" and "penalty", as far as it has them, for every
-// parameter that has an @update function; returns them by parameter name, and in `values`, unless null, those
-// of every operation that has one. See differentiate.cpp.
-std::map<std::string, Op*> differentiate(Module& module, Function& step, LossScale scale = LossScale::mean,
+// Appends to the function a gradient for every parameter that has an @update function; returns them by
+// parameter name, and in `values`, unless null, those of every operation that has one. Of the mean loss over
+// the rows, or its parts' means by their weights, and the penalty, as far as the function has them; or, where
+// several batches make one update, of the sum over the rows of the output `sum_of`, the loss or a part of it,
+// alone. See differentiate.cpp.
+std::map<std::string, Op*> differentiate(Module& module, Function& step, const std::string& sum_of = {},
                                          std::map<const Op*, Op*>* values = nullptr);
+// "loss", or the parts of it that have a divisor each (ir/module.h).
+std::vector<Output> losses_of(const Function& f);
 
 bool stabilize(Function& f);            // stable forms of formulas, before differentiation
 bool fold(Function& f);                 // constants

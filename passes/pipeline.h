@@ -48,7 +48,8 @@ struct PipelineOptions {
   std::function<void(const PassInfo&, Module&)> tamper;
   std::function<void(const PassInfo&, loop::Program&)> tamper_loops;  // the same for passes on loop IR
   int64_t batch = 1;                                                  // B
-  int vector_width = 16;                                              // f32 lanes
+  int64_t pieces = 1;     // of each batch; more than one: @train_step's first row need not be its batch's
+  int vector_width = 16;  // f32 lanes
   int registers = 32;
   int recompute = 0;  // level of the pass: 0: what costs less so; 1: elementwise operations; n > 1: forward
                       // in n segments (recompute.cpp)

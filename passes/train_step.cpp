@@ -18,13 +18,14 @@ using Values = std::map<std::string, Op*>;
 bool is_value(const std::string& output) { return output.rfind("value.", 0) == 0; }
 
 // Replaces a per-example output by its sum over the rows; what an output adds that is not per example (a
-// penalty) counts once a row.
+// penalty) counts once a row, and is a part of its own where losses have weights.
 void sum_outputs(Function& f) {
   Builder b(f);
   Op* penalty = nullptr;
   for (const Output& o : f.outputs)
     if (o.name == "penalty") penalty = o.value;
   std::vector<Output> outputs;
+  Op* penalties = nullptr;  // as a part of the loss
   for (const Output& o : f.outputs) {
     if (o.name == "penalty") continue;
     b.set_locations(o.value->locations);
@@ -34,9 +35,12 @@ void sum_outputs(Function& f) {
       continue;
     }
     if (sum->type.batched) sum = b.reduce_sum(sum, {}, /*batch=*/true);
-    if (o.name == "loss" && penalty) sum = b.add(sum, b.mul(penalty, b.create("row_count", {})));
-    outputs.push_back({o.name, sum});
+    Op* of_rows = o.name == "loss" && penalty ? b.mul(penalty, b.create("row_count", {})) : nullptr;
+    if (of_rows) sum = b.add(sum, of_rows);
+    outputs.push_back({o.name, sum, o.divisor});
+    if (of_rows && losses_of(f).front().name != "loss") penalties = of_rows;
   }
+  if (penalties) outputs.push_back({"loss.penalty", penalties});  // behind the parts whose gradients add up
   f.outputs = std::move(outputs);
 }
 
@@ -63,9 +67,12 @@ class StepMaker {
     Function& step = module_.add_function("train_step");
     copy_train(step, [](const Output&) { return true; });
     for (const Output& o : step.outputs) penalised_ = penalised_ || o.name == "penalty";
-    std::map<const Op*, Op*> of_values;
-    const Values gradients =
-        differentiate(module_, step, sums_ ? LossScale::sum : LossScale::mean, &of_values);
+    losses_ = losses_of(step);
+    std::vector<Values> gradients;  // of each loss where they add up, else of all
+    std::vector<std::map<const Op*, Op*>> of_values;
+    for (size_t i = 0; i < (sums_ ? losses_.size() : 1); ++i)
+      gradients.push_back(
+          differentiate(module_, step, sums_ ? losses_[i].name : "", &of_values.emplace_back()));
     sum_outputs(step);
     add_value_gradients(step, of_values);
     // Who looks at layers' values wants them most where the loss is not finite, and keeps no update.
@@ -77,7 +84,7 @@ class StepMaker {
       add_up(step, gradients);
       update(module_.add_function("update"));
     } else {
-      finish(step, gradients);
+      finish(step, gradients[0]);
     }
     std::vector<std::string> merged = {"train"};
     for (const auto& f : module_.functions)
@@ -86,15 +93,45 @@ class StepMaker {
   }
 
  private:
-  // Behind each layer's value, as "gradient.NAME", the gradient of what is differentiated, where there is
+  // Behind each layer's value, as "gradient.NAME", the gradient of this batch's mean loss, where there is
   // one.
-  static void add_value_gradients(Function& step, const std::map<const Op*, Op*>& gradients) {
+  void add_value_gradients(Function& step, const std::vector<std::map<const Op*, Op*>>& gradients) const {
+    Builder b(step);
     const std::vector<Output> outputs = step.outputs;
     for (const Output& o : outputs) {
       if (!is_value(o.name)) continue;
-      if (const auto g = gradients.find(o.value); g != gradients.end())
-        step.outputs.push_back({"gradient." + o.name.substr(o.name.find('.') + 1), g->second});
+      b.set_locations(o.value->locations);
+      Op* sum = nullptr;
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        const auto found = gradients[i].find(o.value);
+        if (found == gradients[i].end()) continue;
+        Op* g = found->second;
+        if (sums_)
+          g = losses_[i].divisor.empty() ? b.div(g, b.create("row_count", {}))
+                                         : mean(b, g, output(step, losses_[i].divisor));
+        sum = sum ? b.add(sum, g) : g;
+      }
+      if (sum) step.outputs.push_back({"gradient." + o.name.substr(o.name.find('.') + 1), sum});
     }
+  }
+
+  static Op* output(const Function& f, const std::string& name) {
+    for (const Output& o : f.outputs)
+      if (o.name == name) return o.value;
+    GRADC_CHECK(false, "@{} has no output {}", f.name, name);
+  }
+
+  // x / weights, 0 where all weights are.
+  static Op* mean(Builder& b, Op* x, Op* weights) {
+    return b.select(b.compare("gt", weights, b.constant(0)), b.div(x, weights), b.constant(0));
+  }
+
+  // The number of the loss whose gradients a symbol adds up: P.grad is of the first, P.grad1 of the second.
+  size_t loss_of(const Symbol& sum) const {
+    const std::string digits = sum.name.substr(sum.name.rfind('.') + sizeof ".grad" - 1);
+    const size_t loss = digits.empty() ? 0 : std::stoul(digits);
+    GRADC_CHECK(loss < losses_.size(), "@{} is of loss {} of {}", sum.name, loss, losses_.size());
+    return loss;
   }
 
   template <class Keep>
@@ -105,7 +142,7 @@ class StepMaker {
     Builder b(f);
     const Inlined copy(train_, inputs, module_, b);
     for (const Output& o : train_.outputs)
-      if (keep(o)) f.outputs.push_back({o.name, copy.at(o.value)});
+      if (keep(o)) f.outputs.push_back({o.name, copy.at(o.value), o.divisor});
     if (f.name == "train_step")
       for (const Update& u : train_.updates) f.updates.push_back({u.symbol, copy.at(u.value), u.location});
   }
@@ -120,15 +157,21 @@ class StepMaker {
     return b.create("broadcast", {b.constant(0)}, {{"shape", type.shape}, {"batched", false}});
   }
 
-  // P.grad = the first micro-batch's gradient, or P.grad and this one's.
-  void add_up(Function& step, const Values& gradients) {
+  // P.grad = the first micro-batch's gradient, or P.grad and this one's; likewise the sums of weights.
+  void add_up(Function& step, const std::vector<Values>& gradients) {
     Builder b(step);
     Op* later = b.compare("gt", scalar(step, "micro"), b.constant(0, DType::f64));
     for (const Symbol& sum : module_.symbols) {
-      if (sum.kind != SymbolKind::gradient) continue;
-      const auto g = gradients.find(owner(sum));
+      if (sum.kind != SymbolKind::gradient && sum.kind != SymbolKind::weights) continue;
       b.set_location(sum.location);
-      Op* now = g != gradients.end() ? g->second : zero(b, sum.type);
+      Op* now = nullptr;
+      if (sum.kind == SymbolKind::weights) {
+        now = b.cast(output(step, sum.name), sum.type.dtype);
+      } else {
+        const Values& own = gradients[loss_of(sum)];
+        const auto g = own.find(owner(sum));
+        now = g != own.end() ? g->second : zero(b, sum.type);
+      }
       step.updates.push_back({sum.name, b.select(later, b.add(step.read(sum), now), now), sum.location});
     }
   }
@@ -136,16 +179,18 @@ class StepMaker {
   // @update: the sums over all examples of the update, the penalties' gradients, and what follows.
   void update(Function& f) {
     if (penalised_) copy_train(f, [](const Output& o) { return o.name == "penalty"; });
-    Values gradients = differentiate(module_, f, LossScale::mean);
+    Values gradients = differentiate(module_, f);
     f.outputs.clear();
     Builder b(f);
     Op* examples = b.cast(scalar(f, "examples"), DType::f32);
     for (const Symbol& sum : module_.symbols) {
       if (sum.kind != SymbolKind::gradient) continue;
       b.set_location(sum.location);
-      Op* mean = b.div(f.read(sum), examples);
+      const std::string& divisor = losses_[loss_of(sum)].divisor;
+      Op* own = divisor.empty() ? b.div(f.read(sum), examples)
+                                : mean(b, f.read(sum), b.cast(f.read(*module_.symbol(divisor)), DType::f32));
       Op*& g = gradients[owner(sum)];
-      g = g ? b.add(mean, g) : mean;
+      g = g ? b.add(own, g) : own;
     }
     finish(f, gradients);
     f.remove_dead();
@@ -203,6 +248,7 @@ class StepMaker {
   const Function& train_;
   const bool gradient_outputs_;
   bool sums_ = false, penalised_ = false;
+  std::vector<Output> losses_;  // of each example
 };
 
 }  // namespace

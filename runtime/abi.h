@@ -34,8 +34,9 @@ typedef struct gradc_step_args {
   void* const* outputs;        /* 24: one pointer an output, see gradc_output */
   const double* scalars;       /* 32: GRADC_SCALAR_COUNT doubles */
   int64_t rows;                /* 40: examples in this batch, 1 <= rows <= batch */
-  int64_t row_offset;          /* 48: global number of row 0 within the step's batch (random keys); 0
-                                  for train_step, whose code relies on it */
+  int64_t row_offset;          /* 48: global number of row 0 within the step's batch (random keys); of
+                                  train_step 0 or, where gradc_program.pieces is more than 1, a multiple of
+                                  gradc_program.batch; its code relies on it */
   uint64_t seed;               /* 56: random key, together with micro_step and an op's stream */
   uint64_t micro_step;         /* 64 */
   void (*barrier)(void* team); /* 72: every thread of the team calls it; may be null when threads == 1 */
@@ -53,14 +54,15 @@ typedef int32_t (*gradc_entry)(const gradc_step_args* args, int32_t thread, int3
 
 enum gradc_dtype { GRADC_F32 = 0, GRADC_F64 = 1, GRADC_I32 = 2, GRADC_BOOL = 3 /* one byte */ };
 
-/* What outlives a call. `name` is PyTorch-like ("dense_1.weight"); the last three kinds belong to a parameter
- * and are named after it: "dense_1.weight.m", "dense_1.weight.ema", "dense_1.weight.grad". */
+/* What outlives a call. `name` is PyTorch-like ("dense_1.weight"); slots, averages and gradients belong to a
+ * parameter and are named after it: "dense_1.weight.m", "dense_1.weight.ema", "dense_1.weight.grad". */
 enum gradc_symbol_kind {
   GRADC_PARAMETER = 0,
-  GRADC_STATE = 1,   /* running statistics */
-  GRADC_SLOT = 2,    /* an optimizer's state for one parameter */
-  GRADC_AVERAGE = 3, /* a parameter's moving average, which eval and predict read in its stead */
-  GRADC_GRADIENT = 4 /* the sum of a parameter's gradients over the micro-batches of one update */
+  GRADC_STATE = 1,    /* running statistics */
+  GRADC_SLOT = 2,     /* an optimizer's state for one parameter */
+  GRADC_AVERAGE = 3,  /* a parameter's moving average, which eval and predict read in its stead */
+  GRADC_GRADIENT = 4, /* the sum of a parameter's gradients over the micro-batches of one update */
+  GRADC_WEIGHTS = 5   /* the sum of the examples' weights over them, f64: what the gradients are divided by */
 };
 typedef struct gradc_symbol {
   const char* name;
@@ -90,15 +92,24 @@ typedef struct gradc_input {
   const gradc_index_range* ranges;
 } gradc_input;
 
+/* What an output is to the runtime. */
+enum gradc_role {
+  GRADC_RESULT = 0,    /* a loss, a metric, a number of the update, a prediction */
+  GRADC_LOSS_PART = 1, /* of a loss with weights, which is the sum of its parts' means */
+  GRADC_WEIGHT_SUM = 2 /* the sum of the rows' weights */
+};
+
 /* An output of an entry. batched = 0: one value of `shape` for the whole call ("loss" and metrics: the SUM
- * over the rows, f32; the runtime divides by the rows it has seen; f64: a number of the update, such as "lr",
- * as it is). batched = 1: rows x shape, row-major. */
+ * over the rows, f32; the runtime divides it by the rows it has seen, or by their weights; f64: a number of
+ * the update, such as "lr", as it is). batched = 1: rows x shape, row-major. */
 typedef struct gradc_output {
   const char* name;
   int32_t dtype;
   int32_t batched;
   int32_t rank;
   const int64_t* shape;
+  int32_t role;    /* gradc_role */
+  int32_t divisor; /* number, from 1, of the output whose sum divides this one's; 0: the rows do */
 } gradc_output;
 
 typedef struct gradc_entry_info {
@@ -148,7 +159,7 @@ typedef struct gradc_program {
   const char* target; /* for example "x86-64-v4" */
   const char* source; /* the model file's text; null where it was stripped */
   const char* name;   /* the model file's name without directories */
-  int64_t batch;      /* B: the largest number of rows of one call */
+  int64_t batch;      /* B: the largest number of rows of one call; of a piece, see `pieces` */
   int64_t parameter_bytes;
   int32_t symbol_count;
   const gradc_symbol* symbols;
@@ -162,7 +173,10 @@ typedef struct gradc_program {
   gradc_entry_info update; /* null: train_step updates the parameters itself. Else train_step only adds each
                               micro-batch's gradients to the symbols of kind GRADC_GRADIENT (micro 0: replaces
                               them), and `update`, called once with rows = 1 and no inputs, divides them by
-                              `examples` and updates. Outputs: the update's numbers, f64 */
+                              `examples`, or by the sums of kind GRADC_WEIGHTS, and updates. Outputs: the
+                              update's numbers, f64 */
+  int64_t pieces; /* calls of train_step that each batch of the model file takes, `batch` rows each but the
+                     last; they share micro_step, and differ in row_offset. 0 is 1 */
 } gradc_program;
 
 /* What an executable or a library holds: one model, compiled for one processor or several. */

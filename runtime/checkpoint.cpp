@@ -45,6 +45,11 @@ bool is_weight(const gradc_symbol& symbol) {
   return symbol.kind == GRADC_PARAMETER || symbol.kind == GRADC_STATE || symbol.kind == GRADC_AVERAGE;
 }
 
+// Made anew by every update, and in no file.
+bool is_of_an_update(const gradc_symbol& symbol) {
+  return symbol.kind == GRADC_GRADIENT || symbol.kind == GRADC_WEIGHTS;
+}
+
 std::map<std::string, TensorView> views(const gradc_program& program, const uint8_t* block, bool slots) {
   std::map<std::string, TensorView> result;
   for (int32_t i = 0; i < program.symbol_count; ++i) {
@@ -118,7 +123,7 @@ class Fit {
     const bool trains = program.train_step.output_count > 0;  // an entry that is not there has no outputs
     for (const auto& [name, view] : file.tensors) {
       const gradc_symbol* symbol = find(program, name);
-      if (symbol && symbol->kind != GRADC_GRADIENT) {
+      if (symbol && !is_of_an_update(*symbol)) {
         used_.push_back(name);
         continue;
       }
@@ -149,7 +154,7 @@ class Fit {
 
  private:
   void expect(const gradc_symbol& symbol) {
-    if (symbol.kind == GRADC_GRADIENT) return;
+    if (is_of_an_update(symbol)) return;
     auto found = file_.tensors.find(symbol.name);
     // An average that is missing starts as its parameter.
     if (!all_ && symbol.kind == GRADC_AVERAGE && found == file_.tensors.end())

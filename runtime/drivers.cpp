@@ -39,19 +39,21 @@ int64_t examples_of(const BatchReader& reader, int64_t first, int64_t count) {
   return examples;
 }
 
-// All trained parameters, or their gradients, as one vector; the order is the program's.
+// All trained parameters, or their gradients, as one vector; the order is the program's. Where parts of the
+// loss have gradients apart (P.grad, P.grad1), a parameter is there once for each, or with the first alone.
 class Flat {
  public:
-  explicit Flat(Session& session) : session_(session) {
+  explicit Flat(Session& session, bool parts = false) : session_(session) {
     const gradc_program& program = session.program();
     for (int32_t i = 0; i < program.symbol_count; ++i) {
       const gradc_symbol& gradient = program.symbols[i];
       if (gradient.kind != GRADC_GRADIENT) continue;
-      const std::string name = gradient.name;
+      const std::string name = gradient.name, digits = name.substr(name.rfind('.') + sizeof ".grad" - 1);
+      if (!digits.empty() && !parts) continue;
       const gradc_symbol* parameter = session.find(name.substr(0, name.rfind('.')));
       GRADC_CHECK(parameter && gradient.dtype == GRADC_F32, "{} is no parameter's gradient", name);
       const auto count = static_cast<size_t>(element_count(gradient.rank, gradient.shape));
-      parts_.push_back({parameter, &gradient, count});
+      parts_.push_back({parameter, &gradient, count, digits.empty() ? 0 : std::stoul(digits)});
       size_ += count;
     }
     GRADC_CHECK(size_ > 0, "a driver for a program without gradients");
@@ -61,11 +63,18 @@ class Flat {
   Vector gradients() const { return read(true); }
   void set_parameters(const Vector& v) { write(v, false); }
   void set_gradients(const Vector& v) { write(v, true); }
+  // Calls visit(i, loss) for each element i of the vectors, `loss` being the number of its part of the loss.
+  template <class F>
+  void for_each(F&& visit) const {
+    size_t at = 0;
+    for (const Part& p : parts_)
+      for (size_t k = 0; k < p.count; ++k) visit(at++, p.loss);
+  }
 
  private:
   struct Part {
     const gradc_symbol *parameter, *gradient;
-    size_t count;
+    size_t count, loss;
   };
   Vector read(bool gradients) const {
     Vector result(size_);
@@ -330,7 +339,9 @@ class Lbfgs : public LineDriver {
 class Svrg : public Driver {
  public:
   Svrg(Session& session, const TrainRecord& record)
-      : session_(session), flat_(session), every_(static_cast<int64_t>(option(record, "every"))) {}
+      : session_(session),
+        flat_(session, /*parts=*/true),
+        every_(static_cast<int64_t>(option(record, "every"))) {}
 
   StepResult step(BatchReader& reader, int64_t first, int64_t count, const StepScalars& scalars,
                   uint64_t seed) override {
@@ -338,8 +349,10 @@ class Svrg : public Driver {
       const StepResult all = session_.gradients(reader, 0, reader.batches(), scalars, seed);
       if (!all.finite) return all;
       full_ = flat_.gradients();
-      const auto examples = static_cast<float>(examples_of(reader, 0, reader.batches()));
-      for (float& g : full_) g /= examples;
+      const std::vector<double> divisors = all.sums.divisors();
+      flat_.for_each([&](size_t i, size_t loss) {
+        full_[i] = divisors[loss] == 0 ? 0 : full_[i] / static_cast<float>(divisors[loss]);
+      });
       anchor_ = flat_.parameters();
     }
     const Vector here = flat_.parameters();
@@ -352,8 +365,10 @@ class Svrg : public Driver {
     if (!result.finite) return result;
     const int64_t examples = examples_of(reader, first, count);
     Vector sums = flat_.gradients();
-    for (size_t i = 0; i < sums.size(); ++i)
-      sums[i] += static_cast<float>(examples) * full_[i] - at_anchor[i];
+    const std::vector<double> divisors = result.sums.divisors();
+    flat_.for_each([&](size_t i, size_t loss) {
+      sums[i] += static_cast<float>(divisors[loss]) * full_[i] - at_anchor[i];
+    });
     flat_.set_gradients(sums);
     session_.update(examples, scalars, seed, result);
     return result;

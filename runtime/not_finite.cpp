@@ -58,7 +58,9 @@ NotFiniteError not_finite_loss(const Session& session, const StepScalars& scalar
   error.function = "train";
   error.scalars = scalars;
   error.batch = batch;
-  error.micro_step = scalars.first_key() + static_cast<uint64_t>(micro);
+  const CallPlace place = call_place(session.program(), micro);
+  error.micro_step = scalars.first_key() + static_cast<uint64_t>(place.batch);
+  error.row_offset = place.row_offset;
   error.seed = seed;
   copy_inputs(session.program().train_step, rows, error);
   return error;

@@ -34,6 +34,7 @@ struct NotFiniteError : RunError {
   int64_t examples = 1;     // of the whole update
   int64_t batch = -1;       // of the epoch or part, from 0; -1: not of one
   uint64_t micro_step = 0;  // random key of the batch
+  int64_t row_offset = 0;   // of the first row within it, for random keys
   uint64_t seed = 0;
   int64_t rows = 0;
   std::vector<std::vector<uint8_t>> inputs;  // of train_step or eval, rows x shape each

@@ -66,6 +66,8 @@ void check_program(const gradc_program& program) {
   }
 }
 
+bool is_sum(const gradc_output& output) { return !output.batched && output.dtype != GRADC_F64; }
+
 int team_size(const gradc_program& program, int threads) {
   int useful = 1;
   for (const auto* entry :
@@ -97,6 +99,98 @@ double metric_of(const Metrics& metrics, const std::string& name) {
   for (const auto& [key, value] : metrics)
     if (key == name) return value;
   return std::numeric_limits<double>::quiet_NaN();
+}
+
+void Sums::expect(const gradc_entry_info& entry) {
+  GRADC_CHECK(!entry_ || entry_ == &entry, "sums of two entries");
+  entry_ = &entry;
+  values_.resize(static_cast<size_t>(entry.output_count));
+  counts_.resize(values_.size());
+}
+
+void Sums::add(const Sums& other) {
+  if (!other.entry_) return;
+  expect(*other.entry_);
+  rows_ += other.rows_;
+  for (size_t i = 0; i < values_.size(); ++i) {
+    values_[i] += other.values_[i];
+    counts_[i] += other.counts_[i];
+  }
+}
+
+double Sums::mean(size_t i) const {
+  const int32_t divisor = entry_->outputs[i].divisor;
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  if (divisor == 0) return counts_[i] == 0 ? kUnknown : values_[i] / static_cast<double>(counts_[i]);
+  const auto by = static_cast<size_t>(divisor - 1);
+  if (counts_[by] != counts_[i]) return kUnknown;  // the weights of other rows too
+  return values_[by] == 0 ? 0 : values_[i] / values_[by];
+}
+
+double Sums::loss() const {
+  if (rows_ == 0) return std::numeric_limits<double>::quiet_NaN();
+  double sum = 0;
+  bool parts = false;
+  for (size_t i = 0; i < values_.size(); ++i) {
+    if (entry_->outputs[i].role != GRADC_LOSS_PART) continue;
+    sum += mean(i);
+    parts = true;
+  }
+  return parts ? sum : mean(0);
+}
+
+Metrics Sums::metrics() const {
+  Metrics result;
+  for (size_t i = 1; i < values_.size(); ++i)
+    if (is_sum(entry_->outputs[i]) && entry_->outputs[i].role == GRADC_RESULT)
+      result.emplace_back(entry_->outputs[i].name, mean(i));
+  return result;
+}
+
+std::vector<double> Sums::divisors() const {
+  std::vector<double> result;
+  for (size_t i = 0; i < values_.size(); ++i) {
+    const gradc_output& output = entry_->outputs[i];
+    if (output.role != GRADC_LOSS_PART) continue;
+    result.push_back(output.divisor == 0 ? static_cast<double>(rows_)
+                                         : values_[static_cast<size_t>(output.divisor - 1)]);
+  }
+  if (result.empty()) result.push_back(static_cast<double>(rows_));
+  return result;
+}
+
+void Sums::lose() { std::fill(values_.begin(), values_.end(), std::numeric_limits<double>::quiet_NaN()); }
+
+std::vector<SavedSum> Sums::saved() const {
+  std::vector<SavedSum> result;
+  for (size_t i = 0; i < values_.size(); ++i)
+    if (is_sum(entry_->outputs[i])) result.push_back({entry_->outputs[i].name, values_[i], counts_[i]});
+  return result;
+}
+
+Sums Sums::restored(const gradc_entry_info& entry, int64_t rows, const std::vector<SavedSum>& saved) {
+  Sums sums;
+  sums.expect(entry);
+  sums.rows_ = rows;
+  for (size_t i = 0; i < sums.values_.size(); ++i) {
+    if (!is_sum(entry.outputs[i])) continue;
+    for (const SavedSum& s : saved)
+      if (s.name == entry.outputs[i].name) {
+        sums.values_[i] = s.sum;
+        sums.counts_[i] = s.rows;
+      }
+  }
+  return sums;
+}
+
+CallPlace call_place(const gradc_program& program, int64_t index) {
+  const int64_t pieces = std::max<int64_t>(program.pieces, 1);
+  return {index / pieces, index % pieces * program.batch};
+}
+
+int64_t batches_of(const gradc_program& program, int64_t calls) {
+  const int64_t pieces = std::max<int64_t>(program.pieces, 1);
+  return (calls + pieces - 1) / pieces;
 }
 
 Session::Session(const gradc_program& program, int threads)
@@ -292,31 +386,23 @@ StepResult no_numbers() {
   return result;
 }
 
-// Sums over so many examples become means.
-void divide(StepResult& result, int64_t examples) {
-  const auto count = static_cast<double>(examples);
-  result.loss /= count;
-  for (auto& [name, value] : result.metrics) value /= count;
+// Sums become means.
+void divide(StepResult& result) {
+  result.loss = result.sums.loss();
+  result.metrics = result.sums.metrics();
 }
 
 }  // namespace
 
-void Session::add_outputs(const gradc_entry_info& entry, const Outputs& outputs, StepResult& result) const {
-  size_t metric = 0;
+void Session::add_outputs(const gradc_entry_info& entry, const Outputs& outputs, int64_t rows,
+                          StepResult& result) const {
   for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) {
     const std::string_view name = entry.outputs[i].name;
-    if (entry.outputs[i].batched) continue;  // what layers make
-    const double value = outputs.value(entry, i);
-    if (entry.outputs[i].dtype == GRADC_F64) {
-      if (name == "lr") result.lr = value;
-      if (name == "grad_norm") result.grad_norm = value;
-    } else if (name == "loss") {
-      result.loss += value;
-    } else {
-      if (metric == result.metrics.size()) result.metrics.emplace_back(name, 0.0);
-      result.metrics[metric++].second += value;
-    }
+    if (entry.outputs[i].batched || entry.outputs[i].dtype != GRADC_F64) continue;
+    if (name == "lr") result.lr = outputs.value(entry, i);
+    if (name == "grad_norm") result.grad_norm = outputs.value(entry, i);
   }
+  if (rows > 0) result.sums.add(entry, rows, [&](size_t i) { return outputs.value(entry, i); });
 }
 
 StepResult Session::step(BatchReader& reader, int64_t first, const StepScalars& scalars, uint64_t seed,
@@ -330,15 +416,30 @@ StepResult Session::step(BatchReader& reader, int64_t first, const StepScalars& 
   int64_t examples = 0;
   for (int64_t i = 0; i < count; ++i) examples += reader.rows(first + i);
   StepScalars last = scalars;
-  last.micro_step = static_cast<int64_t>(scalars.first_key()) + count - 1;
+  last.micro_step = static_cast<int64_t>(scalars.first_key()) + batches_of(program_, count) - 1;
   update(examples, last, seed, result);
   return result;
 }
 
 StepResult Session::step(const Batch& batch, const StepScalars& scalars, uint64_t seed) {
-  GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
-  StepResult result = direct_step(nullptr, 0, batch, scalars, seed);
-  if (accumulates() && result.finite) update(batch.rows, scalars, seed, result);
+  GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch * pieces(), "{} rows", batch.rows);
+  if (!accumulates()) return direct_step(nullptr, 0, batch, scalars, seed);
+  require_training();
+  const gradc_entry_info& entry = program_.train_step;
+  StepResult result = no_numbers();
+  std::vector<const void*> inputs(static_cast<size_t>(entry.input_count));
+  for (int64_t i = 0, first = 0; first < batch.rows; ++i, first += program_.batch) {
+    for (int32_t k = 0; k < entry.input_count; ++k) {
+      const gradc_input& in = entry.inputs[k];
+      inputs[static_cast<size_t>(k)] = static_cast<const uint8_t*>(batch.inputs[k]) +
+                                       first * element_count(in.rank, in.shape) * dtype_bytes(in.dtype);
+    }
+    const Batch piece{inputs.data(), std::min(program_.batch, batch.rows - first)};
+    add_gradients(nullptr, i, piece, i, batch.rows, scalars, seed, result);
+    if (!result.finite) return result;
+  }
+  divide(result);
+  update(batch.rows, scalars, seed, result);
   return result;
 }
 
@@ -349,9 +450,21 @@ StepResult Session::direct_step(BatchReader* reader, int64_t index, const Batch&
   StepResult result = no_numbers();
   result.finite = call(program_.train_step, train_step_, reader, index, batch, values.values, seed,
                        scalars.first_key()) == 0;
-  add_outputs(program_.train_step, train_step_, result);
-  divide(result, batch.rows);
+  add_outputs(program_.train_step, train_step_, batch.rows, result);
+  divide(result);
   return result;
+}
+
+// Call `index` of an epoch, or of the caller's own batch, which is number `micro` of its update.
+void Session::add_gradients(BatchReader* reader, int64_t index, const Batch& batch, int64_t micro,
+                            int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result) {
+  const Scalars values(scalars, micro, examples);
+  const CallPlace place = call_place(program_, index), first = call_place(program_, index - micro);
+  result.finite =
+      call(program_.train_step, train_step_, reader, index, batch, values.values, seed,
+           scalars.first_key() + static_cast<uint64_t>(place.batch - first.batch), place.row_offset) == 0;
+  result.failed = micro;
+  if (result.finite) add_outputs(program_.train_step, train_step_, batch.rows, result);
 }
 
 StepResult Session::gradients(BatchReader& reader, int64_t first, int64_t count, const StepScalars& scalars,
@@ -362,28 +475,24 @@ StepResult Session::gradients(BatchReader& reader, int64_t first, int64_t count,
   int64_t examples = 0;
   for (int64_t i = 0; i < count; ++i) examples += reader.rows(first + i);
   for (int64_t i = 0; i < count; ++i) {
-    const Scalars values(scalars, i, examples);
-    result.finite = call(program_.train_step, train_step_, &reader, first + i, reader.batch(first + i),
-                         values.values, seed, scalars.first_key() + static_cast<uint64_t>(i)) == 0;
-    result.failed = i;
+    add_gradients(&reader, first + i, reader.batch(first + i), i, examples, scalars, seed, result);
     if (!result.finite) return result;
-    add_outputs(program_.train_step, train_step_, result);
   }
-  divide(result, examples);
+  divide(result);
   return result;
 }
 
 void Session::update(int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result) {
   const Scalars values(scalars, 0, examples);
   call(program_.update, update_, nullptr, 0, {nullptr, 1}, values.values, seed, scalars.first_key());
-  add_outputs(program_.update, update_, result);
+  add_outputs(program_.update, update_, 0, result);
 }
 
 EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_t, int64_t)>& keep_going) {
   const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   const gradc_entry_info& entry = program_.eval;
   BatchReader reader(split, entry, std::min(program_.batch, split.count));
-  std::vector<double> sums(static_cast<size_t>(entry.output_count), 0.0);
+  Sums sums;
   EvalResult result;
   for (int64_t index = 0; index < reader.batches(); ++index) {
     if (keep_going && !keep_going(result.examples, split.count)) {
@@ -392,26 +501,24 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
     }
     const Batch batch = reader.batch(index);
     const bool finite = call(entry, eval_, &reader, index, batch, scalars, 0, 0) == 0;
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] += eval_.value(entry, i);
-    if (!finite) std::fill(sums.begin(), sums.end(), std::numeric_limits<double>::quiet_NaN());
-    if (result.failed < 0 && !std::isfinite(sums[0])) result.failed = index;
+    sums.add(entry, batch.rows, [&](size_t i) { return eval_.value(entry, i); });
+    if (!finite) sums.lose();
+    if (result.failed < 0 && !std::isfinite(sums.loss())) result.failed = index;
     result.examples += batch.rows;
   }
-  const auto examples = static_cast<double>(std::max<int64_t>(result.examples, 1));
-  result.loss = result.failed < 0 ? sums[0] / examples : std::numeric_limits<double>::quiet_NaN();
-  for (size_t i = 1; i < sums.size(); ++i)
-    result.metrics.emplace_back(entry.outputs[i].name, sums[i] / examples);
+  result.loss = result.failed < 0 ? sums.loss() : std::numeric_limits<double>::quiet_NaN();
+  result.metrics = sums.metrics();
   return result;
 }
 
-std::vector<double> Session::evaluation_sums(const Batch& batch) {
+Sums Session::evaluation_sums(const Batch& batch) {
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
   const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
   const gradc_entry_info& entry = program_.eval;
   const bool finite = call(entry, eval_, nullptr, 0, batch, scalars, 0, 0) == 0;
-  std::vector<double> sums;
-  for (size_t i = 0; i < static_cast<size_t>(entry.output_count); ++i) sums.push_back(eval_.value(entry, i));
-  if (!finite) std::fill(sums.begin(), sums.end(), std::numeric_limits<double>::quiet_NaN());
+  Sums sums;
+  sums.add(entry, batch.rows, [&](size_t i) { return eval_.value(entry, i); });
+  if (!finite) sums.lose();
   return sums;
 }
 

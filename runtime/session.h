@@ -1,6 +1,7 @@
 // A program and the memory it runs in: parameters, arena, outputs and a team of threads. Knows nothing of
 // epochs, files and logs.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -21,6 +22,55 @@ using Metrics = std::vector<std::pair<std::string, double>>;  // in the program'
 // The value of a metric, or NaN when there is none.
 double metric_of(const Metrics& metrics, const std::string& name);
 
+// The sum of one output, as a checkpoint keeps it, and how many rows it is over.
+struct SavedSum {
+  std::string name;
+  double sum = 0;
+  int64_t rows = 0;
+  bool operator==(const SavedSum&) const = default;
+};
+
+// What an entry's outputs come to over several calls: sums, and the means that they make. Each counts its own
+// rows: a metric that the model file has got while a run was stopped has seen fewer.
+class Sums {
+ public:
+  // Adds outputs over `rows` rows, `value(i)` being output i.
+  template <class F>
+  void add(const gradc_entry_info& entry, int64_t rows, F&& value) {
+    expect(entry);
+    rows_ += rows;
+    for (size_t i = 0; i < values_.size(); ++i) {
+      counts_[i] += rows;
+      if (!entry.outputs[i].batched) values_[i] += value(i);
+    }
+  }
+  void add(const Sums& other);
+
+  int64_t rows() const { return rows_; }
+  // Means over the rows, or by their weights (0 where all weights are); NaN before the first row.
+  double loss() const;
+  Metrics metrics() const;
+
+  // What gradients that add up are divided by: the rows, or of each part of the loss the rows or their
+  // weights.
+  std::vector<double> divisors() const;
+  // The loss was not finite: none of the numbers means anything.
+  void lose();
+
+  // For checkpoints: the sums by name, and back. What the entry has not is left out; what `saved` has not
+  // begins with no rows.
+  std::vector<SavedSum> saved() const;
+  static Sums restored(const gradc_entry_info& entry, int64_t rows, const std::vector<SavedSum>& saved);
+
+ private:
+  void expect(const gradc_entry_info& entry);
+  double mean(size_t i) const;
+  const gradc_entry_info* entry_ = nullptr;  // outlives it
+  int64_t rows_ = 0;
+  std::vector<double> values_;   // of the outputs
+  std::vector<int64_t> counts_;  // rows that each is over
+};
+
 struct StepScalars {
   int64_t step = 0;  // updates before this one
   int64_t epoch = 0;
@@ -30,11 +80,21 @@ struct StepScalars {
   uint64_t first_key() const { return static_cast<uint64_t>(micro_step < 0 ? step : micro_step); }
 };
 
+// Where call `index` of train_step stands: of the batches of an update or an epoch, each taken in `pieces`.
+struct CallPlace {
+  int64_t batch = 0;       // that it is of, from 0
+  int64_t row_offset = 0;  // of its first row, in that batch
+};
+CallPlace call_place(const gradc_program& program, int64_t index);
+// Batches that so many calls are.
+int64_t batches_of(const gradc_program& program, int64_t calls);
+
 struct StepResult {
   bool finite = true;      // false: no parameter was updated, and loss and metrics mean nothing
   int64_t failed = 0;      // then: the batch, from 0 within the update
-  double loss = 0;         // mean over the update's examples
+  double loss = 0;         // mean over the update's examples, by their weights where they have some
   Metrics metrics;         // likewise
+  Sums sums;               // that these are the means of
   double lr = 0;           // NaN when the program reports none
   double grad_norm = 0;    // of all gradients before clipping; NaN when the program reports none
   bool converged = false;  // a driver (runtime/drivers.h) sees no way to go on
@@ -77,7 +137,8 @@ class Session {
 
   const gradc_program& program() const { return program_; }
   int threads() const { return team_.threads(); }
-  int64_t batch() const { return program_.batch; }
+  int64_t batch() const { return program_.batch; }  // rows of one call
+  int64_t pieces() const { return std::max<int64_t>(program_.pieces, 1); }
 
   // Throws RunError (kExitUsage) when the program was compiled without training.
   void require_training() const;
@@ -97,7 +158,7 @@ class Session {
   StepResult step(BatchReader& reader, int64_t first, const StepScalars& scalars, uint64_t seed,
                   int64_t count = 1);
 
-  // The same on rows that stand in memory already.
+  // The same on rows that stand in memory already, at most batch() times pieces().
   StepResult step(const Batch& batch, const StepScalars& scalars, uint64_t seed);
 
   // The two halves of a step, where the program accumulates: the gradients of all batches into the symbols of
@@ -117,10 +178,9 @@ class Session {
   EvalResult evaluate(const Split& split,
                       const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
 
-  // Of one batch in the caller's memory, summed over its rows: the loss (NaN where it is not finite), then
-  // the metrics. Sums over several batches divided by all rows are what evaluate() of a split gives, to the
-  // bit.
-  std::vector<double> evaluation_sums(const Batch& batch);
+  // Of one batch in the caller's memory; the loss is NaN where it is not finite. Sums over several batches
+  // are those of evaluate() of a split, to the bit.
+  Sums evaluation_sums(const Batch& batch);
 
   // One call of program().predict on at most batch() rows; the result stands in rows x shape of output
   // `predict` until the next call. Throws RunError (kExitModelError) when the model has no `predict`.
@@ -152,8 +212,11 @@ class Session {
                const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step,
                int64_t row_offset = 0);
 
-  // Adds what train_step left to the sums of a step: losses and metrics times rows, numbers as they are.
-  void add_outputs(const gradc_entry_info& entry, const Outputs& outputs, StepResult& result) const;
+  // Takes what an entry left on `rows` rows into a step: sums of losses and metrics, numbers as they are.
+  void add_outputs(const gradc_entry_info& entry, const Outputs& outputs, int64_t rows,
+                   StepResult& result) const;
+  void add_gradients(BatchReader* reader, int64_t index, const Batch& batch, int64_t micro, int64_t examples,
+                     const StepScalars& scalars, uint64_t seed, StepResult& result);
   StepResult direct_step(BatchReader* reader, int64_t index, const Batch& batch, const StepScalars& scalars,
                          uint64_t seed);
 

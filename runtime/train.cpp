@@ -64,16 +64,6 @@ class Interrupt {
 
 std::string name_of(const gradc_program& program) { return program.name ? program.name : ""; }
 
-// Metrics of a step, as Session::step orders them.
-std::vector<std::string> metric_names(const gradc_entry_info& entry) {
-  std::vector<std::string> names;
-  for (int32_t i = 0; i < entry.output_count; ++i) {
-    const gradc_output& o = entry.outputs[i];
-    if (!o.batched && o.dtype != GRADC_F64 && std::strcmp(o.name, "loss") != 0) names.emplace_back(o.name);
-  }
-  return names;
-}
-
 class Run {
  public:
   Run(Session& session, const Dataset& data, const Experiment& experiment, const TrainOptions& options)
@@ -99,8 +89,9 @@ class Run {
     driver_ = make_driver(session, experiment.train);
     state_.shuffle = options.shuffle && !(driver_ && driver_->keeps_order());
     state_.lr_factor = options.lr_factor.value_or(1);
-    state_.batch = experiment.data.batch;
-    state_.accumulate = accumulate_;
+    // Pieces are a way to run: a run may go on in others.
+    state_.batch = experiment.data.batch * session.pieces();
+    state_.accumulate = batches_of(session.program(), accumulate_);
     state_.examples = reader_.examples();
     state_.epochs = experiment.train.epochs;
     find_parts();
@@ -200,6 +191,7 @@ class Run {
     folder_.take_over(
         saved, [&](const std::string& other) { return is_earlier(other, path, saved, metadata["source"]); });
     state_ = std::move(saved);
+    state_.totals.restore(session_.program().train_step);
     checked_ = state_.step;
     stopped_ = rules_.stop.patience > 0 && state_.stop.bad >= rules_.stop.patience;
     const gradc_program& program = session_.program();
@@ -275,19 +267,19 @@ class Run {
                                       : session_.step(reader_, first, scalars, state_.seed, count);
     seconds_ += seconds_since(start);
     if (!result.finite) {
-      const int64_t batch = first + result.failed;
-      throw not_finite_loss(session_, scalars, result.failed, state_.seed, batch, reader_.batch(batch),
-                            not_written());
+      const int64_t call = first + result.failed;
+      throw not_finite_loss(session_, scalars, result.failed, state_.seed,
+                            call_place(session_.program(), call).batch, reader_.batch(call), not_written());
     }
     if (check) check_update({reader_, first, count, scalars, state_.seed});
     ++state_.step;
     ++state_.update;
-    state_.micro_step += count;
+    state_.micro_step += batches_of(session_.program(), count);
     int64_t rows = 0;
     for (int64_t i = first; i < first + count; ++i) rows += reader_.rows(i);
     examples_ += rows;
     ++steps_here_;
-    state_.totals.add(result, rows);
+    state_.totals.add(result);
     state_.lr = result.lr;
     converged_ = result.converged;
     const bool logged = log_every_ > 0 && state_.step % log_every_ == 0;
@@ -485,7 +477,7 @@ class Run {
     const gradc_program& program = session_.program();
     for (int32_t i = 0; i < program.symbol_count; ++i) {
       const gradc_symbol& s = program.symbols[i];
-      if (s.kind == GRADC_SLOT || s.kind == GRADC_GRADIENT) continue;
+      if (s.kind == GRADC_SLOT || s.kind == GRADC_GRADIENT || s.kind == GRADC_WEIGHTS) continue;
       std::memcpy(session_.data(s), best_.data() + s.offset,
                   static_cast<size_t>(element_count(s.rank, s.shape) * dtype_bytes(s.dtype)));
     }

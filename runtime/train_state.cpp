@@ -35,38 +35,6 @@ int64_t count_of(const Json& object, const char* key) {
 
 }  // namespace
 
-void Totals::add(const StepResult& step, int64_t rows) {
-  if (metrics.empty())
-    for (const auto& [name, value] : step.metrics) metrics.push_back({name});
-  GRADC_CHECK(metrics.size() == step.metrics.size(), "{} metrics of a step, {} of its epoch",
-              step.metrics.size(), metrics.size());
-  examples += rows;
-  loss += step.loss * static_cast<double>(rows);
-  for (size_t i = 0; i < metrics.size(); ++i) {
-    metrics[i].sum += step.metrics[i].second * static_cast<double>(rows);
-    metrics[i].examples += rows;
-  }
-}
-
-double Totals::mean_loss() const { return examples ? loss / static_cast<double>(examples) : kNothing; }
-
-Metrics Totals::mean_metrics() const {
-  Metrics means;
-  for (const Metric& m : metrics)
-    means.emplace_back(m.name, m.examples ? m.sum / static_cast<double>(m.examples) : kNothing);
-  return means;
-}
-
-void Totals::match(const std::vector<std::string>& names) {
-  std::vector<Metric> matched;
-  for (const std::string& name : names) {
-    const auto known =
-        std::find_if(metrics.begin(), metrics.end(), [&](const Metric& m) { return m.name == name; });
-    matched.push_back(known == metrics.end() ? Metric{name} : *known);
-  }
-  metrics = std::move(matched);
-}
-
 bool is_checkpoint_name(std::string_view name) {
   constexpr std::string_view kSuffix = ".safetensors";
   if (!name.ends_with(kSuffix)) return false;
@@ -138,38 +106,41 @@ std::vector<std::string> drop_files(std::vector<KeptFile>& files, const Checkpoi
 }
 
 std::string TrainState::json() const {
-  Json metrics = Json::array(), files = Json::array();
-  for (const Totals::Metric& m : totals.metrics)
-    metrics.push_back({{"name", m.name}, {"sum", number(m.sum)}, {"examples", m.examples}});
+  Json metrics = Json::array(), files = Json::array(), loss = 0;
+  for (const SavedSum& s : totals.saved()) {
+    if (s.name == "loss")
+      loss = number(s.sum);
+    else
+      metrics.push_back({{"name", s.name}, {"sum", number(s.sum)}, {"examples", s.rows}});
+  }
   for (const KeptFile& f : kept) files.push_back({{"name", f.name}, {"value", number(f.value)}});
   Json numbers = Json::object();
   for (const auto& [name, value] : driver) numbers[name] = number(value);
-  return json_line(
-      Json{{"version", kVersion},
-           {"seed", seed},
-           {"total", total},
-           {"epochs", epochs},
-           {"shuffle", shuffle},
-           {"lr_factor", lr_factor},
-           {"batch", batch},
-           {"accumulate", accumulate},
-           {"examples", examples},
-           {"step", step},
-           {"micro_step", micro_step},
-           {"epoch", epoch},
-           {"update", update},
-           {"lr", number(lr)},
-           {"totals", {{"examples", totals.examples}, {"loss", number(totals.loss)}, {"metrics", metrics}}},
-           {"stop", {{"best", number(stop.best)}, {"epoch", stop.epoch}, {"bad", stop.bad}}},
-           {"plateau",
-            {{"factor", plateau.factor},
-             {"best", number(plateau.best)},
-             {"bad", plateau.bad},
-             {"cooldown", plateau.cooldown}}},
-           {"kept", files},
-           {"dropped", dropped},
-           {"driver", numbers},
-           {"ended", ended}});
+  return json_line(Json{{"version", kVersion},
+                        {"seed", seed},
+                        {"total", total},
+                        {"epochs", epochs},
+                        {"shuffle", shuffle},
+                        {"lr_factor", lr_factor},
+                        {"batch", batch},
+                        {"accumulate", accumulate},
+                        {"examples", examples},
+                        {"step", step},
+                        {"micro_step", micro_step},
+                        {"epoch", epoch},
+                        {"update", update},
+                        {"lr", number(lr)},
+                        {"totals", {{"examples", totals.examples()}, {"loss", loss}, {"metrics", metrics}}},
+                        {"stop", {{"best", number(stop.best)}, {"epoch", stop.epoch}, {"bad", stop.bad}}},
+                        {"plateau",
+                         {{"factor", plateau.factor},
+                          {"best", number(plateau.best)},
+                          {"bad", plateau.bad},
+                          {"cooldown", plateau.cooldown}}},
+                        {"kept", files},
+                        {"dropped", dropped},
+                        {"driver", numbers},
+                        {"ended", ended}});
 }
 
 TrainState TrainState::parse(const std::string& text, const std::string& path) {
@@ -179,7 +150,7 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
   TrainState s;
   try {
     const Json j = Json::parse(text);
-    if (const int64_t version = j.at("version"); version != kVersion)
+    if (const int64_t version = count_of(j, "version"); version != kVersion)
       throw wrong(fmt::format("has version {}, this gradc reads {}", version, kVersion));
     if (!j.at("seed").is_number_integer()) throw std::out_of_range("`seed` is no whole number");
     s.seed = j.at("seed");
@@ -195,11 +166,11 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
     s.update = count_of(j, "update");
     s.lr = number(j.at("lr"));
     const Json& totals = j.at("totals");
-    s.totals.examples = count_of(totals, "examples");
-    s.totals.loss = number(totals.at("loss"));
+    s.totals.kept_examples = count_of(totals, "examples");
+    s.totals.kept.push_back({"loss", number(totals.at("loss")), s.totals.kept_examples});
     for (const Json& m : totals.at("metrics"))
-      s.totals.metrics.push_back({m.at("name").get<std::string>(), number(m.at("sum")),
-                                  m.contains("examples") ? count_of(m, "examples") : s.totals.examples});
+      s.totals.kept.push_back({m.at("name").get<std::string>(), number(m.at("sum")),
+                               m.contains("examples") ? count_of(m, "examples") : s.totals.kept_examples});
     const Json& stop = j.at("stop");
     s.stop = {number(stop.at("best")), count_of(stop, "epoch"), count_of(stop, "bad")};
     const Json& plateau = j.at("plateau");

@@ -17,20 +17,22 @@ namespace gradc::runtime {
 // Sums over the examples of an epoch. Each metric counts its own: one that the model file has got while a run
 // was stopped has seen fewer.
 struct Totals {
-  struct Metric {
-    std::string name;
-    double sum = 0;
-    int64_t examples = 0;
-  };
-  int64_t examples = 0;
-  double loss = 0;
-  std::vector<Metric> metrics;
+  Sums sums;
+  // As a checkpoint has them, until restore() finds the program's outputs among them by name: those that it
+  // has not begin with no examples, those that the program has no more are left out.
+  int64_t kept_examples = 0;
+  std::vector<SavedSum> kept;
 
-  void add(const StepResult& step, int64_t rows);
-  double mean_loss() const;  // NaN before the first example
-  Metrics mean_metrics() const;
-  // Makes the metrics these, in this order: each goes on with what there is of its name.
-  void match(const std::vector<std::string>& names);
+  int64_t examples() const { return kept.empty() ? sums.rows() : kept_examples; }
+  std::vector<SavedSum> saved() const { return kept.empty() ? sums.saved() : kept; }
+
+  void restore(const gradc_entry_info& entry) {
+    sums = Sums::restored(entry, kept_examples, kept);
+    kept.clear();
+  }
+  void add(const StepResult& step) { sums.add(step.sums); }
+  double mean_loss() const { return sums.loss(); }  // NaN before the first example
+  Metrics mean_metrics() const { return sums.metrics(); }
 };
 
 inline constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();

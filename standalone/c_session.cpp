@@ -490,13 +490,10 @@ gradc_status gradc_session_evaluate(gradc_session* session, const void* const* i
     const gradc_entry_info& entry = session->program->eval;
     check_inputs("gradc_session_evaluate", entry, inputs, rows);
     standalone::check_weights(*session);
-    std::vector<double> means(static_cast<size_t>(entry.output_count), 0.0);
-    in_pieces(*session, entry, inputs, rows, [&](const runtime::Batch& batch, int64_t) {
-      const std::vector<double> sums = session->runs->evaluation_sums(batch);
-      for (size_t i = 0; i < means.size(); ++i) means[i] += sums[i];
-    });
-    for (double& mean : means) mean /= static_cast<double>(rows);
-    give(*session, result, means[0], NAN, {means.begin() + 1, means.end()});
+    runtime::Sums sums;
+    in_pieces(*session, entry, inputs, rows,
+              [&](const runtime::Batch& batch, int64_t) { sums.add(session->runs->evaluation_sums(batch)); });
+    give(*session, result, sums.loss(), NAN, values(sums.metrics()));
   });
 }
 
@@ -548,7 +545,9 @@ gradc_status gradc_session_set_lr_factor(gradc_session* session, double factor) 
 }
 
 int64_t gradc_session_steps(const gradc_session* session) { return session ? session->steps.load() : 0; }
-int64_t gradc_session_batch(const gradc_session* session) { return session ? session->program->batch : 0; }
+int64_t gradc_session_batch(const gradc_session* session) {
+  return session ? session->program->batch * std::max<int64_t>(session->program->pieces, 1) : 0;
+}
 int32_t gradc_session_threads(const gradc_session* session) { return session ? session->threads : 0; }
 
 gradc_status gradc_session_input(const gradc_session* session, gradc_use use, int32_t index,
@@ -601,7 +600,9 @@ const char* gradc_session_metric(const gradc_session* session, gradc_use use, in
   if (!session || index < 0 || (use != GRADC_TRAIN && use != GRADC_EVALUATE)) return nullptr;
   const gradc_entry_info& entry = use == GRADC_TRAIN ? session->program->train_step : session->program->eval;
   for (int32_t i = 1; i < entry.output_count; ++i) {  // the first output is the loss
-    if (std::strcmp(entry.outputs[i].name, "lr") == 0) continue;
+    if (entry.outputs[i].batched || entry.outputs[i].dtype == GRADC_F64 ||
+        entry.outputs[i].role != GRADC_RESULT)
+      continue;
     if (index-- == 0) return entry.outputs[i].name;
   }
   return nullptr;

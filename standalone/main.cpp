@@ -162,7 +162,7 @@ class Executable {
       outputs.push_back(runtime::type_text(out.dtype, out.rank, out.shape));
     }
     for (int32_t i = 0; i < program_.eval.output_count; ++i)
-      metrics.emplace_back(program_.eval.outputs[i].name);
+      if (program_.eval.outputs[i].role == GRADC_RESULT) metrics.emplace_back(program_.eval.outputs[i].name);
     if (options_.json) {
       runtime::write_event(stdout, {{"event", "info"},
                                     {"model", program_.name},

@@ -142,7 +142,8 @@ typedef enum gradc_kind {
   GRADC_KIND_SLOT = 2,  /* an optimizer's state for one parameter */
   GRADC_KIND_AVERAGE =
       3, /* a parameter's moving average, which evaluating and predicting read in its stead */
-  GRADC_KIND_GRADIENT = 4 /* sums of an update of several batches */
+  GRADC_KIND_GRADIENT = 4, /* sums of an update of several batches */
+  GRADC_KIND_WEIGHTS = 5   /* sums of the examples' weights over them */
 } gradc_kind;
 typedef enum gradc_element {
   GRADC_ELEMENT_F32 = 0,

@@ -113,7 +113,7 @@ Expr random_word_expr(const ScalarContext& c, uint32_t stream) {
   // Lane 0 is place r of the counted axis: rows when batched, else elements.
   Expr r = c.batched ? c.row : c.element;
   if (c.batched && !c.from_row_zero) r = loop::ref(c.b.predefined().row_offset) + r;
-  const bool aligned = c.aligned && (!c.batched || c.from_row_zero);
+  const bool aligned = c.aligned && (!c.batched || c.offset_aligned);
   const int lanes = c.type.lanes;
   return fit(aligned && (lanes == 4 || lanes == 8 || lanes == 16) ? aligned_word(c, words, r)
                                                                   : word_anywhere(c, words, r),

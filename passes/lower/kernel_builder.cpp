@@ -262,6 +262,7 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
     if (op->type.batched)
       context.row = p.panel * loop::index(kPanel) + p.sub * loop::index(kb_.lowering.width);
     context.from_row_zero = kb_.lowering.from_row_zero;
+    context.offset_aligned = kb_.lowering.offset_aligned;
     context.aligned = vector && (op->type.batched || p.flat);
     if (vector && !op->type.batched && !context.axis_indices.empty())
       context.axis_indices.back() = loop::ramp(context.axis_indices.back(), 1, p.lanes);

@@ -89,7 +89,8 @@ class Lowering {
         symbol_offsets(symbol_offsets),
         width(options.vector_width),
         images(works_on_images(f)),
-        from_row_zero(f.name == "train_step") {}
+        from_row_zero(f.name == "train_step" && options.pieces == 1),
+        offset_aligned(f.name == "train_step" && (options.pieces == 1 || options.batch % kPanel == 0)) {}
   void run();            // makes kernels and calls; barriers and offsets are still missing
   void publish_calls();  // copies the calls as they are now into result.program
 
@@ -114,7 +115,8 @@ class Lowering {
   const std::map<std::string, int64_t>& symbol_offsets;
   const int width;
   const bool images;
-  const bool from_row_zero;  // the step's contract (runtime/abi.h): its first row has the number 0
+  // The step's contract (runtime/abi.h): its first row has the number 0, or a multiple of the piece's rows.
+  const bool from_row_zero, offset_aligned;
   LoweredProgram result;
   std::vector<PendingCall> calls;
   std::map<const Op*, Storage> panels_or_plain, rows;

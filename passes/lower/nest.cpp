@@ -170,7 +170,7 @@ class Nest {
               p.lanes = l_.width;
               outer_point(p);
             },
-            l_.from_row_zero && is_random());
+            l_.offset_aligned && is_random());
         return;
       }
       const size_t a = axes[index];

@@ -46,7 +46,7 @@ class Late : public testing::Test {
 
   struct Results {
     std::vector<uint8_t> prediction;
-    std::vector<double> sums;
+    std::vector<runtime::SavedSum> sums;
     double loss = 0;
   };
   static Results run(const CompiledModel& compiled) {
@@ -65,7 +65,7 @@ class Late : public testing::Test {
     }
     const auto* bytes = static_cast<const uint8_t*>(session.predict({predict.pointers(), program.batch}));
     results.prediction.assign(bytes, bytes + program.batch * 10 * 4);
-    results.sums = session.evaluation_sums({eval.pointers(), program.batch});
+    results.sums = session.evaluation_sums({eval.pointers(), program.batch}).saved();
     return results;
   }
 

@@ -209,7 +209,8 @@ struct Mistake {
 
 TEST(IrText, errors_name_the_place) {
   const Mistake mistakes[] = {
-      {"hello", "line 1, column 1: expected `param`, `state`, `slot`, `average`, `gradient` or `func`"},
+      {"hello",
+       "line 1, column 1: expected `param`, `state`, `slot`, `average`, `gradient`, `weights` or `func`"},
       {"module mlp", "line 1, column 8: expected a quoted text, found `m`"},
       {"module \"mlp", "line 1, column 8: this text has no closing quote"},
       {"module \"a\\q\"", "line 1, column 11: an unknown escape; there are \\\", \\\\, \\n and \\xHH"},

@@ -479,7 +479,8 @@ TEST(TrainState, ReadsBackWhatItWrites) {
   s.lr_factor = 0.1;
   s.step = 5;
   s.epochs = 11;
-  s.totals = {64, 1.0 / 3, {{"accuracy", 40, 64}, {"error", 3, 32}}};
+  s.totals.kept_examples = 64;
+  s.totals.kept = {{"loss", 1.0 / 3, 64}, {"accuracy", 40, 64}, {"error", 3, 32}};
   s.stop = {NAN, 0, 2};
   s.plateau = {0.001, 0.1 + 0.2, 1, 2};
   s.kept = {{"epoch-0001.safetensors", NAN}, {"epoch-0002.safetensors", 0.5}};
