@@ -35,6 +35,7 @@ class Reference {
                                  const Tensors& outputs, const Tensors& symbols) const;
 
  private:
+  bool is_gradient_sum(const std::string& symbol) const;
   bool rounding_explains(const Function& f, const interpreter::RunInput& input, const Op* op,
                          const interpreter::Tensor& native, const interpreter::Tensor& reference) const;
   std::unique_ptr<compiler::LoadedModel> loaded_;
