@@ -156,7 +156,9 @@ void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type,
   KernelBuilder kb(l, "rows_" + name, "panels to rows");
   kb.declare_written(to);
   const int64_t elements = type.elements();
-  const bool by_element = elements >= 4 * kSplitUnit && type.shape[0] == elements;
+  const Run run(l, type);
+  // An image of one pixel has as many elements as channels, but no run of all.
+  const bool by_element = elements >= 4 * kSplitUnit && type.shape[0] == elements && run.all;
   const loop::Partition partition =
       by_element ? axis_partition(elements) : loop::Partition{loop::Partition::Extent::panels, 1, 1};
   const loop::Buffer source = kb.buffer(from, false, by_element ? Reach::own_axis0 : Reach::own_panels);
@@ -164,7 +166,6 @@ void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type,
   const Expr lo = loop::ref(kb.b.predefined().lo), hi = loop::ref(kb.b.predefined().hi);
   const Expr rows = loop::ref(predefined_rows(kb));
   // Vectors run along a run's elements.
-  const Run run(l, type);
   const auto move = [&](const Expr& q, const Expr& m, const Expr& memory, const Expr& logical,
                         const Expr& begin, const Expr& end) {
     kb.b.loop("e", begin, end, l.width, [&](Expr e) {
