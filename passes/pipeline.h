@@ -40,6 +40,8 @@ struct PipelineOptions {
   std::string stop_after;            // empty: run all
   bool print_locations = false;
   bool verify = true;  // the IR verifier after every pass; else once, after the tensor passes
+  // With it: loop::check_plan after the last pass. It refuses what it cannot prove, sound or not.
+  bool prove_plans = true;
   // Receives the text of --print-after: a heading line, then the IR, or "(unchanged)".
   std::function<void(const std::string&)> print;
   std::function<void(const PassReport&)> observe;  // is shown what every pass did, disabled ones too

@@ -26,6 +26,10 @@ const std::vector<EnvironmentVariable>& environment_variables() {
        "on, off: lines for debuggers in code that runs in memory (default: where one watches the process)"},
       {"GRADC_VERIFY",
        "on: the IR is verified after every pass, and LLVM's; off: once (default, but for check)"},
+      {"GRADC_PROVE_PLANS",
+       "on: where the IR is verified after every pass, memory, barriers and segments are proven sound too; "
+       "what "
+       "cannot be proven ends the run (default: off, but for `gradc opt`)"},
       {"NO_COLOR", "if set and not empty, no colour on the terminal"},
       {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},
   };

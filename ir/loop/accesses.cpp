@@ -465,6 +465,9 @@ class Walker {
       a.owners.push_back({last_, a.at});
       a.owners.push_back({first_, a.at});
     }
+    for (size_t i = 0, end = a.owners.size(); i < end; ++i)
+      if (Linear other = with_remainders(a.owners[i].at); other != a.owners[i].at)
+        a.owners.push_back({a.owners[i].owner, std::move(other)});
     if (at_) a.location = at_->location;
     // What differs by its constant alone is one access.
     std::string key = fmt::format("{} {} {}", a.buffer, writes, width);
@@ -567,6 +570,7 @@ class Walker {
     const auto [it, fresh] = quotients_.try_emplace({rest.constant, rest.terms, d}, 0);
     if (fresh) {
       const int64_t low = atoms.least(rest), high = atoms.greatest(rest);
+      divisions_.push_back({atoms.size(), rest, d});
       it->second = atoms.add(low <= -kUnbounded ? low
                              : low >= 0         ? low / d
                                                 : -((-low + d - 1) / d),
@@ -583,6 +587,29 @@ class Walker {
     for (size_t i = 0, end = facts_.size(); i < end; ++i)
       if (const auto cut = without_newest(remainder, rest, facts_[i])) facts_.push_back(tightened(*cut));
     return whole + Linear::atom(it->second);
+  }
+
+  // A sum with m * rest, of which it also has quotients, as m * (d * quotient + remainder): bounds of the
+  // quotient and of the remainder then say what takes several inequalities otherwise.
+  Linear with_remainders(Linear sum) {
+    for (auto division = divisions_.rbegin(); division != divisions_.rend(); ++division) {
+      if (sum.coefficient(division->quotient) == 0) continue;
+      const auto [newest, c] = division->rest.terms.back();
+      const int64_t m = sum.coefficient(newest) / c;
+      const bool all =
+          m != 0 && std::all_of(division->rest.terms.begin(), division->rest.terms.end(),
+                                [&](const auto& t) { return sum.coefficient(t.first) == m * t.second; });
+      if (!all) continue;
+      if (division->remainder < 0) {
+        const Linear remainder = division->rest - Linear::atom(division->quotient, division->by);
+        division->remainder = result_.atoms.add(0, division->by - 1);
+        result_.atoms.require(remainder - Linear::atom(division->remainder));
+        result_.atoms.require(Linear::atom(division->remainder) - remainder);
+      }
+      sum = sum - division->rest * m + Linear::atom(division->quotient, m * division->by) +
+            Linear::atom(division->remainder, m);
+    }
+    return sum;
   }
 
   // d times a quotient is at most `rest`, which `limit` bounds by older atoms: so that bound on the quotient,
@@ -703,6 +730,13 @@ class Walker {
   std::vector<int> ends_;     // units that minima with hi end in
   std::map<int, int> lanes_;  // by number of lanes: the atom
   std::map<std::tuple<int64_t, std::vector<std::pair<int, int64_t>>, int64_t>, int> quotients_;
+  struct Division {
+    int quotient;  // an atom
+    Linear rest;
+    int64_t by;
+    int remainder = -1;  // an atom, once it is asked for
+  };
+  std::vector<Division> divisions_;
   std::map<std::vector<int64_t>, Linear> extremes_;
   std::unordered_map<const ExprData*, Linear> memo_;
   std::unordered_set<const ExprData*> walked_;
