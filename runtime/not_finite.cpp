@@ -27,10 +27,11 @@ std::string place_of(const StepScalars& scalars, int64_t batch) {
 
 // "3 of 6 elements of the parameter head.weight"
 std::string words(const NotFiniteSymbol& found) {
-  static const char* const kinds[] = {"parameter", "state", "optimizer state", "average", "gradient"};
+  static const char* const kinds[] = {"parameter", "state",    "optimizer state",
+                                      "average",   "gradient", "sum of weights"};
   const int32_t kind = found.symbol->kind;
   return fmt::format("{} of {} element{} of the {} {}", found.bad, found.elements,
-                     found.elements == 1 ? "" : "s", kind >= 0 && kind <= 4 ? kinds[kind] : "symbol",
+                     found.elements == 1 ? "" : "s", kind >= 0 && kind <= 5 ? kinds[kind] : "symbol",
                      found.symbol->name);
 }
 
@@ -70,15 +71,17 @@ NotFiniteError not_finite_update(Session& session, const NotFiniteSymbol& found,
                                  const std::vector<uint8_t>& before, const UpdateMade& update,
                                  const std::string& consequence) {
   const StepScalars& scalars = update.scalars;
+  const gradc_program& program = session.program();
+  const CallPlace begin = call_place(program, update.first);
   NotFiniteError error(
       NotFiniteValue::update,
       fmt::format("step {}{} made {} NaN or infinite, and was not applied{}; try a smaller learning rate or "
                   "`clip norm`, and look for gradients of log, sqrt or division of what can be 0",
-                  scalars.step + 1, place_of(scalars, update.first), words(found), consequence));
+                  scalars.step + 1, place_of(scalars, begin.batch), words(found), consequence));
   error.symbol = found.symbol->name;
   error.scalars = scalars;
   error.seed = update.seed;
-  error.batch = update.first;
+  error.batch = begin.batch;
   error.micro_step = scalars.first_key();
   for (int64_t i = 0; i < update.count; ++i)
     error.examples += update.reader.rows(update.first + i) - (i == 0 ? 1 : 0);
@@ -86,25 +89,27 @@ NotFiniteError not_finite_update(Session& session, const NotFiniteSymbol& found,
   put_back();
   if (!session.accumulates()) {
     error.function = "train_step";
-    copy_inputs(session.program().train_step, update.reader.batch(update.first), error);
+    copy_inputs(program.train_step, update.reader.batch(update.first), error);
     return error;
   }
   // The first batch whose own gradients are not finite; if none is, the sums of all are what `update` reads.
-  for (int64_t i = 0; i < update.count; ++i) {
+  for (int64_t call = update.first; call < update.first + update.count; ++call) {
+    const CallPlace place = call_place(program, call);
     StepScalars own = scalars;
-    own.micro_step = static_cast<int64_t>(scalars.first_key()) + i;
-    const StepResult made = session.gradients(update.reader, update.first + i, 1, own, update.seed);
+    own.micro_step = static_cast<int64_t>(scalars.first_key()) + place.batch - begin.batch;
+    const StepResult made = session.gradients(update.reader, call, 1, own, update.seed);
     if (made.finite && !session.find_not_finite(/*gradients=*/true)) continue;
     error.function = "train_step";
-    error.batch = update.first + i;
+    error.batch = place.batch;
     error.micro_step = own.first_key();
-    copy_inputs(session.program().train_step, update.reader.batch(error.batch), error);
+    error.row_offset = place.row_offset;
+    copy_inputs(program.train_step, update.reader.batch(call), error);
     put_back();  // the replay makes that batch's gradients again
     return error;
   }
   session.gradients(update.reader, update.first, update.count, scalars, update.seed);
   error.function = "update";
-  error.micro_step = scalars.first_key() + static_cast<uint64_t>(update.count - 1);
+  error.micro_step = scalars.first_key() + static_cast<uint64_t>(batches_of(program, update.count) - 1);
   error.rows = 1;
   return error;
 }

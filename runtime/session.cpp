@@ -337,7 +337,7 @@ std::optional<NotFiniteSymbol> find_not_finite(const gradc_program& program, con
                                                bool gradients) {
   for (int32_t i = 0; i < program.symbol_count; ++i) {
     const gradc_symbol& s = program.symbols[i];
-    if ((s.kind == GRADC_GRADIENT) != gradients) continue;
+    if ((s.kind == GRADC_GRADIENT || s.kind == GRADC_WEIGHTS) != gradients) continue;
     const int64_t count = element_count(s.rank, s.shape);
     if (const int64_t bad = count_not_finite(s.dtype, block + s.offset, count))
       return NotFiniteSymbol{&s, count, bad};
@@ -350,7 +350,7 @@ std::optional<NotFiniteSymbol> Session::find_not_finite(bool gradients) {
   const auto look = [&](int thread, int threads) {
     for (int32_t i = 0; i < program_.symbol_count; ++i) {
       const gradc_symbol& s = program_.symbols[i];
-      if ((s.kind == GRADC_GRADIENT) != gradients) continue;
+      if ((s.kind == GRADC_GRADIENT || s.kind == GRADC_WEIGHTS) != gradients) continue;
       const int64_t count = element_count(s.rank, s.shape);
       if (any_not_finite(s.dtype, data(s), count * thread / threads, count * (thread + 1) / threads))
         found = true;

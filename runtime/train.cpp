@@ -187,7 +187,6 @@ class Run {
     if (options_.epochs || options_.steps || other_epochs) saved.total = state_.total;
     saved.epochs = state_.epochs;
     if (options_.lr_factor) saved.lr_factor = *options_.lr_factor;
-    saved.totals.match(metric_names(session_.program().train_step));
     folder_.take_over(
         saved, [&](const std::string& other) { return is_earlier(other, path, saved, metadata["source"]); });
     state_ = std::move(saved);

@@ -27,7 +27,7 @@ double number(const Json& x) { return x.is_null() ? kNothing : x.get<double>(); 
 int64_t count_of(const Json& object, const char* key) {
   const Json& value = object.at(key);
   if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > kMostCounted))
-    throw std::out_of_range(fmt::format("`{}` is {}, no count", key, value.dump()));
+    throw std::out_of_range(fmt::format("`{}` is {}, no count", key, json_line(value)));
   const int64_t count = value;
   if (count < 0) throw std::out_of_range(fmt::format("`{}` counts backwards: {}", key, count));
   return count;
@@ -195,7 +195,7 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
       throw wrong(
           fmt::format("counts {} among the files of its checkpoints; expected epoch-N, step-N or last, "
                       "with .safetensors",
-                      Json(name).dump(-1, ' ', true, Json::error_handler_t::replace)));
+                      json_line(Json(name))));
   return s;
 }
 

@@ -74,6 +74,13 @@ inline std::vector<float> all_parameters(Session& session) {
   return all;
 }
 
+// Whether an update takes several calls, whose gradients add up: batches in pieces, or `accumulate`.
+inline bool has_gradient_sums(Session& session) {
+  for (const Array& a : session.tensors())
+    if (a.kind == GRADC_KIND_GRADIENT) return true;
+  return false;
+}
+
 inline Json last_event(const ToolResult& r) {
   EXPECT_EQ(r.exit_code, 0) << r.err;
   const auto all = lines(r.out);

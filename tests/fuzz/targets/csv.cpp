@@ -16,8 +16,9 @@ void run(Bytes input) {
     });
   };
   for (const char separator : {',', '\t'}) {
-    read({separator, true}, {{"x"}, {"label"}});
-    read({separator, false}, {{"", 0}, {"", 2}});
+    read({separator, runtime::CsvHeader::present}, {{"x"}, {"label"}});
+    read({separator, runtime::CsvHeader::absent}, {{"", 0}, {"", 2}});
+    read({separator, runtime::CsvHeader::automatic}, {{"", 0}, {"", 2}});
   }
 }
 
