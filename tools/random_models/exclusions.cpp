@@ -32,29 +32,7 @@ struct Exclusion {
 
 const std::vector<Exclusion>& exclusions() {
   static const std::vector<Exclusion> list = {
-      // The loop over a row's columns uses the thread's range of table rows.
-      {"gather with one index an example", "", "",
-       [](const Subject& s) {
-         return s.any_op([](const Op& op) {
-           return (op.is("gather") || op.is("scatter_add")) && op.operands.back()->type.shape.empty();
-         });
-       }},
-      // One pass around a running mean that is not yet near cancels what it sums.
-      {"batch statistics of images in the first steps", "*", "*",
-       [](const Subject& s) {
-         return s.any_op([](const Op& op) { return op.is("batch_var") && op.operands.size() > 2; });
-       }},
-      // The weighted mean is taken over each batch, not over the update.
-      {"weighted losses in several batches", "pieces", "*",
-       [](const Subject& s) { return s.says("weight class_weight"); }},
-      // Pieces draw other random numbers than the whole batch.
-      {"random draws in pieces", "pieces", "*",
-       [](const Subject& s) { return s.any_op([](const Op& op) { return op.def->random; }); }},
-      // The slope's scale is that of what was summed, not of a sum that is zero by its nature.
-      {"values that cancel to zero", "check", "value of zero", [](const Subject&) { return true; }},
-      {"outputs that cancel to zero", "check", "output of zero", [](const Subject&) { return true; }},
-      {"slopes of sums that cancel", "check", "numeric", [](const Subject&) { return true; }},
-      {"native slopes of sums that cancel", "check", "native numeric", [](const Subject&) { return true; }},
+      // None now.
   };
   return list;
 }

@@ -264,7 +264,7 @@ bool Reference::rounding_explains(const Function& f, const interpreter::RunInput
   driver::RoundingBound bound(reference);
   for (uint64_t run = 1; run <= kRoundingRuns; ++run) {
     compiler::rounding_run(f, input, run, [&](const Op& at, const Tensor& moved) {
-      if (&at == op) bound.add_run(moved);
+      if (&at == op) bound.add_run(moved, compiler::rounding_size(run));
     });
     if (bound.covers(native, driver::Tolerances().rounding)) return true;
   }
@@ -340,6 +340,8 @@ std::optional<Finding> run_pieces(const CompileRequest& request, int64_t pieces)
   const interpreter::RunInput input = whole.input("train_step", all, symbols);
   for (int64_t piece = 0; piece < pieces; ++piece) {
     CallRequest call = call_of(batch, rows, piece);
+    call.micro_step = all.micro_step;  // one batch: its rows are counted on
+    call.row_offset = piece * rows;
     call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows * pieces);
     if (!engine.call("train_step", call, {}))
       return Finding{"not finite", "the loss of a piece is not finite"};
