@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <initializer_list>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <ranges>
@@ -209,7 +210,7 @@ class View {
 class Views {
  public:
   Views(std::initializer_list<View> list)  // NOLINT: meant to convert
-      : first_(list.begin()), size_(list.size()) {}
+      : first_(std::data(list)), size_(list.size()) {}
   template <std::ranges::contiguous_range R>
     requires(std::ranges::sized_range<R> && std::same_as<std::ranges::range_value_t<R>, View>)
   Views(const R& range)  // NOLINT: meant to convert
