@@ -383,12 +383,13 @@ function showOps(name) {
   const names = Object.keys(stage.functions);
   if (!names.length) return;
   const box = el('div', {class: 'lines', id: 'ops', tabindex: '0'});
-  const label = chooser('function', names, 0, (i) => { box.scrollTop = stage.functions[names[i]].first * kRow; settle(names[i]); });
+  const label = chooser('function', names, 0, (i) => { by_reader = false; box.scrollTop = stage.functions[names[i]].first * kRow; settle(names[i]); });
   const choice = label.querySelector('select');
-  // What the chooser says: the function that was chosen or whose operation was brought into view, then the one at the top.
-  let settled = 0;
-  const name_function = (fn) => { state.fn = fn; choice.value = names.indexOf(fn); };
-  const settle = (fn) => { name_function(fn); settled = box.scrollTop; };
+  // What the chooser says: the function that was chosen or whose operation was brought into view; the one at the top once the
+  // reader scrolls.
+  let by_reader = false;
+  for (const event of ['wheel', 'pointerdown', 'touchstart', 'keydown']) box.addEventListener(event, () => { by_reader = true; }, {passive: true});
+  const settle = (fn) => { state.fn = fn; choice.value = names.indexOf(fn); };
   $('stage-bar').append(label, el('span', {}, `${number(stage.rows.filter((r) => r.i).length)} operations`));
   $('stage-body').append(box);
   stageLines = new Lines(box);
@@ -421,7 +422,7 @@ function showOps(name) {
   if (target < 0) box.scrollTop = stage.functions[fn].first * kRow;
   stageLines.reveal(target);
   settle(target < 0 ? fn : stage.rows[target].fn);
-  stageLines.scrolled = (top) => { if (box.scrollTop !== settled && stage.rows[top]) name_function(stage.rows[top].fn); };
+  stageLines.scrolled = (top) => { if (by_reader && stage.rows[top]) settle(stage.rows[top].fn); };
 }
 
 function showPasses() {
