@@ -218,6 +218,12 @@ class Fuser {
       Op* base = const_cast<Op*>(storage_of(operand));
       if (waiting_.count(base) && (base != operand || k == OpKind::contraction || k == OpKind::indexing))
         open_group(base);
+      // What a view waits for must have a place that this can come after.
+      for (Op* view = operand; view->def->kind == OpKind::view; view = view->operands[0])
+        for (size_t i = 1; i < view->operands.size(); ++i) {
+          Op* made = const_cast<Op*>(storage_of(view->operands[i]));
+          if (waiting_.count(made)) open_group(made);
+        }
     }
     if (fuse_ && can_wait(op)) {
       waiting_.insert(op);

@@ -103,6 +103,15 @@ TEST(MemLimit, TakesBatchesInPieces) {
   EXPECT_NEAR(pieces.loss, whole.loss, 1e-4 * whole.loss);
 }
 
+// Every way of computing again is tried, in a deep network too: values that wait for others must have a
+// place.
+TEST(MemLimit, TriesEverythingOnADeepNetwork) {
+  const ToolResult r =
+      run_tool({"plan", GRADC_SOURCE_DIR "/bench/workloads/vgg.nn", "--mem-limit", "20MB"}, {}, {}, 300);
+  EXPECT_EQ(r.exit_code, kExitUsage) << r.err;
+  EXPECT_NE(r.err.find("are too few"), std::string::npos) << r.err;
+}
+
 TEST(MemLimit, SaysWhatItCannot) {
   TemporaryFolder folder;
   folder.write("m.nn", network(" |> batchnorm"));
