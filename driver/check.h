@@ -34,8 +34,8 @@ struct CheckRequest {
 
 // One line of the report.
 struct CheckRow {
-  std::string kind;  // "init", "value", "trained", "output", "gradient", "update", "numeric", "native
-                     // numeric", "kink", "zeros"
+  std::string kind;     // "init", "value", "trained", "output", "gradient", "update", "numeric", "native
+                        // numeric", "kink", "zeros"
   std::string program;  // "train_step"
   std::string name;     // "%12 einsum", "dense_1.weight"
   std::string place;    // "mlp.nn:12:5"

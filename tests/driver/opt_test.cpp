@@ -183,16 +183,17 @@ TEST(Opt, SaysWhatIsWrong) {
   folder.write("unknown.ir", eval("%speed: f64", "add %x, %x"));
   expect({"opt", "unknown.ir", "--pass", "lower"}, "@eval cannot be lowered: input %speed is f64");
   // Kernels that no pass has made.
-  const auto kernels = [](const std::string& operation, const std::string& first, const std::string& second) {
-    return "func @eval(%x: f32[n,3]) {\n  %1 = " + operation + " : f32[n,3]" + first +
-           "\n  %2 = neg %1 : f32[n,3]" + second + "\n  %3 = exp %2 : f32[n,3] kernel(0)\n  return y=%3\n}\n";
+  const auto kernels = [](const std::string& first, const std::string& second, const std::string& third) {
+    return "func @eval(%x: f32[n,3]) {\n  %1 = " + first + "\n  %2 = " + second + "\n  %3 = " + third +
+           "\n  return y=%2, z=%3\n}\n";
   };
-  folder.write("composite.ir", kernels("softmax %x {axis=0}", " kernel(0)", " kernel(0)"));
-  expect({"opt", "composite.ir", "--pass", "lower"}, "softmax %1 is made of simpler operations");
-  folder.write("apart.ir", kernels("exp %x", " kernel(0)", " kernel(1)"));
+  const std::string exp = "exp %x : f32[n,3] kernel(0)", neg = "neg %x : f32[n,3] kernel(1)";
+  folder.write("composite.ir", kernels(exp, neg, "log_softmax %x {axis=0} : f32[n,3] kernel(2)"));
+  expect({"opt", "composite.ir", "--pass", "lower"}, "log_softmax %3 is made of simpler operations");
+  folder.write("apart.ir", kernels(exp, neg, "mul %1, %x : f32[n,3] kernel(0)"));
   expect({"opt", "apart.ir", "--pass", "lower"}, "the operations of kernel 0 do not stand together");
-  folder.write("none.ir", kernels("exp %x", " kernel(0)", ""));
-  expect({"opt", "none.ir", "--pass", "lower"}, "neg %2 has no kernel");
+  folder.write("none.ir", kernels(exp, neg, "abs %x : f32[n,3]"));
+  expect({"opt", "none.ir", "--pass", "lower"}, "abs %3 has no kernel");
   expect({"opt", "unsound.ir"}, "unsound.ir");
 }
 

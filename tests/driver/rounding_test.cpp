@@ -33,7 +33,7 @@ TEST(Rounding, ExcusesNoCancellationInAVariance) {
   RoundingBound bound(right);
   for (uint64_t run = 1; run <= 6; ++run)
     compiler::rounding_run(f, input, run, [&](const Op& op, const Tensor& moved) {
-      if (&op == variance) bound.add_run(moved);
+      if (&op == variance) bound.add_run(moved, compiler::rounding_size(run));
     });
   const auto off_by = [&](double relative) {
     Tensor other = right;
