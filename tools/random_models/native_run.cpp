@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 
 #include "compiler/evaluate_ops.h"
 #include "driver/batch.h"
@@ -75,7 +75,7 @@ std::string first_difference(const Tensors& a, const Tensors& b) {
     const Tensor& other = b.at(name);
     for (size_t i = 0; i < t.data.size(); ++i) {
       const double x = t.data.data()[i], y = other.data.data()[i];
-      if (std::memcmp(&x, &y, sizeof x) != 0 && !(x != x && y != y))
+      if (std::bit_cast<uint64_t>(x) != std::bit_cast<uint64_t>(y) && !(x != x && y != y))
         return fmt::format("{}, element {}: {:.9g} and {:.9g}", name, i, x, y);
     }
   }
