@@ -257,7 +257,7 @@ void PartialSums::add_parts() {
       totals.back() = loop::ref(sum);
     }
     for (const Result& r : results_) {
-      const Expr total = totals[static_cast<size_t>(r.sum)];
+      const Expr& total = totals[static_cast<size_t>(r.sum)];
       if (r.squares < 0) {
         store(r.op, total);
         continue;
