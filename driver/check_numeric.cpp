@@ -155,7 +155,7 @@ void Checker::check_numeric() {
   std::vector<size_t> doubtful;
   for (size_t i = 0; i < slopes.size(); ++i) {
     Slope& s = slopes[i];
-    // A gradient that is zero by its nature (a bias in front of a batchnorm) is nothing but rounding: a
+    // A gradient that is zero by its nature (a bias before a batchnorm) is nothing but rounding: a
     // thousandth of the largest counts as no less.
     s.scale = std::max(s.scale, 1e-3 * largest);
     add_slope("numeric", s, s.reference, call.rows, tolerances_.numeric);

@@ -268,7 +268,7 @@ class Walker {
 
   // --- facts
 
-  // What is known at a place, to forget what is learned behind it.
+  // What is known at a place, to forget what is learned after it.
   struct Scope {
     size_t facts, truths, aliases, owners;
   };
@@ -349,7 +349,7 @@ class Walker {
   }
 
   // A sum that facts from the given one on keep in the thread's part belongs to a unit of it. `of`: an
-  // access's own facts, which come behind.
+  // access's own facts, which come last.
   void own_by_facts(size_t from, const Linear& lane) {
     if (!splits() || by_panels()) return;
     const size_t end = facts_.size();
@@ -655,7 +655,7 @@ class Walker {
     return value;
   }
 
-  // min(hi, cap): where the part does not begin behind it, the end of a unit of the part, perhaps cut short.
+  // min(hi, cap): where the part does not begin after it, the end of a unit of the part, perhaps cut short.
   Linear part_end(int64_t cap) {
     if (cap <= 0) return Linear::of(cap);
     Atoms& atoms = result_.atoms;
@@ -734,7 +734,7 @@ class Walker {
     int quotient;  // an atom
     Linear rest;
     int64_t by;
-    int remainder = -1;  // an atom, once it is asked for
+    int remainder = -1;  // an atom; -1: not made yet
   };
   std::vector<Division> divisions_;
   std::map<std::vector<int64_t>, Linear> extremes_;

@@ -306,7 +306,7 @@ bool Atoms::depends(const Linear& sum, int atom) const {
   return std::find(all.begin(), all.end(), atom) != all.end();
 }
 
-// Whether the facts contradict what is required of atoms behind the sum.
+// Whether the facts contradict what is required of the atoms that the sum depends on.
 bool Atoms::never(const Linear& sum, const std::vector<Linear>& facts) const {
   for (const int atom : reached(sum, facts))
     for (const Linear& g : required(atom))

@@ -55,8 +55,8 @@ class Atoms {
   int64_t least_by_ranges(const Linear& sum) const;
   // The same, with minima and maxima taken apart; slower.
   int64_t least_by_cases(const Linear& sum, const std::vector<Linear>& facts, int choices = 3) const;
-  // The facts, and the whole numbers that bound each atom behind the sum, oldest first: sharper than what is
-  // required of several together.
+  // The facts, and the whole numbers that bound each atom that the sum depends on, oldest first: sharper than
+  // what is required of several together.
   std::vector<Linear> with_ranges(const Linear& sum, std::vector<Linear> facts) const;
   // Whether the sum is proven to be at least 0.
   bool proves(const Linear& sum, const std::vector<Linear>& facts = {}) const;
