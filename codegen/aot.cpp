@@ -143,44 +143,43 @@ std::string bytes_of(const Object& object) { return {object->getBufferStart(), o
 std::vector<ObjectFile> emit_image(const std::vector<ImageProgram>& programs, const std::string& name,
                                    const std::string& symbol, std::string_view weights,
                                    const CodegenOptions& options, ObjectCache* cache) {
-  return within_memory([&] {
-    GRADC_CHECK(!programs.empty(), "an image without a program");
-    std::vector<ObjectFile> objects;
-    std::vector<std::string> prefixes;
-    for (const ImageProgram& p : programs) {
-      CodegenOptions own = options;
-      own.symbol_prefix = fmt::format("{}.{}.", symbol, p.target.name);
-      prefixes.push_back(own.symbol_prefix);
-      const Plan plan = make_plan(p.programs, own);
-      for (const Object& object : compile_objects(plan, p.target, own, cache))
-        objects.push_back({fmt::format("{}.{}.{}.o", name, p.target.name, objects.size()), bytes_of(object)});
-    }
-    const auto machine = make_machine(programs.back().target);
-    llvm::LLVMContext context;
-    llvm::Module module(name, context);
-    module.setTargetTriple(programs.back().target.triple);
-    module.setDataLayout(machine->createDataLayout());
-    Tables tables(module);
-    std::vector<llvm::Constant*> list, features;
-    for (size_t i = 0; i < programs.size(); ++i) {
-      list.push_back(tables.program(*programs[i].tables, prefixes[i]));
-      features.push_back(tables.text(programs[i].target.required.c_str()));
-    }
-    llvm::Constant* image = tables.image(list, features, weights);
-    new llvm::GlobalVariable(module, image->getType(), true, llvm::GlobalValue::ExternalLinkage, image,
-                             symbol);
-    if (options.verify) {
-      std::string text;
-      llvm::raw_string_ostream out(text);
-      GRADC_CHECK(!llvm::verifyModule(module, &out), "LLVM's verifier, tables: {}", out.str());
-    }
-    const Object object = expect(llvm::orc::SimpleCompiler(*machine)(module), "writing tables");
-    objects.push_back({name + ".tables.o", bytes_of(object)});
-    return objects;
-  });
+  const LlvmScope scope;
+  GRADC_CHECK(!programs.empty(), "an image without a program");
+  std::vector<ObjectFile> objects;
+  std::vector<std::string> prefixes;
+  for (const ImageProgram& p : programs) {
+    CodegenOptions own = options;
+    own.symbol_prefix = fmt::format("{}.{}.", symbol, p.target.name);
+    prefixes.push_back(own.symbol_prefix);
+    const Plan plan = make_plan(p.programs, own);
+    for (const Object& object : compile_objects(plan, p.target, own, cache))
+      objects.push_back({fmt::format("{}.{}.{}.o", name, p.target.name, objects.size()), bytes_of(object)});
+  }
+  const auto machine = make_machine(programs.back().target);
+  llvm::LLVMContext context;
+  llvm::Module module(name, context);
+  module.setTargetTriple(programs.back().target.triple);
+  module.setDataLayout(machine->createDataLayout());
+  Tables tables(module);
+  std::vector<llvm::Constant*> list, features;
+  for (size_t i = 0; i < programs.size(); ++i) {
+    list.push_back(tables.program(*programs[i].tables, prefixes[i]));
+    features.push_back(tables.text(programs[i].target.required.c_str()));
+  }
+  llvm::Constant* image = tables.image(list, features, weights);
+  new llvm::GlobalVariable(module, image->getType(), true, llvm::GlobalValue::ExternalLinkage, image, symbol);
+  if (options.verify) {
+    std::string text;
+    llvm::raw_string_ostream out(text);
+    GRADC_CHECK(!llvm::verifyModule(module, &out), "LLVM's verifier, tables: {}", out.str());
+  }
+  const Object object = expect(llvm::orc::SimpleCompiler(*machine)(module), "writing tables");
+  objects.push_back({name + ".tables.o", bytes_of(object)});
+  return objects;
 }
 
 std::string make_archive(const std::vector<ObjectFile>& objects, const std::vector<std::string>& libraries) {
+  const LlvmScope scope;
   std::vector<llvm::NewArchiveMember> members;
   std::vector<std::unique_ptr<llvm::MemoryBuffer>> kept;
   for (const ObjectFile& object : objects)

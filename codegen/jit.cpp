@@ -61,31 +61,29 @@ std::vector<std::vector<std::string>> call_symbols(const std::vector<const loop:
 
 std::string emit_llvm(const std::vector<const loop::Program*>& programs, const Target& target,
                       const CodegenOptions& options) {
-  return within_memory([&] {
-    const auto machine = make_machine(target);
-    llvm::LLVMContext context;
-    const auto module = whole_module(context, programs, target, *machine, options);
-    std::string text;
-    llvm::raw_string_ostream out(text);
-    module->print(out, nullptr);
-    return out.str();
-  });
+  const LlvmScope scope;
+  const auto machine = make_machine(target);
+  llvm::LLVMContext context;
+  const auto module = whole_module(context, programs, target, *machine, options);
+  std::string text;
+  llvm::raw_string_ostream out(text);
+  module->print(out, nullptr);
+  return out.str();
 }
 
 std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target,
                           const CodegenOptions& options) {
-  return within_memory([&] {
-    const auto machine = make_machine(target);
-    llvm::LLVMContext context;
-    const auto module = whole_module(context, programs, target, *machine, options);
-    llvm::SmallString<0> text;
-    llvm::raw_svector_ostream out(text);
-    llvm::legacy::PassManager passes;
-    if (machine->addPassesToEmitFile(passes, out, nullptr, llvm::CodeGenFileType::AssemblyFile))
-      throw InternalError(fmt::format("LLVM writes no assembly for {}", target.triple));
-    passes.run(*module);
-    return text.str().str();
-  });
+  const LlvmScope scope;
+  const auto machine = make_machine(target);
+  llvm::LLVMContext context;
+  const auto module = whole_module(context, programs, target, *machine, options);
+  llvm::SmallString<0> text;
+  llvm::raw_svector_ostream out(text);
+  llvm::legacy::PassManager passes;
+  if (machine->addPassesToEmitFile(passes, out, nullptr, llvm::CodeGenFileType::AssemblyFile))
+    throw InternalError(fmt::format("LLVM writes no assembly for {}", target.triple));
+  passes.run(*module);
+  return text.str().str();
 }
 
 // A debugger that looks finds the code's lines; gdb searches the process for `__jit_debug_register_code`.
@@ -150,32 +148,30 @@ struct Jit::Impl {
 Jit::Jit(const std::vector<const loop::Program*>& programs, const Target& target,
          const CodegenOptions& options, ObjectCache* cache, bool wait)
     : impl_(std::make_unique<Impl>()) {
-  within_memory([&] {
-    impl_->plan = make_plan(programs, options);
-    for (const loop::Program* p : programs) impl_->names.push_back(p->name);
-    impl_->target = target;
-    impl_->options = options;
-    impl_->jit =
-        expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(),
-               "making a JIT");
-    llvm::orc::LLJIT& jit = *impl_->jit;
-    jit.getExecutionSession().setErrorReporter(
-        [impl = impl_.get()](llvm::Error error) { impl->report(std::move(error)); });
-    expect(jit.getMainJITDylib().define(llvm::orc::absoluteSymbols(math_library(jit))),
-           "giving it the math library");
-    const char prefix = jit.getDataLayout().getGlobalPrefix();
-    jit.getMainJITDylib().addGenerator(
-        expect(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(prefix),
-               "finding the process's symbols"));
-    if (options.debug_info) support_debuggers(jit);
-    std::set<size_t> stages = {0};
-    if (wait) {
-      impl_->cache = cache;
-    } else {
-      stages.insert(impl_->plan.stages.begin(), impl_->plan.stages.end());
-    }
-    impl_->add(stages, cache);
-  });
+  const LlvmScope scope;
+  impl_->plan = make_plan(programs, options);
+  for (const loop::Program* p : programs) impl_->names.push_back(p->name);
+  impl_->target = target;
+  impl_->options = options;
+  impl_->jit = expect(llvm::orc::LLJITBuilder().setJITTargetMachineBuilder(machine_builder(target)).create(),
+                      "making a JIT");
+  llvm::orc::LLJIT& jit = *impl_->jit;
+  jit.getExecutionSession().setErrorReporter(
+      [impl = impl_.get()](llvm::Error error) { impl->report(std::move(error)); });
+  expect(jit.getMainJITDylib().define(llvm::orc::absoluteSymbols(math_library(jit))),
+         "giving it the math library");
+  const char prefix = jit.getDataLayout().getGlobalPrefix();
+  jit.getMainJITDylib().addGenerator(
+      expect(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(prefix),
+             "finding the process's symbols"));
+  if (options.debug_info) support_debuggers(jit);
+  std::set<size_t> stages = {0};
+  if (wait) {
+    impl_->cache = cache;
+  } else {
+    stages.insert(impl_->plan.stages.begin(), impl_->plan.stages.end());
+  }
+  impl_->add(stages, cache);
 }
 
 Jit::~Jit() = default;
@@ -193,7 +189,8 @@ gradc_entry Jit::entry(const std::string& program_name) const {
   const auto program = std::find(impl_->names.begin(), impl_->names.end(), program_name);
   if (program == impl_->names.end()) return nullptr;
   const auto number = static_cast<size_t>(program - impl_->names.begin());
-  within_memory([&] { impl_->add(impl_->missing(number), impl_->cache); });
+  const LlvmScope scope;
+  impl_->add(impl_->missing(number), impl_->cache);
   return impl_->entries.at(program_name);
 }
 

@@ -10,7 +10,8 @@
 
 namespace gradc::codegen {
 
-// Registers the back ends and turns LLVM's fatal errors into InternalError; cheap after the first call.
+// Registers the back ends and what becomes of LLVM's fatal errors: InternalError, or the end of the process
+// where there is no memory (LlvmScope). Cheap after the first call.
 void initialize_llvm();
 
 // Throws RunError (exit 2) when LLVM does not know the triple or CPU.
@@ -42,14 +43,16 @@ inline void expect(llvm::Error error, const char* what) {
   if (error) fail_llvm(what, message(std::move(error)));
 }
 
-// Compiling is the one place that may need gigabytes; a user can mend that.
-template <class F>
-auto within_memory(F&& f) {
-  try {
-    return f();
-  } catch (const std::bad_alloc&) {
-    throw RunError(kExitRunFailed, "out of memory while generating code");
-  }
-}
+// Alive while LLVM's code runs on this thread. LLVM has no way back from an allocation that fails: it is
+// built without clean-ups, so an exception through its frames leaves locks held and registries half made, and
+// what the process compiles next hangs or crashes. So where memory runs out within the scope the process ends
+// at once with kExitRunFailed and a message.
+class LlvmScope {
+ public:
+  LlvmScope();
+  ~LlvmScope();
+  LlvmScope(const LlvmScope&) = delete;
+  LlvmScope& operator=(const LlvmScope&) = delete;
+};
 
 }  // namespace gradc::codegen

@@ -64,6 +64,7 @@ std::vector<Object> compile_objects(const Plan& plan, const Target& target, cons
   std::vector<std::exception_ptr> failures(parts.size());
   std::atomic<size_t> next = 0;
   const auto work = [&] {
+    const LlvmScope scope;
     for (size_t turn; (turn = next++) < missing.size();) {
       const size_t i = missing[turn];
       const Part& part = parts[i];

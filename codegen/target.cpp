@@ -1,7 +1,9 @@
 // Which machines code can be made for, and what this one is; knows nothing of loop IR.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <iterator>
 #include <mutex>
 #include <new>
@@ -84,18 +86,47 @@ std::string triple_for(Architecture architecture) {
   return architecture == Architecture::x86_64 ? "x86_64-unknown-linux-gnu" : "aarch64-unknown-linux-gnu";
 }
 
-// Thrown through LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks.
+thread_local int llvm_scopes = 0;         // alive on this thread
+std::new_handler next_handler = nullptr;  // the host's, if it has one
+
+// Allocates nothing, and runs no destructors: other threads are still at work.
+[[noreturn]] void end_out_of_memory() {
+  static std::atomic_flag said;
+  while (said.test_and_set()) pause();  // another thread is about to end the process
+  constexpr std::string_view text =
+      "gradc: out of memory while generating code; give the process more (ulimit -v, the control group), or "
+      "compile a smaller model\n";
+  if (write(STDERR_FILENO, text.data(), text.size()) < 0) {
+  }  // there is nobody left to tell
+  _exit(kExitRunFailed);
+}
+
+// Called by operator new where it finds no memory.
+void on_new_failed() {
+  if (llvm_scopes > 0) end_out_of_memory();
+  if (!next_handler) throw std::bad_alloc();
+  next_handler();
+}
+
+// An InternalError passes LLVM's frames, which carry unwind tables but no clean-ups: what they held leaks.
 void on_fatal_error(void*, const char* reason, bool) {
-  if (is_out_of_memory(reason)) throw std::bad_alloc();
+  if (is_out_of_memory(reason)) end_out_of_memory();
   throw InternalError(fmt::format("LLVM: {}", reason));
 }
-void on_out_of_memory(void*, const char*, bool) { throw std::bad_alloc(); }
+void on_out_of_memory(void*, const char*, bool) { end_out_of_memory(); }
 
 }  // namespace
+
+LlvmScope::LlvmScope() {
+  ++llvm_scopes;
+  initialize_llvm();
+}
+LlvmScope::~LlvmScope() { --llvm_scopes; }
 
 void initialize_llvm() {
   static std::once_flag once;
   std::call_once(once, [] {
+    next_handler = std::set_new_handler(on_new_failed);
 #if LLVM_HAS_X86_TARGET
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86Target();
