@@ -1,13 +1,16 @@
 // Which machines code can be made for, and what this one is; knows nothing of loop IR.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <iterator>
 #include <mutex>
 #include <new>
 #include <optional>
+#include <thread>
 
 #include "codegen/llvm_target.h"
 #include "support/check.h"
@@ -92,13 +95,12 @@ std::new_handler next_handler = nullptr;  // the host's, if it has one
 // Allocates nothing, and runs no destructors: other threads are still at work.
 [[noreturn]] void end_out_of_memory() {
   static std::atomic_flag said;
-  while (said.test_and_set()) pause();  // another thread is about to end the process
-  constexpr std::string_view text =
+  while (said.test_and_set()) std::this_thread::sleep_for(std::chrono::seconds(1));  // another is about to
+  std::fputs(
       "gradc: out of memory while generating code; give the process more (ulimit -v, the control group), or "
-      "compile a smaller model\n";
-  if (write(STDERR_FILENO, text.data(), text.size()) < 0) {
-  }  // there is nobody left to tell
-  _exit(kExitRunFailed);
+      "compile a smaller model\n",
+      stderr);
+  std::_Exit(kExitRunFailed);
 }
 
 // Called by operator new where it finds no memory.

@@ -90,6 +90,7 @@ std::unique_ptr<LoadedModel> load_model(const CompileRequest& request) {
   if (diagnostics.has_errors()) throw ModelError(diagnostics, request.color);
   GRADC_CHECK(model, "the frontend gave neither a model nor an error");
   loaded->model = std::move(*model);
+  loaded->model.experiment.settings = request.settings;
   return loaded;
 }
 
@@ -118,6 +119,7 @@ CompiledModel::CompiledModel(const CompileRequest& request)
     : target_(codegen::find_target(request.target)), loaded_(load_model(request)) {
   if (request.loaded) request.loaded(*loaded_);
   const passes::PipelineOptions options = pipeline_options(request, target_, *loaded_);
+  loaded_->model.experiment.data.batch = options.batch;
   if (!passes::run_tensor_passes(*loaded_->model.module, options)) return;
   if (request.infer) leave_out_training(*loaded_->model.module);
   lowered_ = passes::lower(*loaded_->model.module, options);

@@ -85,7 +85,8 @@ class CompiledModel {
   const gradc_program& program() const;
   const Module& module() const { return *loaded_->model.module; }
   const std::vector<frontend::LayerValue>& values() const { return loaded_->model.values; }
-  const ExperimentRecord& experiment() const { return loaded_->model.experiment; }
+  // What the model file says, of the batch that the programs are compiled for.
+  const Experiment& experiment() const { return loaded_->model.experiment; }
   // With training_first and native code, kernels of the programs that are compiled have no bodies any more.
   const passes::Lowered& lowered() const { return lowered_; }
   const codegen::Target& target() const { return target_; }

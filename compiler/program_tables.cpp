@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "compiler/experiment.h"
 #include "include/gradc/version.h"
 #include "support/check.h"
+#include "support/experiment.h"
 
 namespace gradc::compiler {
 
@@ -88,11 +88,13 @@ ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lo
   for (const char* name : kProgramNames)
     if (const auto it = lowered.programs.find(name); it != lowered.programs.end())
       entry_of(program_, name) = entry(module.function(name), it->second, ranges_of(model, name));
-  ExperimentRecord record = model.model.experiment;
+  Experiment record = model.model.experiment;
   record.data.batch = batch;
-  if (strip) strip_paths(record.data);
-  program_.experiment_json =
-      keep(experiment_json(record, strip ? std::map<std::string, std::string>{} : request.settings));
+  if (strip) {
+    strip_paths(record.data);
+    record.settings.clear();
+  }
+  program_.experiment_json = keep(experiment_json(record));
   program_.pieces = request.micro_batches;
 }
 

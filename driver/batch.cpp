@@ -66,7 +66,7 @@ int64_t rows_of(const Tensors& batch) { return batch.empty() ? 0 : batch.begin()
 
 Tensors training_batch(const CompiledModel& compiled, int64_t rows) {
   const gradc_program& p = compiled.program();
-  const runtime::DataRecord record = runtime::read_experiment(p.experiment_json).data;
+  const DataRecord& record = compiled.experiment().data;
   runtime::Dataset data = runtime::load_dataset(record);
   runtime::fit_preparation(data, record);
   const runtime::Split& split = data.split("train");

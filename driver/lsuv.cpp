@@ -11,7 +11,7 @@
 #include "compiler/evaluate_ops.h"
 #include "driver/batch.h"
 #include "driver/options.h"
-#include "frontend/experiment.h"
+#include "frontend/train_statements.h"
 #include "ir/op_def.h"
 #include "runtime/checkpoint.h"
 #include "runtime/files.h"

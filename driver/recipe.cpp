@@ -91,7 +91,7 @@ void check_numbers(const RecipeOptions& o) {
   if (!(low < high)) refuse(fmt::format("--lr-range {:g},{:g} is empty: LOW comes first", low, high));
 }
 
-std::vector<std::string> metrics_of(const Module& module, const ExperimentRecord& experiment) {
+std::vector<std::string> metrics_of(const Module& module, const Experiment& experiment) {
   std::vector<std::string> names;
   for (const Output& o : module.function("eval")->outputs) {
     const bool loss =
@@ -103,8 +103,8 @@ std::vector<std::string> metrics_of(const Module& module, const ExperimentRecord
 }
 
 // What the search is for, on the part `val`.
-runtime::Monitor objective_of(const std::string& text, const RecipeModel& model) {
-  runtime::Monitor m{"val", "loss", false};
+Monitor objective_of(const std::string& text, const RecipeModel& model) {
+  Monitor m{"val", "loss", false};
   if (text.empty()) {
     const std::vector<std::string> accuracies = model.accuracies();
     if (!accuracies.empty()) m = {"val", accuracies.front(), true};
@@ -472,7 +472,7 @@ class Recipe {
   runtime::Progress progress_;
   RecipeModel model_;
   RecipeIdentity identity_;
-  runtime::Monitor objective_;
+  Monitor objective_;
   std::optional<RecipeFolder> folder_;
   std::optional<TrialRunner> runner_;
   std::vector<Trial> last_search_;

@@ -63,9 +63,9 @@ struct BestValue {
   double value = 0;
   int64_t epoch = 0;
 };
-std::optional<BestValue> best_value(const Trial& trial, const runtime::Monitor& objective);
+std::optional<BestValue> best_value(const Trial& trial, const Monitor& objective);
 // The trial with the best value, of those with a step in `steps`; null where there is none.
-const Trial* best_trial(const std::vector<Trial>& trials, const runtime::Monitor& objective,
+const Trial* best_trial(const std::vector<Trial>& trials, const Monitor& objective,
                         const std::vector<int>& steps);
 
 enum class Status : uint8_t { pass, warn, fail, skip };
@@ -119,12 +119,11 @@ struct RateRange {
   double low = 0, high = 0;
 };
 Verdict judge_search(const RecipeModel& model, int step, const std::vector<Trial>& trials,
-                     const runtime::Monitor& objective, const RateRange& range);
+                     const Monitor& objective, const RateRange& range);
 // What a trial's curves show, a sentence each; none: nothing out of the ordinary.
 std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& trial,
-                                        const runtime::Monitor& objective);
-Verdict judge_curves(const RecipeModel& model, const std::vector<Trial>& trials,
-                     const runtime::Monitor& objective);
+                                        const Monitor& objective);
+Verdict judge_curves(const RecipeModel& model, const std::vector<Trial>& trials, const Monitor& objective);
 
 std::string rate_text(double rate);  // "0.003", "1e-05"
 // "98.25%" of an accuracy, else "0.0683".

@@ -10,8 +10,8 @@
 
 namespace gradc::driver {
 
-std::string recipe_page(const RecipeModel& model, const RecipeFolder& folder,
-                        const runtime::Monitor& objective, const std::string& validation) {
+std::string recipe_page(const RecipeModel& model, const RecipeFolder& folder, const Monitor& objective,
+                        const std::string& validation) {
   using Json = nlohmann::ordered_json;
   Json verdicts = Json::array(), trials = Json::array();
   for (const auto& [step, verdict] : folder.verdicts()) verdicts.push_back(json_of(verdict));

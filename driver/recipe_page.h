@@ -7,7 +7,7 @@
 namespace gradc::driver {
 
 // The whole page: verdicts, charts, and a table of all trials. `validation`: the part they are judged on.
-std::string recipe_page(const RecipeModel& model, const RecipeFolder& folder,
-                        const runtime::Monitor& objective, const std::string& validation);
+std::string recipe_page(const RecipeModel& model, const RecipeFolder& folder, const Monitor& objective,
+                        const std::string& validation);
 
 }  // namespace gradc::driver

@@ -64,13 +64,13 @@ class Watcher final : public runtime::TrainObserver {
 }  // namespace
 
 TrialRunner::TrialRunner(const CompileRequest& request, int threads) : request_(request), threads_(threads) {
-  const runtime::Session& plain = session({});
-  experiment_ = runtime::read_experiment(plain.program().experiment_json);
+  session({});
+  experiment_ = compiled_.at(current_)->experiment();
   // Trials are short: what ends a run or writes files is not theirs.
   experiment_.train.stop = {};
   experiment_.train.checkpoint = {};
   validation_ = "val";
-  std::vector<runtime::SplitRecord>& splits = experiment_.data.splits;
+  std::vector<DataSplit>& splits = experiment_.data.splits;
   const auto named = [](const auto& s) { return s.name == "val"; };
   runtime::Dataset all = runtime::load_dataset(experiment_.data);
   if (!all.find("val")) {
@@ -125,7 +125,7 @@ std::optional<Trial> TrialRunner::run(const TrialConfig& config, const RecipeMod
   Trial trial;
   trial.config = config;
   runtime::Session& session = this->session(variation_of(config));
-  runtime::Experiment experiment = experiment_;
+  Experiment experiment = experiment_;
   if (!config.schedule) experiment.train.plateau = {};
   Watcher watcher(trial, model, interrupt, progress);
   runtime::TrainOptions options;

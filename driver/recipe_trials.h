@@ -50,7 +50,7 @@ class TrialRunner {
   std::map<std::string, std::unique_ptr<CompiledModel>> compiled_;  // by variation
   std::string current_;                                             // whose session there is
   std::unique_ptr<runtime::Session> session_;
-  runtime::Experiment experiment_;
+  Experiment experiment_;
   std::string validation_;
   runtime::Dataset data_, part_;  // train and val; what the last trial saw
 };

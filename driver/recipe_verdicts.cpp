@@ -15,9 +15,7 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-bool better(double a, double b, const runtime::Monitor& objective) {
-  return objective.greater ? a > b : a < b;
-}
+bool better(double a, double b, const Monitor& objective) { return objective.greater ? a > b : a < b; }
 
 // The mean loss of updates from share `begin` of them to share `end`.
 double mean_loss(const Trial& trial, double begin, double end) {
@@ -36,9 +34,9 @@ std::string part_of(const TrialEpoch& epoch) {
   return "";
 }
 
-std::string objective_text(const runtime::Monitor& m) { return fmt::format("{} {}", m.part, m.metric); }
+std::string objective_text(const Monitor& m) { return fmt::format("{} {}", m.part, m.metric); }
 
-std::string in_words(const Trial& trial, const runtime::Monitor& objective, const BestValue& best) {
+std::string in_words(const Trial& trial, const Monitor& objective, const BestValue& best) {
   return fmt::format("lr {}, weight decay {}: {} {} after {} of {} epochs", rate_text(trial.config.lr),
                      decay_text(trial.config), objective_text(objective),
                      metric_text(objective.metric, best.value), best.epoch, trial.config.epochs);
@@ -86,7 +84,7 @@ double value_of(const TrialEpoch& epoch, const std::string& part, const std::str
   return kNaN;
 }
 
-std::optional<BestValue> best_value(const Trial& trial, const runtime::Monitor& objective) {
+std::optional<BestValue> best_value(const Trial& trial, const Monitor& objective) {
   std::optional<BestValue> best;
   for (const TrialEpoch& e : trial.epochs) {
     const double value = value_of(e, objective.part, objective.metric);
@@ -96,7 +94,7 @@ std::optional<BestValue> best_value(const Trial& trial, const runtime::Monitor& 
   return best;
 }
 
-const Trial* best_trial(const std::vector<Trial>& trials, const runtime::Monitor& objective,
+const Trial* best_trial(const std::vector<Trial>& trials, const Monitor& objective,
                         const std::vector<int>& steps) {
   const Trial* best = nullptr;
   double value = 0, loss = 0;  // of equally good trials, the one with the lower loss
@@ -319,7 +317,7 @@ Verdict judge_rates(const RecipeModel& model, const std::vector<Trial>& trials) 
 }
 
 Verdict judge_search(const RecipeModel& model, int step, const std::vector<Trial>& trials,
-                     const runtime::Monitor& objective, const RateRange& range) {
+                     const Monitor& objective, const RateRange& range) {
   Verdict v;
   v.step = step;
   const auto lost = std::count_if(trials.begin(), trials.end(), [](const Trial& t) { return !t.finite(); });
@@ -351,7 +349,7 @@ Verdict judge_search(const RecipeModel& model, int step, const std::vector<Trial
 }
 
 std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& trial,
-                                        const runtime::Monitor& objective) {
+                                        const Monitor& objective) {
   if (!trial.finite())
     return {
         fmt::format("the loss became not finite in update {}: the rate is too high", trial.failed_update)};
@@ -414,8 +412,7 @@ std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& t
   return seen;
 }
 
-Verdict judge_curves(const RecipeModel& model, const std::vector<Trial>& trials,
-                     const runtime::Monitor& objective) {
+Verdict judge_curves(const RecipeModel& model, const std::vector<Trial>& trials, const Monitor& objective) {
   Verdict v;
   v.step = kCurves;
   const Trial* best = best_trial(trials, objective, {kCoarse, kRefine, kRepeat});

@@ -155,7 +155,7 @@ class Stats {
  public:
   Stats(const StatsOptions& options, const CompiledModel& compiled)
       : options_(options),
-        experiment_(runtime::read_experiment(compiled.program().experiment_json)),
+        experiment_(compiled.experiment()),
         session_(compiled.program(), options.model.threads),
         layers_(layers_of(compiled)) {
     report_.seed = static_cast<uint64_t>(options.seed.value_or(experiment_.train.seed));
@@ -241,7 +241,7 @@ class Stats {
   }
 
   const StatsOptions& options_;
-  const runtime::Experiment experiment_;
+  const Experiment& experiment_;
   runtime::Session session_;
   std::vector<Layer> layers_;
   std::vector<uint8_t> start_;  // parameters, states and slots

@@ -1,7 +1,6 @@
 // `gradc train`: compiles, loads the data, trains, and explains what is not finite. Knows no operator.
 #include <fmt/format.h>
 
-#include "compiler/experiment.h"
 #include "compiler/memory.h"
 #include "driver/not_finite.h"
 #include "driver/options.h"
@@ -17,15 +16,14 @@ int run_train(const TrainOptions& options) {
   request.training_first = true;
   // Before the work: what only the model file's rules can tell.
   request.loaded = [&](const LoadedModel& model) {
-    const std::string record = experiment_json(model.model.experiment, {});
-    runtime::check_train_options(options.run, runtime::read_experiment(record.c_str()).train);
+    runtime::check_train_options(options.run, model.model.experiment.train);
   };
   const CompiledModel compiled(request);
   if (!compiled.complete()) {
     fmt::print(stderr, "gradc: stopped after {}; nothing was run\n", options.model.stop_after);
     return kExitOk;
   }
-  const runtime::Experiment experiment = runtime::read_experiment(compiled.program().experiment_json);
+  const Experiment& experiment = compiled.experiment();
   runtime::Dataset data = runtime::load_dataset(experiment.data);
   {
     runtime::Progress progress(stderr, options.run.shown_progress(options.model.json));

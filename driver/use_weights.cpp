@@ -42,7 +42,7 @@ struct Loaded {
     session.emplace(compiled.program(), options.model.threads);
     runtime::load_checkpoint(*session, options.weights.front());
     if (options.raw) runtime::use_raw_parameters(*session);
-    const runtime::DataRecord record = runtime::read_experiment(compiled.program().experiment_json).data;
+    const DataRecord& record = compiled.experiment().data;
     if (with_data) {
       data = runtime::load_dataset(record);
       runtime::restore_preparation(data, record, session->data_arrays, options.weights.front(),
@@ -64,7 +64,7 @@ struct Loaded {
                                   [](const auto& op) { return op->def->random; });
   }
   runtime::EnsembleOptions ensemble(const EvalOptions& options) const {
-    const runtime::Experiment experiment = runtime::read_experiment(compiled.program().experiment_json);
+    const Experiment& experiment = compiled.experiment();
     return {options.weights,  options.raw,   options.samples, static_cast<uint64_t>(experiment.train.seed),
             options.ten_crop, options.scales};
   }

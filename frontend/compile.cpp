@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "frontend/error_codes.h"
-#include "frontend/experiment.h"
 #include "frontend/frontend.h"
 #include "frontend/parser.h"
+#include "frontend/train_statements.h"
 #include "ir/op_def.h"
 #include "support/check.h"
 
@@ -32,7 +32,7 @@ class Compiler {
     Function nothing("nothing");
     Evaluator::Target none;
     none.function = &nothing;
-    ExperimentRecord record;
+    Experiment record;
     {
       // Settings and data see no program; what a tensor in them emitted is thrown away with an error.
       Evaluator::Redirect redirect(e_, none);
@@ -101,13 +101,15 @@ class Compiler {
   }
 
   // A variance over the rows of a batch is 0 of one example, whatever its values are: it would be normalised
-  // to nothing, and running statistics would move there. False after an error.
+  // to nothing, and running statistics would move there. The record notes where a batch needs more rows.
+  // False after an error.
   bool batches_vary(const Function& train) {
     const int64_t known = known_examples();
     const bool leaves_one = known > 0 && !data_.drop_last && known % data_.batch == 1;
-    if (data_.batch != 1 && !leaves_one) return true;
     for (const auto& op : train.body) {
       if (!op->is("batch_var") || op->operands[0]->type.elements() != op->type.elements()) continue;
+      x_.record.least_rows = 2;
+      if (data_.batch != 1 && !leaves_one) return true;
       Diagnostic& d = e_.error(
           codes::bad_value, program_.user.data.front().name_span,
           data_.batch == 1
@@ -169,7 +171,7 @@ class Compiler {
   void describe_rates() {
     x_.record.penalised = !x_.penalties.empty();
     x_.record.line_search = x_.moves;
-    for (const Experiment::Optimizer& o : x_.optimizers) {
+    for (const TrainStatements::Optimizer& o : x_.optimizers) {
       const Value lr = bound_argument(e_, *o.value, "lr");
       x_.record.optimizers.push_back({o.value->name, lr.is_static_number() ? lr.as_number() : 0});
     }
@@ -197,7 +199,7 @@ class Compiler {
     std::vector<Part> parts;
     std::vector<Output> named;
     Op* sum = nullptr;
-    for (Experiment::Loss& l : x_.losses) {
+    for (TrainStatements::Loss& l : x_.losses) {
       Op* value = l.value;
       if (l.by_example) value = e_.emit("mul", {value, l.by_example}, {}, l.span).tensor;
       Part& part = part_of(parts, l.by_example);
@@ -232,7 +234,7 @@ class Compiler {
 
   bool finish_training(Function& f) {
     const size_t errors = diagnostics_.count();
-    for (const Experiment::Loss& l : x_.losses) x_.record.losses.push_back(l.record);
+    for (const TrainStatements::Loss& l : x_.losses) x_.record.losses.push_back(l.record);
     if (!assign_optimizers(e_, x_)) return false;
     resolve_options(e_, x_, data_);
     if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});
@@ -263,7 +265,7 @@ class Compiler {
   // What is divided by the sum of weights over several batches knows that sum only when all are seen: no
   // gradient can flow through it, and the user says so.
   void check_weights() {
-    for (const Experiment::Loss& l : x_.losses) {
+    for (const TrainStatements::Loss& l : x_.losses) {
       std::set<const Op*> reached;
       std::vector<const Op*> work;
       if (l.by_example) work.push_back(l.by_example);
@@ -325,7 +327,7 @@ class Compiler {
   const Options options_;
   std::unique_ptr<Module> module_;
   Evaluator e_;
-  Experiment x_;
+  TrainStatements x_;
   DataRecord data_;
   std::vector<Evaluator::NotedValue> values_;
   std::vector<LayerValue> layer_values_;

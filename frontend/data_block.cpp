@@ -107,7 +107,7 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
   const bool header = csv && (!written || *written);
   const FieldSyntax* first = d.fields.data();
   for (const FieldSyntax& f : d.fields) {
-    DataField field{.name = f.name, .dtype = f.type.dtype};
+    DataField field{.name = f.name, .is_float = f.type.dtype == "f32"};
     for (const DataField& other : record.fields)
       if (other.name == f.name)
         e.error(codes::duplicate, f.name_span, fmt::format("there is a field `{}` already", f.name));

@@ -95,7 +95,7 @@ std::map<std::string, Type> fields_of(const DataRecord& record) {
   if (!record.fields.empty()) {
     std::map<std::string, Type> fields;
     for (const DataField& f : record.fields)
-      fields[f.name] = Type{f.dtype == "f32" ? DType::f32 : DType::i32, true, f.shape};
+      fields[f.name] = Type{f.is_float ? DType::f32 : DType::i32, true, f.shape};
     return fields;
   }
   const auto extent = [&](const char* name, int64_t otherwise) {
@@ -125,7 +125,7 @@ int64_t count_of(const DataRecord& record, const std::string& field) {
   if (record.source == "text") return std::get<int64_t>(record.options.at("vocabulary"));
   if (field != "label") return 0;
   for (const DataField& f : record.fields)
-    if (f.name == field && (f.dtype != "i32" || !f.shape.empty())) return 0;
+    if (f.name == field && (f.is_float || !f.shape.empty())) return 0;
   return classes_of(record);
 }
 

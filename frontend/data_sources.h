@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "ir/experiment.h"
 #include "ir/type.h"
+#include "support/experiment.h"
 #include "support/source.h"
 
 namespace gradc::frontend {

@@ -22,10 +22,10 @@
 #include <string>
 #include <vector>
 
-#include "ir/experiment.h"
 #include "ir/index_ranges.h"
 #include "ir/module.h"
 #include "support/diagnostic.h"
+#include "support/experiment.h"
 
 namespace gradc::frontend {
 
@@ -42,7 +42,7 @@ inline constexpr const char* kValuePrefix = "value.";
 
 struct Model {
   std::unique_ptr<Module> module;
-  ExperimentRecord experiment;
+  Experiment experiment;
   std::map<std::string, IndexRanges> index_ranges;  // by program: "train", "eval", "predict"
   std::string batch_mixes;                          // why a batch cannot be taken in pieces; empty: it can
   std::vector<LayerValue> values;                   // in the order of the program, where Options ask for them

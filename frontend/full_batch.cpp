@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "frontend/error_codes.h"
-#include "frontend/experiment.h"
+#include "frontend/train_statements.h"
 #include "ir/op_def.h"
 
 namespace gradc::frontend {
@@ -34,7 +34,7 @@ const Symbol* changing_state(const Module& module, const Function& train) {
 
 class DriverRules {
  public:
-  DriverRules(Evaluator& e, Experiment& x, const Experiment::Optimizer& o, const Function& train,
+  DriverRules(Evaluator& e, TrainStatements& x, const TrainStatements::Optimizer& o, const Function& train,
               const DataRecord& data)
       : e_(e),
         x_(x),
@@ -80,7 +80,7 @@ class DriverRules {
   }
 
   void alone() {
-    for (const Experiment::Optimizer& other : x_.optimizers)
+    for (const TrainStatements::Optimizer& other : x_.optimizers)
       if (&other != &o_) {
         refuse(span_, "moves all parameters together: no other optimizer can stand beside it")
             .related.push_back({other.statement->word_span, "the other is here"});
@@ -134,19 +134,19 @@ class DriverRules {
       refuse(place, fmt::format("searches along a line, which `{}` would bend", what)).helps.push_back(help);
     };
     const char* leave = "leave it out, or take an optimizer without a line search";
-    for (const Experiment::Clip& c : x_.clips) bends(c.span, "clip", leave);
+    for (const TrainStatements::Clip& c : x_.clips) bends(c.span, "clip", leave);
     if (x_.noise > 0) bends(x_.seen.at("noise"), "noise", leave);
     if (x_.ema > 0) bends(x_.seen.at("ema"), "ema", leave);
-    for (const Experiment::Penalty& p : x_.projections) bends(p.statement->word_span, "project", leave);
-    for (const Experiment::Multiplier& m : x_.multipliers)
+    for (const TrainStatements::Penalty& p : x_.projections) bends(p.statement->word_span, "project", leave);
+    for (const TrainStatements::Multiplier& m : x_.multipliers)
       bends(m.statement->word_span, m.statement->word, leave);
     if (!bound_argument(e_, *o_.value, "weight_decay").is(ValueKind::none))
       bends(span_, "weight_decay", "`penalty l2(...)` is part of the loss");
   }
 
   Evaluator& e_;
-  Experiment& x_;
-  const Experiment::Optimizer& o_;
+  TrainStatements& x_;
+  const TrainStatements::Optimizer& o_;
   const Function& train_;
   const DataRecord& data_;
   const std::string name_;
@@ -155,15 +155,15 @@ class DriverRules {
 
 }  // namespace
 
-void resolve_driver(Evaluator& e, Experiment& x, const Function& train, const DataRecord& data) {
-  for (const Experiment::Optimizer& o : x.optimizers) {
+void resolve_driver(Evaluator& e, TrainStatements& x, const Function& train, const DataRecord& data) {
+  for (const TrainStatements::Optimizer& o : x.optimizers) {
     if (!looks_at_all(*o.value)) continue;
     DriverRules(e, x, o, train, data).run();
     return;
   }
 }
 
-std::string why_whole_batches(const Experiment& x, const DataRecord& data, const Module& module,
+std::string why_whole_batches(const TrainStatements& x, const DataRecord& data, const Module& module,
                               const Function& train) {
   if (!x.record.driver.empty()) return fmt::format("`{}` goes through the data by itself", x.record.driver);
   if (data.drop_last) return "the last, partial batch is dropped (`last=drop`)";

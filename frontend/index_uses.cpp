@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "frontend/error_codes.h"
-#include "frontend/experiment.h"
+#include "frontend/train_statements.h"
 
 namespace gradc::frontend {
 

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "frontend/error_codes.h"
-#include "frontend/experiment.h"
+#include "frontend/train_statements.h"
 #include "ir/op_def.h"
 
 namespace gradc::frontend {
@@ -62,17 +62,17 @@ bool is_train_option(const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-void train_option(Evaluator& e, Experiment& x, const Statement& s) {
+void train_option(Evaluator& e, TrainStatements& x, const Statement& s) {
   const std::string& word = s.word;
   if (word == "clip") {
-    Experiment::Clip c{s.mode == "norm", 0, s.span};
+    TrainStatements::Clip c{s.mode == "norm", 0, s.span};
     if (!once(e, x, s, "clip " + s.mode)) return;
     if (number_between(e, *s.value, "clip " + s.mode, 0, kInfinity, true, c.limit)) x.clips.push_back(c);
   } else if (word == "project") {
-    Experiment::Penalty p;
+    TrainStatements::Penalty p;
     if (parameter_function(e, p, s, "project max_norm(3)")) x.projections.push_back(std::move(p));
   } else if (word == "lr_mult" || word == "decay_mult") {
-    Experiment::Multiplier m{1, &s};
+    TrainStatements::Multiplier m{1, &s};
     if (number_between(e, *s.value, word, 0, kInfinity, false, m.value)) x.multipliers.push_back(m);
   } else if (!once(e, x, s, word)) {
     return;
@@ -96,7 +96,7 @@ void train_option(Evaluator& e, Experiment& x, const Statement& s) {
   }
 }
 
-Monitor monitor_of(Evaluator& e, const Experiment& x, const DataRecord& data, const MonitorSyntax& m) {
+Monitor monitor_of(Evaluator& e, const TrainStatements& x, const DataRecord& data, const MonitorSyntax& m) {
   std::vector<std::string> parts = {"train", "test"};
   for (const DataSplit& split : data.splits) parts.push_back(split.name);
   const auto known = [](const std::vector<std::string>& list, const std::string& name) {
@@ -114,7 +114,7 @@ Monitor monitor_of(Evaluator& e, const Experiment& x, const DataRecord& data, co
   }
   std::vector<std::string> losses = {"loss"}, names = losses;
   if (x.losses.size() > 1)
-    for (const Experiment::Loss& l : x.losses)
+    for (const TrainStatements::Loss& l : x.losses)
       if (!l.name.empty()) losses.push_back(l.name);
   names = losses;
   for (const NamedValue& metric : x.metrics) names.push_back(metric.name);
@@ -130,8 +130,8 @@ Monitor monitor_of(Evaluator& e, const Experiment& x, const DataRecord& data, co
 namespace {
 
 // reduce_on_plateau's monitor, given as text: "val.loss".
-void plateau_rule(Evaluator& e, Experiment& x, const DataRecord& data) {
-  for (const Experiment::Phase& phase : x.schedule) {
+void plateau_rule(Evaluator& e, TrainStatements& x, const DataRecord& data) {
+  for (const TrainStatements::Phase& phase : x.schedule) {
     const DefinitionValue& d = *phase.value;
     if (!is_plateau(d)) continue;
     const auto text = [&](const char* name) {
@@ -180,7 +180,7 @@ bool is_plateau(const DefinitionValue& d) {
   return d.definition && d.definition->is_prelude && d.definition->name == "reduce_on_plateau";
 }
 
-void resolve_options(Evaluator& e, Experiment& x, const DataRecord& data) {
+void resolve_options(Evaluator& e, TrainStatements& x, const DataRecord& data) {
   if (x.stop) x.record.stop.monitor = monitor_of(e, x, data, x.stop->monitor);
   if (x.checkpoint && !x.checkpoint->monitor.part.empty())
     x.record.checkpoint.best = monitor_of(e, x, data, x.checkpoint->monitor);
@@ -188,7 +188,7 @@ void resolve_options(Evaluator& e, Experiment& x, const DataRecord& data) {
     e.error(codes::bad_value, x.checkpoint->monitor.span, "only checkpoints of epochs can be the best")
         .helps.push_back("what is watched is measured once an epoch: write `checkpoint every 1 epoch ...`");
   plateau_rule(e, x, data);
-  for (const Experiment::Multiplier& m : x.multipliers) {
+  for (const TrainStatements::Multiplier& m : x.multipliers) {
     std::map<std::string, double>& list = m.statement->word == "lr_mult" ? x.lr_mult : x.decay_mult;
     for (const std::string& name : matched(e, m.statement->on)) {
       if (list.emplace(name, m.value).second) continue;
@@ -197,7 +197,7 @@ void resolve_options(Evaluator& e, Experiment& x, const DataRecord& data) {
       break;
     }
   }
-  for (Experiment::Penalty& p : x.projections) {
+  for (TrainStatements::Penalty& p : x.projections) {
     for (const std::string& name : matched(e, p.statement->on))
       if (x.governed.count(name)) p.parameters.insert(name);
     if (p.statement->on.empty())
@@ -208,7 +208,7 @@ void resolve_options(Evaluator& e, Experiment& x, const DataRecord& data) {
   }
 }
 
-void emit_gradients(Evaluator& e, const Experiment& x) {
+void emit_gradients(Evaluator& e, const TrainStatements& x) {
   if (x.clips.empty() && x.noise == 0) return;
   Function& f = e.module().add_function("gradients");
   Evaluator::TopFrame top(e);
@@ -217,7 +217,7 @@ void emit_gradients(Evaluator& e, const Experiment& x) {
   for (const Symbol& s : e.module().symbols)
     if (x.governed.count(s.name)) gradients.emplace_back(s.name, f.add_input(s.name, s.type, s.location));
   Op* norm = nullptr;
-  for (const Experiment::Clip& c : x.clips) {
+  for (const TrainStatements::Clip& c : x.clips) {
     b.set_location(e.location(c.span));
     Op* scale = nullptr;
     if (c.norm) {
@@ -254,7 +254,7 @@ void emit_gradients(Evaluator& e, const Experiment& x) {
   f.renumber();
 }
 
-void add_averages(Evaluator& e, const Experiment& x) {
+void add_averages(Evaluator& e, const TrainStatements& x) {
   if (x.ema == 0) return;
   Module& m = e.module();
   Function& init = *m.function("init");
@@ -271,7 +271,7 @@ void add_averages(Evaluator& e, const Experiment& x) {
         if (x.governed.count(read->symbol())) read->attributes.set("name", read->symbol() + ".ema");
 }
 
-void add_gradient_sums(Evaluator& e, const Experiment& x) {
+void add_gradient_sums(Evaluator& e, const TrainStatements& x) {
   if (x.record.accumulate == 1 && x.record.driver.empty()) return;
   Module& m = e.module();
   Function& init = *m.function("init");

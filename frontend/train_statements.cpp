@@ -4,12 +4,12 @@
 #include <algorithm>
 
 #include "frontend/error_codes.h"
-#include "frontend/experiment.h"
+#include "frontend/train_statements.h"
 #include "ir/op_def.h"
 
 namespace gradc::frontend {
 
-bool once(Evaluator& e, Experiment& x, const Statement& s, const std::string& what) {
+bool once(Evaluator& e, TrainStatements& x, const Statement& s, const std::string& what) {
   const auto [it, is_new] = x.seen.emplace(what, s.word_span);
   if (is_new) return true;
   e.error(codes::experiment_part, s.word_span, fmt::format("`{}` stands twice in `train`", what))
@@ -56,7 +56,7 @@ std::string result_name(const Statement& s) {
   return s.value->kind == ExprKind::call ? s.value->text : "";
 }
 
-bool free_name(Evaluator& e, Experiment& x, const std::string& name, Span span, const char* what) {
+bool free_name(Evaluator& e, TrainStatements& x, const std::string& name, Span span, const char* what) {
   const auto taken = [&](const auto& list) {
     return std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.name == name; }) !=
            list.end();
@@ -71,8 +71,8 @@ bool free_name(Evaluator& e, Experiment& x, const std::string& name, Span span, 
   return false;
 }
 
-void loss(Evaluator& e, Experiment& x, const Statement& s) {
-  Experiment::Loss l;
+void loss(Evaluator& e, TrainStatements& x, const Statement& s) {
+  TrainStatements::Loss l;
   l.name = s.name;
   l.span = s.value->span;
   if (s.weight) {
@@ -96,7 +96,7 @@ void loss(Evaluator& e, Experiment& x, const Statement& s) {
   x.losses.push_back(std::move(l));
 }
 
-void metric(Evaluator& e, Experiment& x, const Statement& s) {
+void metric(Evaluator& e, TrainStatements& x, const Statement& s) {
   const std::string name = result_name(s);
   if (name.empty()) {
     e.error(codes::bad_result, s.value->span, "this metric has no name")
@@ -108,7 +108,7 @@ void metric(Evaluator& e, Experiment& x, const Statement& s) {
     x.metrics.push_back({name, value, s.value->span});
 }
 
-void predict(Evaluator& e, Experiment& x, const Statement& s) {
+void predict(Evaluator& e, TrainStatements& x, const Statement& s) {
   const Value v = e.evaluate(*s.value);
   if (v.poisoned()) return;
   if (!v.is_tensor() || !v.tensor->type.batched) {
@@ -120,16 +120,16 @@ void predict(Evaluator& e, Experiment& x, const Statement& s) {
   x.predict = v.tensor;
 }
 
-void optimizer(Evaluator& e, Experiment& x, const Statement& s) {
-  Experiment::Optimizer o;
+void optimizer(Evaluator& e, TrainStatements& x, const Statement& s) {
+  TrainStatements::Optimizer o;
   o.value = definition(e, *s.value, DefinitionKind::optimizer);
   o.statement = &s;
   if (o.value) x.optimizers.push_back(std::move(o));
 }
 
-void schedule(Evaluator& e, Experiment& x, const Statement& s) {
+void schedule(Evaluator& e, TrainStatements& x, const Statement& s) {
   for (const ExprPtr& phase : s.chain) {
-    Experiment::Phase p{definition(e, *phase, DefinitionKind::schedule), phase->span};
+    TrainStatements::Phase p{definition(e, *phase, DefinitionKind::schedule), phase->span};
     if (!p.value) return;
     for (const BoundArgument& a : p.value->arguments) {
       if (a.name != "lr") continue;
@@ -141,8 +141,8 @@ void schedule(Evaluator& e, Experiment& x, const Statement& s) {
   }
 }
 
-void penalty(Evaluator& e, Experiment& x, const Statement& s) {
-  Experiment::Penalty p;
+void penalty(Evaluator& e, TrainStatements& x, const Statement& s) {
+  TrainStatements::Penalty p;
   if (parameter_function(e, p, s, "penalty l2(1e-4)")) x.penalties.push_back(std::move(p));
 }
 
@@ -194,7 +194,7 @@ std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns
 }
 
 // `example`: the statement as it might have been written.
-bool parameter_function(Evaluator& e, Experiment::Penalty& p, const Statement& s, const char* example) {
+bool parameter_function(Evaluator& e, TrainStatements::Penalty& p, const Statement& s, const char* example) {
   const Expr& call = *s.value;
   if (call.kind != ExprKind::call || call.piped) {
     e.error(codes::bad_result, call.span,
@@ -235,7 +235,7 @@ bool matches(const std::string& pattern, const std::string& name) {
 }
 
 void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
-  Experiment& x = *static_cast<Experiment*>(context);
+  TrainStatements& x = *static_cast<TrainStatements*>(context);
   const bool train = x.kind == ProgramKind::train;
   if (s.word == "predict") {
     if (train) {
@@ -271,13 +271,13 @@ void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
         .expect("a number from 0", std::to_string(target));
 }
 
-bool assign_optimizers(Evaluator& e, Experiment& x) {
+bool assign_optimizers(Evaluator& e, TrainStatements& x) {
   const size_t errors = e.diagnostics().count();
   for (const Statement* s : x.freezes)
     for (const std::string& name : matched(e, s->on)) x.frozen.insert(name);
-  std::map<std::string, const Experiment::Optimizer*> governed;
-  const Experiment::Optimizer* rest = nullptr;
-  for (Experiment::Optimizer& o : x.optimizers) {
+  std::map<std::string, const TrainStatements::Optimizer*> governed;
+  const TrainStatements::Optimizer* rest = nullptr;
+  for (TrainStatements::Optimizer& o : x.optimizers) {
     o.no_decay = matched(e, o.statement->no_decay);
     if (o.statement->on.empty()) {
       if (rest)
@@ -299,7 +299,7 @@ bool assign_optimizers(Evaluator& e, Experiment& x) {
     if (x.frozen.count(name)) continue;
     any = true;
     const auto it = governed.find(name);
-    const Experiment::Optimizer* o = it != governed.end() ? it->second : rest;
+    const TrainStatements::Optimizer* o = it != governed.end() ? it->second : rest;
     if (o)
       x.governed[name] = o;
     else if (!x.optimizers.empty())
@@ -313,9 +313,9 @@ bool assign_optimizers(Evaluator& e, Experiment& x) {
   return e.diagnostics().count() == errors;
 }
 
-Op* emit_penalties(Evaluator& e, Experiment& x) {
+Op* emit_penalties(Evaluator& e, TrainStatements& x) {
   Op* total = nullptr;
-  for (const Experiment::Penalty& p : x.penalties) {
+  for (const TrainStatements::Penalty& p : x.penalties) {
     const std::set<std::string> on = matched(e, p.statement->on);
     const Span span = p.statement->value->span;
     bool any = false;

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "frontend/error_codes.h"
-#include "frontend/experiment.h"
+#include "frontend/train_statements.h"
 
 namespace gradc::frontend {
 
@@ -20,7 +20,7 @@ namespace {
 
 class Updates {
  public:
-  Updates(Evaluator& e, const Experiment& x) : e_(e), x_(x) {}
+  Updates(Evaluator& e, const TrainStatements& x) : e_(e), x_(x) {}
 
   bool run() {
     const size_t errors = e_.diagnostics().count();
@@ -57,7 +57,7 @@ class Updates {
   }
 
   Value phase(size_t index, const Value& lr, const Clock& clock) {
-    const Experiment::Phase& p = x_.schedule[index];
+    const TrainStatements::Phase& p = x_.schedule[index];
     const bool last = index + 1 == x_.schedule.size();
     Clock own = clock;
     double steps = 0;
@@ -101,7 +101,7 @@ class Updates {
                      Value::of(e_.lift(after, DType::f64, p.span)), p.span);
   }
 
-  void update(const Symbol& symbol, const Experiment::Optimizer& optimizer) {
+  void update(const Symbol& symbol, const TrainStatements::Optimizer& optimizer) {
     const DefinitionValue& d = *optimizer.value;
     const Span span = optimizer.statement->value->span;
     Function& f = e_.module().add_function("update." + symbol.name);
@@ -136,7 +136,7 @@ class Updates {
     }
     // reduce_on_plateau bounds what is left of the rate, so that it must see the factor.
     const bool plateau = std::any_of(x_.schedule.begin(), x_.schedule.end(),
-                                     [](const Experiment::Phase& p) { return is_plateau(*p.value); });
+                                     [](const TrainStatements::Phase& p) { return is_plateau(*p.value); });
     const Value start = plateau ? Value::of(arithmetic("mul", base, Value::of(factor), span)) : base;
     const Value scheduled = x_.schedule.empty() ? start : phase(0, start, clock);
     if (scheduled.poisoned()) return;
@@ -223,7 +223,7 @@ class Updates {
 
   // The parameter's new value, through every projection that applies to it; null after an error.
   Op* project(const Symbol& symbol, Op* next) {
-    for (const Experiment::Penalty& p : x_.projections) {
+    for (const TrainStatements::Penalty& p : x_.projections) {
       if (!p.parameters.count(symbol.name)) continue;
       const Span span = p.statement->value->span;
       std::vector<BoundArgument> arguments = p.arguments;
@@ -253,11 +253,11 @@ class Updates {
   }
 
   Evaluator& e_;
-  const Experiment& x_;
+  const TrainStatements& x_;
 };
 
 }  // namespace
 
-bool emit_updates(Evaluator& e, const Experiment& experiment) { return Updates(e, experiment).run(); }
+bool emit_updates(Evaluator& e, const TrainStatements& experiment) { return Updates(e, experiment).run(); }
 
 }  // namespace gradc::frontend

@@ -169,7 +169,7 @@ typedef struct gradc_program {
                                   for them, batched ones: "value.LAYER", "gradient.LAYER" */
   gradc_entry_info eval;       /* outputs: "loss", then metrics by name */
   gradc_entry_info predict;    /* outputs: "predict", batched */
-  const char* experiment_json; /* data and training records, see runtime/experiment.h */
+  const char* experiment_json; /* data and training records, see support/experiment.h */
   gradc_entry_info update; /* null: train_step updates the parameters itself. Else train_step only adds each
                               micro-batch's gradients to the symbols of kind GRADC_GRADIENT (micro 0: replaces
                               them), and `update`, called once with rows = 1 and no inputs, divides them by

@@ -51,14 +51,14 @@ constexpr std::pair<const char*, Kind> kKinds[] = {
     {"noise", Kind::noise},
 };
 
-Kind kind_of(const MethodRecord& record) {
+Kind kind_of(const DataMethod& record) {
   for (const auto& [name, kind] : kKinds)
     if (record.name == name) return kind;
   GRADC_CHECK(false, "an augmentation `{}`", record.name);
   return Kind::noise;
 }
 
-double number(const MethodRecord& record, const char* option, double otherwise = 0) {
+double number(const DataMethod& record, const char* option, double otherwise = 0) {
   const auto it = record.options.find(option);
   if (it == record.options.end()) return otherwise;
   if (const auto* integer = std::get_if<int64_t>(&it->second)) return static_cast<double>(*integer);
@@ -110,7 +110,7 @@ struct Augmentation::Method {
   double p = 1, value = 0, ratio = 1;
   int64_t pad = 0, side = 0, height = 0, width = 0;
 
-  explicit Method(const MethodRecord& record) : kind(kind_of(record)) {
+  explicit Method(const DataMethod& record) : kind(kind_of(record)) {
     for (const char* name : {"amount", "std", "degrees", "share", "alpha", "scale"})
       if (record.options.count(name)) amount = number(record, name);
     p = number(record, "p", 1);
@@ -215,8 +215,8 @@ struct Augmentation::Method {
   }
 };
 
-Augmentation::Augmentation(const std::vector<MethodRecord>& methods) {
-  for (const MethodRecord& record : methods) {
+Augmentation::Augmentation(const std::vector<DataMethod>& methods) {
+  for (const DataMethod& record : methods) {
     field_ = record.field;
     methods_.emplace_back(record);
     if (methods_.back().mixes()) classes_ = static_cast<int64_t>(number(record, "classes"));

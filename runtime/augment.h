@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "runtime/draws.h"
-#include "runtime/experiment.h"
 #include "runtime/image_ops.h"
+#include "support/experiment.h"
 
 namespace gradc::runtime {
 
@@ -24,7 +24,7 @@ using ColourBasis = std::array<std::array<float, 3>, 3>;
 
 class Augmentation {
  public:
-  explicit Augmentation(const std::vector<MethodRecord>& methods);
+  explicit Augmentation(const std::vector<DataMethod>& methods);
   ~Augmentation();
   Augmentation(const Augmentation&) = delete;
 

@@ -4,8 +4,8 @@
 #include <functional>
 #include <string>
 
-#include "runtime/experiment.h"
 #include "runtime/train_state.h"
+#include "support/experiment.h"
 
 namespace gradc::runtime {
 

@@ -245,7 +245,7 @@ std::string out_of_memory_text(const DataRecord& record) {
     if (const auto* text = std::get_if<std::string>(&value);
         text && !text->empty() && name != "separator" && name != "header")
       files.push_back(*text);
-  for (const FieldRecord& field : record.fields)
+  for (const DataField& field : record.fields)
     for (const std::string& file : {field.train, field.test})
       if (!file.empty()) files.push_back(file);
   return fmt::format("data {} = {}(...): there is no memory to read {}; {} MB are available", record.name,
@@ -254,7 +254,7 @@ std::string out_of_memory_text(const DataRecord& record) {
 }
 
 // How many of `size` examples a split takes; 0 where it cannot.
-int64_t taken(const SplitRecord& wanted, int64_t size) {
+int64_t taken(const DataSplit& wanted, int64_t size) {
   int64_t count = wanted.count;
   if (wanted.folds > 0) count = size < wanted.folds ? 0 : (size - wanted.fold) / wanted.folds + 1;
   if (wanted.fraction > 0) count = std::llround(wanted.fraction * static_cast<double>(size));
@@ -262,14 +262,14 @@ int64_t taken(const SplitRecord& wanted, int64_t size) {
 }
 
 // "5000 of train", "fold 1 of 5 of train".
-std::string split_text(const SplitRecord& wanted) {
+std::string split_text(const DataSplit& wanted) {
   if (wanted.folds > 0) return fmt::format("fold {} of {} of {}", wanted.fold, wanted.folds, wanted.from);
   if (wanted.fraction > 0) return fmt::format("{} of {}", wanted.fraction, wanted.from);
   return fmt::format("{} of {}", wanted.count, wanted.from);
 }
 
 // Takes the new split's examples out of `from`.
-Split cut(Split& from, const SplitRecord& wanted, int64_t count) {
+Split cut(Split& from, const DataSplit& wanted, int64_t count) {
   Split result{wanted.name, from.table, from.first + from.count - count, count};
   if (wanted.folds == 0) {
     if (from.rows)
@@ -400,7 +400,7 @@ Dataset load_dataset(const DataRecord& record) {
   if (splits.empty())
     fail(fmt::format("data {}: unknown source `{}`; there are {}{}", record.name, record.source,
                      fmt::join(names, ", "), sources::suggestion(record.source, names)));
-  for (const SplitRecord& wanted : record.splits)
+  for (const DataSplit& wanted : record.splits)
     for (const Split& split : splits)
       if (split.name == wanted.name)
         fail(fmt::format("data {}: there is already a split `{}`", record.name, wanted.name));
@@ -409,7 +409,7 @@ Dataset load_dataset(const DataRecord& record) {
 
 Dataset make_dataset(const DataRecord& record, std::vector<Split> splits) {
   Dataset result{std::move(splits)};
-  for (const SplitRecord& wanted : record.splits) {
+  for (const DataSplit& wanted : record.splits) {
     if (result.find(wanted.name)) continue;
     Split& from = const_cast<Split&>(result.split(wanted.from));
     const int64_t count = taken(wanted, from.count);

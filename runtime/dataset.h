@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "runtime/abi.h"
-#include "runtime/experiment.h"
+#include "support/experiment.h"
 
 namespace gradc::runtime {
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/experiment.h"
 #include "runtime/session.h"
+#include "support/experiment.h"
 
 namespace gradc::runtime {
 

@@ -58,7 +58,7 @@ Table cifar_table(const std::vector<std::string>& paths) {
 }
 
 // One field of one .npy file; `rows` is the number of examples so far, 0: not known.
-Field read_field(const FieldRecord& wanted, const Preparation& preparation, const std::string& path,
+Field read_field(const DataField& wanted, const Preparation& preparation, const std::string& path,
                  int64_t& rows, int64_t classes) {
   NpyArray array = read_npy(path);
   const std::vector<int64_t> shape(array.shape.begin() + (array.shape.empty() ? 0 : 1), array.shape.end());
@@ -96,7 +96,7 @@ CsvHeader header_of(const DataRecord& record, Options& options) {
 Table read_csv_table(const DataRecord& record, const std::string& path, const CsvOptions& options,
                      int64_t classes) {
   std::vector<CsvColumn> columns;  // of all fields
-  for (const FieldRecord& field : record.fields) {
+  for (const DataField& field : record.fields) {
     for (const std::string& name : field.columns) columns.push_back({name});
     for (const int64_t number : field.numbers) columns.push_back({"", number});
   }
@@ -106,7 +106,7 @@ Table read_csv_table(const DataRecord& record, const std::string& path, const Cs
   table.rows = numbers.rows;
   const auto lines = std::make_shared<const std::vector<int64_t>>(numbers.lines.begin(), numbers.lines.end());
   size_t first = 0;
-  for (const FieldRecord& wanted : record.fields) {
+  for (const DataField& wanted : record.fields) {
     Field field{.name = wanted.name, .shape = wanted.shape, .origin = path};
     const size_t count = wanted.columns.size() + wanted.numbers.size();
     std::vector<double> values;
@@ -169,7 +169,7 @@ std::vector<Split> read_npy_files(const DataRecord& record) {
   for (const bool test : {false, true}) {
     if (test && record.fields[0].test.empty()) break;
     Table table;
-    for (const FieldRecord& field : record.fields)
+    for (const DataField& field : record.fields)
       table.fields.push_back(
           read_field(field, preparation, test ? field.test : field.train, table.rows, classes));
     splits.push_back(whole(test ? "test" : "train", std::move(table)));

@@ -250,5 +250,5 @@ std::vector<Split> read_image_folder(const DataRecord& record) {
 
 extern "C" void gradc_source_folder(const void* record, void* splits) {
   using namespace gradc::runtime;
-  *static_cast<std::vector<Split>*>(splits) = read_image_folder(*static_cast<const DataRecord*>(record));
+  *static_cast<std::vector<Split>*>(splits) = read_image_folder(*static_cast<const gradc::DataRecord*>(record));
 }

@@ -81,7 +81,7 @@ void eigen(const Eigen::MatrixXd& covariance, Eigen::MatrixXd& vectors, Eigen::V
 
 }  // namespace
 
-Normalization::Normalization(MethodRecord record) : record_(std::move(record)) {}
+Normalization::Normalization(DataMethod record) : record_(std::move(record)) {}
 
 int64_t Normalization::passes() const {
   const auto divides = record_.options.find("std");

@@ -27,14 +27,14 @@
 #include <vector>
 
 #include "runtime/data_arrays.h"
-#include "runtime/experiment.h"
+#include "support/experiment.h"
 
 namespace gradc::runtime {
 
 // One method on one field.
 class Normalization {
  public:
-  explicit Normalization(MethodRecord record);
+  explicit Normalization(DataMethod record);
 
   const std::string& field() const { return record_.field; }
   const std::string& name() const { return record_.name; }
@@ -73,7 +73,7 @@ class Normalization {
   void apply_to(const In* in, const std::vector<Offset>& offset, const std::vector<int64_t>& shape,
                 float* out) const;
 
-  MethodRecord record_;
+  DataMethod record_;
   std::map<std::string, NumberArray> arrays_;
   // (x - offset) * factor + shift, group by group; and for projections the components as [D, K].
   std::vector<float> offset_, factor_, columns_;

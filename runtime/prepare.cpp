@@ -26,7 +26,7 @@ std::shared_ptr<Preparation> preparation_of(const DataRecord& record) {
 
 Preparation::Preparation(const DataRecord& record) {
   if (!record.augment.empty()) augmentation_ = std::make_unique<Augmentation>(record.augment);
-  for (const MethodRecord& method : record.normalize) normalizations_.emplace_back(method);
+  for (const DataMethod& method : record.normalize) normalizations_.emplace_back(method);
   if (record.source == "text") vocabulary_size_ = std::get<int64_t>(record.options.at("vocabulary"));
 }
 

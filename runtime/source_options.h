@@ -35,13 +35,13 @@ class Options {
     return value;
   }
   std::string optional_text(const std::string& name) {
-    const OptionValue* value = find(name);
+    const RecordValue* value = find(name);
     if (!value) return "";
     if (const auto* text = std::get_if<std::string>(value)) return *text;
     wrong(name, "a string");
   }
   int64_t integer(const std::string& name, int64_t otherwise, int64_t low, int64_t high) {
-    const OptionValue* value = find(name);
+    const RecordValue* value = find(name);
     if (!value) return otherwise;
     const auto* number = std::get_if<int64_t>(value);
     if (!number || *number < low || *number > high)
@@ -49,14 +49,14 @@ class Options {
     return *number;
   }
   bool flag(const std::string& name, bool otherwise) {
-    const OptionValue* value = find(name);
+    const RecordValue* value = find(name);
     if (!value) return otherwise;
     if (const auto* given = std::get_if<bool>(value)) return *given;
     wrong(name, "true or false");
   }
   // A list of 1 to `most` integers, each at least 1.
   std::vector<int64_t> extents(const std::string& name, std::vector<int64_t> otherwise, int64_t most) {
-    const OptionValue* value = find(name);
+    const RecordValue* value = find(name);
     if (!value) return otherwise;
     const auto* list = std::get_if<std::vector<int64_t>>(value);
     if (!list || list->empty() || list->size() > static_cast<size_t>(most) ||
@@ -72,7 +72,7 @@ class Options {
   }
 
  private:
-  const OptionValue* find(const std::string& name) {
+  const RecordValue* find(const std::string& name) {
     asked_.insert(name);
     const auto it = record_.options.find(name);
     return it == record_.options.end() ? nullptr : &it->second;

@@ -95,6 +95,7 @@ class Run {
     state_.examples = reader_.examples();
     state_.epochs = experiment.train.epochs;
     find_parts();
+    tell_short_batch(experiment);
     // What is evaluated later is held against the program now, and not when the training is over.
     for (const std::string& part : parts_) check_index_ranges(session.program().eval, data.split(part));
     if (const Split* test = data.find("test")) check_index_ranges(session.program().eval, *test);
@@ -121,6 +122,16 @@ class Run {
   }
 
  private:
+  void tell_short_batch(const Experiment& experiment) {
+    const int64_t left = experiment.data.drop_last ? 0 : reader_.examples() % experiment.data.batch;
+    if (left == 0 || left >= rules_.least_rows) return;
+    progress_.line(fmt::format(
+        "the last {} of {} examples in batches of {} {} too few for the variance that the model takes over a "
+        "batch: normalised they are 0, and running statistics leave them out; `last=drop` leaves out such a "
+        "batch, or take another `batch`",
+        left, reader_.examples(), experiment.data.batch, left == 1 ? "is" : "are"));
+  }
+
   // The parts to evaluate after each epoch: `val`, and what a rule watches.
   void find_parts() {
     if (data_.find("val")) parts_.push_back("val");

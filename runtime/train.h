@@ -37,10 +37,10 @@
 #include <vector>
 
 #include "runtime/dataset.h"
-#include "runtime/experiment.h"
 #include "runtime/not_finite.h"
 #include "runtime/progress.h"
 #include "runtime/session.h"
+#include "support/experiment.h"
 
 namespace gradc::runtime {
 

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/experiment.h"
 #include "runtime/session.h"
+#include "support/experiment.h"
 
 namespace gradc::runtime {
 

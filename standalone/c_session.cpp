@@ -9,12 +9,12 @@
 
 #include "include/gradc/session.h"
 #include "runtime/checkpoint.h"
-#include "runtime/experiment.h"
 #include "runtime/session.h"
 #include "standalone/c_session.h"
 #include "standalone/image.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/experiment.h"
 
 using namespace gradc;
 
@@ -66,7 +66,7 @@ gradc_session* create_session(const gradc_program& program, std::shared_ptr<cons
   made->runs =
       std::make_unique<runtime::Session>(program, threads > 0 ? threads : runtime::usable_processors());
   made->threads = made->runs->threads();
-  const runtime::TrainRecord train = runtime::read_experiment(program.experiment_json).train;
+  const TrainRecord train = read_experiment(program.experiment_json).train;
   made->seed = static_cast<uint64_t>(train.seed);
   made->driver = train.driver;
   if (image && image->weight_bytes) {

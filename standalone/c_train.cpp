@@ -7,13 +7,13 @@
 #include <numeric>
 
 #include "runtime/dataset.h"
-#include "runtime/experiment.h"
 #include "runtime/prepare.h"
 #include "runtime/source_options.h"
 #include "runtime/train.h"
 #include "standalone/c_session.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/experiment.h"
 
 using namespace gradc;
 
@@ -108,7 +108,7 @@ class Callbacks final : public runtime::TrainObserver {
 };
 
 // The classes that the field `label` counts; 0 where it is not known.
-int64_t classes_of(const runtime::DataRecord& record) {
+int64_t classes_of(const DataRecord& record) {
   if (const auto it = record.options.find("classes"); it != record.options.end())
     if (const auto* classes = std::get_if<int64_t>(&it->second)) return *classes;
   return record.fields.empty() ? 10 : 0;  // mnist, cifar10, synthetic_digits
@@ -121,7 +121,7 @@ struct FieldType {
   std::vector<int64_t> shape;
 };
 
-std::vector<FieldType> field_types(const gradc_program& program, const runtime::DataRecord& record) {
+std::vector<FieldType> field_types(const gradc_program& program, const DataRecord& record) {
   std::vector<FieldType> types;
   for (const gradc_entry_info* entry : {&program.train_step, &program.eval})
     for (int32_t i = 0; i < entry->input_count; ++i) {
@@ -133,20 +133,20 @@ std::vector<FieldType> field_types(const gradc_program& program, const runtime::
     }
   // As they are declared, where they are: before any preparation.
   for (FieldType& type : types)
-    for (const runtime::FieldRecord& field : record.fields)
+    for (const DataField& field : record.fields)
       if (field.name == type.name)
         type.shape = field.shape, type.dtype = field.is_float ? GRADC_F32 : GRADC_I32;
-  for (const runtime::FieldRecord& field : record.fields)
+  for (const DataField& field : record.fields)
     if (field.name == record.curriculum)  // read by no program
       types.push_back({field.name, field.is_float ? GRADC_F32 : GRADC_I32, field.shape});
   return types;
 }
 
 // Whether the record makes something else of a field before a program reads it.
-bool is_prepared(const FieldType& type, const runtime::DataRecord& record) {
-  const auto prepares = [&](const std::vector<runtime::MethodRecord>& methods) {
+bool is_prepared(const FieldType& type, const DataRecord& record) {
+  const auto prepares = [&](const std::vector<DataMethod>& methods) {
     return std::any_of(methods.begin(), methods.end(),
-                       [&](const runtime::MethodRecord& m) { return m.field == type.name; });
+                       [&](const DataMethod& m) { return m.field == type.name; });
   };
   // Mixing (mixup, cutmix) also changes the labels' type.
   return prepares(record.normalize) || prepares(record.augment) ||
@@ -182,7 +182,7 @@ runtime::Field field_of(const gradc_view& view, const std::string& where, const 
 }
 
 std::vector<runtime::Split> splits_of(const gradc_train_options& options, const gradc_program& program,
-                                      const runtime::DataRecord& record) {
+                                      const DataRecord& record) {
   if (!options.parts) throw RunError(kExitUsage, "gradc_session_train: `parts` is null");
   const std::vector<FieldType> types = field_types(program, record);
   std::vector<std::string> names;
@@ -252,7 +252,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
     gradc_train_options_init(&defaults);
     const gradc_train_options options = standalone::known_options(given, defaults, "gradc_train");
     session->runs->require_training();
-    runtime::Experiment experiment = runtime::read_experiment(session->program->experiment_json);
+    Experiment experiment = read_experiment(session->program->experiment_json);
     const runtime::TrainOptions wanted = run_options(options, *session);
     runtime::Dataset data =
         options.part_count > 0
@@ -300,7 +300,7 @@ void prepare(gradc_session* session, const gradc_view* raw, const runtime::View&
              int64_t* bytes) {
   if (!raw || !raw->name || !bytes)
     throw RunError(kExitUsage, "gradc_session_prepare: a null pointer; the array needs its field's name");
-  const runtime::DataRecord record = runtime::read_experiment(session->program->experiment_json).data;
+  const DataRecord record = read_experiment(session->program->experiment_json).data;
   const std::vector<FieldType> types = field_types(*session->program, record);
   std::vector<std::string> names;
   for (const FieldType& type : types) names.push_back(type.name);

@@ -70,8 +70,8 @@ class Executable {
       : image_(image),
         options_(options),
         program_(program_for_this_processor(image)),
-        experiment_(runtime::read_experiment(program_.experiment_json)) {
-    runtime::override_options(experiment_.data, options.data);
+        experiment_(read_experiment(program_.experiment_json)) {
+    override_options(experiment_.data, options.data);
   }
 
   int train() {
@@ -253,7 +253,7 @@ class Executable {
   const gradc_image& image_;
   const Options& options_;
   const gradc_program& program_;
-  runtime::Experiment experiment_;
+  Experiment experiment_;
 };
 
 int run(const gradc_image& image, const std::string& name, int argc, char** argv) {

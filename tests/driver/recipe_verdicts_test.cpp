@@ -20,7 +20,7 @@ RecipeModel model() {
   return m;
 }
 
-const runtime::Monitor kAccuracy = {"val", "accuracy", true};
+const Monitor kAccuracy = {"val", "accuracy", true};
 
 // A trial of 10 epochs of 20 updates; `loss` of an update's share of the run, `train` and `val` accuracy and
 // val loss of an epoch.

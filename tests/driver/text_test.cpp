@@ -99,7 +99,7 @@ TEST(Text, VocabularyNumbersTheMostFrequent) {
 
 TEST(Text, WindowsAndTheCharactersThatFollow) {
   TemporaryFolder folder;
-  runtime::DataRecord record;
+  DataRecord record;
   record.name = "d";
   record.source = "text";
   record.options = {{"path", folder.write("t.txt", "abcdefghij")},

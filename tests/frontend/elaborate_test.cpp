@@ -398,7 +398,7 @@ TEST(Elaborate, TheRecordCarriesTheExperiment) {
       "7\n}\n",
       {{"dir", "x/y"}, {"n", "5"}});
   ASSERT_TRUE(c->model) << c->text();
-  const ExperimentRecord& r = c->model->experiment;
+  const Experiment& r = c->model->experiment;
   EXPECT_EQ(r.data.name, "d");
   EXPECT_EQ(r.data.source, "mnist");
   EXPECT_EQ(r.data.batch, 20);

@@ -204,7 +204,7 @@ TEST(ImageOps, HueTurns) {
 
 // --- Augmentation
 
-MethodRecord method(std::string name, std::map<std::string, OptionValue> options = {}) {
+DataMethod method(std::string name, std::map<std::string, RecordValue> options = {}) {
   return {.field = "image", .name = std::move(name), .options = std::move(options)};
 }
 
@@ -215,7 +215,7 @@ Augmentation::Examples noise_examples(int64_t c, int64_t h, int64_t w) {
           [](int64_t i) { return i; }};
 }
 
-const std::vector<MethodRecord> kEvery = {
+const std::vector<DataMethod> kEvery = {
     method("random_resized_crop",
            {{"size", std::vector<int64_t>{10, 9}}, {"scale", 0.3}, {"ratio", 4.0 / 3}}),
     method("rotation", {{"degrees", 20.0}}),

@@ -391,7 +391,7 @@ TEST(CsvSource, SaysWhatIsWrong) {
                [&] { load_dataset(csv_record(folder / "none.csv")); });
 }
 
-Dataset digits(std::vector<SplitRecord> splits) {
+Dataset digits(std::vector<DataSplit> splits) {
   DataRecord record{.name = "d",
                     .source = "synthetic_digits",
                     .options = {{"train", int64_t{53}}, {"test", int64_t{5}}},

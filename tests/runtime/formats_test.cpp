@@ -6,12 +6,12 @@
 
 #include <cstring>
 
-#include "runtime/experiment.h"
 #include "runtime/npy.h"
 #include "runtime/safetensors.h"
 #include "runtime/sha256.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/experiment.h"
 #include "tests/runtime/helpers.h"
 
 namespace gradc::runtime {

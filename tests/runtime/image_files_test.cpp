@@ -316,7 +316,7 @@ TEST(ImageFolder, ReadsAFolderAClass) {
   EXPECT_EQ(splits[1].table->fields[1].integers, std::vector<int32_t>{1});
   EXPECT_EQ(load_dataset(record).split("test").count, 1);
 
-  const auto fails = [&](const char* option, OptionValue value, const std::vector<std::string>& pieces) {
+  const auto fails = [&](const char* option, RecordValue value, const std::vector<std::string>& pieces) {
     DataRecord wrong = record;
     wrong.options[option] = std::move(value);
     expect_error(kExitDataError, pieces, [&] { read_image_folder(wrong); });

@@ -19,8 +19,8 @@ namespace {
 
 using test::expect_error;
 
-MethodRecord method(std::string name, std::map<std::string, OptionValue> options = {},
-                    std::string field = "image") {
+DataMethod method(std::string name, std::map<std::string, RecordValue> options = {},
+                  std::string field = "image") {
   return {.field = std::move(field), .name = std::move(name), .options = std::move(options)};
 }
 
@@ -44,7 +44,7 @@ struct Fitted {
   std::vector<std::vector<double>> out;
 };
 
-Fitted fit(MethodRecord record, const std::vector<int64_t>& shape,
+Fitted fit(DataMethod record, const std::vector<int64_t>& shape,
            const std::vector<std::vector<float>>& examples) {
   Fitted f{Normalization(std::move(record)), {}};
   f.normalization.fit(shape, static_cast<int64_t>(examples.size()), [&](int64_t i, double* out) {
@@ -141,7 +141,7 @@ TEST(Normalization, LargeOffsetsLoseNothing) {
       unix_times(610);  // 0..60 ten times each: mean 30, variance (61^2 - 1) / 12
   const double mean = 1.7e9 + 30, std = std::sqrt((61.0 * 61 - 1) / 12);
   const auto read = [&](int64_t i, double* out) { *out = times[static_cast<size_t>(i)]; };
-  const auto fitted = [&](const MethodRecord& record) {
+  const auto fitted = [&](const DataMethod& record) {
     Normalization n(record);
     n.fit({1}, 610, read, true);
     return n;
@@ -152,7 +152,7 @@ TEST(Normalization, LargeOffsetsLoseNothing) {
     return static_cast<double>(out);
   };
   struct Case {
-    MethodRecord record;
+    DataMethod record;
     double offset, scale;
   };
   // The rounding of the result alone: half a unit in the last place of a float up to 2, doubled for the
@@ -273,7 +273,7 @@ TEST(Normalization, ColoursHaveTheirComponents) {
 
 // --- Preparation
 
-DataRecord record_of(std::vector<MethodRecord> normalize, std::vector<MethodRecord> augment = {}) {
+DataRecord record_of(std::vector<DataMethod> normalize, std::vector<DataMethod> augment = {}) {
   DataRecord record{.name = "d",
                     .source = "random",
                     .options = {{"train", int64_t{40}},
@@ -287,7 +287,7 @@ DataRecord record_of(std::vector<MethodRecord> normalize, std::vector<MethodReco
   return record;
 }
 
-const std::vector<MethodRecord> kAugment = {
+const std::vector<DataMethod> kAugment = {
     method("random_crop", {{"pad", int64_t{2}}, {"size", std::vector<int64_t>{5, 4}}}),
     method("mixup", {{"alpha", 0.5}, {"p", 1.0}, {"classes", int64_t{4}}}), method("noise", {{"std", 0.1}})};
 

@@ -113,7 +113,7 @@ TEST(RandomExamples, AreTheSameBitsEverywhere) {
   EXPECT_EQ(hash.hex(), "56fbd18a7843180ad23200af51923fbe3c8c2bf3128e34d67d9f86a536619cf6");
 }
 
-DataRecord record_of(std::map<std::string, OptionValue> options) {
+DataRecord record_of(std::map<std::string, RecordValue> options) {
   return {.name = "d", .source = "random", .options = std::move(options), .batch = 8};
 }
 
@@ -158,7 +158,7 @@ TEST(RandomSource, HasDefaults) {
 }
 
 TEST(RandomSource, SaysWhatIsWrong) {
-  const auto fails = [](std::map<std::string, OptionValue> options, const std::vector<std::string>& pieces) {
+  const auto fails = [](std::map<std::string, RecordValue> options, const std::vector<std::string>& pieces) {
     expect_error(kExitDataError, pieces, [&] { load_dataset(record_of(std::move(options))); });
   };
   for (const auto& shape : {extents({}), extents({1, 2, 3, 4, 5}), extents({3, 0, 2}), extents({-1})})

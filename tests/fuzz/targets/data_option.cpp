@@ -1,5 +1,5 @@
 // What `--data OPTION=VALUE` gives an option of each kind.
-#include "runtime/experiment.h"
+#include "support/experiment.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {
@@ -7,17 +7,17 @@ namespace {
 
 void run(Bytes input) {
   const std::string text(text_of(input));
-  runtime::DataRecord record{.name = "fuzz",
-                             .source = "csv",
-                             .options = {{"path", std::string("a.csv")},
-                                         {"header", true},
-                                         {"classes", int64_t{10}},
-                                         {"ratio", 0.5},
-                                         {"shape", std::vector<int64_t>{1, 2}}}};
+  DataRecord record{.name = "fuzz",
+                    .source = "csv",
+                    .options = {{"path", std::string("a.csv")},
+                                {"header", true},
+                                {"classes", int64_t{10}},
+                                {"ratio", 0.5},
+                                {"shape", std::vector<int64_t>{1, 2}}}};
   for (const char* name : {"", "path=", "header=", "classes=", "ratio=", "shape="})
     accepts([&] {
       const auto before = record.options;
-      runtime::override_options(record, {name + text});
+      override_options(record, {name + text});
       for (const auto& [key, value] : before)
         require(record.options.at(key).index() == value.index(), "an option keeps its kind");
     });

@@ -16,7 +16,7 @@ void run(Bytes input) {
   require(runtime::parse_npy("fuzz.npy", again).shape == array.shape, "an array survives writing");
   const MemoryFile file(input);
   for (const bool is_float : {false, true}) {
-    runtime::FieldRecord field{.name = "label", .is_float = is_float, .train = file.path()};
+    DataField field{.name = "label", .is_float = is_float, .train = file.path()};
     if (!array.shape.empty()) field.shape.assign(array.shape.begin() + 1, array.shape.end());
     accepts([&] {
       runtime::read_npy_files({.name = "fuzz",

@@ -14,13 +14,13 @@ void run(Bytes input) {
   });
   const MemoryFile file(input);
   accepts([&] {
-    const runtime::DataRecord record{.name = "fuzz",
-                                     .source = "text",
-                                     .options = {{"path", file.path()},
-                                                 {"length", int64_t{4}},
-                                                 {"stride", int64_t{3}},
-                                                 {"vocabulary", int64_t{5}}},
-                                     .batch = 1};
+    const DataRecord record{.name = "fuzz",
+                            .source = "text",
+                            .options = {{"path", file.path()},
+                                        {"length", int64_t{4}},
+                                        {"stride", int64_t{3}},
+                                        {"vocabulary", int64_t{5}}},
+                            .batch = 1};
     runtime::Dataset data = runtime::load_dataset(record);
     runtime::fit_preparation(data, record);
     const runtime::DataArrays kept = runtime::data_arrays_of(data.splits.at(0));

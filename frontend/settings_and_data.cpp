@@ -8,8 +8,8 @@
 #include "frontend/data_block.h"
 #include "frontend/data_methods.h"
 #include "frontend/error_codes.h"
-#include "frontend/experiment.h"
 #include "frontend/parser.h"
+#include "frontend/train_statements.h"
 #include "support/data_limits.h"
 
 namespace gradc::frontend {

@@ -16,7 +16,7 @@ struct NamedValue {
 };
 
 // What the statements of `train` say, collected while @train is emitted.
-struct Experiment {
+struct TrainStatements {
   struct Loss {
     std::string name;
     Op* value = nullptr;
@@ -75,7 +75,7 @@ struct Experiment {
   std::map<std::string, double> lr_mult, decay_mult;  // by parameter, where not 1
 };
 
-// `set` with --set, and `data` (experiment_data.cpp).
+// `set` with --set, and `data` (settings_and_data.cpp).
 bool evaluate_settings(Evaluator& e, SourceManager& sources,
                        const std::map<std::string, std::string>& overrides);
 bool evaluate_data(Evaluator& e, DataRecord& record);
@@ -84,33 +84,33 @@ bool evaluate_data(Evaluator& e, DataRecord& record);
 // (index_uses.cpp).
 void check_index_ranges(Evaluator& e, const IndexRanges& ranges);
 
-// One statement of `train` (train_statements.cpp); context is the Experiment.
+// One statement of `train` (train_statements.cpp); context is the TrainStatements.
 void run_experiment_statement(Evaluator& e, void* context, const Statement& s);
 
 // After @train: which optimizer has which parameter, penalties (train_statements.cpp).
-bool assign_optimizers(Evaluator& e, Experiment& experiment);
-Op* emit_penalties(Evaluator& e, Experiment& experiment);
+bool assign_optimizers(Evaluator& e, TrainStatements& experiment);
+Op* emit_penalties(Evaluator& e, TrainStatements& experiment);
 
 // @update.P for every trained parameter (updates.cpp).
-bool emit_updates(Evaluator& e, const Experiment& experiment);
+bool emit_updates(Evaluator& e, const TrainStatements& experiment);
 
 // Statements of `train` that change what an update does or when the run stops and saves (train_options.cpp).
 bool is_train_option(const std::string& word);
-void train_option(Evaluator& e, Experiment& x, const Statement& s);
+void train_option(Evaluator& e, TrainStatements& x, const Statement& s);
 // After @train: patterns of multipliers and projections, and what is watched, against what there is.
-void resolve_options(Evaluator& e, Experiment& x, const DataRecord& data);
-Monitor monitor_of(Evaluator& e, const Experiment& x, const DataRecord& data, const MonitorSyntax& m);
+void resolve_options(Evaluator& e, TrainStatements& x, const DataRecord& data);
+Monitor monitor_of(Evaluator& e, const TrainStatements& x, const DataRecord& data, const MonitorSyntax& m);
 // @gradients, what becomes of the gradients together: clipping, noise. Not made when there is nothing to do.
-void emit_gradients(Evaluator& e, const Experiment& x);
+void emit_gradients(Evaluator& e, const TrainStatements& x);
 // The symbols of averages and of gradients that add up, and the reads of averages in @eval and @predict.
-void add_averages(Evaluator& e, const Experiment& x);
-void add_gradient_sums(Evaluator& e, const Experiment& x);
+void add_averages(Evaluator& e, const TrainStatements& x);
+void add_gradient_sums(Evaluator& e, const TrainStatements& x);
 
 // Optimizers that look at all examples (gd, lbfgs, svrg), whose procedure is the runtime's: their options,
 // and what they cannot work with, after @train was emitted (full_batch.cpp).
-void resolve_driver(Evaluator& e, Experiment& x, const Function& train, const DataRecord& data);
+void resolve_driver(Evaluator& e, TrainStatements& x, const Function& train, const DataRecord& data);
 // Why a batch is not the sum of its pieces, as Model::batch_mixes says it; empty: it is.
-std::string why_whole_batches(const Experiment& x, const DataRecord& data, const Module& module,
+std::string why_whole_batches(const TrainStatements& x, const DataRecord& data, const Module& module,
                               const Function& train);
 // The schedule whose rate shrinks when what it watches stalls: a rule of the runtime.
 bool is_plateau(const DefinitionValue& d);
@@ -118,11 +118,11 @@ bool is_plateau(const DefinitionValue& d);
 Value bound_argument(Evaluator& e, const DefinitionValue& d, const std::string& name);
 
 // Shared by the statements (train_statements.cpp).
-bool once(Evaluator& e, Experiment& x, const Statement& s, const std::string& what);
+bool once(Evaluator& e, TrainStatements& x, const Statement& s, const std::string& what);
 std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr, DefinitionKind kind);
 // The parameters that patterns match; each pattern must match one.
 std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns);
 // The call behind `penalty` or `project`; `example`: the statement as it might have been written.
-bool parameter_function(Evaluator& e, Experiment::Penalty& p, const Statement& s, const char* example);
+bool parameter_function(Evaluator& e, TrainStatements::Penalty& p, const Statement& s, const char* example);
 
 }  // namespace gradc::frontend
