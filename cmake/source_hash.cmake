@@ -3,7 +3,7 @@ function(gradc_source_hash target)
   set(output ${CMAKE_BINARY_DIR}/generated/source_hash.cpp)
   file(GLOB files RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS
        ${CMAKE_SOURCE_DIR}/codegen/*.h ${CMAKE_SOURCE_DIR}/codegen/*.cpp ${CMAKE_SOURCE_DIR}/ir/loop/*.h ${CMAKE_SOURCE_DIR}/ir/loop/*.cpp)
-  list(APPEND files ir/location.h runtime/abi.h)
+  list(APPEND files support/location.h runtime/abi.h)
   list(TRANSFORM files PREPEND ${CMAKE_SOURCE_DIR}/ OUTPUT_VARIABLE paths)
   add_custom_command(
     OUTPUT ${output}

@@ -1,23 +1,23 @@
 # libgradc_standalone.a: all that a compiled model needs besides its code, in one static library, so that linking one
 # needs nothing but the C and C++ libraries. Debian ships fmt as a shared library only; standalone/bundled/fmt.cpp
 # compiles it in.
-# The C interface of sessions apart: the library that embeds the compiler holds it too.
-add_library(gradc_c_session STATIC standalone/c_session.cpp standalone/c_train.cpp standalone/c_sample.cpp
-            standalone/image.cpp)
-target_link_libraries(gradc_c_session PUBLIC gradc_runtime)
+# The C interface apart, without what compiles: libgradc.so holds it too (cmake/shared.cmake).
+file(GLOB capi_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/capi/*.cpp)
+add_library(gradc_capi STATIC ${capi_sources})
+target_link_libraries(gradc_capi PUBLIC gradc_runtime)
 
 file(GLOB standalone_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/standalone/*.cpp)
-list(FILTER standalone_sources EXCLUDE REGEX "/(main|c_session|c_train|c_sample|image)\\.cpp$")
+list(REMOVE_ITEM standalone_sources ${CMAKE_SOURCE_DIR}/standalone/main.cpp)
 add_library(gradc_app STATIC ${standalone_sources})
-target_link_libraries(gradc_app PUBLIC gradc_c_session CLI11::CLI11)
+target_link_libraries(gradc_app PUBLIC gradc_capi CLI11::CLI11)
 
 add_library(gradc_bundled STATIC ${CMAKE_SOURCE_DIR}/standalone/main.cpp ${CMAKE_SOURCE_DIR}/standalone/bundled/fmt.cpp)
 target_link_libraries(gradc_bundled PUBLIC gradc_app)
-foreach(library gradc_bundled gradc_app gradc_c_session gradc_runtime gradc_support)
+foreach(library gradc_bundled gradc_app gradc_capi gradc_runtime gradc_support)
   target_compile_options(${library} PRIVATE -ffunction-sections -fdata-sections)
 endforeach()
 if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT GRADC_SANITIZE)  # command lines and formatting, in every executable
-  foreach(library gradc_bundled gradc_app gradc_c_session gradc_support)
+  foreach(library gradc_bundled gradc_app gradc_capi gradc_support)
     target_compile_options(${library} PRIVATE -Os)
   endforeach()
 endif()
@@ -32,7 +32,7 @@ set(script ${CMAKE_BINARY_DIR}/generated/standalone.mri)
 file(GENERATE OUTPUT ${script} CONTENT "create ${standalone_library}
 addlib $<TARGET_FILE:gradc_bundled>
 addlib $<TARGET_FILE:gradc_app>
-addlib $<TARGET_FILE:gradc_c_session>
+addlib $<TARGET_FILE:gradc_capi>
 addlib $<TARGET_FILE:gradc_runtime>
 addlib $<TARGET_FILE:gradc_support>
 addlib ${ZLIB_STATIC}
@@ -47,6 +47,6 @@ add_custom_command(
   OUTPUT ${standalone_library}
   COMMAND ${CMAKE_COMMAND} -E rm -f ${standalone_library}
   COMMAND sh -c "${CMAKE_AR} -M < ${script}"
-  DEPENDS gradc_bundled gradc_app gradc_c_session gradc_runtime gradc_support ${script}
+  DEPENDS gradc_bundled gradc_app gradc_capi gradc_runtime gradc_support ${script}
   VERBATIM)
 add_custom_target(gradc_standalone ALL DEPENDS ${standalone_library})

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 #include "support/philox.h"
 

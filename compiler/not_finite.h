@@ -2,7 +2,7 @@
 // the operation where it began. Steps that are finite pay nothing for it.
 #pragma once
 #include "compiler/compile.h"
-#include "runtime/not_finite.h"
+#include "runtime/execution/not_finite.h"
 
 namespace gradc::compiler {
 

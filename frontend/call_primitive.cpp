@@ -6,7 +6,7 @@
 
 #include "frontend/error_codes.h"
 #include "frontend/evaluator.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc::frontend {
 

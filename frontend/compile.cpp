@@ -7,7 +7,7 @@
 #include "frontend/frontend.h"
 #include "frontend/parser.h"
 #include "frontend/train_statements.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 
 namespace gradc::frontend {

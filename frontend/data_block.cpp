@@ -149,7 +149,7 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
 
 namespace {
 
-// How many of `size` examples a split takes; empty where that is not 1 to size - 1. As runtime/dataset.cpp
+// How many of `size` examples a split takes; empty where that is not 1 to size - 1. As runtime/data/dataset.cpp
 // has it.
 std::optional<int64_t> taken(const DataSplit& split, int64_t size) {
   int64_t count = split.count;

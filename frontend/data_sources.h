@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "ir/type.h"
+#include "ir/tensor/type.h"
 #include "support/experiment.h"
 #include "support/source.h"
 

@@ -7,7 +7,7 @@
 
 #include "frontend/error_codes.h"
 #include "frontend/evaluator.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 
 namespace gradc::frontend {

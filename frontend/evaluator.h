@@ -13,7 +13,7 @@
 #include "frontend/data_sources.h"
 #include "frontend/program.h"
 #include "frontend/value.h"
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 
 namespace gradc::frontend {
 

@@ -1,7 +1,7 @@
 // From .nn text to tensor IR: parses, resolves names and shapes, and evaluates the experiment into one
 // module.
 //
-// The module it makes (see Module in ir/module.h) has these functions; every one takes the data fields it
+// The module it makes (see Module in ir/tensor/module.h) has these functions; every one takes the data fields it
 // uses as inputs:
 //   @train      training=true, stochastic=true. Outputs "loss" (per example, f32[n]), the metrics (per
 //   example, f32[n]), and, where
@@ -22,8 +22,8 @@
 #include <string>
 #include <vector>
 
-#include "ir/index_ranges.h"
-#include "ir/module.h"
+#include "ir/tensor/index_ranges.h"
+#include "ir/tensor/module.h"
 #include "support/diagnostic.h"
 #include "support/experiment.h"
 

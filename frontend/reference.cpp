@@ -9,7 +9,7 @@
 #include "frontend/builtins.h"
 #include "frontend/parser.h"
 #include "frontend/prelude.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "ir/ops/markdown.h"
 #include "support/check.h"
 

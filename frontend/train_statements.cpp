@@ -5,7 +5,7 @@
 
 #include "frontend/error_codes.h"
 #include "frontend/train_statements.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc::frontend {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "frontend/syntax.h"
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 
 namespace gradc::frontend {
 

@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "ir/loop/check_plan.h"
-#include "passes/lower/lowering.h"
-#include "passes/passes.h"
+#include "passes/kernels/lowering.h"
+#include "passes/tensor/passes.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "ir/loop/loop_ir.h"
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 
 namespace gradc::passes {
 

@@ -75,7 +75,7 @@ typedef struct gradc_symbol {
 
 /* Elements of each example of an input of i32 that the model takes as positions: they must lie in
  * 0 .. extent - 1. What lies outside would be read as 0 and train nothing, so that whoever hands the values
- * over checks them (runtime/batches.h). */
+ * over checks them (runtime/data/batches.h). */
 typedef struct gradc_index_range {
   int64_t first, count; /* elements of an example, row-major */
   int64_t extent;

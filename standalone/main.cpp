@@ -4,11 +4,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "runtime/checkpoint.h"
+#include "runtime/execution/checkpoint.h"
 #include "runtime/files.h"
-#include "runtime/prepare.h"
-#include "runtime/report.h"
-#include "standalone/image.h"
+#include "runtime/data/prepare.h"
+#include "runtime/execution/report.h"
+#include "capi/bundle.h"
 #include "standalone/options.h"
 #include "standalone/parts.h"
 #include "support/check.h"

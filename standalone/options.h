@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "runtime/predict.h"
-#include "runtime/sample.h"
-#include "runtime/train.h"
+#include "runtime/execution/predict.h"
+#include "runtime/execution/sample.h"
+#include "runtime/training/train.h"
 
 namespace gradc::standalone {
 

@@ -1,13 +1,13 @@
 // Parts of an executable's command line that only some models can use. The linker takes each when the
-// compiler asks for it by name (driver/link.h, `need`); main.cpp asks weakly, and offers what is there.
+// compiler asks for it by name (cli/link.h, `need`); main.cpp asks weakly, and offers what is there.
 #pragma once
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "runtime/dataset.h"
-#include "runtime/predict.h"
-#include "runtime/session.h"
+#include "runtime/data/dataset.h"
+#include "runtime/execution/predict.h"
+#include "runtime/execution/session.h"
 
 namespace CLI {
 class App;

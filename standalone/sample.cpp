@@ -1,5 +1,5 @@
 // The command `sample` of executables (parts.h).
-#include "runtime/sample.h"
+#include "runtime/execution/sample.h"
 
 #include "standalone/options.h"
 #include "standalone/parts.h"

@@ -1,5 +1,5 @@
 // Several views of each image, in executables (parts.h).
-#include "runtime/ensemble.h"
+#include "runtime/execution/ensemble.h"
 #include "standalone/options.h"
 #include "standalone/parts.h"
 

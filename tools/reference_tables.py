@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/driver/pytorch.json: what PyTorch computes, in double precision, for the optimizers, schedules, activations, losses and
-layers that gradc's prelude has too. tests/driver/methods_test.cpp holds native code to it, so that the tests need no PyTorch.
+"""Writes tests/cli/pytorch.json: what PyTorch computes, in double precision, for the optimizers, schedules, activations, losses and
+layers that gradc's prelude has too. tests/cli/methods_test.cpp holds native code to it, so that the tests need no PyTorch.
 
 usage: reference_tables.py [--check]     (--check: only say whether the committed table is what PyTorch computes now)
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-TABLE = Path(__file__).resolve().parent.parent / "tests" / "driver" / "pytorch.json"
+TABLE = Path(__file__).resolve().parent.parent / "tests" / "cli" / "pytorch.json"
 STEPS = 20
 
 

@@ -6,7 +6,7 @@
 #include <set>
 #include <unordered_map>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 
 namespace gradc::interpreter {

@@ -8,7 +8,7 @@
 #include <vector>
 #include <xtensor/xarray.hpp>
 
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 
 namespace gradc::interpreter {
 

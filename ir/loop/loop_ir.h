@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "ir/location.h"
+#include "support/location.h"
 
 namespace gradc::loop {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ir/interpreter/interpreter.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 
 namespace gradc::ops {

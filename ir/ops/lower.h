@@ -1,6 +1,6 @@
 // Loop IR expressions that the primitives' scalar lowerings share. It must not know a particular primitive.
 #pragma once
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc::ops {
 

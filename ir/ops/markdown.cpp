@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 #include <vector>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc {
 

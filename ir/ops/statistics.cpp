@@ -4,7 +4,7 @@
 // Sums of squares around a guess of the mean lose as many digits as the square of the guess's distance over
 // the standard deviation has, so none is taken around a value from elsewhere (Chan, Golub and LeVeque 1983,
 // "Algorithms for computing the sample variance"):
-//   images      reduce_squared_deviations: one pass, around values of the data (passes/lower/partial_sums.h)
+//   images      reduce_squared_deviations: one pass, around values of the data (passes/kernels/partial_sums.h)
 //   all others  two passes, the second also correcting the mean: m = sum x / n, e = sum (x - m) / n,
 //               mean = m + e, variance = sum (x - m)^2 / n - e^2 (equation 1.7)
 #include <vector>

@@ -7,7 +7,7 @@
 #include "assembly.h"
 #include "elementary.h"
 #include "harness.h"
-#include "tests/driver/emulator.h"
+#include "tests/cli/emulator.h"
 
 namespace gradc::testing {
 namespace {

@@ -25,7 +25,7 @@ TEST(Explanations, EveryCodeHasOneInTheTablesOrder) {
 // Codes come from the table alone: none is written anywhere else, so that none can lack an explanation.
 TEST(Explanations, SourcesTakeCodesFromTheTable) {
   const std::regex code("\"E[0-9]{4}\"");
-  for (const char* folder : {"frontend", "driver", "support", "passes", "ir", "runtime"})
+  for (const char* folder : {"frontend", "cli", "support", "passes", "ir", "runtime"})
     for (const auto& entry :
          std::filesystem::recursive_directory_iterator(std::string(GRADC_SOURCE_DIR) + "/" + folder)) {
       if (entry.path().extension() != ".cpp") continue;

@@ -4,7 +4,7 @@
 
 #include <regex>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "ir/ops/markdown.h"
 #include "tests/frontend/helpers.h"
 

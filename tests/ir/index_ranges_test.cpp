@@ -1,9 +1,9 @@
 // Which elements of an integer input an operator reads as positions, through what only moves them.
-#include "ir/index_ranges.h"
+#include "ir/tensor/index_ranges.h"
 
 #include <gtest/gtest.h>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc {
 namespace {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "ir/module.h"
-#include "ir/op_def.h"
+#include "ir/tensor/module.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 #include "tests/ir/ops_tools.h"
 

@@ -7,8 +7,8 @@
 #include <limits>
 #include <random>
 
-#include "ir/module.h"
-#include "ir/op_def.h"
+#include "ir/tensor/module.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "ir/module.h"
-#include "ir/op_def.h"
+#include "ir/tensor/module.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc {
 namespace {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "ir/interpreter/interpreter.h"
-#include "ir/module.h"
-#include "ir/op_def.h"
+#include "ir/tensor/module.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc::test {
 

@@ -3,7 +3,7 @@
 // reads what is not there yet.
 #include <gtest/gtest.h>
 
-#include "passes/passes.h"
+#include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
 namespace gradc::testing {

@@ -11,8 +11,8 @@
 #include <random>
 
 #include "codegen/jit.h"
-#include "ir/op_def.h"
-#include "passes/passes.h"
+#include "ir/tensor/op_def.h"
+#include "passes/tensor/passes.h"
 #include "support/check.h"
 #include "tests/passes/program_runner.h"
 

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "passes/passes.h"
+#include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
 namespace gradc::testing {

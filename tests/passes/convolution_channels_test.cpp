@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 #include "passes/pipeline.h"
 #include "tests/passes/program_runner.h"
 

@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 #include "tests/passes/program_runner.h"
 
 namespace gradc::testing {

@@ -6,7 +6,7 @@
 #include <set>
 #include <sstream>
 
-#include "passes/lower/lowering.h"
+#include "passes/kernels/lowering.h"
 #include "passes/pipeline.h"
 #include "tests/passes/program_runner.h"
 

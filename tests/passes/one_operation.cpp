@@ -5,7 +5,7 @@
 #include <cmath>
 #include <random>
 
-#include "passes/passes.h"
+#include "passes/tensor/passes.h"
 #include "support/check.h"
 
 namespace gradc::testing {

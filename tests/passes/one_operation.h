@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "tests/passes/program_runner.h"
 
 namespace gradc::testing {

@@ -10,7 +10,7 @@
 
 #include "codegen/jit.h"
 #include "ir/loop/interpret.h"
-#include "passes/passes.h"
+#include "passes/tensor/passes.h"
 #include "runtime/abi.h"
 #include "runtime/threads.h"
 #include "support/check.h"

@@ -1,7 +1,7 @@
 // What backward computes again without a limit on memory.
 #include <gtest/gtest.h>
 
-#include "passes/passes.h"
+#include "passes/tensor/passes.h"
 #include "passes/pipeline.h"
 #include "tests/passes/program_runner.h"
 

@@ -2,7 +2,7 @@
 // other, on any number of threads, and are there where they should be.
 #include <gtest/gtest.h>
 
-#include "passes/passes.h"
+#include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
 namespace gradc::testing {

@@ -1,7 +1,7 @@
-// Names of passes as options take them. What passes make of IR is tested by tests/driver/opt_test.cpp.
+// Names of passes as options take them. What passes make of IR is tested by tests/cli/opt_test.cpp.
 #include <gtest/gtest.h>
 
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 #include "passes/pipeline.h"
 #include "support/check.h"
 

@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "ir/module.h"
-#include "passes/passes.h"
+#include "ir/tensor/module.h"
+#include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
 namespace gradc::testing {

@@ -1,5 +1,5 @@
 // Random numbers, image operations and augmentation: each against its definition, and what a key decides.
-#include "runtime/augment.h"
+#include "runtime/data/augment.h"
 
 #include <gtest/gtest.h>
 

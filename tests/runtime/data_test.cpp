@@ -7,11 +7,11 @@
 #include <filesystem>
 #include <numeric>
 
-#include "runtime/batches.h"
-#include "runtime/dataset.h"
-#include "runtime/idx.h"
+#include "runtime/data/batches.h"
+#include "runtime/data/dataset.h"
+#include "runtime/data/idx.h"
 #include "runtime/sha256.h"
-#include "runtime/synthetic_digits.h"
+#include "runtime/data/synthetic_digits.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"

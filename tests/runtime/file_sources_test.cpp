@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "runtime/batches.h"
-#include "runtime/csv.h"
-#include "runtime/dataset.h"
-#include "runtime/npy.h"
+#include "runtime/data/batches.h"
+#include "runtime/data/csv.h"
+#include "runtime/data/dataset.h"
+#include "runtime/data/npy.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"

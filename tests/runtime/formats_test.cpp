@@ -6,8 +6,8 @@
 
 #include <cstring>
 
-#include "runtime/npy.h"
-#include "runtime/safetensors.h"
+#include "runtime/data/npy.h"
+#include "runtime/execution/safetensors.h"
 #include "runtime/sha256.h"
 #include "support/check.h"
 #include "support/diagnostic.h"

@@ -10,7 +10,7 @@
 
 #include <jpeglib.h>
 
-#include "runtime/image_files.h"
+#include "runtime/data/image_files.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"

@@ -1,6 +1,6 @@
 // Batches assembled ahead: the same ones, in any order of asking, with errors passed on; and a whole run with
 // them.
-#include "runtime/loader.h"
+#include "runtime/data/loader.h"
 
 #include <gtest/gtest.h>
 
@@ -8,12 +8,12 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "runtime/batches.h"
-#include "runtime/checkpoint.h"
-#include "runtime/predict.h"
-#include "runtime/prepare.h"
-#include "runtime/safetensors.h"
-#include "runtime/train.h"
+#include "runtime/data/batches.h"
+#include "runtime/execution/checkpoint.h"
+#include "runtime/execution/predict.h"
+#include "runtime/data/prepare.h"
+#include "runtime/execution/safetensors.h"
+#include "runtime/training/train.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"
 #include "tests/runtime/helpers.h"

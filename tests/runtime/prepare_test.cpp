@@ -1,5 +1,5 @@
 // Normalisation and preparation: what is fitted, to what, what is kept, and what a program reads.
-#include "runtime/prepare.h"
+#include "runtime/data/prepare.h"
 
 #include <gtest/gtest.h>
 
@@ -7,9 +7,9 @@
 #include <cstring>
 #include <numeric>
 
-#include "runtime/batches.h"
-#include "runtime/random_data.h"
-#include "runtime/source_options.h"
+#include "runtime/data/batches.h"
+#include "runtime/data/random_data.h"
+#include "runtime/data/source_options.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"

@@ -1,12 +1,12 @@
 // The source `random`: the distribution of its numbers, what they depend on, and what its record must say.
-#include "runtime/random_data.h"
+#include "runtime/data/random_data.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "runtime/dataset.h"
+#include "runtime/data/dataset.h"
 #include "runtime/sha256.h"
 #include "support/data_limits.h"
 #include "support/diagnostic.h"

@@ -7,10 +7,10 @@
 #include <cstring>
 #include <filesystem>
 
-#include "runtime/checkpoint.h"
+#include "runtime/execution/checkpoint.h"
 #include "runtime/files.h"
-#include "runtime/safetensors.h"
-#include "runtime/train_state.h"
+#include "runtime/execution/safetensors.h"
+#include "runtime/training/train_state.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"
 #include "tests/runtime/helpers.h"

@@ -1,6 +1,6 @@
 // The whole runtime on a program written by hand: training, events, weights, interruption, errors,
 // evaluation, prediction.
-#include "runtime/train.h"
+#include "runtime/training/train.h"
 
 #include <gtest/gtest.h>
 
@@ -12,11 +12,11 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "runtime/checkpoint.h"
+#include "runtime/execution/checkpoint.h"
 #include "runtime/files.h"
-#include "runtime/npy.h"
-#include "runtime/predict.h"
-#include "runtime/safetensors.h"
+#include "runtime/data/npy.h"
+#include "runtime/execution/predict.h"
+#include "runtime/execution/safetensors.h"
 #include "runtime/sha256.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"

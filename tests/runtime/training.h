@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/train.h"
+#include "runtime/training/train.h"
 #include "tests/runtime/fake_program.h"
 
 namespace gradc::runtime::test {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc::random_models {
 

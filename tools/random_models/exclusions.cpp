@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "compiler/compile.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc::random_models {
 

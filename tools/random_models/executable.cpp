@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "driver/link.h"
+#include "cli/link.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -46,7 +46,7 @@ std::optional<Finding> compare_executable(const std::string& text) {
   const std::string tool = (self.parent_path() / "gradc").string();
   if (!std::filesystem::exists(tool))
     throw RunError(kExitRunFailed, fmt::format("random_models: '{}' is not there; build gradc", tool));
-  const driver::TemporaryDirectory folder;
+  const cli::TemporaryDirectory folder;
   const std::string model = folder.write("model.nn", text), program = folder.path("model");
   const Said compiled = run(fmt::format("'{}' compile '{}' -o '{}' --target native", tool, model, program));
   if (compiled.code != 0) return Finding{"compile", compiled.text};

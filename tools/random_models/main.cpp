@@ -6,7 +6,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "driver/reduce.h"
+#include "cli/reduce/reduce.h"
 #include "standalone/options.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -55,13 +55,13 @@ std::string indented(const std::string& text) {
 // The smallest text that shows the same kind of finding in the same comparison.
 void reduce(const Options& o, const Outcome& outcome, uint64_t number) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(o.reduce_seconds);
-  const driver::Interesting interesting = [&](const std::string& text) {
+  const cli::Interesting interesting = [&](const std::string& text) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     const Outcome again = try_text(trial_of(o, number, text, outcome.comparison), o.seconds);
     return !again.invalid && again.finding && again.finding->kind == outcome.finding->kind;
   };
-  const driver::Reduction reduced =
-      driver::reduce_model(outcome.text, interesting, [](const std::string&) {});
+  const cli::Reduction reduced =
+      cli::reduce_model(outcome.text, interesting, [](const std::string&) {});
   fmt::print("  the smallest model found that shows it ({} tries):\n{}\n", reduced.tries,
              indented(reduced.text));
   fmt::print("  written to a file, it is tried with: random_models --file FILE --model {} --only {}\n",

@@ -8,21 +8,21 @@
 #include <cmath>
 
 #include "compiler/evaluate_ops.h"
-#include "driver/batch.h"
-#include "driver/compare.h"
-#include "driver/native_call.h"
-#include "runtime/session.h"
+#include "cli/check/batch.h"
+#include "cli/check/compare.h"
+#include "cli/check/native_call.h"
+#include "runtime/execution/session.h"
 #include "runtime/threads.h"
 
 namespace gradc::random_models {
 
-using driver::CallRequest;
-using driver::NativeCaller;
+using cli::CallRequest;
+using cli::NativeCaller;
 using interpreter::Tensor;
 
 namespace {
 
-constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one difference, as in driver/check.cpp
+constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one difference, as in cli/check/check.cpp
 constexpr double kLeastShare = 1e-3;   // of the largest gradient: less counts as so much
 constexpr double kLeast = 1e-12, kMost = 1e12;  // beyond, squares leave the range of f32 or its rounding
 constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics are not what they start from
@@ -140,8 +140,8 @@ class NativeRun {
   std::optional<Finding> run() {
     std::vector<std::string> notes;
     const int64_t whole = engine_.compiled().program().batch;
-    batch_ = driver::first_batch(engine_.compiled(), whole, notes);
-    const int64_t have = driver::rows_of(batch_);
+    batch_ = cli::first_batch(engine_.compiled(), whole, notes);
+    const int64_t have = cli::rows_of(batch_);
     for (const Symbol& s : reference_.module().symbols)
       symbols_[s.name] = interpreter::make_tensor(s.type, 1);
     CallRequest first;
@@ -235,7 +235,7 @@ Reference::Reference(const CompileRequest& request) : loaded_(compiler::load_mod
 interpreter::RunInput Reference::input(const std::string& program, const CallRequest& call,
                                        const Tensors& symbols) const {
   interpreter::RunInput input;
-  input.inputs = driver::inputs_of(*module().function(program), call);
+  input.inputs = cli::inputs_of(*module().function(program), call);
   input.symbols = symbols;
   input.context.rows = call.rows;
   input.context.row_offset = call.row_offset;
@@ -261,12 +261,12 @@ bool Reference::leaves_range(const std::string& program, const interpreter::RunI
 
 bool Reference::rounding_explains(const Function& f, const interpreter::RunInput& input, const Op* op,
                                   const Tensor& native, const Tensor& reference) const {
-  driver::RoundingBound bound(reference);
+  cli::RoundingBound bound(reference);
   for (uint64_t run = 1; run <= kRoundingRuns; ++run) {
     compiler::rounding_run(f, input, run, [&](const Op& at, const Tensor& moved) {
       if (&at == op) bound.add_run(moved, compiler::rounding_size(run));
     });
-    if (bound.covers(native, driver::Tolerances().rounding)) return true;
+    if (bound.covers(native, cli::Tolerances().rounding)) return true;
   }
   return false;
 }
@@ -275,7 +275,7 @@ std::optional<Finding> Reference::compare(const std::string& program, const inte
                                           const Tensors& outputs, const Tensors& symbols) const {
   const Function& f = *module().function(program);
   const interpreter::RunResult result = interpreter::run(f, input);
-  const driver::Tolerances tolerances;
+  const cli::Tolerances tolerances;
   // Gradients that are zero by their nature are nothing but rounding: a thousandth of the largest counts as
   // no less, as for the slopes of `gradc check`. Sums over an update's batches are of another size.
   double largest = 0, largest_sum = 0;
@@ -285,7 +285,7 @@ std::optional<Finding> Reference::compare(const std::string& program, const inte
     if (is_gradient_sum(u.symbol)) largest_sum = std::max(largest_sum, size_of(result.updates.at(u.symbol)));
   const auto differs = [&](const char* kind, const std::string& name, const Op* op, const Tensor& native,
                            const Tensor& expected, double tolerance, double scale) -> std::optional<Finding> {
-    const driver::Comparison c = driver::compare(native, expected, tolerance);
+    const cli::Comparison c = cli::compare(native, expected, tolerance);
     if (c.beyond == 0 || c.max_absolute <= tolerance * kLeastShare * scale) return std::nullopt;
     if (rounding_explains(f, input, op, native, expected)) return std::nullopt;
     return Finding{kind, fmt::format("{} {} is {:.2g} of its size, {:.2g}, from the interpreter's ({:.0g} "
@@ -328,8 +328,8 @@ std::optional<Finding> run_pieces(const CompileRequest& request, int64_t pieces)
   if (whole.module().function("update")) return std::nullopt;  // the file accumulates: pieces of pieces
   std::vector<std::string> notes;
   const int64_t rows = engine.compiled().program().batch;
-  const Tensors batch = driver::first_batch(engine.compiled(), rows * pieces, notes);
-  if (driver::rows_of(batch) != rows * pieces) return std::nullopt;
+  const Tensors batch = cli::first_batch(engine.compiled(), rows * pieces, notes);
+  if (cli::rows_of(batch) != rows * pieces) return std::nullopt;
   CallRequest first;
   first.seed = 3;
   engine.call("init", first, {});

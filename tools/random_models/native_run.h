@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "compiler/compile.h"
-#include "driver/check.h"
+#include "cli/check/check.h"
 
 namespace gradc::random_models {
 
@@ -25,7 +25,7 @@ class Reference {
  public:
   explicit Reference(const CompileRequest& request);
   const Module& module() const { return *loaded_->model.module; }
-  interpreter::RunInput input(const std::string& program, const driver::CallRequest& call,
+  interpreter::RunInput input(const std::string& program, const cli::CallRequest& call,
                               const Tensors& symbols) const;
   // Whether some value is so large or small that single precision may well lose it.
   bool leaves_range(const std::string& program, const interpreter::RunInput& input) const;

@@ -10,7 +10,7 @@
 #include "codegen/jit.h"
 #include "ir/interpreter/interpreter.h"
 #include "ir/loop/loop_ir.h"
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 #include "passes/pipeline.h"
 #include "tools/random_models/network.h"
 

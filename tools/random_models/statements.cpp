@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "ir/attributes.h"
+#include "ir/tensor/attributes.h"
 #include "tools/random_models/catalogue.h"
 #include "tools/random_models/network.h"
 #include "tools/random_models/vary.h"

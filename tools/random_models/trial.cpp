@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "compiler/memory.h"
-#include "ir/op_def.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 #include "tools/random_models/exclusions.h"
 #include "tools/random_models/executable.h"
@@ -80,13 +80,13 @@ int recompute_level(uint64_t number) {
 }
 
 std::optional<Finding> check(const Trial& trial) {
-  driver::CheckRequest request;
+  cli::CheckRequest request;
   request.compile = request_for(trial);
   request.break_gradient = trial.break_gradient;
   request.compile.target = check_target(trial.number);
   request.compile.passes.disable = check_passes(trial.number);
-  const driver::CheckReport report = driver::check_model(request);
-  for (const driver::CheckRow& r : report.rows)
+  const cli::CheckReport report = cli::check_model(request);
+  for (const cli::CheckRow& r : report.rows)
     // Every gradient may well be zero on a row or two, as where a hinge is met.
     if (!r.pass && r.name != "(all parameters)")
       return Finding{r.kind + (r.max_relative > kZeroReference ? kOfZero : ""),

@@ -2,8 +2,8 @@
 // the mean of files.
 #include <cstring>
 
-#include "runtime/checkpoint.h"
-#include "runtime/train_state.h"
+#include "runtime/execution/checkpoint.h"
+#include "runtime/training/train_state.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

@@ -1,6 +1,6 @@
 // CSV files: columns by number and by name, with and without a line of names, separated by commas and by
 // tabs.
-#include "runtime/csv.h"
+#include "runtime/data/csv.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

@@ -1,6 +1,6 @@
 // IDX files, plain and gzip, and the data source that reads them.
-#include "runtime/idx.h"
-#include "runtime/dataset.h"
+#include "runtime/data/idx.h"
+#include "runtime/data/dataset.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

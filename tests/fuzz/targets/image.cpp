@@ -1,6 +1,6 @@
 // PNG and JPEG files to pixels of a wanted size. Of PNG the checksums are made right as well, so that damage
 // reaches what they guard.
-#include "runtime/image_files.h"
+#include "runtime/data/image_files.h"
 
 #include <zlib.h>
 

@@ -1,5 +1,5 @@
 // The text of tensor IR: parse, verify, print; and what was printed parses to the same.
-#include "ir/module.h"
+#include "ir/tensor/module.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

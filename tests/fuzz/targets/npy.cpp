@@ -1,6 +1,6 @@
 // NumPy's .npy files: the format alone, and as fields of numbers and of integers.
-#include "runtime/npy.h"
-#include "runtime/file_sources.h"
+#include "runtime/data/npy.h"
+#include "runtime/data/file_sources.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

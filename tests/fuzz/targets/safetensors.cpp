@@ -1,5 +1,5 @@
 // Weights files: every array that is accepted lies in the file, with as many bytes as its shape says.
-#include "runtime/safetensors.h"
+#include "runtime/execution/safetensors.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

@@ -1,6 +1,6 @@
 // Text as examples: UTF-8 to characters and back, windows, vocabularies.
-#include "runtime/text.h"
-#include "runtime/prepare.h"
+#include "runtime/data/text.h"
+#include "runtime/data/prepare.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

@@ -1,5 +1,5 @@
 // Where a run stands, as JSON in a checkpoint's metadata: what is accepted survives being written.
-#include "runtime/train_state.h"
+#include "runtime/training/train_state.h"
 #include "tests/fuzz/target.h"
 
 namespace gradc::fuzz {

@@ -1,0 +1,363 @@
+// gradc_session_train: the model file's own training loop in an embedding program, on the file's data or on
+// arrays of the program.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "runtime/data/dataset.h"
+#include "runtime/data/prepare.h"
+#include "runtime/data/source_options.h"
+#include "runtime/training/train.h"
+#include "capi/session.h"
+#include "support/check.h"
+#include "support/diagnostic.h"
+#include "support/experiment.h"
+
+using namespace gradc;
+
+namespace {
+
+using standalone::guarded;
+using standalone::Use;
+
+// Results of parts as the C structs show them; everything stands in the session.
+void keep_parts(gradc_session& s, const std::vector<runtime::PartResult>& parts) {
+  s.kept_values.clear();
+  s.kept_names.clear();
+  s.kept_parts.clear();
+  s.kept_values.reserve(parts.size());
+  s.kept_names.reserve(parts.size());
+  for (const runtime::PartResult& part : parts) {
+    std::vector<double>& values = s.kept_values.emplace_back();
+    for (const auto& [name, value] : part.metrics) values.push_back(value);
+    s.kept_parts.push_back({s.kept_names.emplace_back(part.part).c_str(), part.loss,
+                            static_cast<int32_t>(values.size()), values.data()});
+  }
+}
+
+// Hands on what happens to the program's callbacks.
+class Callbacks final : public runtime::TrainObserver {
+ public:
+  Callbacks(gradc_session& session, const gradc_train_options& options)
+      : session_(session), options_(options), factor_(session.progress.lr_factor) {}
+
+  bool cancelled() override { return session_.cancelled; }
+
+  void step_done(const runtime::StepReport& report) override {
+    session_.progress.step = report.step;
+    session_.steps = report.step;
+    session_.looked_at = false;
+    if (!options_.on_step) return;
+    metrics_.clear();
+    for (const auto& [name, value] : report.result.metrics) metrics_.push_back(value);
+    const gradc_step_event event = {report.step,
+                                    report.epoch,
+                                    report.total,
+                                    report.result.loss,
+                                    report.result.lr,
+                                    report.result.grad_norm,
+                                    static_cast<int32_t>(metrics_.size()),
+                                    metrics_.data()};
+    call([&] { return options_.on_step(options_.user, &event); });
+  }
+
+  void epoch_done(const runtime::EpochReport& report) override {
+    session_.progress.epoch = report.epoch;
+    if (!options_.on_epoch) return;
+    keep_parts(session_, report.parts);
+    const gradc_epoch_event event = {report.epoch,
+                                     report.epochs,
+                                     report.step,
+                                     report.lr,
+                                     report.seconds,
+                                     static_cast<int32_t>(session_.kept_parts.size()),
+                                     session_.kept_parts.data()};
+    call([&] { return options_.on_epoch(options_.user, &event); });
+  }
+
+  std::optional<double> new_lr_factor() override {
+    if (session_.progress.lr_factor == factor_) return std::nullopt;
+    return factor_ = session_.progress.lr_factor;
+  }
+
+ private:
+  template <class F>
+  void call(F&& callback) {
+    const auto set = [&](bool on) {
+      const std::lock_guard lock(session_.mutex);
+      session_.calling_back = on;
+    };
+    set(true);
+    int32_t result = 1;
+    try {
+      result = callback();
+    } catch (...) {  // of a callback in C++
+      set(false);
+      throw;
+    }
+    set(false);
+    if (result != 0) session_.cancelled = true;
+  }
+
+  gradc_session& session_;
+  const gradc_train_options& options_;
+  double factor_;
+  std::vector<double> metrics_;
+};
+
+// The classes that the field `label` counts; 0 where it is not known.
+int64_t classes_of(const DataRecord& record) {
+  if (const auto it = record.options.find("classes"); it != record.options.end())
+    if (const auto* classes = std::get_if<int64_t>(&it->second)) return *classes;
+  return record.fields.empty() ? 10 : 0;  // mnist, cifar10, synthetic_digits
+}
+
+// Fields that some program reads, with the type it reads them as; prepared ones may be of another shape.
+struct FieldType {
+  std::string name;
+  int32_t dtype;
+  std::vector<int64_t> shape;
+};
+
+std::vector<FieldType> field_types(const gradc_program& program, const DataRecord& record) {
+  std::vector<FieldType> types;
+  for (const gradc_entry_info* entry : {&program.train_step, &program.eval})
+    for (int32_t i = 0; i < entry->input_count; ++i) {
+      const gradc_input& in = entry->inputs[i];
+      const std::string full = in.name, name = full.substr(full.rfind('.') + 1);
+      if (std::any_of(types.begin(), types.end(), [&](const FieldType& t) { return t.name == name; }))
+        continue;
+      types.push_back({name, in.dtype, {in.shape, in.shape + in.rank}});
+    }
+  // As they are declared, where they are: before any preparation.
+  for (FieldType& type : types)
+    for (const DataField& field : record.fields)
+      if (field.name == type.name)
+        type.shape = field.shape, type.dtype = field.is_float ? GRADC_F32 : GRADC_I32;
+  for (const DataField& field : record.fields)
+    if (field.name == record.curriculum)  // read by no program
+      types.push_back({field.name, field.is_float ? GRADC_F32 : GRADC_I32, field.shape});
+  return types;
+}
+
+// Whether the record makes something else of a field before a program reads it.
+bool is_prepared(const FieldType& type, const DataRecord& record) {
+  const auto prepares = [&](const std::vector<DataMethod>& methods) {
+    return std::any_of(methods.begin(), methods.end(),
+                       [&](const DataMethod& m) { return m.field == type.name; });
+  };
+  // Mixing (mixup, cutmix) also changes the labels' type.
+  return prepares(record.normalize) || prepares(record.augment) ||
+         (type.name == "label" && !record.augment.empty());
+}
+
+runtime::Field field_of(const gradc_view& view, const std::string& where, const FieldType& type,
+                        bool prepared, int64_t& rows) {
+  runtime::Field field{.name = type.name, .shape = type.shape, .origin = where};
+  // What `normalize` and `augment` read may have another shape than what they make of it.
+  const bool own_shape = prepared && view.shape && view.rank > 1;
+  if (own_shape) field.shape.assign(view.shape + 1, view.shape + view.rank);
+  // Labels that are mixed are read as probabilities, and given as classes.
+  const int32_t dtype =
+      prepared && view.element == GRADC_ELEMENT_I32 ? static_cast<int32_t>(GRADC_I32) : type.dtype;
+  if (prepared && dtype == GRADC_I32 && type.dtype != GRADC_I32) field.shape.clear();
+  const int64_t found = standalone::rows_of_view(view, where, type.name.c_str(), dtype,
+                                                 static_cast<int32_t>(field.shape.size()), field.shape.data(),
+                                                 /*bytes_too=*/true);
+  if (rows == 0) rows = found;
+  if (rows != found)
+    throw RunError(
+        kExitDataError,
+        fmt::format("{}: `{}` has {} rows, but the fields before it have {}; expected equally many", where,
+                    type.name, found, rows));
+  if (view.element == GRADC_ELEMENT_U8)
+    field.given.bytes = static_cast<const uint8_t*>(view.data);
+  else if (dtype == GRADC_I32)
+    field.given.integers = static_cast<const int32_t*>(view.data);
+  else
+    field.given.floats = static_cast<const float*>(view.data);
+  return field;
+}
+
+std::vector<runtime::Split> splits_of(const gradc_train_options& options, const gradc_program& program,
+                                      const DataRecord& record) {
+  if (!options.parts) throw RunError(kExitUsage, "gradc_session_train: `parts` is null");
+  const std::vector<FieldType> types = field_types(program, record);
+  std::vector<std::string> names;
+  for (const FieldType& type : types) names.push_back(type.name);
+  std::vector<runtime::Split> splits;
+  for (int32_t i = 0; i < options.part_count; ++i) {
+    const gradc_part& part = options.parts[i];
+    if (!part.name || !*part.name)
+      throw RunError(kExitUsage, fmt::format("gradc_session_train: part {} has no name", i));
+    for (const runtime::Split& other : splits)
+      if (other.name == part.name)
+        throw RunError(kExitUsage,
+                       fmt::format("gradc_session_train: the part `{}` is given twice", part.name));
+    const std::string where = fmt::format("the part `{}`", part.name);
+    const auto views = standalone::match_views(part.fields, part.field_count, names, where);
+    runtime::Table table;
+    for (size_t k = 0; k < types.size(); ++k) {
+      table.fields.push_back(field_of(*views[k], where, types[k], is_prepared(types[k], record), table.rows));
+      runtime::sources::check_classes(where, table.fields.back(), table.rows, classes_of(record),
+                                      [](size_t row) { return fmt::format("of row {}", row); });
+    }
+    splits.push_back(runtime::sources::whole(part.name, std::move(table)));
+  }
+  return splits;
+}
+
+int64_t given_or(int64_t value, const char* name) {
+  if (value < -1)
+    throw RunError(
+        kExitUsage,
+        fmt::format("gradc_session_train: {} {}; expected a number from 0, or -1 for the model file's", name,
+                    value));
+  return value;
+}
+
+runtime::TrainOptions run_options(const gradc_train_options& options, const gradc_session& session) {
+  runtime::TrainOptions run;
+  if (given_or(options.epochs, "epochs") >= 0) run.epochs = options.epochs;
+  if (given_or(options.steps, "steps") >= 0) run.steps = options.steps;
+  if (given_or(options.seed, "seed") >= 0) run.seed = static_cast<uint64_t>(options.seed);
+  if (given_or(options.loaders, "loaders") >= 0) run.loaders = options.loaders;
+  if (options.keep_parameters && (options.resume || options.init_from))
+    throw RunError(
+        kExitUsage,
+        "gradc_session_train: keep_parameters, and a file to start from; a training starts from one");
+  run.shuffle = options.shuffle != 0;
+  run.initialize = !options.keep_parameters;
+  const auto text = [](const char* given) { return std::string(given ? given : ""); };
+  run.init_from = text(options.init_from);
+  run.resume = text(options.resume);
+  run.save = text(options.save);
+  run.save_state = options.save_state != 0;
+  run.checkpoints = text(options.checkpoints);
+  if (session.progress.lr_factor != 1) run.lr_factor = session.progress.lr_factor;
+  run.progress = runtime::ProgressMode::off;
+  run.out = nullptr;
+  return run;
+}
+
+}  // namespace
+
+extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_train_options* given,
+                                            gradc_train_result* result) {
+  return guarded([&] {
+    const Use use(session, "gradc_session_train");
+    gradc_train_options defaults;
+    gradc_train_options_init(&defaults);
+    const gradc_train_options options = standalone::known_options(given, defaults, "gradc_train");
+    session->runs->require_training();
+    Experiment experiment = read_experiment(session->program->experiment_json);
+    const runtime::TrainOptions wanted = run_options(options, *session);
+    runtime::Dataset data =
+        options.part_count > 0
+            ? runtime::make_dataset(experiment.data, splits_of(options, *session->program, experiment.data))
+            : runtime::load_dataset(experiment.data);
+    runtime::fit_preparation(data, experiment.data);
+    Callbacks callbacks(*session, options);
+    runtime::TrainOptions run = wanted;
+    run.observer = &callbacks;
+    session->seed = run.seed.value_or(static_cast<uint64_t>(experiment.train.seed));
+    session->not_finite.reset();
+    const runtime::TrainResult trained = [&] {
+      try {
+        return runtime::train(*session->runs, data, experiment, run);
+      } catch (const runtime::NotFiniteError& error) {
+        standalone::throw_not_finite(*session, error);
+      }
+    }();
+    session->progress.step = trained.steps;
+    session->looked_at = true;
+    session->steps = trained.steps;
+    session->progress.epoch = trained.epochs;
+    session->progress.total = std::max(session->progress.total, trained.steps);
+    keep_parts(*session, trained.parts);
+    session->sha256 = trained.weights_sha256;
+    if (result)
+      *result = {trained.steps,
+                 trained.epochs,
+                 trained.best_epoch,
+                 trained.seconds,
+                 trained.examples_per_second,
+                 session->sha256.c_str(),
+                 static_cast<int32_t>(session->kept_parts.size()),
+                 session->kept_parts.data()};
+    if (trained.interrupted)
+      throw RunError(GRADC_CANCELLED, fmt::format("cancelled after {} steps", trained.steps));
+    if (trained.not_finite) standalone::throw_not_finite(*session, *trained.not_finite);
+  });
+}
+
+namespace {
+
+// Examples as the model reads them, through a view.
+void prepare(gradc_session* session, const gradc_view* raw, const runtime::View& view, void* output,
+             int64_t* bytes) {
+  if (!raw || !raw->name || !bytes)
+    throw RunError(kExitUsage, "gradc_session_prepare: a null pointer; the array needs its field's name");
+  const DataRecord record = read_experiment(session->program->experiment_json).data;
+  const std::vector<FieldType> types = field_types(*session->program, record);
+  std::vector<std::string> names;
+  for (const FieldType& type : types) names.push_back(type.name);
+  const auto type = std::find(names.begin(), names.end(), raw->name) - names.begin();
+  if (type == static_cast<std::ptrdiff_t>(names.size()))
+    throw RunError(kExitUsage,
+                   fmt::format("prepare: the model reads no `{}`; it reads {}{}", raw->name,
+                               fmt::join(names, ", "), runtime::sources::suggestion(raw->name, names)));
+  const FieldType& wanted = types[static_cast<size_t>(type)];
+  runtime::Table table;
+  table.fields.push_back(field_of(*raw, "prepare", wanted, is_prepared(wanted, record), table.rows));
+  runtime::Split split = runtime::sources::whole("given", std::move(table));
+  split.view = view;
+  const runtime::Field& field = split.table->fields[0];
+  const auto preparation = runtime::restored_preparation(record, session->runs->data_arrays,
+                                                         "the session's parameters", !view.plain());
+  if (!view.plain()) preparation->check_view(split, view);
+  const std::vector<int64_t> shape = preparation ? preparation->shape_of(field) : field.shape;
+  const int32_t dtype = preparation ? preparation->dtype_of(field) : field.dtype();
+  const auto rank = static_cast<int32_t>(shape.size());
+  const int64_t size = split.count * runtime::element_count(rank, shape.data()) * runtime::dtype_bytes(dtype);
+  if (!output) {
+    *bytes = size;
+    return;
+  }
+  if (*bytes != size)
+    throw RunError(kExitUsage,
+                   fmt::format("prepare: an output of {} bytes for {} rows of {}; expected {}", *bytes,
+                               split.count, runtime::type_text(dtype, rank, shape.data()), size));
+  std::vector<int64_t> rows(static_cast<size_t>(split.count));
+  std::iota(rows.begin(), rows.end(), int64_t{0});
+  if (preparation)
+    preparation->gather(split, field, rows.data(), split.count, nullptr, output);
+  else
+    field.gather(rows.data(), split.count, output);
+}
+
+}  // namespace
+
+extern "C" gradc_status gradc_session_prepare(gradc_session* session, const gradc_view* raw, void* output,
+                                              int64_t* bytes) {
+  return guarded([&] {
+    const Use use(session, "gradc_session_prepare", true);
+    prepare(session, raw, {}, output, bytes);
+  });
+}
+
+extern "C" gradc_status gradc_session_prepare_view(gradc_session* session, const gradc_view* raw,
+                                                   int64_t scale, int32_t crop, void* output,
+                                                   int64_t* bytes) {
+  return guarded([&] {
+    const Use use(session, "gradc_session_prepare_view", true);
+    if (scale < 0 || scale > (1 << 16) || crop < 0 || crop > 10)
+      throw RunError(kExitUsage,
+                     fmt::format("gradc_session_prepare_view: scale {}, crop {}; expected a scale from 0 to "
+                                 "{} and a crop from 0 to 10",
+                                 scale, crop, 1 << 16));
+    prepare(session, raw, {scale, crop}, output, bytes);
+  });
+}

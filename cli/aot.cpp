@@ -1,0 +1,221 @@
+// `gradc compile`: a model file to an executable, a library, objects or text.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "codegen/aot.h"
+#include "compiler/memory.h"
+#include "compiler/object_cache.h"
+#include "compiler/program_tables.h"
+#include "cli/c_header.h"
+#include "cli/link.h"
+#include "cli/options.h"
+#include "runtime/execution/checkpoint.h"
+#include "runtime/files.h"
+#include "support/check.h"
+#include "support/json_line.h"
+
+namespace gradc::cli {
+
+namespace {
+
+// What can be emitted, and the file it makes of a model called NAME.
+struct Emit {
+  const char* name;
+  const char* output;  // {}: the model's name
+};
+constexpr Emit kEmits[] = {{"exe", "{}"},        {"obj", "{}.o"},   {"lib", "lib{}.a"}, {"header", "{}.h"},
+                           {"c-api", "lib{}.a"}, {"llvm", "{}.ll"}, {"asm", "{}.s"}};
+
+const Emit& find_emit(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Emit& e : kEmits) {
+    if (name == e.name) return e;
+    names.emplace_back(e.name);
+  }
+  const std::string near = nearest_name(name, names);
+  throw RunError(kExitUsage, fmt::format("compile: --emit={}: there are {}{}", name, fmt::join(names, ", "),
+                                         near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+}
+
+// One model for one processor, up to loop IR.
+struct Compiled {
+  codegen::Target target;
+  std::unique_ptr<LoadedModel> model;
+  passes::Lowered lowered;
+  std::unique_ptr<ProgramTables> tables;
+};
+
+Compiled compile_for(const codegen::Target& target, const CompileRequest& request,
+                     const CompileOptions& options) {
+  const ModelOptions& model = options.model;
+  Compiled c;
+  c.target = target;
+  c.model = load_model(request);
+  Module& module = *c.model->model.module;
+  const passes::PipelineOptions pipeline = pipeline_options(request, target, *c.model);
+  if (!passes::run_tensor_passes(module, pipeline))
+    throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
+  if (options.infer) leave_out_training(module);
+  c.lowered = passes::lower(module, pipeline);
+  if (c.lowered.stopped) throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
+  // The limit was met for this machine's own processor; others lay their memory out a little differently.
+  const MemoryPlan memory = memory_plan(c.lowered, pipeline.batch, model.threads);
+  if (model.mem_limit > 0 && memory.peak() > static_cast<int64_t>(model.mem_limit))
+    throw RunError(
+        kExitUsage,
+        fmt::format("--mem-limit: {} for {}; compile for fewer targets (--target) or allow as much",
+                    megabytes(static_cast<double>(memory.peak())), target.name));
+  c.tables =
+      std::make_unique<ProgramTables>(*c.model, c.lowered, target, pipeline.batch, request, options.strip);
+  return c;
+}
+
+std::vector<codegen::Target> chosen_targets(const CompileOptions& options) {
+  std::vector<codegen::Target> targets;
+  if (!options.cpu.empty()) {
+    if (!options.targets.empty())
+      throw RunError(kExitUsage, "compile: --cpu names one processor, --target levels; give one of them");
+    return {codegen::find_cpu(options.cpu)};
+  }
+  std::vector<std::string> names = options.targets;
+  if (names.empty()) {
+    names = codegen::target_names(codegen::host_architecture());
+  }
+  for (const std::string& name : names) {
+    if (std::any_of(targets.begin(), targets.end(), [&](const auto& t) { return t.name == name; }))
+      throw RunError(kExitUsage, fmt::format("compile: the target `{}` is given twice", name));
+    targets.push_back(codegen::find_target(name, /*must_run=*/false));
+  }
+  for (const codegen::Target& target : targets)
+    if (target.architecture != targets.front().architecture)
+      throw RunError(
+          kExitUsage,
+          fmt::format("compile: a file holds code for one architecture, but `{}` is {} and `{}` is "
+                      "{}; compile once for each",
+                      targets.front().name, codegen::name(targets.front().architecture), target.name,
+                      codegen::name(target.architecture)));
+  // The image's order: a processor takes the first one it can run.
+  std::stable_sort(targets.begin(), targets.end(),
+                   [](const auto& a, const auto& b) { return a.vector_width > b.vector_width; });
+  return targets;
+}
+
+// The parts of the runtime library that only such models can use (standalone/parts.h, runtime/data/dataset.cpp).
+std::vector<std::string> parts_of(const std::string& source, const gradc_program& program) {
+  std::vector<std::string> parts;
+  if (source == "folder") parts.emplace_back("gradc_source_folder");
+  if (program.predict.output_count == 0) return parts;
+  if (source == "text") parts.emplace_back("gradc_part_sample");
+  bool images = false;
+  for (int32_t i = 0; i < program.predict.input_count; ++i) images |= program.predict.inputs[i].rank == 3;
+  if (images) parts.insert(parts.end(), {"gradc_part_view_options", "gradc_part_view_eval"});
+  return parts;
+}
+
+void write_output(const std::string& path, std::string_view what, std::string_view bytes) {
+  runtime::OutputFile out(path, what);
+  out.write(bytes);
+  out.commit();
+}
+
+}  // namespace
+
+int run_compile(const CompileOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  const Emit& emit = find_emit(options.emit);
+  const std::string kind = emit.name;
+  const CompileRequest request = compile_request(options.model);
+  const std::string stem = std::filesystem::path(options.model.file).stem().string();
+  const std::string output =
+      options.output.empty() ? fmt::format(fmt::runtime(emit.output), stem) : options.output;
+  const bool executable = kind == "exe", library = kind == "lib" || kind == "c-api";
+  const bool shared = library && std::filesystem::path(output).extension() == ".so";
+  if ((options.fully_static || options.strip) && !executable && !shared)
+    throw RunError(kExitUsage, fmt::format("compile: {} is for executables, not for --emit={}",
+                                           options.fully_static ? "--static" : "--strip", kind));
+  runtime::check_output_path(output, kind);
+  const std::vector<codegen::Target> targets = chosen_targets(options);
+  const codegen::Architecture architecture = targets.front().architecture;
+  const bool one_target = kind == "llvm" || kind == "asm";
+  if (one_target && targets.size() > 1 && !options.targets.empty())
+    throw RunError(kExitUsage, fmt::format("compile: --emit={} is for one target", kind));
+
+  std::vector<Compiled> compiled;
+  for (const codegen::Target& target : targets) {
+    compiled.push_back(compile_for(target, request, options));
+    if (one_target || kind == "header") break;
+  }
+  const gradc_program& program = compiled.front().tables->program();
+  std::string weights;
+  if (!options.weights.empty()) {
+    runtime::check_checkpoint(program, options.weights);
+    const std::vector<uint8_t> bytes = runtime::read_file(options.weights, "weights file");
+    weights.assign(bytes.begin(), bytes.end());
+  }
+
+  const std::string identifier = c_identifier(stem);
+  const std::string symbol = executable ? "gradc_standalone_image" : identifier + "_image";
+  codegen::CodegenOptions code;
+  if (one_target) {
+    const auto programs = program_list(compiled.front().lowered);
+    write_output(output, kind,
+                 kind == "llvm" ? codegen::emit_llvm(programs, targets.front(), code)
+                                : codegen::emit_assembly(programs, targets.front(), code));
+  }
+  std::string header_path = output;
+  if (kind == "c-api")
+    header_path = (std::filesystem::path(output).parent_path() / (identifier + ".h")).string();
+  if (kind == "header" || kind == "c-api") write_output(header_path, "header", c_header(program, identifier));
+  if (executable || library || kind == "obj") {
+    std::vector<codegen::ImageProgram> image;
+    for (const Compiled& c : compiled)
+      image.push_back({program_list(c.lowered), c.target, &c.tables->program()});
+    std::optional<DiskObjectCache> cache;
+    if (!request.object_cache.empty()) cache.emplace(request.object_cache);
+    const auto objects = codegen::emit_image(image, stem, symbol, weights, code, cache ? &*cache : nullptr);
+    if (library && !shared) {
+      write_output(output, "library", codegen::make_archive(objects, {standalone_library(architecture)}));
+    } else {
+      const TemporaryDirectory folder;
+      LinkRequest link_request;
+      for (const codegen::ObjectFile& object : objects)
+        link_request.objects.push_back(folder.write(object.name, object.bytes));
+      link_request.output = output;
+      link_request.architecture = architecture;
+      link_request.kind = executable ? LinkKind::executable : shared ? LinkKind::shared : LinkKind::object;
+      link_request.fully_static = options.fully_static;
+      link_request.strip = options.strip;
+      if (kind != "obj") link_request.objects.push_back(standalone_library(architecture));
+      if (executable)
+        link_request.need = parts_of(compiled.front().model->model.experiment.data.source, program);
+      link_request.keep = executable ? std::vector<std::string>{} : exported_symbols(identifier);
+      link(link_request);
+    }
+  }
+
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::error_code error;
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(output, error));
+  std::vector<std::string> names;
+  for (const Compiled& c : compiled) names.push_back(c.target.name);
+  if (options.model.json) {
+    fmt::print("{}\n", json_line(nlohmann::ordered_json{{"event", "compile"},
+                                                        {"emit", kind},
+                                                        {"output", output},
+                                                        {"bytes", bytes},
+                                                        {"targets", names},
+                                                        {"seconds", seconds}}));
+  } else {
+    fmt::print("{}: {:.2f} MB for {}, in {:.1f} s\n", output, static_cast<double>(bytes) / 1e6,
+               fmt::join(names, ", "), seconds);
+    if (header_path != output) fmt::print("{}: its C header\n", header_path);
+  }
+  return kExitOk;
+}
+
+}  // namespace gradc::cli

@@ -1,0 +1,420 @@
+// `gradc bench`: how long a training step takes on one batch that stands in memory, where in it the time
+// goes, and how near that is to what the machine can do. Knows no operator.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "cli/check/batch.h"
+#include "cli/machine.h"
+#include "cli/options.h"
+#include "runtime/files.h"
+#include "runtime/execution/session.h"
+#include "support/check.h"
+#include "support/json_line.h"
+
+namespace gradc::cli {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::ordered_json;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// The counter that profiled code reads.
+uint64_t cycle_counter() {
+#if defined(__x86_64__)
+  return __rdtsc();
+#else
+  uint64_t ticks;
+  asm volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+  return ticks;
+#endif
+}
+
+double quantile(std::vector<double> values, double q) {
+  GRADC_CHECK(!values.empty(), "a quantile of nothing");
+  const auto at = static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5);
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
+  return values[at];
+}
+
+// A model, compiled, with one made-up batch that it is trained on again and again.
+class Subject {
+ public:
+  Subject(const CompileRequest& request, int threads)
+      : compiled_(request),
+        session_((require_code(), compiled_.program()), threads),
+        inputs_(compiled_.program().train_step, compiled_.program().batch) {
+    const gradc_entry_info& entry = compiled_.program().train_step;
+    const int64_t rows = compiled_.program().batch;
+    const Tensors batch = made_up_batch(compiled_, rows);
+    for (int i = 0; i < entry.input_count; ++i) {
+      const interpreter::Tensor& t = batch.at(entry.inputs[i].name);
+      to_memory(t.data.data(), t.type.dtype, t.type.elements() * rows, inputs_.data(static_cast<size_t>(i)));
+    }
+    if (request.profile) {
+      size_t calls = 0;  // of any program, since initialisation notes times too
+      for (const auto& [name, lowered] : compiled_.lowered().programs)
+        calls = std::max(calls, lowered.program.calls.size());
+      times_.resize(2 * calls * static_cast<size_t>(session_.threads()));
+      session_.set_profile(times_.data());
+    }
+    session_.initialize(1);
+  }
+
+  // As gradc_step_args.profile has it, of the last step; the request asked for it.
+  std::vector<uint64_t>& times() { return times_; }
+
+  const CompiledModel& compiled() const { return compiled_; }
+  runtime::Session& session() { return session_; }
+  // The threads that a step uses.
+  int threads() const {
+    return std::clamp(static_cast<int>(compiled_.program().train_step.max_threads), 1, session_.threads());
+  }
+  const passes::LoweredProgram& step_program() const { return compiled_.lowered().programs.at("train_step"); }
+
+  // Seconds of one step.
+  double step() {
+    runtime::StepScalars scalars;
+    scalars.step = steps_;
+    scalars.total = 1 << 30;
+    const auto begin = Clock::now();
+    const runtime::StepResult result =
+        session_.step({inputs_.pointers(), compiled_.program().batch}, scalars, 1);
+    const double seconds = seconds_since(begin);
+    ++steps_;
+    if (!result.finite)
+      throw RunError(
+          kExitCheckFailed,
+          fmt::format("bench: the loss was not finite at step {}, and a step that stops there says "
+                      "nothing; the model is trained on one made-up batch: lower its learning rate",
+                      steps_));
+    return seconds;
+  }
+
+  // Seconds of each step, for so long or so many.
+  std::vector<double> measure(double seconds, int64_t steps) {
+    std::vector<double> times;
+    const auto begin = Clock::now();
+    while (steps ? static_cast<int64_t>(times.size()) < steps
+                 : times.size() < 5 || seconds_since(begin) < seconds)
+      times.push_back(step());
+    return times;
+  }
+
+  void warm_up(double seconds) {
+    const auto begin = Clock::now();
+    for (int i = 0; i < 8 || (i < 1000 && seconds_since(begin) < seconds / 10); ++i) step();
+  }
+
+ private:
+  void require_code() const {
+    if (!compiled_.complete()) throw RunError(kExitUsage, "bench needs the whole pipeline: no --stop-after");
+  }
+  CompiledModel compiled_;
+  runtime::Session session_;
+  runtime::InputBuffers inputs_;
+  std::vector<uint64_t> times_;
+  int64_t steps_ = 0;
+};
+
+// One call of the step's program, over all profiled steps.
+struct CallProfile {
+  std::string name, what, place;
+  double ms = 0;  // median over steps of the time of the thread that was slowest in it, or in its segment
+  double flop = 0, bytes = 0;
+  bool barrier = false;
+};
+
+struct Profile {
+  std::vector<CallProfile> calls;
+  double step_ms = 0;
+  double elsewhere_ms = 0;  // of the step, in no kernel: barriers, waiting, entering and leaving
+  nlohmann::json trace = nlohmann::json::array();  // Chrome trace events
+};
+
+Profile profile(CompileRequest request, int threads, double seconds) {
+  request.profile = true;
+  Subject subject(request, threads);
+  const passes::LoweredProgram& program = subject.step_program();
+  const size_t calls = program.program.calls.size();
+  const auto count = static_cast<size_t>(subject.session().threads());
+  std::vector<uint64_t>& times = subject.times();
+  subject.warm_up(seconds);
+
+  // Behind each call, or behind its segment: threads do not meet within one, so its slowest thread counts.
+  std::vector<size_t> ends(calls);
+  for (size_t c = 0; c < calls; ++c) ends[c] = c + 1;
+  for (const loop::Segment& s : program.program.segments)
+    ends[static_cast<size_t>(s.first)] = static_cast<size_t>(s.last);
+
+  Profile result;
+  std::vector<std::vector<double>> ticks(calls);  // by call, of each step
+  std::vector<double> step_seconds;
+  constexpr size_t kTraced = 10;  // steps
+  const uint64_t first_tick = cycle_counter();
+  const auto first_time = Clock::now();
+  std::vector<std::vector<uint64_t>> traced;
+  while (step_seconds.size() < 5 || seconds_since(first_time) < seconds) {
+    std::fill(times.begin(), times.end(), 0);
+    step_seconds.push_back(subject.step());
+    for (size_t c = 0, end = 0; c < calls; c = end) {
+      end = ends[c];
+      const auto taken = [&](size_t t, size_t call) {
+        return times[2 * (t * calls + call) + 1] - times[2 * (t * calls + call)];
+      };
+      size_t slowest = 0;
+      uint64_t longest = 0;
+      for (size_t t = 0; t < count; ++t) {
+        uint64_t all = 0;
+        for (size_t call = c; call < end; ++call) all += taken(t, call);
+        if (all > longest) longest = all, slowest = t;
+      }
+      for (size_t call = c; call < end; ++call)
+        ticks[call].push_back(static_cast<double>(taken(slowest, call)));
+    }
+    if (traced.size() < kTraced) traced.push_back(times);
+  }
+  const double ms_per_tick =
+      1e3 * seconds_since(first_time) / static_cast<double>(cycle_counter() - first_tick);
+
+  result.step_ms = 1e3 * quantile(step_seconds, 0.5);
+  result.elsewhere_ms = result.step_ms;
+  for (size_t c = 0; c < calls; ++c) {
+    const loop::Call& call = program.program.calls[c];
+    const loop::Kernel& kernel = program.program.kernels[static_cast<size_t>(call.kernel)];
+    CallProfile p{kernel.name,
+                  kernel.summary,
+                  {},
+                  0,
+                  program.costs[c].flop,
+                  program.costs[c].bytes,
+                  call.barrier_before || call.guard_before};
+    p.ms = quantile(ticks[c], 0.5) * ms_per_tick;
+    if (!kernel.locations.empty()) p.place = user_place(kernel.locations.front());
+    result.elsewhere_ms -= p.ms;
+    result.calls.push_back(std::move(p));
+  }
+  for (const std::vector<uint64_t>& step : traced)
+    for (size_t t = 0; t < count; ++t)
+      for (size_t c = 0; c < calls; ++c) {
+        const uint64_t begin = step[2 * (t * calls + c)], end = step[2 * (t * calls + c) + 1];
+        if (end == 0) continue;
+        const auto us = [&](uint64_t tick) {
+          return 1e3 * ms_per_tick * static_cast<double>(tick - first_tick);
+        };
+        result.trace.push_back(
+            {{"name", result.calls[c].name},
+             {"cat", "kernel"},
+             {"ph", "X"},
+             {"pid", 1},
+             {"tid", t},
+             {"ts", us(begin)},
+             {"dur", us(end) - us(begin)},
+             {"args", {{"what", result.calls[c].what}, {"place", result.calls[c].place}}}});
+      }
+  return result;
+}
+
+double percent(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
+
+void print_kernels(const Profile& p, const MachineLimits& machine, bool all) {
+  std::vector<const CallProfile*> order;
+  for (const CallProfile& c : p.calls) order.push_back(&c);
+  std::stable_sort(order.begin(), order.end(),
+                   [](const CallProfile* a, const CallProfile* b) { return a->ms > b->ms; });
+  fmt::print("\n{:>9} {:>6} {:>8} {:>6} {:>7} {:>6}  {:<26} {}\n", "ms", "share", "GFLOP/s", "peak", "GB/s",
+             "triad", "kernel", "where, what");
+  constexpr size_t kShown = 25, kWhat = 70;
+  double rest = 0;
+  size_t hidden = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const CallProfile& c = *order[i];
+    if (!all && i >= kShown) {
+      rest += c.ms;
+      ++hidden;
+      continue;
+    }
+    const double gflops = c.ms > 0 ? c.flop / c.ms * 1e-6 : 0, rate = c.ms > 0 ? c.bytes / c.ms * 1e-6 : 0;
+    std::string what = c.what;
+    if (!all && what.size() > kWhat) what = what.substr(0, kWhat - 3) + "...";
+    fmt::print("{:9.4f} {:5.1f}% {:8.1f} {:5.1f}% {:7.2f} {:5.1f}%  {:<26} {}{}{}\n", c.ms,
+               percent(c.ms, p.step_ms), gflops, percent(gflops, machine.gflops), rate,
+               percent(rate, machine.gb_per_s), c.name, c.place, c.place.empty() ? "" : "  ", what);
+  }
+  if (hidden)
+    fmt::print("{:9.4f} {:5.1f}%  in {} more kernels (--all shows them)\n", rest, percent(rest, p.step_ms),
+               hidden);
+  fmt::print(
+      "{:9.4f} {:5.1f}%  in no kernel: barriers, waiting for the slowest thread, entering and leaving\n",
+      p.elsewhere_ms, percent(p.elsewhere_ms, p.step_ms));
+}
+
+// What figures beyond the machine's limits mean, where there are such.
+std::vector<std::string> limit_notes(const Profile& p, const MachineLimits& machine) {
+  size_t arithmetic = 0, memory = 0;
+  for (const CallProfile& c : p.calls) {
+    if (c.ms <= 0) continue;
+    arithmetic += c.flop / c.ms * 1e-6 > machine.gflops ? 1 : 0;
+    memory += c.bytes / c.ms * 1e-6 > machine.gb_per_s ? 1 : 0;
+  }
+  const auto kernels = [](size_t n) { return fmt::format("{} kernel{}", n, n == 1 ? "" : "s"); };
+  std::vector<std::string> notes;
+  if (arithmetic)
+    notes.push_back(fmt::format(
+        "{} above 100% of the peak: a convolution by Winograd's transforms does fewer multiply-adds than its "
+        "definition, which is counted; any other kernel there means that the machine was slower while its "
+        "peak was measured",
+        kernels(arithmetic)));
+  if (memory)
+    notes.push_back(fmt::format(
+        "{} above 100% of the triad: their data stay in the caches, the triad's come from main memory",
+        kernels(memory)));
+  return notes;
+}
+
+ordered_json kernels_json(const Profile& p, const MachineLimits& machine) {
+  ordered_json list = ordered_json::array();
+  for (const CallProfile& c : p.calls) {
+    const double gflops = c.ms > 0 ? c.flop / c.ms * 1e-6 : 0, rate = c.ms > 0 ? c.bytes / c.ms * 1e-6 : 0;
+    list.push_back({{"name", c.name},
+                    {"what", c.what},
+                    {"place", c.place},
+                    {"ms", c.ms},
+                    {"share", p.step_ms > 0 ? c.ms / p.step_ms : 0},
+                    {"flop", c.flop},
+                    {"bytes", c.bytes},
+                    {"gflops", gflops},
+                    {"percent_of_peak", percent(gflops, machine.gflops)},
+                    {"gb_per_s", rate},
+                    {"percent_of_triad", percent(rate, machine.gb_per_s)},
+                    {"barrier_before", c.barrier}});
+  }
+  return list;
+}
+
+// What each optional pass is worth: the step without it against the step with all, in turns.
+void ablate(const CompileRequest& request, const BenchOptions& options, Subject& whole) {
+  if (!options.model.json)
+    fmt::print("\n{:<22} {:>10} {:>8}  {}\n", "without", "ms a step", "ratio", "what it does");
+  for (const passes::PassInfo& pass : passes::pass_list()) {
+    const auto& disabled = request.passes.disable;
+    if (!pass.optional || std::find(disabled.begin(), disabled.end(), pass.name) != disabled.end()) continue;
+    CompileRequest without = request;
+    without.passes.disable.push_back(pass.name);
+    Subject other(without, options.model.threads);
+    other.warm_up(options.seconds);
+    std::vector<double> with, lacking;
+    constexpr int kRounds = 5;
+    for (int round = 0; round < kRounds; ++round) {
+      const auto a = whole.measure(options.seconds / (2 * kRounds), 0);
+      const auto b = other.measure(options.seconds / (2 * kRounds), 0);
+      with.insert(with.end(), a.begin(), a.end());
+      lacking.insert(lacking.end(), b.begin(), b.end());
+    }
+    const double a = 1e3 * quantile(with, 0.5), b = 1e3 * quantile(lacking, 0.5);
+    if (options.model.json)
+      fmt::print("{}\n", json_line(ordered_json{{"event", "ablation"},
+                                                {"pass", pass.name},
+                                                {"step_ms_median", b},
+                                                {"with_all_ms_median", a},
+                                                {"ratio", b / a}}));
+    else
+      fmt::print("{:<22} {:10.4f} {:8.3f}  {}\n", pass.name, b, b / a, pass.doc);
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+
+int run_bench(const BenchOptions& options) {
+  const auto start = Clock::now();
+  if (!options.trace.empty()) runtime::check_output_path(options.trace, "trace");
+  CompileRequest request = compile_request(options.model);
+  request.object_cache.clear();  // a start from nothing is what is measured
+  request.training_first = true;
+  Subject subject(request, options.model.threads);
+  subject.step();
+  const double first_step_ms = 1e3 * seconds_since(start);
+  subject.warm_up(options.seconds);
+  const std::vector<double> times = subject.measure(options.seconds, options.steps);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const double peak_rss_mb = static_cast<double>(usage.ru_maxrss) / 1024;
+
+  // Before and after the profile: on a shared machine the limits move, and the higher ones hold.
+  MachineLimits machine = measure_machine(subject.compiled().target(), subject.threads());
+  const Profile kernels = profile(request, options.model.threads, options.seconds / 2);
+  machine.raise(measure_machine(subject.compiled().target(), subject.threads()));
+  const std::vector<std::string> notes = limit_notes(kernels, machine);
+  const double median = 1e3 * quantile(times, 0.5), best = 1e3 * quantile(times, 0);
+  const double low = 1e3 * quantile(times, 0.1), high = 1e3 * quantile(times, 0.9);
+  double flop = 0;
+  for (const CallProfile& c : kernels.calls) flop += c.flop;
+  const gradc_program& program = subject.compiled().program();
+  if (options.model.json) {
+    fmt::print("{}\n", json_line(ordered_json{{"event", "bench"},
+                                              {"model", program.name},
+                                              {"target", subject.compiled().target().name},
+                                              {"cpu", subject.compiled().target().cpu},
+                                              {"batch", program.batch},
+                                              {"threads", subject.threads()},
+                                              {"steps", times.size()},
+                                              {"step_ms_median", median},
+                                              {"step_ms_best", best},
+                                              {"step_ms_p10", low},
+                                              {"step_ms_p90", high},
+                                              {"first_step_ms", first_step_ms},
+                                              {"peak_rss_mb", peak_rss_mb},
+                                              {"parameter_bytes", program.parameter_bytes},
+                                              {"arena_bytes", program.train_step.arena_bytes},
+                                              {"flop", flop},
+                                              {"peak_gflops", machine.gflops},
+                                              {"triad_gb_per_s", machine.gb_per_s},
+                                              {"elsewhere_ms", kernels.elsewhere_ms},
+                                              {"notes", notes},
+                                              {"kernels", kernels_json(kernels, machine)}}));
+  } else {
+    fmt::print("{}: training step of batch {}, {} thread{}, target {} ({})\n", program.name, program.batch,
+               subject.threads(), subject.threads() == 1 ? "" : "s", subject.compiled().target().name,
+               subject.compiled().target().cpu);
+    fmt::print(
+        "step     median {:.4f} ms, best {:.4f}, 10 % to 90 % {:.4f} to {:.4f}, of {} steps; {:.0f} "
+        "examples/s\n",
+        median, best, low, high, times.size(), 1e3 * static_cast<double>(program.batch) / median);
+    fmt::print("start    {:.0f} ms from the source file to the end of the first step\n", first_step_ms);
+    fmt::print("memory   peak {:.1f} MB; parameters and optimizer state {:.2f} MB, arena {:.2f} MB\n",
+               peak_rss_mb, 1e-6 * static_cast<double>(program.parameter_bytes),
+               1e-6 * static_cast<double>(program.train_step.arena_bytes));
+    fmt::print("machine  {:.1f} GFLOP/s of multiply-adds, {:.1f} GB/s triad, with these threads\n",
+               machine.gflops, machine.gb_per_s);
+    fmt::print("compute  {:.4f} GFLOP a step, {:.1f} GFLOP/s, {:.1f}% of the peak\n", 1e-9 * flop,
+               1e-6 * flop / median, percent(1e-6 * flop / median, machine.gflops));
+    print_kernels(kernels, machine, options.all);
+    for (const std::string& note : notes) fmt::print("note: {}\n", note);
+  }
+  if (!options.trace.empty()) {
+    const nlohmann::json trace = {{"traceEvents", kernels.trace}, {"displayTimeUnit", "ns"}};
+    runtime::OutputFile file(options.trace, "trace");
+    file.write(json_line(trace));
+    file.commit();
+    if (!options.model.json)
+      fmt::print(stderr, "gradc: the trace is in {}; chrome://tracing and ui.perfetto.dev show it\n",
+                 options.trace);
+  }
+  if (options.ablate) ablate(request, options, subject);
+  return kExitOk;
+}
+
+}  // namespace gradc::cli

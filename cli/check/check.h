@@ -1,0 +1,89 @@
+// `gradc check`: does the optimised native code compute what the model file says? Three witnesses, see
+// docs/check.md: native code, the double-precision interpreter, and central differences of the interpreted
+// loss.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "compiler/compile.h"
+#include "cli/check/native_call.h"
+
+namespace gradc::cli {
+
+using namespace compiler;
+
+// The table of tolerances, all relative; docs/check.md says where each comes from.
+struct Tolerances {
+  double value = 5e-5;           // a stored value or output, native against the interpreter
+  double gradient = 2e-4;        // a parameter's gradient, native against the interpreter
+  double trained = 2e-4;         // a product as training makes it, given its native operands
+  double update = 5e-5;          // a new parameter, state or slot, given the native gradient
+  double numeric = 1e-5;         // the interpreter's gradient along a direction against central differences
+  double native_numeric = 1e-3;  // the native gradient along a direction against central differences
+  double rounding = 8;           // else, of native values: so many times the spread of Monte Carlo runs with
+                                 // f32 rounding
+};
+
+struct CheckRequest {
+  CompileRequest compile;
+  uint64_t seed = 1;
+  std::string break_gradient;  // an operator whose gradient is made wrong first (a test of the check itself);
+                               // empty: none
+};
+
+// One line of the report.
+struct CheckRow {
+  std::string kind;     // "init", "value", "trained", "output", "gradient", "update", "numeric", "native
+                        // numeric", "kink", "zeros"
+  std::string program;  // "train_step"
+  std::string name;     // "%12 einsum", "dense_1.weight"
+  std::string place;    // "mlp.nn:12:5"
+  std::string type;
+  int64_t rows = 0;
+  double max_absolute = 0;
+  double max_relative = 0;
+  double tolerance = 0;
+  bool rounding = false;  // beyond the tolerance, but no further than f32 rounding explains
+  bool pass = true;
+};
+
+struct CheckReport {
+  std::vector<CheckRow> rows;
+  std::vector<std::string> notes;  // where the data came from, what is zero
+  bool pass() const;
+};
+
+// Throws what compiling throws.
+CheckReport check_model(const CheckRequest& request);
+
+// What `--bisect-passes` finds: the state of the model after each step of the compilation, run, against the
+// interpreter on the model as it was written.
+struct BisectReport {
+  struct Step {
+    std::string name;  // of a pass, or of what follows them
+    bool enabled = true, changed = false;
+    double worst = 0;            // relative difference of an output or update
+    std::string program, value;  // where: "train_step", "loss"
+    bool pass = true;
+  };
+  std::vector<Step> steps;  // up to the first that differs
+  std::vector<std::string> notes;
+  const Step* culprit() const;  // null: none
+};
+
+// `break_pass`: a pass, or "code_generation", whose result is made wrong first (a test of the bisection
+// itself); empty: none. Throws what compiling throws.
+BisectReport bisect_passes(const CheckRequest& request, const std::string& break_pass);
+std::string render_bisect(const BisectReport& report);
+std::string render_bisect_json(const BisectReport& report);
+
+// The inputs of a function: fields of the batch and the step's scalars. What is neither is given in `more`.
+Tensors inputs_of(const Function& f, const CallRequest& call, const Tensors& more = {});
+
+// A table with one line an operation and a parameter (the worst of the batches) and the verdict last; or one
+// JSON object a line.
+std::string render_check(const CheckReport& report);
+std::string render_check_json(const CheckReport& report);
+
+}  // namespace gradc::cli

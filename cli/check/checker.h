@@ -1,0 +1,105 @@
+// What the sections of `gradc check` share: one compiled model with two copies of its IR, the rows, the
+// report, and the comparisons that f32 rounding may still explain. The sections are in check.cpp (set-up,
+// first values), check_programs.cpp (values, outputs, updates), check_numeric.cpp (slopes) and
+// check_kinks.cpp.
+#pragma once
+#include <memory>
+#include <set>
+
+#include "cli/check/check.h"
+#include "cli/check/compare.h"
+
+namespace gradc::cli {
+
+// Most Monte Carlo runs for one comparison. A decision that native code takes otherwise goes that way in
+// every second run, about: so many miss it once in some thousand times.
+inline constexpr uint64_t kRoundingRuns = 12;
+
+class Checker {
+ public:
+  explicit Checker(const CheckRequest& request);
+  CheckReport run();
+
+ private:
+  // A comparison beyond its tolerance, which f32 rounding may explain.
+  struct Doubt {
+    size_t row;  // of the report
+    const Op* op;
+    interpreter::Tensor native;
+    RoundingBound bound;
+  };
+
+  // check.cpp
+  static CompileRequest native_request(const CheckRequest& request);
+  int64_t numeric_rows() const;  // rows of the central differences: two forward runs a parameter
+  CallRequest call_for(int64_t rows) const;
+  static CallRequest update_call(CallRequest call);  // the same for @update, which has no rows
+  interpreter::RunInput interpreter_input(const Function& f, const CallRequest& call, const Tensors& symbols,
+                                          const Tensors& more = {}) const;
+  bool has_symbol(const std::string& name) const;
+  std::string symbol_place(const std::string& name) const;
+  Tensors symbols_now() const;
+  void restore(const Tensors& symbols);
+  // Adds a row; `op` is the reference's operation in the function that settle() will be called for.
+  void add(CheckRow row, const interpreter::Tensor& native, const interpreter::Tensor& reference,
+           const Op* op);
+  // Decides the doubts that comparisons with this function's values left, with as few Monte Carlo runs as
+  // that takes.
+  void settle(const Function& f, const interpreter::RunInput& input);
+  void not_finite(const char* kind, const std::string& program, int64_t rows);
+  void check_init();
+  void warm_up(int64_t rows);
+
+  // check_programs.cpp
+  void check_rows(int64_t rows);
+  void check_values(const std::string& program, const CallRequest& call, const Tensors& symbols);
+  void check_as_trained(int64_t rows);
+  void check_outputs(const std::string& program, const CallRequest& call, const Tensors& symbols,
+                     int64_t rows);
+  void check_updates(const Function& f, const interpreter::RunInput& input, int64_t rows,
+                     std::set<std::string>& done, const interpreter::RunResult* known = nullptr);
+
+  // check_numeric.cpp
+  struct Difference {
+    double slope = 0;
+    double rounding = 0;  // how far the loss's own rounding may move it
+  };
+  struct Slope {
+    std::string name;  // of the parameter
+    interpreter::Tensor direction{};
+    Difference difference{};
+    double reference = 0, native = 0;  // what the gradients say
+    double scale = 0;                  // what errors are relative to
+    double spread = 0;                 // of the reference with f32 rounding, so far
+    size_t row = 0;                    // of the report, for the native slope
+  };
+  // Gradients by the interpreter, through @update where several batches make one update; with every f32
+  // result moved as in that rounding_run, if there is one.
+  Tensors gradients(const CallRequest& call, const Tensors& symbols, uint64_t run = 0) const;
+  double loss(const interpreter::RunInput& input) const;
+  Difference central_difference(interpreter::RunInput& input, const Tensors& directions) const;
+  size_t add_slope(const char* kind, const Slope& s, double value, int64_t rows, double tolerance);
+  void settle_slopes(std::vector<Slope>& slopes, std::vector<size_t> doubtful, const CallRequest& call);
+  void settle_gradients(const CallRequest& call);
+  void check_numeric();
+  void check_zeros();
+
+  // check_kinks.cpp
+  void check_kinks();
+
+  const CheckRequest& request_;
+  const Tolerances tolerances_;
+  CompiledModel compiled_;
+  std::unique_ptr<LoadedModel> reference_, forward_;
+  NativeCaller caller_;
+  std::vector<Doubt> doubts_;
+  Tensors batch_, initial_, symbols_, with_sums_, native_gradient_;
+  double largest_gradient_ = 0;
+  CheckReport report_;
+};
+
+std::string place_of(const Op& op);  // the first line of the user's that it comes from
+double norm(const interpreter::Tensor& t);
+double dot(const interpreter::Tensor& a, const interpreter::Tensor& b);
+
+}  // namespace gradc::cli

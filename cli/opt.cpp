@@ -1,0 +1,143 @@
+// `gradc opt`: named passes on IR as text. Knows no operator.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <iterator>
+#include <set>
+
+#include "cli/inspect/ir_views.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "passes/tensor/passes.h"
+#include "runtime/files.h"
+#include "support/diagnostic.h"
+
+namespace gradc::cli {
+
+namespace {
+
+constexpr uint64_t kMaxBytes = uint64_t{256} << 20;
+
+std::string read_ir(const std::string& file) {
+  if (file == "-") {
+    std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+    if (std::cin.bad()) throw RunError(kExitUsage, "opt: standard input cannot be read");
+    return text;
+  }
+  try {
+    const std::vector<uint8_t> bytes = runtime::read_file(file, "IR file", kMaxBytes);
+    return {bytes.begin(), bytes.end()};
+  } catch (const RunError& error) {  // it is not data, but an argument of the command
+    throw RunError(kExitUsage, fmt::format("opt: {}", error.what()));
+  }
+}
+
+void check_sound(const Module& module, const std::string& what) {
+  const std::vector<std::string> wrong = verify(module);
+  if (wrong.empty()) return;
+  throw RunError(kExitUsage, fmt::format("opt: {} is no sound IR:\n  {}", what, fmt::join(wrong, "\n  ")));
+}
+
+// Runs the passes that lowering needs and that stand before the named one (empty: all), each once.
+class NeededPasses {
+ public:
+  // Where operations have kernels, they have run.
+  explicit NeededPasses(Module& module) : module_(module) {
+    for (const auto& f : module.functions)
+      for (const auto& op : f->body) done_ = done_ || op->kernel >= 0;
+  }
+  void run_before(const std::string& name) {
+    const std::vector<passes::PassInfo>& list = passes::pass_list();
+    const auto at = std::find_if(list.begin(), list.end(), [&](const auto& p) { return p.name == name; });
+    for (auto p = list.begin(); p < at && !done_; ++p)
+      if (!p->optional && p->name != "differentiate" && passes::is_tensor_pass(p->name, "--pass") &&
+          ran_.insert(p->name).second)
+        passes::run_pass(module_, p->name);
+  }
+
+ private:
+  Module& module_;
+  bool done_ = false;
+  std::set<std::string> ran_;
+};
+
+void check_lowers(const Module& module) {
+  for (const auto& f : module.functions)
+    if (const std::string error = passes::lowering_error(*f); !error.empty())
+      throw RunError(kExitUsage, fmt::format("opt: @{} cannot be lowered: {}", f->name, error));
+}
+
+}  // namespace
+
+std::unique_ptr<Module> load_ir(const std::string& file) {
+  const std::string text = read_ir(file), name = file == "-" ? "standard input" : file;
+  ModuleParseResult parsed = parse_module(text);
+  if (!parsed.error.empty())
+    throw RunError(kExitUsage,
+                   fmt::format("opt: {}, {}\n  = help: tensor IR is expected, symbols and all, as "
+                               "`gradc dump MODEL.nn --stage ir` prints it",
+                               name, parsed.error));
+  check_sound(*parsed.module, name);
+  return std::move(parsed.module);
+}
+
+int run_opt(const OptOptions& options) {
+  // Wrong names before any work.
+  size_t tensor_passes = 0;
+  for (const std::string& name : options.passes) {
+    const bool tensor = passes::is_tensor_pass(name, "--pass");
+    if (tensor && tensor_passes != static_cast<size_t>(&name - options.passes.data()))
+      throw RunError(kExitUsage, fmt::format("opt: {} works on tensor IR, which is no longer there after {}",
+                                             name, options.passes[tensor_passes]));
+    tensor_passes += tensor;
+  }
+  if (options.passes.size() > tensor_passes + 1)
+    throw RunError(
+        kExitUsage,
+        fmt::format("opt: one pass that makes loop IR, the last one: those before it run by themselves "
+                    "({} alone is enough)",
+                    options.passes.back()));
+  const codegen::Target target = codegen::find_target(options.target, /*must_run=*/false);
+  const std::unique_ptr<Module> module = load_ir(options.file);
+  const bool lowers = tensor_passes < options.passes.size();
+  NeededPasses needed(*module);
+  for (size_t i = 0; i < tensor_passes; ++i) {
+    const std::string& name = options.passes[i];
+    if (lowers) needed.run_before(name);
+    if (name == "differentiate" && !module->function("train"))
+      throw RunError(kExitUsage, "opt: differentiate makes @train_step of @train, which is not there");
+    passes::run_pass(*module, name);
+    const std::vector<std::string> wrong = verify(*module);
+    if (!wrong.empty())
+      throw InternalError(fmt::format("pass {} broke the IR: {}", name, fmt::join(wrong, "; ")));
+  }
+  nlohmann::ordered_json record = {{"event", "opt"}, {"passes", options.passes}};
+  std::string text;
+  if (!lowers) {
+    text = print(*module, {options.locations});
+    if (options.json) {
+      record["text"] = text;
+      record["symbols"] = symbols_json(*module);
+      for (const auto& f : module->functions) record["functions"].push_back(function_json(*f));
+    }
+  } else {
+    passes::PipelineOptions pipeline;
+    pipeline.stop_after = options.passes.back();
+    pipeline.batch = options.batch;
+    pipeline.vector_width = target.vector_width;
+    pipeline.registers = target.registers;
+    needed.run_before(options.passes.back());
+    check_lowers(*module);
+    const passes::Lowered lowered = passes::lower(*module, pipeline);
+    for (const auto& [name, program] : lowered.programs) {
+      text += loop::print(program.program, options.locations);
+      if (options.json) record["programs"].push_back(program_json(program, options.locations));
+    }
+    if (options.json) record["text"] = text;
+  }
+  write_result(options.json ? json_text(record) : text, options.output, "IR");
+  return kExitOk;
+}
+
+}  // namespace gradc::cli

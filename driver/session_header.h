@@ -1,8 +1,0 @@
-// The text of include/gradc/session.h, generated when building.
-#pragma once
-
-namespace gradc::driver {
-
-extern const char* const kSessionHeader;
-
-}  // namespace gradc::driver

@@ -1,0 +1,692 @@
+// Lowers einsum, with the elementwise operations that follow it in its group as epilogue, to register tiles.
+//
+// Batched result, lanes along the batch (dense forward "nk,ok->no" and input gradient "no,ok->nk"):
+//   for o tile of 8, for panel:  acc[8][panel / width] = 0
+//     for k:  x[j] = load X[panel][k][lanes];  acc[i][j] += broadcast(W[o + i][k]) * x[j]
+//     epilogue on every acc; store
+// so weights are read as they stand, one scalar a multiply-add pair, and no operand is transposed.
+//
+// Sum over the batch (weight gradient "no,nk->ok"), lanes along the last letter of the result, whose operand
+// is read by rows:
+//   for k block of 2 vectors, for o tile of 8:  acc[8][2] = 0
+//     for row:  b[j] = load X[row][k + j];  acc[i][j] += broadcast(dY[o + i][row]) * b[j]
+// An epilogue that divides or takes roots (Adam's) is made in between the next tile's sums, vector by vector:
+// the divider, and memory for parameters and state, take longer than the processor looks ahead.
+//
+// Every element of the result is summed in one order (reduced letters as the operands name them, the batch by
+// rows), by chains of fused multiply-adds, in blocks where they are long (blocked_sum.h): it does not depend
+// on tiles or threads. Other forms run as scalar loops.
+#include <algorithm>
+#include <functional>
+
+#include "passes/kernels/gather.h"
+#include "passes/kernels/lowering.h"
+#include "passes/kernels/orthonormal.h"
+#include "passes/kernels/tile.h"
+#include "passes/kernels/window.h"
+#include "support/check.h"
+
+namespace gradc::passes::lowering {
+
+namespace {
+
+using loop::Expr;
+
+struct Spec {
+  std::string in[2], out;  // letters without n
+  bool batched[2] = {false, false}, out_batched = false;
+  std::string reduced;  // letters summed over, without n
+  std::map<char, int64_t> extent;
+  bool reduces_batch() const { return (batched[0] || batched[1]) && !out_batched; }
+};
+
+Spec parse(const Op* op) {
+  Spec s;
+  const std::string& text = op->attributes.text("spec");
+  const size_t comma = text.find(','), arrow = text.find("->");
+  GRADC_CHECK(comma != std::string::npos && arrow != std::string::npos, "einsum spec {}", text);
+  std::string parts[3] = {text.substr(0, comma), text.substr(comma + 1, arrow - comma - 1),
+                          text.substr(arrow + 2)};
+  for (int i = 0; i < 3; ++i) {
+    std::string letters;
+    for (char c : parts[i])
+      if (c != 'n') letters += c;
+    const bool has_n = letters.size() != parts[i].size();
+    if (i == 2) {
+      s.out = letters;
+      s.out_batched = has_n;
+    } else {
+      s.in[i] = letters;
+      s.batched[i] = has_n;
+      for (size_t a = 0; a < letters.size(); ++a)
+        s.extent[letters[a]] = op->operands[static_cast<size_t>(i)]->type.shape[a];
+    }
+  }
+  for (int i = 0; i < 2; ++i)
+    for (char c : s.in[i])
+      if (s.out.find(c) == std::string::npos && s.reduced.find(c) == std::string::npos) s.reduced += c;
+  return s;
+}
+
+// Operand read by rows: it has the result's last letter last, is batched, and the batch is summed over.
+int by_rows(const Spec& s) {
+  if (!s.reduces_batch() || s.out.empty() || !s.batched[0] || !s.batched[1]) return -1;
+  const char v = s.out.back();
+  if (s.extent.at(v) < 4) return -1;
+  for (int i : {1, 0})
+    if (!s.in[i].empty() && s.in[i].back() == v && s.in[1 - i].find(v) == std::string::npos) return i;
+  return -1;
+}
+
+// Whether the operand read by rows is packed block by block, from wherever it stands: the weight gradient of
+// a dense layer, "no,nk->ok". Else it needs a copy by rows.
+bool packs_rows(const Spec& s) {
+  const int r = by_rows(s);
+  return r >= 0 && s.in[r].size() == 1 && s.reduced.empty();
+}
+
+class Einsum {
+ public:
+  Einsum(Lowering& l, const KernelGroup& g)
+      : l_(l), g_(g), tile_(l, g), op_(g.ops.front()), s_(parse(op_)), b_(tile_.kb.b) {}
+
+  void run() {
+    if (s_.out_batched && is_transposed())
+      transposed_weights();
+    else if (s_.out_batched)
+      lanes_on_batch();
+    else if (by_rows(s_) >= 0)
+      lanes_on_last_letter(by_rows(s_));
+    else
+      scalar_loops();
+    tile_.finish();
+  }
+
+ private:
+  int64_t extent(char c) const { return s_.extent.at(c); }
+  // The element of an operand given a position for every letter: by number in memory where it stands in
+  // panels, else (plain, or by rows) by number in logical order.
+  Expr in_memory(int operand, const std::map<char, Expr>& at) const {
+    if (!s_.batched[operand]) return linear(operand, at);
+    std::vector<Expr> places;
+    for (char c : s_.in[operand]) places.push_back(at.at(c));
+    return l_.element(op_->operands[static_cast<size_t>(operand)]->type, places);
+  }
+  Expr linear(int operand, const std::map<char, Expr>& at) const {
+    Expr e = loop::index(0);
+    for (char c : s_.in[operand]) e = e * loop::index(extent(c)) + at.at(c);
+    return e;
+  }
+  // Loops over the letters that are summed over.
+  std::vector<SumLoop> sum_loops(std::map<char, Expr>& at) const {
+    std::vector<SumLoop> result;
+    for (const char c : s_.reduced)
+      result.push_back(sum_loop(std::string(1, c), extent(c), 1, [&at, c](const Expr& i) { at[c] = i; }));
+    return result;
+  }
+  // Opens loops over letters in order; `body` sees their positions.
+  void loops(const std::string& letters, std::map<char, Expr>& at, const std::function<void()>& body,
+             size_t index = 0) {
+    if (index == letters.size()) return body();
+    const char c = letters[index];
+    b_.loop(std::string(1, c), loop::index(0), loop::index(extent(c)), 1, [&](Expr i) {
+      at[c] = i;
+      loops(letters, at, body, index + 1);
+    });
+  }
+
+  // Whether the epilogue divides or takes roots.
+  bool divides() const {
+    return std::any_of(g_.ops.begin(), g_.ops.end(), [](const Op* op) {
+      return op->name() == "div" || op->name() == "sqrt" || op->name() == "rsqrt";
+    });
+  }
+
+  // The letter whose elements make the rows of the register tile: in the result and in one operand only, best
+  // one without a batch.
+  char tile_letter(const std::string& candidates, int& operand) const {
+    for (const bool want_batched : {false, true})
+      for (char c : candidates)
+        for (int i = 0; i < 2; ++i)
+          if (s_.batched[i] == want_batched && s_.in[i].find(c) != std::string::npos &&
+              s_.in[1 - i].find(c) == std::string::npos) {
+            operand = i;
+            return c;
+          }
+    return 0;
+  }
+
+  // Operand 1 is a large matrix W[r][t] that is summed over its rows: "no,ok->nk", the input gradient of a
+  // dense layer.
+  bool is_transposed() const {
+    return s_.batched[0] && !s_.batched[1] && s_.in[0].size() == 1 && s_.in[1].size() == 2 &&
+           s_.out.size() == 1 && s_.in[1][0] == s_.in[0][0] && s_.in[1][1] == s_.out[0] &&
+           s_.reduced == s_.in[0] && extent(s_.out[0]) >= 64 && extent(s_.reduced[0]) >= 64 &&
+           op_->type.dtype == DType::f32;
+  }
+
+  // A column of W would touch a cache line and a page a row. So blocks of W, 32 columns wide, are copied to
+  // scratch memory once for all panels, where they stand together; a long sum is made in blocks of rows,
+  // between which the sums of all panels rest in scratch memory too:
+  //   for block of 32 columns, for block of rows:  pack
+  //     for panel, for 8 columns:  acc[8][2] = 0;  acc[i][j] += broadcast(packed[r][i]) * X[r][j]
+  //                                acc += the sums so far;  epilogue, or keep the sums
+  void transposed_weights() {
+    constexpr int64_t kColumns = 32, kWhole = 512, kRows = 256;
+    const int64_t columns = extent(s_.out[0]), sum = extent(s_.reduced[0]);
+    const int64_t block =
+        sum <= kWhole ? sum : kRows;  // each sum of a block from zero: rounding grows little
+    const bool several = block < sum;
+    const int rows = tile_rows(l_.options.registers), vectors = tile_vectors(l_.width);
+    tile_.partition_axis0(columns, kColumns);
+    const auto own = [&](const char* what, int64_t elements) {
+      const int a =
+          l_.new_scratch(fmt::format("k{}{}", op_->kernel, what), loop::Scalar::f32, elements, tile_.scratch);
+      tile_.kb.declare_written(a);
+      return tile_.kb.buffer(a, true, Reach::anything);
+    };
+    const loop::Buffer packed = own(" packed", block * kColumns);
+    const loop::Buffer sums = several ? own(" sums", l_.batch_panels() * kColumns * kPanel) : nullptr;
+    const loop::Buffer w = tile_.kb.buffer(l_.storage(op_->operands[1]).allocation, false, Reach::anything);
+    const Op* x = op_->operands[0];
+    const loop::Buffer lanes = tile_.kb.buffer(l_.storage(x).allocation, false, Reach::anything);
+    const Expr panels = loop::ref(b_.predefined().panels);
+
+    // One block of the sum for `wide` columns from t0 on.
+    const auto rows_block = [&](const Expr& t0, int64_t wide, const Expr& r0, const Expr& count, bool first,
+                                bool last) {
+      b_.loop("r", loop::index(0), count, 1, [&](Expr r) {
+        for (int64_t c = 0; c < wide; c += l_.width) {
+          const Expr mask =
+              wide - c < l_.width
+                  ? loop::compare(
+                        loop::CompareOp::lt,
+                        loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+                        loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, wide - c))
+                  : nullptr;
+          b_.store(packed, r * loop::index(kColumns) + loop::index(c),
+                   b_.let("w", loop::load(w, (r0 + r) * loop::index(columns) + t0 + loop::index(c), l_.width,
+                                          mask)));
+        }
+      });
+      b_.loop("q", loop::index(0), panels, 1, [&](Expr q) {
+        // Meanwhile, a share of the block that comes next.
+        const Expr share = b_.let("share", (count + panels - loop::index(1)) / panels);
+        const Expr next = last ? t0 + loop::index(kColumns) : t0;
+        const Expr row = (last ? loop::index(0) : r0 + count) + q * share;
+        b_.loop("ahead", loop::index(0), share, 1, [&](Expr i) {
+          for (int64_t c = 0; c < kColumns; c += 16)
+            b_.prefetch(w, (row + i) * loop::index(columns) + next + loop::index(c));
+        });
+        b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
+          const auto tile = [&](const Expr& i0, int high) {
+            tile_.declare(high, vectors, l_.width);
+            const auto rest = [&](int i, int j) {
+              return (q * loop::index(kColumns) + i0 + loop::index(i)) * loop::index(kPanel) +
+                     (s + loop::index(j)) * loop::index(l_.width);
+            };
+            const Expr from =
+                b_.let("from", (q * loop::index(sum) + r0) * loop::index(kPanel) + s * loop::index(l_.width));
+            b_.loop("r", loop::index(0), count, 1, [&](Expr r) {
+              std::vector<Expr> shared;
+              for (int j = 0; j < vectors; ++j)
+                shared.push_back(b_.let(
+                    "b",
+                    loop::load(lanes, from + r * loop::index(kPanel) + loop::index(j * l_.width), l_.width)));
+              for (int i = 0; i < high; ++i) {
+                const Expr a = b_.let(
+                    "a", loop::broadcast(loop::load(packed, r * loop::index(kColumns) + i0 + loop::index(i)),
+                                         l_.width));
+                for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
+              }
+            });
+            if (!first)
+              for (int i = 0; i < high; ++i)
+                for (int j = 0; j < vectors; ++j) {
+                  const loop::Variable& sum = tile_.accumulator(i, j);
+                  b_.assign(sum, loop::load(sums, rest(i, j), l_.width) + loop::ref(sum));
+                }
+            if (!last) {
+              for (int i = 0; i < high; ++i)
+                for (int j = 0; j < vectors; ++j)
+                  b_.store(sums, rest(i, j), loop::ref(tile_.accumulator(i, j)));
+              return;
+            }
+            tile_.epilogue([&](int i, int j) {
+              Point p;
+              p.batched = true;
+              p.lanes = l_.width;
+              p.panel = q;
+              p.sub = s + loop::index(j);
+              p.axes = {t0 + i0 + loop::index(i)};
+              return p;
+            });
+          };
+          const int64_t full = wide / rows * rows;
+          b_.loop("i", loop::index(0), loop::index(full), rows, [&](Expr i) { tile(i, rows); });
+          if (full != wide) tile(loop::index(full), static_cast<int>(wide - full));
+        });
+      });
+    };
+    const auto columns_block = [&](const Expr& t0, int64_t wide) {
+      if (!several) return rows_block(t0, wide, loop::index(0), loop::index(sum), true, true);
+      const int64_t tail = sum % block ? sum % block : block;
+      rows_block(t0, wide, loop::index(0), loop::index(block), true, false);
+      b_.loop("r0", loop::index(block), loop::index(sum - tail), block,
+              [&](Expr r0) { rows_block(t0, wide, r0, loop::index(block), false, false); });
+      rows_block(t0, wide, loop::index(sum - tail), loop::index(tail), false, true);
+    };
+    const int64_t full = columns / kColumns * kColumns;
+    b_.loop("t0", tile_.lo(), loop::binary(loop::BinaryOp::min, tile_.hi(), loop::index(full)), kColumns,
+            [&](Expr t0) { columns_block(t0, kColumns); });
+    if (full != columns)
+      b_.if_then(loop::compare(loop::CompareOp::eq, tile_.hi(), loop::index(columns)),
+                 [&] { columns_block(loop::index(full), columns - full); });
+  }
+
+  void lanes_on_batch() {
+    const int vectors = tile_vectors(l_.width);
+    int tiled = 0;
+    const char t = tile_letter(s_.out, tiled);
+    tile_.partition_batched();
+    std::string others;
+    for (char c : s_.out)
+      if (c != t && !(tile_.splits_axis0() && c == s_.out[0])) others += c;
+    std::map<char, Expr> at;
+    Point point;
+    point.batched = true;
+    point.lanes = l_.width;
+
+    Expr first_sub = loop::index(0);
+    const auto element = [&](int operand, int offset, int sub) {
+      std::map<char, Expr> there = at;
+      if (operand == tiled && t) there[t] = at.at(t) + loop::index(offset);
+      const Expr index = in_memory(operand, there);
+      const Storage st = l_.storage(op_->operands[static_cast<size_t>(operand)]);
+      const loop::Buffer buffer = tile_.kb.buffer(
+          st.allocation, false,
+          tile_.own() == Reach::own_panels && s_.batched[operand] ? Reach::own_panels : Reach::anything);
+      if (!s_.batched[operand]) return loop::load(buffer, index);
+      const int64_t elements = op_->operands[static_cast<size_t>(operand)]->type.elements();
+      return loop::load(buffer,
+                        (point.panel * loop::index(elements) + index) * loop::index(kPanel) +
+                            (first_sub + loop::index(sub)) * loop::index(l_.width),
+                        l_.width);
+    };
+    const auto vectors_at = [&](int count) {
+      tile_.declare(count, vectors, l_.width);
+      tile_.sum(sum_loops(at), 1, [&] {
+        std::vector<Expr> shared;
+        for (int j = 0; j < vectors; ++j)
+          shared.push_back(loop::broadcast(
+              s_.batched[1 - tiled] || j == 0 ? b_.let("b", element(1 - tiled, 0, j)) : shared[0], l_.width));
+        for (int i = 0; i < count; ++i) {
+          Expr a;
+          for (int j = 0; j < vectors; ++j) {
+            if (j == 0 || s_.batched[tiled]) a = b_.let("a", loop::broadcast(element(tiled, i, j), l_.width));
+            tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
+          }
+        }
+      });
+      tile_.epilogue([&](int i, int j) {
+        Point p = point;
+        p.sub = first_sub + loop::index(j);
+        for (char c : s_.out) p.axes.push_back(c == t ? at.at(c) + loop::index(i) : at.at(c));
+        return p;
+      });
+    };
+    const auto tile_at = [&](int count) {
+      b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
+        first_sub = s;
+        vectors_at(count);
+      });
+    };
+    const auto over_panels = [&](const std::function<void()>& body) {
+      const bool split = tile_.own() == Reach::own_panels;
+      b_.loop("q", split ? tile_.lo() : loop::index(0),
+              split ? tile_.hi() : loop::ref(b_.predefined().panels), 1, [&](Expr q) {
+                point.panel = q;
+                body();
+              });
+    };
+    const auto over_tile = [&](const std::function<void(int)>& body) {
+      if (!t) return body(1);
+      const bool split = tile_.splits_axis0() && t == s_.out[0];
+      tile_.over_rows("o", extent(t), split, [&](Expr begin, int count) {
+        at[t] = begin;
+        body(count);
+      });
+    };
+    const auto inside = [&] {
+      if (tile_.own() == Reach::own_panels)
+        over_panels([&] { loops(others, at, [&] { over_tile(tile_at); }); });
+      else
+        loops(others, at, [&] { over_tile([&](int count) { over_panels([&] { tile_at(count); }); }); });
+    };
+    if (tile_.splits_axis0() && t != s_.out[0]) {
+      b_.loop("f", tile_.lo(), tile_.hi(), 1, [&](Expr f) {
+        at[s_.out[0]] = f;
+        inside();
+      });
+    } else {
+      inside();
+    }
+  }
+
+  void lanes_on_last_letter(int rows_of) {
+    const int other = 1 - rows_of;
+    const char v = s_.out.back();
+    int tiled = other;
+    std::string candidates;
+    for (char c : s_.out)
+      if (s_.in[other].find(c) != std::string::npos && s_.in[rows_of].find(c) == std::string::npos)
+        candidates += c;
+    const char t = tile_letter(candidates, tiled);
+    // Split the tile's letter when it is the first and long enough, else the lanes' letter.
+    const bool by_axis0 = t && t == s_.out[0] && extent(t) >= 4 * kSplitUnit;
+    const int64_t block = 2 * l_.width;
+    if (by_axis0)
+      tile_.partition_axis0(extent(t));
+    else if (extent(v) >= 2 * block)
+      tile_.partition_free(extent(v), block);
+    std::string others;
+    for (char c : s_.out)
+      if (c != t && c != v) others += c;
+    std::map<char, Expr> at;
+    const Op* lanes_value = op_->operands[static_cast<size_t>(rows_of)];
+    const bool packs = packs_rows(s_);
+    const Storage by_row = packs ? Storage{} : l_.rows_storage(lanes_value);
+    loop::Buffer packed;
+    if (packs) {
+      const int a = l_.new_scratch(fmt::format("k{} packed", op_->kernel), scalar_of(lanes_value->type.dtype),
+                                   l_.batch_panels() * kPanel * block, tile_.scratch);
+      tile_.kb.declare_written(a);
+      packed = tile_.kb.buffer(a, true, Reach::anything);
+    }
+    const Storage by_panel = l_.storage(op_->operands[static_cast<size_t>(other)]);
+    const int64_t row_elements = op_->operands[static_cast<size_t>(rows_of)]->type.elements();
+    const int64_t panel_elements = op_->operands[static_cast<size_t>(other)]->type.elements();
+
+    // The point of a tile's row i and lanes from j on.
+    const auto point_from = [&](const Expr& i, const Expr& j, const Expr& mask) {
+      Point p;
+      for (char c : s_.out) p.axes.push_back(c == t ? at.at(c) + i : c == v ? at.at(c) + j : at.at(c));
+      p.vector_last = true;
+      p.lanes = l_.width;
+      p.mask = mask;
+      return p;
+    };
+    // Meanwhile(chunk) comes behind each `chunk_rows` rows of a panel, numbered over all panels.
+    const auto tile_at = [&](int count, int vectors, int last_lanes, int64_t chunk_rows = kPanel,
+                             const std::function<void(const Expr&)>& meanwhile = nullptr) {
+      Expr last_mask;
+      const auto point_of = [&](int i, int j) {
+        return point_from(loop::index(i), loop::index(j * l_.width), j + 1 == vectors ? last_mask : nullptr);
+      };
+      if (!meanwhile) tile_.prefetch_epilogue(count, vectors, point_of);
+      tile_.declare(count, vectors, l_.width);
+      const loop::Buffer rows_buffer =
+          packs ? packed : tile_.kb.buffer(by_row.allocation, false, Reach::anything);
+      const loop::Buffer panel_buffer = tile_.kb.buffer(
+          by_panel.allocation, false,
+          by_axis0 && s_.in[other].size() > 0 && s_.in[other][0] == t ? Reach::own_axis0 : Reach::anything);
+      const auto mask = [&](int j) -> Expr {
+        if (j + 1 < vectors || last_lanes == l_.width) return nullptr;
+        return loop::compare(
+            loop::CompareOp::lt, loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+            loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, last_lanes));
+      };
+      Expr q, count_rows;
+      std::vector<SumLoop> sum = sum_loops(at);
+      sum.push_back({"q", [&] { return std::pair{loop::index(0), loop::ref(b_.predefined().panels)}; }, 1,
+                     l_.batch_panels(),
+                     [&](const Expr& panel) {
+                       q = panel;
+                       const Expr left = loop::ref(b_.predefined().rows) - q * loop::index(kPanel);
+                       count_rows =
+                           b_.let("m_end", loop::binary(loop::BinaryOp::min, left, loop::index(kPanel)));
+                     }});
+      tile_.sum(std::move(sum), std::min(kPanel, l_.options.batch), [&] {
+        const auto add_row = [&](const Expr& m) {
+          std::vector<Expr> shared;
+          for (int j = 0; j < vectors; ++j) {
+            const Expr row = q * loop::index(kPanel) + m;
+            const Expr index =
+                packs ? row * loop::index(block) + loop::index(j * l_.width)
+                      : row * loop::index(row_elements) + linear(rows_of, at) + loop::index(j * l_.width);
+            shared.push_back(
+                b_.let("b", loop::load(rows_buffer, index, l_.width, packs ? nullptr : mask(j))));
+          }
+          for (int i = 0; i < count; ++i) {
+            std::map<char, Expr> there = at;
+            if (t) there[t] = at.at(t) + loop::index(i);
+            const Expr index =
+                (q * loop::index(panel_elements) + in_memory(other, there)) * loop::index(kPanel) + m;
+            const Expr a = b_.let("a", loop::broadcast(loop::load(panel_buffer, index), l_.width));
+            for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
+          }
+        };
+        if (!meanwhile) return b_.loop("m", loop::index(0), count_rows, 1, add_row);
+        b_.loop("c", loop::index(0), loop::index(kPanel), chunk_rows, [&](const Expr& c) {
+          b_.loop("m", c, loop::binary(loop::BinaryOp::min, c + loop::index(chunk_rows), count_rows), 1,
+                  add_row);
+          meanwhile(q * loop::index(kPanel / chunk_rows) + c / loop::index(chunk_rows));
+        });
+      });
+      if (meanwhile) return;
+      last_mask = mask(vectors - 1);
+      tile_.epilogue(point_of);
+    };
+    // Tiles whose sums wait in scratch memory for their epilogue: vector e of it comes behind chunk e of the
+    // next tile's sums, and what is left behind these.
+    const auto late_tiles = [&] {
+      const int rows = tile_rows(l_.options.registers), vectors = 2, parts = rows * vectors;
+      const int64_t tiles = extent(t) / rows;
+      int64_t chunk_rows = 2;
+      while (chunk_rows < kPanel && chunk_rows * 2 * parts <= l_.options.batch) chunk_rows *= 2;
+      const int a = l_.new_scratch(fmt::format("k{} sums", op_->kernel), scalar_of(op_->type.dtype),
+                                   parts * l_.width, tile_.scratch);
+      tile_.kb.declare_written(a);
+      const loop::Buffer sums = tile_.kb.buffer(a, true, Reach::anything);
+      const Expr begin = by_axis0 ? tile_.lo() : loop::index(0);
+      const auto late_point = [&](const Expr& e) {
+        return point_from(e / loop::index(vectors),
+                          loop::binary(loop::BinaryOp::rem, e, loop::index(vectors)) * loop::index(l_.width),
+                          nullptr);
+      };
+      const auto late_part = [&](const Expr& first, const Expr& e) {
+        at[t] = first;
+        const Expr sum = b_.let("sum", loop::load(sums, e * loop::index(l_.width), l_.width));
+        tile_.epilogue_at(late_point(e), sum);
+      };
+      const auto late_parts = [&](const Expr& first, const Expr& from) {
+        b_.loop("e", from, loop::index(parts), 1, [&](const Expr& e) { late_part(first, e); });
+      };
+      tile_.over_rows("o", extent(t), by_axis0, [&](const Expr& o, int count) {
+        at[t] = o;
+        if (count != rows) return tile_at(count, vectors, l_.width);
+        const Expr before = o - loop::index(rows);
+        const Expr waiting = b_.let("waiting", loop::compare(loop::CompareOp::gt, o, begin));
+        tile_at(count, vectors, l_.width, chunk_rows, [&](const Expr& chunk) {
+          const Expr due = loop::compare(loop::CompareOp::lt, chunk, loop::index(parts));
+          b_.if_then(due, [&] {
+            at[t] = o;
+            tile_.prefetch_epilogue(1, 1, [&](int, int) { return late_point(chunk); });
+          });
+          b_.if_then(loop::binary(loop::BinaryOp::bit_and, waiting, due), [&] { late_part(before, chunk); });
+          at[t] = o;
+        });
+        b_.if_then(waiting, [&] {
+          late_parts(before, loop::ref(b_.predefined().panels) * loop::index(kPanel / chunk_rows));
+        });
+        for (int i = 0; i < rows; ++i)
+          for (int j = 0; j < vectors; ++j)
+            b_.store(sums, loop::index((i * vectors + j) * l_.width), loop::ref(tile_.accumulator(i, j)));
+      });
+      const Expr end = loop::index(tiles * rows);
+      const Expr own_end = by_axis0 ? loop::binary(loop::BinaryOp::min, tile_.hi(), end) : end;
+      b_.if_then(loop::compare(loop::CompareOp::lt, begin, own_end),
+                 [&] { late_parts(own_end - loop::index(rows), loop::index(0)); });
+    };
+    const auto rows_of_tile = [&](int vectors, int last_lanes) {
+      if (packs) pack(lanes_value, packed, at.at(v), block, vectors, last_lanes);
+      if (!t) return tile_at(1, vectors, last_lanes);
+      if (packs && others.empty() && vectors == 2 && last_lanes == l_.width && divides() &&
+          extent(t) >= 2 * short_axis(l_.options.registers))
+        return late_tiles();
+      tile_.over_rows("o", extent(t), by_axis0, [&](Expr begin, int count) {
+        at[t] = begin;
+        tile_at(count, vectors, last_lanes);
+      });
+    };
+    const int64_t full = extent(v) / block * block;
+    const int64_t rest = extent(v) - full;
+    const auto blocks = [&] {
+      const bool split = tile_.splits_free();
+      const Expr begin = split ? tile_.lo() : loop::index(0);
+      const Expr end =
+          split ? loop::binary(loop::BinaryOp::min, tile_.hi(), loop::index(full)) : loop::index(full);
+      if (full)
+        b_.loop("v", begin, end, block, [&](Expr i) {
+          at[v] = i;
+          rows_of_tile(2, l_.width);
+        });
+      if (rest) {
+        const auto tail = [&] {
+          at[v] = loop::index(full);
+          const int vectors = static_cast<int>((rest + l_.width - 1) / l_.width);
+          rows_of_tile(vectors, static_cast<int>(rest - (vectors - 1) * l_.width));
+        };
+        if (split)
+          b_.if_then(loop::compare(loop::CompareOp::eq, tile_.hi(), loop::index(extent(v))), tail);
+        else
+          tail();
+      }
+    };
+    const auto all = [&] { loops(others, at, blocks); };
+    if (tile_.serial())
+      b_.if_then(loop::compare(loop::CompareOp::lt, tile_.lo(), tile_.hi()), all);
+    else
+      all();
+  }
+
+  // Brings the elements from `first` on, `vectors` vectors of them, of every example into scratch memory as
+  // [example][block]: from the caller's rows as they stand, from panels by transposing. What stands behind
+  // the last element or example is never used.
+  void pack(const Op* value, const loop::Buffer& packed, const Expr& first, int64_t block, int vectors,
+            int last_lanes) {
+    const int64_t elements = value->type.elements();
+    const Op* base = storage_of(value);
+    if (const auto by_row = l_.rows.find(base); by_row != l_.rows.end()) {
+      const loop::Buffer source = tile_.kb.buffer(by_row->second.allocation, false, Reach::anything);
+      b_.loop("m", loop::index(0), loop::ref(b_.predefined().rows), 1, [&](Expr m) {
+        for (int j = 0; j < vectors; ++j) {
+          const bool part = j + 1 == vectors && last_lanes != l_.width;
+          const Expr mask =
+              part ? loop::compare(
+                         loop::CompareOp::lt,
+                         loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+                         loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, last_lanes))
+                   : nullptr;
+          const Expr from = m * loop::index(elements) + first + loop::index(j * l_.width);
+          b_.store(packed, m * loop::index(block) + loop::index(j * l_.width),
+                   b_.let("x", loop::load(source, from, l_.width, mask)));
+        }
+        // The next block's, which the tiles of this one leave time to bring.
+        for (int64_t c = 0; c < block; c += kLineBytes / 4)
+          b_.prefetch(source, m * loop::index(elements) + first + loop::index(block + c));
+      });
+      return;
+    }
+    const loop::Buffer source = tile_.kb.buffer(l_.storage(value).allocation, false, Reach::anything);
+    b_.loop("q", loop::index(0), loop::ref(b_.predefined().panels), 1, [&](Expr q) {
+      b_.loop("s", loop::index(0), loop::index(kPanel), l_.width, [&](Expr s) {
+        for (int j = 0; j < vectors; ++j) {
+          std::vector<Expr> v;
+          for (int i = 0; i < l_.width; ++i) {
+            Expr element = first + loop::index(j * l_.width + i);
+            if (j + 1 == vectors && i >= last_lanes)
+              element = first + loop::index(j * l_.width + last_lanes - 1);
+            const Expr from = (q * loop::index(elements) + element) * loop::index(kPanel) + s;
+            v.push_back(b_.let("x", loop::load(source, from, l_.width)));
+          }
+          v = transposed(b_, std::move(v));
+          for (int i = 0; i < l_.width; ++i)
+            b_.store(packed,
+                     (q * loop::index(kPanel) + s + loop::index(i)) * loop::index(block) +
+                         loop::index(j * l_.width),
+                     v[static_cast<size_t>(i)]);
+        }
+      });
+    });
+  }
+
+  void scalar_loops() {
+    if (!s_.out.empty() && extent(s_.out[0]) > 1) tile_.partition_axis0(extent(s_.out[0]));
+    std::map<char, Expr> at;
+    const auto element = [&](int operand, const Expr& q, const Expr& m) {
+      const Op* x = op_->operands[static_cast<size_t>(operand)];
+      const Storage st = l_.storage(x);
+      const loop::Buffer buffer = tile_.kb.buffer(st.allocation, false, Reach::anything);
+      const Expr index = in_memory(operand, at);
+      return s_.batched[operand]
+                 ? loop::load(buffer, (q * loop::index(x->type.elements()) + index) * loop::index(kPanel) + m)
+                 : loop::load(buffer, index);
+    };
+    const auto point = [&] {
+      tile_.declare(1, 1, 1);
+      Expr q, m;
+      std::vector<SumLoop> sum = sum_loops(at);
+      if (s_.reduces_batch())
+        sum.push_back({"m", [&] { return std::pair{loop::index(0), loop::ref(b_.predefined().rows)}; }, 1,
+                       l_.options.batch,
+                       [&](const Expr& row) {
+                         q = row / loop::index(kPanel);
+                         m = loop::binary(loop::BinaryOp::rem, row, loop::index(kPanel));
+                       }});
+      tile_.sum(std::move(sum), 1, [&] {
+        tile_.accumulate(0, 0, b_.let("a", element(0, q, m)), b_.let("b", element(1, q, m)));
+      });
+      tile_.epilogue([&](int, int) {
+        Point p;
+        for (char c : s_.out) p.axes.push_back(at.at(c));
+        return p;
+      });
+    };
+    const std::string inner = tile_.splits_axis0() ? s_.out.substr(1) : s_.out;
+    if (tile_.splits_axis0()) {
+      b_.loop("o", tile_.lo(), tile_.hi(), 1, [&](Expr o) {
+        at[s_.out[0]] = o;
+        loops(inner, at, point);
+      });
+    } else {
+      b_.if_then(loop::compare(loop::CompareOp::lt, tile_.lo(), tile_.hi()),
+                 [&] { loops(inner, at, point); });
+    }
+  }
+
+  Lowering& l_;
+  const KernelGroup& g_;
+  Tile tile_;
+  const Op* op_;
+  Spec s_;
+  loop::Builder& b_;
+};
+
+}  // namespace
+
+RowsOperand rows_operand(const Op* contraction) {
+  if (!contraction->is("einsum")) return {};
+  const Spec s = parse(contraction);
+  return {by_rows(s), packs_rows(s)};
+}
+
+void lower_contraction(Lowering& lowering, const KernelGroup& group) {
+  const Op* op = group.ops.front();
+  if (op->is("einsum")) return Einsum(lowering, group).run();
+  if (op->is("gather") || op->is("scatter_add")) return lower_gather(lowering, group);
+  if (op->is("orthonormal_rows")) return lower_orthonormal(lowering, group);
+  lower_window(lowering, group);
+}
+
+}  // namespace gradc::passes::lowering

@@ -1,0 +1,90 @@
+// The register tile of a contraction: accumulators, the loop over tile rows with its remainder, and the
+// group's epilogue on each of them.
+#pragma once
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <set>
+
+#include "passes/kernels/blocked_sum.h"
+#include "passes/kernels/lowering.h"
+#include "passes/kernels/partial_sums.h"
+
+namespace gradc::passes::lowering {
+
+class Tile {
+ public:
+  Tile(Lowering& lowering, const KernelGroup& group);
+
+  // How the kernel is split over threads; at most one of these is called, before anything else.
+  void partition_batched();  // a batched result: by its first axis where that is long, else by panels
+  void partition_axis0(int64_t extent,
+                       int64_t unit = 0);             // by the result's first axis; unit 0: axis_partition's
+  void partition_free(int64_t extent, int64_t unit);  // by another axis
+  // A batched result, always by panels, each cut into so many parts of `rows` rows of an image.
+  void partition_panels(int64_t parts = 1, int64_t rows = 1);
+  // Calls body(panel, part) for this thread's panels, or for all panels where another axis is split.
+  void over_panels(const std::function<void(loop::Expr, loop::Expr)>& body);
+  Reach own() const { return own_; }
+  int64_t parts() const { return own_ == Reach::own_panels ? partition_.extent : 1; }
+  bool splits_axis0() const { return own_ == Reach::own_axis0; }
+  bool splits_free() const { return free_; }
+  bool serial() const { return partition_ == loop::Partition{}; }
+  loop::Expr lo() const { return loop::ref(kb.b.predefined().lo); }
+  loop::Expr hi() const { return loop::ref(kb.b.predefined().hi); }
+
+  // Calls body(first row, rows) for the tile rows of an axis: full tiles in a loop, the static remainder
+  // once. `split`: only this thread's part, whose bounds are multiples of the tile but for the last.
+  void over_rows(const char* name, int64_t extent, bool split,
+                 const std::function<void(loop::Expr, int)>& body);
+
+  // Allocations with values of the result's shape that the epilogue touches: operands (of a result without a
+  // batch: parameters and optimizer state alone), and for a batch the results.
+  std::set<int> streams() const;
+  // Asks for them at the points of a tile, before its sums are made, where they are too large for the nearest
+  // caches.
+  void prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of);
+  void declare(int rows, int vectors, int lanes, double initial = 0);  // accumulators
+  void accumulate(int row, int vector, const loop::Expr& a, const loop::Expr& b);
+  // Runs body, which adds `body_terms` products to each accumulator, in the loops: in blocks where they are
+  // many (blocked_sum.h).
+  void sum(std::vector<SumLoop> loops, int64_t body_terms, const std::function<void()>& body) {
+    blocked_sum(kb.b, accumulators(), std::move(loops), kBlockProducts, body_terms, body);
+  }
+  std::vector<loop::Variable*> accumulators();
+  const loop::Variable& accumulator(int row, int vector) const {
+    return acc_[static_cast<size_t>(row)][static_cast<size_t>(vector)];
+  }
+  // The rest of the group at the point of each accumulator, and its stores. `result` makes the contraction's
+  // value of an accumulator (default: the accumulator itself).
+  void epilogue(const std::function<Point(int, int)>& point_of,
+                const std::function<loop::Expr(loop::Expr)>& result = nullptr);
+  // The same for one value of the contraction, of the full tile or one that rests in memory.
+  void epilogue_at(const Point& point, const loop::Expr& value);
+  // Epilogues that body makes are all of one channel and vector of examples, those of the point, where the
+  // contraction has this value.
+  void one_channel(const Point& point, const loop::Expr& value, const std::function<void()>& body);
+  void finish();
+
+  KernelBuilder kb;
+  int64_t scratch = 0;  // bytes of scratch memory that the kernel has taken
+
+ private:
+  Lowering& l_;
+  const KernelGroup& g_;
+  loop::Partition partition_;
+  Reach own_ = Reach::anything;
+  int64_t part_rows_ = 1;
+  bool free_ = false;
+  std::vector<std::vector<loop::Variable>> acc_;
+  std::optional<PartialSums> sums_;  // of a group that is by_parts()
+};
+
+// Rows of a register tile of two vectors: with 32 registers 8 (16 accumulators, and registers for operands),
+// with 16 registers 4; both divide the usual extents. A short axis is one tile.
+inline int tile_rows(int registers) { return registers >= 32 ? 8 : 4; }
+inline int short_axis(int registers) { return registers >= 32 ? 12 : 5; }
+// Vectors of a panel that one tile covers.
+inline int tile_vectors(int width) { return static_cast<int>(std::min<int64_t>(2, kPanel / width)); }
+
+}  // namespace gradc::passes::lowering

@@ -1,0 +1,78 @@
+// Puts barriers where one thread's part of a call meets another's: a call waits if it touches memory that a
+// call since the last barrier wrote, or writes what one read, unless both reach only their own, equal parts
+// of it. Then the guard before the first write to a symbol.
+//
+// A segment's calls have their barriers for when they run one after the other; when they run panel by panel
+// there is none inside, and a thread's part of the segment are whole panels. So nothing that meets one of
+// them outside is exempt, and what stands behind a segment counts from the last barrier outside of segments.
+#include "passes/kernels/lowering.h"
+
+namespace gradc::passes::lowering {
+
+namespace {
+
+bool serial(const loop::Partition& p) { return p == loop::Partition{}; }
+
+// Memory of a thread's own has an allocation for each call that uses it, so it never conflicts.
+bool conflict(const PendingCall& ca, const Touch& a, const PendingCall& cb, const Touch& b) {
+  const loop::Partition &pa = ca.call.partition, &pb = cb.call.partition;
+  if (!meet(a, b)) return false;
+  if (serial(pa) && serial(pb)) return false;  // thread 0 does both
+  return !(pa == pb && a.reach == b.reach && (a.reach == Reach::own_axis0 || a.reach == Reach::own_panels));
+}
+
+}  // namespace
+
+bool meet(const Touch& a, const Touch& b) { return a.allocation == b.allocation && (a.writes || b.writes); }
+
+// Runs before memory is shared between values: the plan (plan_memory.cpp) shares only across barriers.
+void place_barriers(Lowering& l) {
+  const std::vector<loop::Allocation>& allocations = l.result.program.allocations;
+  const int guard = l.result.program.guard;
+  bool guarded = guard < 0;
+  // The segment that a call is in, or -1.
+  const std::vector<loop::Segment>& segments = l.result.program.segments;
+  std::vector<int> segment_of(l.calls.size(), -1);
+  for (size_t s = 0; s < segments.size(); ++s)
+    for (int c = segments[s].first; c < segments[s].last; ++c)
+      segment_of[static_cast<size_t>(c)] = static_cast<int>(s);
+  const auto begins = [&](size_t c) {
+    return segment_of[c] >= 0 && (c == 0 || segment_of[c - 1] != segment_of[c]);
+  };
+  const auto conflicts = [&](size_t c, size_t earlier) {
+    const PendingCall &a = l.calls[c], &b = l.calls[earlier];
+    for (const Touch& t : a.touches)
+      for (const Touch& u : b.touches) {
+        if (segment_of[c] != segment_of[earlier] ? meet(t, u) : conflict(a, t, b, u)) return true;
+      }
+    return false;
+  };
+  size_t window = 0;  // the first call after the last barrier
+  size_t outside =
+      0;  // the first after the last barrier that stands outside of segments, or at the head of one
+  for (size_t c = 0; c < l.calls.size(); ++c) {
+    PendingCall& call = l.calls[c];
+    bool writes_symbol = false;
+    for (const Touch& t : call.touches)
+      writes_symbol = writes_symbol || (t.writes && allocations[static_cast<size_t>(t.allocation)].space ==
+                                                        loop::Space::parameter);
+    const bool guards = writes_symbol && !guarded;
+    bool wait =
+        guards;  // every thread must see the guard's value, and none may write before all have seen it
+    const bool inside = segment_of[c] >= 0 && !begins(c);
+    if (begins(c)) {
+      // Nothing inside may meet what stands before.
+      for (size_t m = c; m < l.calls.size() && segment_of[m] == segment_of[c]; ++m)
+        for (size_t p = outside; p < c && !wait; ++p) wait = conflicts(m, p);
+    } else {
+      for (size_t p = inside ? window : outside; p < c && !wait; ++p) wait = conflicts(c, p);
+    }
+    call.call.guard_before = guards;
+    guarded = guarded || guards;
+    call.call.barrier_before = wait && c > 0;
+    if (call.call.barrier_before) window = c;
+    if (call.call.barrier_before && !inside) outside = c;
+  }
+}
+
+}  // namespace gradc::passes::lowering

@@ -1,0 +1,223 @@
+// Orders calls so that neighbours which work panel by panel stand together, and lets a thread run such a
+// segment for one of its panels after the other, images a band of rows at a time: what a call writes is read
+// by the next while it is in the caches, instead of after the whole batch has passed through them.
+//
+//   call 3 sweep         over panels * 32              call 2 weights       over 16
+//   call 2 weights       over 16                       call 3 sweep         over panels * 32
+//   call 4 convolution   over panels * 8         ->    call 4 convolution   over panels * 8
+//   call 5 sum of sums   over 16                       call 6 gradient      over panels * 1
+//   call 6 gradient      over panels * 1               call 5 sum of sums   over 16
+//                                                      segment 1 to 4 (17, 4, 0) (32, 8, 1)
+//
+// A segment ends where a call needs what is known only when all panels have been worked on: a sum over the
+// batch, an updated parameter. Calls that are not split over panels go before the segment where they need
+// nothing of it, else behind it. Bands follow from the rows that each part reads and writes (Touch::rows): a
+// call that makes nothing for others of the segment advances evenly, the others as far as is needed; one that
+// reads whole panels waits for the last band.
+//
+// Order of summation and results are the same in any order of calls.
+#include <algorithm>
+
+#include "passes/kernels/lowering.h"
+
+namespace gradc::passes::lowering {
+
+namespace {
+
+bool by_panels(const PendingCall& c) {
+  return c.call.partition.kind == loop::Partition::Extent::panels && c.call.partition.unit == 1;
+}
+
+bool within_panel(const Touch& t) { return t.reach == Reach::own_panels || t.reach == Reach::panel; }
+
+class Segments {
+ public:
+  explicit Segments(Lowering& l) : l_(l), allocations_(l.result.program.allocations) {}
+
+  void run() {
+    find_last_uses();
+    for (size_t i = 0; i < l_.calls.size(); ++i) {
+      PendingCall& c = l_.calls[i];
+      const bool waits = depends_on_any(c, behind_);
+      if (by_panels(c)) {
+        if (waits || !fits(c) || too_much_idle(i)) close();
+        if (segment_.empty()) begin_ = i;
+        segment_.push_back(std::move(c));
+      } else if (waits || depends_on_any(c, segment_)) {
+        behind_.push_back(std::move(c));
+      } else {
+        done_.push_back(std::move(c));
+      }
+    }
+    close();
+    l_.calls = std::move(done_);
+    if (!l_.options.keep_all_values) find_locals();
+  }
+
+ private:
+  const loop::Allocation& allocation(const Touch& t) const {
+    return allocations_[static_cast<size_t>(t.allocation)];
+  }
+  bool in(const Touch& t, loop::Space space) const { return allocation(t).space == space; }
+  int64_t bytes(const Touch& t) const { return allocation(t).elements * loop::bytes(allocation(t).scalar); }
+
+  void find_last_uses() {
+    for (size_t i = 0; i < l_.calls.size(); ++i)
+      for (const Touch& t : l_.calls[i].touches) {
+        first_use_.emplace(t.allocation, i);
+        last_use_[t.allocation] = i;
+        if (in(t, loop::Space::arena)) largest_ = std::max(largest_, bytes(t));
+      }
+  }
+
+  // Values that only calls of one segment touch, panel by panel, need room for the panels at hand alone.
+  void find_locals() {
+    loop::Program& program = l_.result.program;
+    std::vector<int> segment_of(l_.calls.size(), -1);
+    for (size_t s = 0; s < program.segments.size(); ++s)
+      for (int c = program.segments[s].first; c < program.segments[s].last; ++c)
+        segment_of[static_cast<size_t>(c)] = static_cast<int>(s);
+    std::map<int, int> home;  // by allocation: the segment that it is local to, or -1
+    for (size_t c = 0; c < l_.calls.size(); ++c)
+      for (const Touch& t : l_.calls[c].touches)
+        if (in(t, loop::Space::arena)) {
+          int& so_far = home.emplace(t.allocation, segment_of[c]).first->second;
+          if (so_far != segment_of[c] || !within_panel(t)) so_far = -1;
+        }
+    for (const auto& [number, segment] : home) {
+      if (segment < 0) continue;
+      loop::Allocation& a = program.allocations[static_cast<size_t>(number)];
+      a.space = loop::Space::local;
+      a.offset = program.local_bytes;  // a place of its own, until the memory plan
+      program.local_bytes += spaced_bytes(panel_bytes(program, a));
+    }
+  }
+
+  // Whether too much of the segment's values lies idle from the given call on, which would have other uses
+  // if the segment ended: of its own values as much as the largest is, of those that were made before it
+  // three times that (batchnorm's gradient leaves two, its results' gradient and its operand).
+  bool too_much_idle(size_t call) const {
+    std::set<int> seen;
+    int64_t own = 0, others = 0;
+    for (const PendingCall& c : segment_)
+      for (const Touch& t : c.touches)
+        if (in(t, loop::Space::arena) && within_panel(t) && last_use_.at(t.allocation) < call &&
+            seen.insert(t.allocation).second)
+          (first_use_.at(t.allocation) < begin_ ? others : own) += bytes(t);
+    return own > largest_ || others > 3 * largest_;
+  }
+
+  // Symbols are written when the loss is known to be finite.
+  bool depends(const PendingCall& c, const PendingCall& earlier) const {
+    const int guard = l_.result.program.guard;
+    for (const Touch& a : c.touches)
+      for (const Touch& b : earlier.touches)
+        if (meet(a, b) || (a.writes && in(a, loop::Space::parameter) && b.writes && b.allocation == guard))
+          return true;
+    return false;
+  }
+  bool depends_on_any(const PendingCall& c, const std::vector<PendingCall>& earlier) const {
+    return std::any_of(earlier.begin(), earlier.end(), [&](const PendingCall& e) { return depends(c, e); });
+  }
+
+  // Whether it meets the segment's calls only where it reads, within panels, what they wrote.
+  bool fits(const PendingCall& c) const {
+    for (const Touch& t : c.touches)
+      for (const PendingCall& e : segment_)
+        for (const Touch& made : e.touches)
+          if (meet(t, made) && (t.writes || !within_panel(t) || !within_panel(made))) return false;
+    return true;
+  }
+
+  void close() {
+    const auto first = static_cast<int>(done_.size());
+    const std::vector<std::vector<int64_t>> bands = make_bands();
+    for (auto* list : {&segment_, &behind_}) {
+      for (PendingCall& c : *list) done_.push_back(std::move(c));
+      if (list == &segment_ && !bands.empty())
+        l_.result.program.segments.push_back({first, static_cast<int>(done_.size()), bands});
+      list->clear();
+    }
+  }
+
+  // The touch by which a call of the segment reads what an earlier one wrote.
+  struct Need {
+    size_t maker, reader;
+    const Touch *made, *read;
+  };
+
+  std::vector<Need> needs() const {
+    std::vector<Need> result;
+    for (size_t r = 0; r < segment_.size(); ++r)
+      for (size_t m = 0; m < r; ++m)
+        for (const Touch& read : segment_[r].touches)
+          for (const Touch& made : segment_[m].touches)
+            if (meet(read, made)) result.push_back({m, r, &made, &read});
+    return result;
+  }
+
+  int64_t extent(size_t call) const { return segment_[call].call.partition.extent; }
+
+  // Parts of `need.maker` that must be there for `parts` parts of its reader.
+  int64_t parts_needed(const Need& need, int64_t parts) const {
+    const int64_t all = extent(need.maker);
+    if (parts == 0) return 0;
+    if (need.read->rows.empty() || need.made->rows.empty()) return all;
+    int64_t row = 0, made = 0;
+    for (int64_t p = 0; p < parts; ++p) row = std::max(row, need.read->rows[static_cast<size_t>(p)].end);
+    while (made < all && (made == 0 || need.made->rows[static_cast<size_t>(made - 1)].end < row)) ++made;
+    return made;
+  }
+
+  // Loop IR's bands; none where no call reads what another made.
+  std::vector<std::vector<int64_t>> make_bands() const {
+    const std::vector<Need> all = needs();
+    if (all.empty()) return {};
+    std::set<int> touched;
+    int64_t panel_bytes = 0, most = 1;
+    for (const PendingCall& c : segment_) {
+      most = std::max(most, c.call.partition.extent);
+      for (const Touch& t : c.touches)
+        if (within_panel(t) && touched.insert(t.allocation).second)
+          panel_bytes += bytes(t) / l_.batch_panels();
+    }
+    const int64_t count =
+        std::clamp<int64_t>((panel_bytes + l_.options.band_bytes - 1) / l_.options.band_bytes, 1, most);
+    std::vector<std::vector<int64_t>> bands(static_cast<size_t>(count),
+                                            std::vector<int64_t>(segment_.size(), 0));
+    for (int64_t band = 0; band < count; ++band) {
+      std::vector<int64_t>& parts = bands[static_cast<size_t>(band)];
+      for (size_t c = segment_.size(); c-- > 0;) {
+        bool drives = true;  // nothing in the segment asks for parts of it
+        bool whole = false;  // it reads whole panels
+        int64_t needed = 0;
+        for (const Need& need : all) {
+          if (need.maker == c && !need.read->rows.empty() && !need.made->rows.empty()) drives = false;
+          if (need.maker == c) needed = std::max(needed, parts_needed(need, parts[need.reader]));
+          if (need.reader == c) whole = whole || need.read->rows.empty() || need.made->rows.empty();
+        }
+        if (drives && !whole) needed = std::max(needed, (extent(c) * (band + 1) + count - 1) / count);
+        if (band + 1 == count) needed = extent(c);
+        if (band > 0) needed = std::max(needed, bands[static_cast<size_t>(band - 1)][c]);
+        parts[c] = needed;
+      }
+    }
+    return bands;
+  }
+
+  Lowering& l_;
+  const std::vector<loop::Allocation>& allocations_;
+  std::vector<PendingCall> done_, segment_, behind_;
+  size_t begin_ = 0;                            // the segment's first call
+  std::map<int, size_t> first_use_, last_use_;  // by allocation: the calls that touch it
+  int64_t largest_ = 0;                         // bytes of a value in the arena
+};
+
+}  // namespace
+
+void make_segments(Lowering& l) {
+  // Where memory is short its sharing comes first: a segment's values are all alive at once.
+  if (l.options.recompute <= 1) Segments(l).run();
+}
+
+}  // namespace gradc::passes::lowering

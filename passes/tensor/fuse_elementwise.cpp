@@ -1,0 +1,282 @@
+// Decides which operations become one kernel: elementwise chains, reductions with what feeds them and what
+// follows from them, and the elementwise epilogues of contractions. The decision is a number on each
+// operation; the IR stays as it is.
+//
+//   %1 = einsum %x, @w {spec="nk,ok->no"} : f32[n,64]           kernel(0)
+//   %2 = add %1, @b : f32[n,64]                              -> kernel(0)      epilogue of the contraction
+//   %3 = reduce_sum %2 {axes=[], batch=true} : f32[64]          kernel(1)      reductions start a nest
+//   %4 = sub %2, %3 : f32[n,64]                                 kernel(1)      second phase of it
+//   %5 = max_pool2d_grad %g, %x {window=[2,2]} : f32[n,6,8,8]   kernel(2)
+//   %6 = relu_grad %5, %x : f32[n,6,8,8]                     -> kernel(2)      where windows tile the image
+//
+// Greedy, in order: an operation joins the first group, from the one that makes its operands on, where it
+// belongs (kernel_groups.h) and with which it shares a value; else it opens a group. Groups run in order, so
+// an operation may join any group that is not before its operands. Operations on symbols and inputs alone
+// (momentum times the old velocity) wait for their first user and go where it goes; so do those of backward
+// that read only what forward stores, where values are images: they join the gradient's kernel, not one of
+// their own. A value that updates a symbol may not join a group the loss needs: updates are written after the
+// loss is known.
+#include <algorithm>
+
+#include "passes/tensor/kernel_groups.h"
+#include "passes/tensor/layout.h"
+#include "passes/tensor/passes.h"
+#include "support/check.h"
+
+namespace gradc::passes {
+
+namespace {
+
+constexpr size_t kMaxGroupOps = 160;  // keeps one kernel's LLVM time small
+
+class Fuser {
+ public:
+  Fuser(Function& f, bool fuse) : f_(f), fuse_(fuse) {}
+
+  bool run() {
+    for (Op* op : f_.ops()) op->kernel = -1;
+    essential_ = needed_by_guard(f_);
+    find_remade();
+    find_stored_sources();
+    for (const Update& u : f_.updates) update_values_.insert(u.value);
+    for (const Output& o : f_.outputs) outputs_.insert(o.value);
+    const std::vector<Op*> before = f_.ops();
+    for (Op* op : before) place(op);
+    for (Op* op : before)
+      if (waiting_.count(op)) open_group(op);
+    f_.reorder(order());
+    return !groups_.empty();
+  }
+
+ private:
+  // What backward computes from values of forward alone: images' normalised values, and what pass recompute
+  // makes again. What a view waits for does not count.
+  void find_remade() {
+    for (Op* op : f_.ops()) {
+      if (essential_.count(op) || !op->type.batched) continue;
+      const size_t n = op->def->kind == OpKind::view ? 1 : op->operands.size();
+      bool all = true, again = op->is("after");
+      for (size_t i = 0; i < n; ++i) {
+        const Op* operand = op->operands[i];
+        again = again || remade_.count(operand);
+        all = all && (!operand->type.batched || essential_.count(operand) || remade_.count(operand) ||
+                      operand->def->kind == OpKind::source);
+      }
+      const bool image = images_ && op->type.rank() == 3 && op->def->kind == OpKind::elementwise;
+      if (all && (again || image)) remade_.insert(op);
+    }
+  }
+
+  // Cheap sources whose value must stand in memory after all: contractions, indexing and views read memory;
+  // so do outputs and updates.
+  void find_stored_sources() {
+    const auto mark = [&](Op* op) {
+      if (op->def->kind == OpKind::source) stored_sources_.insert(op);
+    };
+    for (Op* op : f_.ops()) {
+      const OpKind k = op->def->kind;
+      if (k == OpKind::contraction || k == OpKind::indexing || k == OpKind::view)
+        for (Op* operand : op->operands) mark(operand);
+    }
+    for (const Output& o : f_.outputs) mark(o.value);
+    for (const Update& u : f_.updates) mark(u.value);
+  }
+
+  // The first group the operation may join, given where its operands are made. A group that writes a symbol
+  // runs behind every group the loss needs, even where all it reads is known before.
+  int earliest(const Op* op) const {
+    int first = update_values_.count(op) ? behind_essential() : 0;
+    for (const Op* operand : op->operands) {
+      if (waiting_.count(operand)) first = std::max(first, earliest(operand));
+      const Op* base = storage_of(operand);
+      const int g = base->kernel;
+      if (g >= 0) first = std::max(first, base == operand ? g : g + 1);
+      // What a view waits for besides its storage.
+      for (const Op* view = operand; view->def->kind == OpKind::view; view = view->operands[0])
+        for (size_t i = 1; i < view->operands.size(); ++i)
+          first = std::max(first, storage_of(view->operands[i])->kernel + 1);
+    }
+    return first;
+  }
+
+  int behind_essential() const {
+    for (size_t g = groups_.size(); g > 0; --g)
+      if (has_essential(groups_[g - 1])) return static_cast<int>(g);
+    return 0;
+  }
+
+  bool shares_value(const KernelGroup& g, const Op* op) const {
+    const bool scalar = g.domain.dtype == DType::f64 && !g.domain.batched && g.domain.shape.empty();
+    if (scalar && op->type.dtype == DType::f64) return true;
+    for (const Op* operand : op->operands) {
+      if (g.contains(operand)) return true;
+      if (operand->def->kind == OpKind::source) continue;
+      for (const Op* member : g.ops)
+        if (std::find(member->operands.begin(), member->operands.end(), operand) != member->operands.end())
+          return true;
+    }
+    return false;
+  }
+
+  bool has_essential(const KernelGroup& g) const {
+    for (const Op* member : g.ops)
+      if (essential_.count(member)) return true;
+    return false;
+  }
+
+  // What backward computes from values that forward stores anyway is computed in backward: in forward it
+  // would be one more tensor to store.
+  static bool uses_inner_value(const KernelGroup& g, const Op* op) {
+    if (g.level_for(op) == Level::outer) return true;
+    for (const Op* operand : op->operands) {
+      const auto it = g.level.find(operand);
+      if (it != g.level.end() && it->second == Level::inner) return true;
+    }
+    return false;
+  }
+
+  bool fits(const KernelGroup& g, const Op* op) const {
+    return g.ops.size() < kMaxGroupOps && g.level_for(op) != Level::none && fits_with_waiting(g, op);
+  }
+
+  // What does not depend on the operation's level.
+  bool fits_with_waiting(const KernelGroup& g, const Op* op) const {
+    if (!shares_value(g, op)) return false;
+    if ((g.domain.dtype == DType::f64) != (op->type.dtype == DType::f64) && g.domain.shape.empty() &&
+        !g.domain.batched)
+      return false;
+    if (!essential_.count(op) && has_essential(g) && (update_values_.count(op) || !uses_inner_value(g, op)))
+      return false;
+    if (essential_.count(op))
+      for (const Op* member : g.ops)
+        if (update_values_.count(member)) return false;
+    return true;
+  }
+
+  // Part of backward that reads nothing but what forward makes.
+  bool recomputes_images(const Op* op) const { return images_ && op->type.rank() == 3 && remade_.count(op); }
+
+  // Reads nothing that a kernel makes, so it may run anywhere; or anywhere in backward.
+  bool can_wait(const Op* op) const {
+    if (op->def->kind != OpKind::elementwise || update_values_.count(op) || outputs_.count(op)) return false;
+    if (op->type.dtype == DType::f64) return false;
+    if (recomputes_images(op)) return true;
+    for (const Op* operand : op->operands)
+      if (storage_of(operand)->kernel >= 0 ||
+          (operand->def->kind == OpKind::view && storage_of(operand)->def->kind == OpKind::source))
+        return false;
+    return true;
+  }
+
+  // Adds the operation to a copy of the group, after the operations it waits for; false when one does not
+  // fit.
+  bool join(KernelGroup& g, Op* op) const {
+    for (Op* operand : op->operands)
+      if (waiting_.count(operand) && !g.contains(operand) && !join(g, operand)) return false;
+    const Level level = g.level_for(op);
+    if (level == Level::none || g.ops.size() >= kMaxGroupOps) return false;
+    g.ops.push_back(op);
+    g.level[op] = level;
+    if (op->def->kind == OpKind::reduction) g.note_reduction(op);
+    return true;
+  }
+
+  bool waits_for(const Op* op) const {
+    for (const Op* operand : op->operands)
+      if (waiting_.count(operand)) return true;
+    return false;
+  }
+
+  // Commits what join() put into the copy.
+  void commit(KernelGroup& g, KernelGroup joined) {
+    g = std::move(joined);
+    for (Op* member : g.ops) {
+      member->kernel = g.number;
+      waiting_.erase(member);
+    }
+  }
+
+  void open_group(Op* op) {
+    if (waits_for(op)) {
+      // The operations it waits for open the group with it where they fit, else each opens its own.
+      for (Op* operand : op->operands)
+        if (waiting_.count(operand)) open_group(operand);
+      waiting_.erase(op);
+      for (size_t g = static_cast<size_t>(earliest(op)); g < groups_.size(); ++g)
+        if (fits(groups_[g], op)) return groups_[g].add(op, groups_[g].level_for(op));
+    }
+    waiting_.erase(op);
+    groups_.push_back(make_group(op, static_cast<int>(groups_.size()), images_));
+  }
+
+  void place(Op* op) {
+    const OpKind k = op->def->kind;
+    if (k == OpKind::view || k == OpKind::external) return;
+    if (k == OpKind::source && op->def->cheap && !stored_sources_.count(op)) return;
+    // What is read from memory must have been made by then.
+    for (Op* operand : op->operands) {
+      Op* base = const_cast<Op*>(storage_of(operand));
+      if (waiting_.count(base) && (base != operand || k == OpKind::contraction || k == OpKind::indexing))
+        open_group(base);
+      // What a view waits for must have a place that this can come after.
+      for (Op* view = operand; view->def->kind == OpKind::view; view = view->operands[0])
+        for (size_t i = 1; i < view->operands.size(); ++i) {
+          Op* made = const_cast<Op*>(storage_of(view->operands[i]));
+          if (waiting_.count(made)) open_group(made);
+        }
+    }
+    if (fuse_ && can_wait(op)) {
+      waiting_.insert(op);
+      return;
+    }
+    if (fuse_ && k != OpKind::contraction && k != OpKind::source && k != OpKind::indexing)
+      for (size_t g = static_cast<size_t>(earliest(op)); g < groups_.size(); ++g) {
+        if (!waits_for(op)) {
+          if (!fits(groups_[g], op)) continue;
+          groups_[g].add(op, groups_[g].level_for(op));
+          return;
+        }
+        KernelGroup joined = groups_[g];
+        if (!fits_with_waiting(groups_[g], op) || !join(joined, op)) continue;
+        commit(groups_[g], std::move(joined));
+        return;
+      }
+    open_group(op);
+  }
+
+  // Groups in order; what has no kernel stands before its first use.
+  std::vector<Op*> order() const {
+    std::vector<Op*> result;
+    std::set<const Op*> done;
+    const auto emit = [&](auto&& self, Op* op) -> void {
+      if (op->def->kind == OpKind::external || !done.insert(op).second) return;
+      for (Op* operand : op->operands) {
+        GRADC_CHECK(operand->kernel < 0 || done.count(operand), "%{} is used before it is made", operand->id);
+        self(self, operand);
+      }
+      result.push_back(op);
+    };
+    for (const KernelGroup& g : groups_)
+      for (Op* op : g.ops) emit(emit, op);
+    for (Op* op : f_.ops()) emit(emit, op);
+    return result;
+  }
+
+  Function& f_;
+  bool fuse_;
+  const bool images_ = works_on_images(f_);
+  std::vector<KernelGroup> groups_;
+  std::set<const Op*> essential_, remade_, stored_sources_, update_values_, outputs_, waiting_;
+};
+
+}  // namespace
+
+bool fuse_elementwise(Function& f) { return Fuser(f, true).run(); }
+
+bool assign_kernels(Function& f) {
+  for (Op* op : f.ops())
+    if (op->kernel >= 0) return false;  // fusion has numbered everything
+  return Fuser(f, false).run();
+}
+
+}  // namespace gradc::passes

@@ -1,0 +1,40 @@
+// The tensor passes, one function each, named as in the pipeline. Every one returns whether it changed the
+// function.
+#pragma once
+#include "ir/tensor/module.h"
+
+namespace gradc::passes {
+
+struct PipelineOptions;
+
+// Appends to the function a gradient for every parameter that has an @update function; returns them by
+// parameter name, and in `values`, unless null, those of every operation that has one. Of the mean loss over
+// the rows, or its parts' means by their weights, and the penalty, as far as the function has them; or, where
+// several batches make one update, of the sum over the rows of the output `sum_of`, the loss or a part of it,
+// alone. See differentiate.cpp.
+std::map<std::string, Op*> differentiate(Module& module, Function& step, const std::string& sum_of = {},
+                                         std::map<const Op*, Op*>* values = nullptr);
+// "loss", or the parts of it that have a divisor each (ir/tensor/module.h).
+std::vector<Output> losses_of(const Function& f);
+
+bool stabilize(Function& f);            // stable forms of formulas, before differentiation
+bool fold(Function& f);                 // constants
+bool simplify(Function& f);             // algebraic identities, stable forms
+bool cse(Function& f);                  // equal operations merged
+bool dce(Function& f);                  // unused operations dropped
+bool fuse_dropout(Function& f);         // x * bernoulli / keep -> dropout
+bool fuse_batchnorm_relu(Function& f);  // relu(batch_norm) -> batch_norm_relu, and its mask in backward
+bool decompose(Function& f);            // composite operations into the ones that lower
+bool hoist_channels(Function& f);       // batchnorm on images: what is one value a channel, apart
+bool assign_layout(Function& f);        // views that cross orders in memory into copies
+bool order_operations(Function& f);     // step scalars, then the loss, then gradients and updates
+// What backward computes again instead of keeping it. level 0: what costs less so; 1: elementwise operations;
+// n > 1: those, and forward in n segments of which all but the last are computed again.
+bool recompute(Function& f, int level);
+bool fuse_elementwise(Function& f);  // gives operations that become one kernel one number
+bool assign_kernels(Function& f);    // numbers for what fusion left alone
+
+// Why a function cannot be lowered: its inputs, its operations, their kernels. Empty where it can.
+std::string lowering_error(const Function& f);
+
+}  // namespace gradc::passes

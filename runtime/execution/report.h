@@ -1,0 +1,22 @@
+// Results on standard output: JSON lines and text. Knows how to write, not what.
+#pragma once
+#include <cstdio>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "runtime/execution/session.h"
+
+namespace gradc::runtime {
+
+// Writes a line at once; throws RunError (kExitRunFailed) when the stream does not take it (a full disk).
+void write_line(std::FILE* out, const std::string& line);
+
+// One event a line. What is not finite becomes null, text that is not UTF-8 is mended: the line is always
+// valid JSON.
+void write_event(std::FILE* out, const nlohmann::ordered_json& event);
+
+// "loss 0.1234  accuracy 97.65%": accuracies in percent; "loss not finite". `prefix` stands before every name
+// ("val ").
+std::string results_text(double loss, const Metrics& metrics, const std::string& prefix = "");
+
+}  // namespace gradc::runtime

@@ -1,0 +1,48 @@
+// What the check's Monte Carlo bound excuses: rounding, and not the choice of an ill-conditioned formula.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "compiler/evaluate_ops.h"
+#include "cli/check/compare.h"
+#include "ir/tensor/op_def.h"
+
+namespace gradc::cli {
+namespace {
+
+using interpreter::Tensor;
+
+// The variance of images around 1000 is a sum of squares of deviations: it moves by single precision's
+// rounding of it, not of the squares of 1000.
+TEST(Rounding, ExcusesNoCancellationInAVariance) {
+  Function f("f");
+  Builder b(f);
+  const Type type{DType::f32, true, {3, 4, 4}};
+  Op* x = f.add_input("x", type);
+  Op* variance = b.create("batch_var", {x}, {{"axes", std::vector<int64_t>{1, 2}}});
+  f.outputs = {{"y", variance}};
+  f.renumber();
+  std::mt19937_64 random(1);
+  std::normal_distribution<double> normal(1000, 1);
+  interpreter::RunInput input;
+  input.context.rows = 16;
+  Tensor& values = input.inputs["x"] = interpreter::make_tensor(type, 16);
+  for (double& v : values.data) v = static_cast<float>(normal(random));
+  const Tensor right = interpreter::run(f, input).outputs.at("y");
+  RoundingBound bound(right);
+  for (uint64_t run = 1; run <= 6; ++run)
+    compiler::rounding_run(f, input, run, [&](const Op& op, const Tensor& moved) {
+      if (&op == variance) bound.add_run(moved, compiler::rounding_size(run));
+    });
+  const auto off_by = [&](double relative) {
+    Tensor other = right;
+    for (double& v : other.data) v *= 1 + relative;
+    return other;
+  };
+  EXPECT_TRUE(bound.covers(off_by(1e-8), 8));
+  EXPECT_FALSE(bound.covers(off_by(1e-4), 8));
+}
+
+}  // namespace
+}  // namespace gradc::cli

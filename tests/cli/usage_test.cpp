@@ -1,0 +1,136 @@
+// Command line mistakes: exit code 2 and a message that says what was meant; help and version go to stdout.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "support/diagnostic.h"
+#include "tests/cli/tool.h"
+
+namespace gradc::test {
+namespace {
+
+using testing::TestInfo;
+
+struct Usage {
+  std::string name;
+  std::vector<std::string> arguments;
+  std::string expected;  // part of stderr
+};
+
+class UsageTest : public testing::TestWithParam<Usage> {};
+
+TEST_P(UsageTest, ExitsWithTwoAndSaysWhy) {
+  TemporaryFolder folder;
+  folder.write("small.nn", small_model());
+  const ToolResult r = run_tool(GetParam().arguments, folder.path());
+  EXPECT_EQ(r.exit_code, kExitUsage) << r.out << r.err;
+  EXPECT_NE(r.err.find(GetParam().expected), std::string::npos) << r.err;
+  EXPECT_EQ(r.out, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    CommandLine, UsageTest,
+    testing::Values(
+        Usage{"nothing", {}, "Usage"},
+        Usage{"unknown_command", {"trian", "small.nn"}, "did you mean 'train'?"},
+        Usage{
+            "far_command",
+            {"frobnicate"},
+            "The commands are: train, eval, predict, sample, dump, opt, check, reduce, compile, bench, plan, "
+            "lsuv, stats, recipe, ops, explain, average, passes, cache"},
+        Usage{"file_without_command", {"small.nn"}, "did you mean 'gradc train small.nn'?"},
+        Usage{"unknown_option",
+              {"train", "small.nn", "--epoch=3"},
+              "there is no option '--epoch'; did you mean '--epochs'?"},
+        Usage{"extra_argument", {"train", "small.nn", "other.nn"}, "one argument too many: 'other.nn'"},
+        Usage{"unknown_op", {"ops", "adamm"}, "there is nothing called 'adamm'; did you mean 'adam'?"},
+        Usage{"no_file", {"train"}, "FILE is required"},
+        Usage{"no_weights", {"eval", "small.nn"}, "--weights"},
+        Usage{"no_number", {"train", "small.nn", "--epochs", "many"}, "'many' is not a whole number"},
+        Usage{"negative_epochs", {"train", "small.nn", "--epochs", "-1"}, "-1 is less than 0"},
+        Usage{"too_many_threads", {"train", "small.nn", "--threads", "5000"}, "5000 is not in 1..1024"},
+        Usage{"number_too_large",
+              {"train", "small.nn", "--steps", "99999999999999999999"},
+              "--steps: 99999999999999999999 is more than 2305843009213693951"},
+        Usage{"number_too_small",
+              {"train", "small.nn", "--steps", "-99999999999999999999"},
+              "-99999999999999999999 is less than 0"},
+        Usage{"hexadecimal", {"train", "small.nn", "--steps", "0x10"}, "'0x10' is not a whole number"},
+        Usage{"octal", {"train", "small.nn", "--threads", "010"}, "'010' is not a whole number"},
+        Usage{"seed_of_text_negative",
+              {"sample", "small.nn", "--weights", "w", "--seed", "-1"},
+              "--seed: -1 is less than 0"},
+        Usage{"seconds_nan", {"bench", "small.nn", "--seconds", "nan"}, "'nan' is not a finite number"},
+        Usage{"seconds_beyond",
+              {"bench", "small.nn", "--seconds", "1e999"},
+              "beyond the numbers that a double"},
+        Usage{"seconds_range", {"bench", "small.nn", "--seconds", "4000"}, "4000 is not in 0.01..3600"},
+        Usage{"factor_vanishes",
+              {"train", "small.nn", "--lr-factor", "1e-400"},
+              "--lr-factor: '1e-400' is beyond the numbers that a double holds"},
+        Usage{"factor_negative", {"train", "small.nn", "--lr-factor=-1"}, "-1 is less than 0"},
+        Usage{"factor_word", {"train", "small.nn", "--lr-factor", "half"}, "'half' is not a number"},
+        Usage{"size_negative", {"train", "small.nn", "--mem-limit", "-5"}, "'-5' is less than one byte"},
+        Usage{"size_zero", {"train", "small.nn", "--mem-limit", "0"}, "'0' is less than one byte"},
+        Usage{"size_too_large",
+              {"train", "small.nn", "--mem-limit", "99999999999999999999"},
+              "is more than any machine has"},
+        Usage{"size_unit",
+              {"train", "small.nn", "--mem-limit", "3 apples"},
+              "'3 apples' has no known unit; expected a number of bytes, as 500MB"},
+        Usage{"size_word", {"train", "small.nn", "--mem-limit", "much"}, "'much' is not a size"},
+        Usage{"size_small", {"train", "small.nn", "--mem-limit", "1kB"}, "--mem-limit: 1.0 kB are too few"},
+        Usage{"size_fraction",
+              {"train", "small.nn", "--mem-limit", "0.5k"},
+              "--mem-limit: 500 bytes are too few"},
+        Usage{"size_binary", {"train", "small.nn", "--mem-limit", "2KiB"}, "--mem-limit: 2.0 kB are too few"},
+        Usage{"no_value", {"train", "small.nn", "--set", "width"}, "--set width: expected name=value"},
+        Usage{"missing_model",
+              {"train", "smal.nn"},
+              "there is no model file 'smal.nn'. Did you mean 'small.nn'?"},
+        Usage{"directory", {"train", "."}, "'.' is a directory"},
+        Usage{"unknown_target", {"train", "small.nn", "--target", "x86-64-v9"}, "x86-64-v4"},
+        Usage{"unknown_stage", {"dump", "small.nn", "--stage", "loop"}, "did you mean 'loops'?"},
+        Usage{"unknown_function",
+              {"dump", "small.nn", "--stage", "opt", "--function", "train_stepp"},
+              "did you mean 'train_step'?"},
+        Usage{
+            "unknown_pass", {"dump", "small.nn", "--stage", "opt", "--print-after", "simplifi"}, "simplify"},
+        Usage{
+            "break_unknown", {"check", "small.nn", "--break-gradient", "einsun"}, "did you mean 'einsum'?"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(Usage, HelpAndVersionGoToStdout) {
+  const ToolResult help = run_tool({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  for (const char* part : {"train", "eval", "predict", "dump", "check", "bench", "lsuv", "ops", "passes",
+                           "cache", "GRADC_THREADS", "Exit codes"})
+    EXPECT_NE(help.out.find(part), std::string::npos) << part;
+  EXPECT_EQ(help.err, "");
+  const ToolResult version = run_tool({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_EQ(version.out.rfind("gradc ", 0), 0u);
+  const ToolResult train = run_tool({"train", "--help"});
+  EXPECT_EQ(train.exit_code, 0);
+  for (const char* part : {"--steps", "--epochs", "--no-shuffle", "--init-from", "--save", "--seed",
+                           "--threads", "--json", "--log-every"})
+    EXPECT_NE(train.out.find(part), std::string::npos) << part;
+}
+
+TEST(Usage, PassesAreListedInOrder) {
+  const ToolResult text = run_tool({"passes"});
+  EXPECT_EQ(text.exit_code, 0);
+  std::vector<std::string> names;
+  for (const std::string& line : lines(run_tool({"passes", "--json"}).out))
+    names.push_back(nlohmann::json::parse(line).at("name"));
+  ASSERT_GE(names.size(), 5u);
+  size_t at = 0;
+  for (const std::string& name : names) {
+    const size_t found = text.out.find(name, at);
+    ASSERT_NE(found, std::string::npos) << name;
+    at = found;
+  }
+}
+
+}  // namespace
+}  // namespace gradc::test
