@@ -20,6 +20,8 @@ Scalar scalar_of(DType t) {
   return Scalar::f32;
 }
 
+Scalar memory_scalar_of(DType t) { return t == DType::boolean ? Scalar::i8 : scalar_of(t); }
+
 Expr number(Scalar scalar, double value) {
   const loop::Type type{scalar, 1};
   if (type.is_float()) return loop::constant(type, value);

@@ -10,8 +10,9 @@ using loop::Expr;
 using loop::UnaryOp;
 using Args = std::span<const Expr>;
 
-// How values of an element type live in registers (booleans as i1).
-loop::Scalar scalar_of(DType t);
+// The loop IR type of values of an element type, in registers and in memory.
+loop::Scalar scalar_of(DType t);         // booleans: i1
+loop::Scalar memory_scalar_of(DType t);  // booleans: i8
 // A constant of an expression's type (integers and i1 included), one lane: arithmetic widens it.
 Expr number(loop::Scalar scalar, double value);
 // The expression on the result's lanes.

@@ -183,13 +183,14 @@ class Einsum {
       const int a =
           l_.new_scratch(fmt::format("k{}{}", op_->kernel, what), loop::Scalar::f32, elements, tile_.scratch);
       tile_.kb.declare_written(a);
-      return tile_.kb.buffer(a, true, Reach::anything);
+      return tile_.kb.buffer(a, true, AccessScope::anything);
     };
     const loop::Buffer packed = own(" packed", block * kColumns);
     const loop::Buffer sums = several ? own(" sums", l_.batch_panels() * kColumns * kPanel) : nullptr;
-    const loop::Buffer w = tile_.kb.buffer(l_.storage(op_->operands[1]).allocation, false, Reach::anything);
+    const loop::Buffer w =
+        tile_.kb.buffer(l_.storage(op_->operands[1]).allocation, false, AccessScope::anything);
     const Op* x = op_->operands[0];
-    const loop::Buffer lanes = tile_.kb.buffer(l_.storage(x).allocation, false, Reach::anything);
+    const loop::Buffer lanes = tile_.kb.buffer(l_.storage(x).allocation, false, AccessScope::anything);
     const Expr panels = loop::ref(b_.predefined().panels);
 
     // One block of the sum for `wide` columns from t0 on.
@@ -305,7 +306,8 @@ class Einsum {
       const Storage st = l_.storage(op_->operands[static_cast<size_t>(operand)]);
       const loop::Buffer buffer = tile_.kb.buffer(
           st.allocation, false,
-          tile_.own() == Reach::own_panels && s_.batched[operand] ? Reach::own_panels : Reach::anything);
+          tile_.own() == AccessScope::own_panels && s_.batched[operand] ? AccessScope::own_panels
+                                                                        : AccessScope::anything);
       if (!s_.batched[operand]) return loop::load(buffer, index);
       const int64_t elements = op_->operands[static_cast<size_t>(operand)]->type.elements();
       return loop::load(buffer,
@@ -342,7 +344,7 @@ class Einsum {
       });
     };
     const auto over_panels = [&](const std::function<void()>& body) {
-      const bool split = tile_.own() == Reach::own_panels;
+      const bool split = tile_.own() == AccessScope::own_panels;
       b_.loop("q", split ? tile_.lo() : loop::index(0),
               split ? tile_.hi() : loop::ref(b_.predefined().panels), 1, [&](Expr q) {
                 point.panel = q;
@@ -358,7 +360,7 @@ class Einsum {
       });
     };
     const auto inside = [&] {
-      if (tile_.own() == Reach::own_panels)
+      if (tile_.own() == AccessScope::own_panels)
         over_panels([&] { loops(others, at, [&] { over_tile(tile_at); }); });
       else
         loops(others, at, [&] { over_tile([&](int count) { over_panels([&] { tile_at(count); }); }); });
@@ -401,7 +403,7 @@ class Einsum {
       const int a = l_.new_scratch(fmt::format("k{} packed", op_->kernel), scalar_of(lanes_value->type.dtype),
                                    l_.batch_panels() * kPanel * block, tile_.scratch);
       tile_.kb.declare_written(a);
-      packed = tile_.kb.buffer(a, true, Reach::anything);
+      packed = tile_.kb.buffer(a, true, AccessScope::anything);
     }
     const Storage by_panel = l_.storage(op_->operands[static_cast<size_t>(other)]);
     const int64_t row_elements = op_->operands[static_cast<size_t>(rows_of)]->type.elements();
@@ -426,10 +428,11 @@ class Einsum {
       if (!meanwhile) tile_.prefetch_epilogue(count, vectors, point_of);
       tile_.declare(count, vectors, l_.width);
       const loop::Buffer rows_buffer =
-          packs ? packed : tile_.kb.buffer(by_row.allocation, false, Reach::anything);
+          packs ? packed : tile_.kb.buffer(by_row.allocation, false, AccessScope::anything);
       const loop::Buffer panel_buffer = tile_.kb.buffer(
           by_panel.allocation, false,
-          by_axis0 && s_.in[other].size() > 0 && s_.in[other][0] == t ? Reach::own_axis0 : Reach::anything);
+          by_axis0 && s_.in[other].size() > 0 && s_.in[other][0] == t ? AccessScope::own_axis0
+                                                                      : AccessScope::anything);
       const auto mask = [&](int j) -> Expr {
         if (j + 1 < vectors || last_lanes == l_.width) return nullptr;
         return loop::compare(
@@ -487,7 +490,7 @@ class Einsum {
       const int a = l_.new_scratch(fmt::format("k{} sums", op_->kernel), scalar_of(op_->type.dtype),
                                    parts * l_.width, tile_.scratch);
       tile_.kb.declare_written(a);
-      const loop::Buffer sums = tile_.kb.buffer(a, true, Reach::anything);
+      const loop::Buffer sums = tile_.kb.buffer(a, true, AccessScope::anything);
       const Expr begin = by_axis0 ? tile_.lo() : loop::index(0);
       const auto late_point = [&](const Expr& e) {
         return point_from(e / loop::index(vectors),
@@ -578,7 +581,7 @@ class Einsum {
     const int64_t elements = value->type.elements();
     const Op* base = storage_of(value);
     if (const auto by_row = l_.rows.find(base); by_row != l_.rows.end()) {
-      const loop::Buffer source = tile_.kb.buffer(by_row->second.allocation, false, Reach::anything);
+      const loop::Buffer source = tile_.kb.buffer(by_row->second.allocation, false, AccessScope::anything);
       b_.loop("m", loop::index(0), loop::ref(b_.predefined().rows), 1, [&](Expr m) {
         for (int j = 0; j < vectors; ++j) {
           const bool part = j + 1 == vectors && last_lanes != l_.width;
@@ -598,7 +601,7 @@ class Einsum {
       });
       return;
     }
-    const loop::Buffer source = tile_.kb.buffer(l_.storage(value).allocation, false, Reach::anything);
+    const loop::Buffer source = tile_.kb.buffer(l_.storage(value).allocation, false, AccessScope::anything);
     b_.loop("q", loop::index(0), loop::ref(b_.predefined().panels), 1, [&](Expr q) {
       b_.loop("s", loop::index(0), loop::index(kPanel), l_.width, [&](Expr s) {
         for (int j = 0; j < vectors; ++j) {
@@ -627,7 +630,7 @@ class Einsum {
     const auto element = [&](int operand, const Expr& q, const Expr& m) {
       const Op* x = op_->operands[static_cast<size_t>(operand)];
       const Storage st = l_.storage(x);
-      const loop::Buffer buffer = tile_.kb.buffer(st.allocation, false, Reach::anything);
+      const loop::Buffer buffer = tile_.kb.buffer(st.allocation, false, AccessScope::anything);
       const Expr index = in_memory(operand, at);
       return s_.batched[operand]
                  ? loop::load(buffer, (q * loop::index(x->type.elements()) + index) * loop::index(kPanel) + m)

@@ -72,9 +72,9 @@ void copy_rows_to_panels(Lowering& l, const std::string& name, const Type& type,
   const loop::Partition partition =
       by_element ? axis_partition(elements)
                  : loop::Partition{loop::Partition::Extent::panels, image ? type.shape[1] : 1, 1};
-  const loop::Buffer source = kb.buffer(from, false, Reach::anything);
+  const loop::Buffer source = kb.buffer(from, false, AccessScope::anything);
   const loop::Buffer target =
-      kb.buffer(to, true, by_element ? Reach::own_axis0 : Reach::own_panels,
+      kb.buffer(to, true, by_element ? AccessScope::own_axis0 : AccessScope::own_panels,
                 image ? part_rows(type.shape[1], 1, type.shape[1]) : std::vector<RowRange>{});
   const Expr lo = loop::ref(b.predefined().lo), hi = loop::ref(b.predefined().hi);
   const Run run(l, type);
@@ -161,8 +161,9 @@ void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type,
   const bool by_element = elements >= 4 * kSplitUnit && type.shape[0] == elements && run.all;
   const loop::Partition partition =
       by_element ? axis_partition(elements) : loop::Partition{loop::Partition::Extent::panels, 1, 1};
-  const loop::Buffer source = kb.buffer(from, false, by_element ? Reach::own_axis0 : Reach::own_panels);
-  const loop::Buffer target = kb.buffer(to, true, Reach::anything);
+  const loop::Buffer source =
+      kb.buffer(from, false, by_element ? AccessScope::own_axis0 : AccessScope::own_panels);
+  const loop::Buffer target = kb.buffer(to, true, AccessScope::anything);
   const Expr lo = loop::ref(kb.b.predefined().lo), hi = loop::ref(kb.b.predefined().hi);
   const Expr rows = loop::ref(predefined_rows(kb));
   // Vectors run along a run's elements.
@@ -205,8 +206,8 @@ void copy_plain(Lowering& l, const std::string& name, const Type& type, const St
   const int64_t elements = type.elements();
   loop::Partition partition;
   if (elements >= 4096) partition = {loop::Partition::Extent::fixed, elements, 4 * kSplitUnit};
-  const loop::Buffer source = kb.buffer(from.allocation, false, Reach::anything);
-  const loop::Buffer target = kb.buffer(to, true, Reach::anything);
+  const loop::Buffer source = kb.buffer(from.allocation, false, AccessScope::anything);
+  const loop::Buffer target = kb.buffer(to, true, AccessScope::anything);
   const Expr lo = loop::ref(kb.b.predefined().lo), hi = loop::ref(kb.b.predefined().hi);
   const int64_t full = elements / l.width * l.width;
   const auto source_at = [&](const Expr& i) { return from.first ? i + loop::index(from.first) : i; };

@@ -95,7 +95,7 @@ class Gather {
   int64_t most_terms() const {
     return index_->type.elements() * (op_->type.batched || !rows_->type.batched ? 1 : l_.options.batch);
   }
-  Reach reach() const { return op_->type.batched ? Reach::own_panels : Reach::anything; }
+  AccessScope scope() const { return op_->type.batched ? AccessScope::own_panels : AccessScope::anything; }
 
   // Whether this thread owns a part of the result's first axis alone.
   bool splits() const { return first_ && !op_->type.shape.empty() && op_->type.shape[0] > 1; }
@@ -130,7 +130,7 @@ class Gather {
     return value->type.batched && lanes_ > 1 ? address + loop::ramp(loop::index(0), 1, lanes_) : address;
   }
   loop::Buffer buffer_of(const Op* value) {
-    return kb_.buffer(l_.storage(value).allocation, false, Reach::anything);
+    return kb_.buffer(l_.storage(value).allocation, false, AccessScope::anything);
   }
   Expr load(const Op* value, const std::vector<Expr>& places) {
     const Expr at = address(value, places);
@@ -160,8 +160,8 @@ class Gather {
       const Expr there =
           loop::compare(loop::CompareOp::lt, loop::ramp(z, 1, l_.width), loop::broadcast(end, l_.width));
       for (const int target : targets_)
-        b_.store(kb_.buffer(target, true, Reach::anything), z, zero(l_.width), there);
-      if (lost_ >= 0) b_.store(kb_.buffer(lost_, true, Reach::anything), z, zero(l_.width), there);
+        b_.store(kb_.buffer(target, true, AccessScope::anything), z, zero(l_.width), there);
+      if (lost_ >= 0) b_.store(kb_.buffer(lost_, true, AccessScope::anything), z, zero(l_.width), there);
     });
   }
 
@@ -173,10 +173,10 @@ class Gather {
     const Expr at = address(op_, places);
     for (const int target : targets_) {
       const loop::Buffer to =
-          kb_.buffer(target, true, op_->type.batched ? Reach::own_panels : Reach::anything);
+          kb_.buffer(target, true, op_->type.batched ? AccessScope::own_panels : AccessScope::anything);
       b_.store(to, at->type.lanes > 1 ? each_lane(at, op_) : at, value, mask);
     }
-    if (lost_ >= 0) b_.store(kb_.buffer(lost_, true, reach()), at, value, mask);
+    if (lost_ >= 0) b_.store(kb_.buffer(lost_, true, scope()), at, value, mask);
   }
 
   void over_places() {
@@ -232,12 +232,12 @@ class Gather {
     const bool apart = at->type.lanes > 1;
     if (apart) at = b_.let("at", each_lane(at, op_));
     const auto read = [&](int from) {
-      const loop::Buffer buffer = kb_.buffer(from, true, reach());
+      const loop::Buffer buffer = kb_.buffer(from, true, scope());
       return b_.let("before", apart ? loop::gather(buffer, at)
                                     : loop::load(buffer, at, op_->type.batched ? lanes_ : 1));
     };
     const auto write = [&](int to, const Expr& value, const Expr& before) {
-      b_.store(kb_.buffer(to, true, reach()), at, apart ? loop::select(valid_, value, before) : value);
+      b_.store(kb_.buffer(to, true, scope()), at, apart ? loop::select(valid_, value, before) : value);
     };
     const Expr before = read(targets_.front());  // every target has the same
     if (lost_ < 0) {

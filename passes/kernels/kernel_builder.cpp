@@ -7,18 +7,6 @@
 
 namespace gradc::passes::lowering {
 
-loop::Scalar scalar_of(DType t) {
-  switch (t) {
-    case DType::f32: return loop::Scalar::f32;
-    case DType::f64: return loop::Scalar::f64;
-    case DType::i32: return loop::Scalar::i32;
-    case DType::boolean: return loop::Scalar::i1;
-  }
-  return loop::Scalar::f32;
-}
-
-loop::Scalar memory_scalar_of(DType t) { return t == DType::boolean ? loop::Scalar::i8 : scalar_of(t); }
-
 KernelBuilder::KernelBuilder(Lowering& lowering, std::string name, std::string summary)
     : lowering(lowering), kernel(loop::make_kernel(std::move(name))), b(kernel) {
   kernel.summary = std::move(summary);
@@ -64,10 +52,12 @@ std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int
 namespace {
 
 // What a touch is when a further use of the same allocation adds to it.
-void widen(Touch& t, bool writes, Reach reach, const std::vector<RowRange>& rows) {
-  const auto within_panel = [](Reach r) { return r == Reach::own_panels || r == Reach::panel; };
-  if (t.reach != reach)
-    t.reach = within_panel(t.reach) && within_panel(reach) ? Reach::panel : Reach::anything;
+void widen(MemoryAccess& t, bool writes, AccessScope scope, const std::vector<RowRange>& rows) {
+  const auto within_panel = [](AccessScope r) {
+    return r == AccessScope::own_panels || r == AccessScope::panel;
+  };
+  if (t.scope != scope)
+    t.scope = within_panel(t.scope) && within_panel(scope) ? AccessScope::panel : AccessScope::anything;
   if (t.rows.size() != rows.size() || (t.writes != writes && t.rows != rows)) {
     t.rows.clear();
   } else {
@@ -81,13 +71,13 @@ void widen(Touch& t, bool writes, Reach reach, const std::vector<RowRange>& rows
 
 }  // namespace
 
-loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach,
+loop::Buffer KernelBuilder::buffer(int allocation, bool writes, AccessScope scope,
                                    const std::vector<RowRange>& rows) {
   GRADC_CHECK(!writes || written_.count(allocation), "allocation {} is written without notice", allocation);
   const auto it = buffers_.find(allocation);
   if (it != buffers_.end()) {
-    for (Touch& t : touches)
-      if (t.allocation == allocation) widen(t, writes, reach, rows);
+    for (MemoryAccess& t : accesses)
+      if (t.allocation == allocation) widen(t, writes, scope, rows);
     return it->second;
   }
   const loop::Allocation& a = lowering.result.program.allocations[static_cast<size_t>(allocation)];
@@ -98,14 +88,14 @@ loop::Buffer KernelBuilder::buffer(int allocation, bool writes, Reach reach,
   for (char c : a.name) name += std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ? c : '_';
   const loop::Buffer made = b.buffer(name, a.scalar, access, aligned ? 64 : loop::bytes(a.scalar));
   buffers_[allocation] = made;
-  touches.push_back({allocation, writes, reach, rows});
+  accesses.push_back({allocation, writes, scope, rows});
   return made;
 }
 
-PointEmitter::PointEmitter(KernelBuilder& kb, const KernelGroup& group, Reach own, int64_t parts,
+PointEmitter::PointEmitter(KernelBuilder& kb, const KernelGroup& group, AccessScope own, int64_t parts,
                            int64_t rows)
     : kb_(kb), group_(group), own_(own), parts_(parts) {
-  if (own_ == Reach::own_panels && parts_ > 1 && group_.domain.rank() == 3)
+  if (own_ == AccessScope::own_panels && parts_ > 1 && group_.domain.rank() == 3)
     rows_ = part_rows(parts_, rows, group_.domain.shape[1]);
 }
 
@@ -122,26 +112,26 @@ void PointEmitter::begin_inner(const Point& point) {
 
 // The part of a value that the thread's share of the partition covers, when it covers one: a value that spans
 // the partitioned axis.
-Reach PointEmitter::reach_of(const Type& t, Layout layout) const {
-  if (own_ == Reach::own_panels) {
-    if (layout != Layout::panels) return Reach::anything;
+AccessScope PointEmitter::scope_of(const Type& t, Layout layout) const {
+  if (own_ == AccessScope::own_panels) {
+    if (layout != Layout::panels) return AccessScope::anything;
     // Parts of a panel are rows of images: a value without those rows is shared by its panel's parts.
     const bool whole = parts_ == 1 || (t.rank() == 3 && t.shape[1] == parts_);
-    return whole ? Reach::own_panels : Reach::panel;
+    return whole ? AccessScope::own_panels : AccessScope::panel;
   }
-  if (own_ == Reach::own_axis0) {
+  if (own_ == AccessScope::own_axis0) {
     const bool full =
         t.rank() == group_.domain.rank() && t.rank() > 0 && t.shape[0] == group_.domain.shape[0];
-    return full && layout != Layout::rows ? Reach::own_axis0 : Reach::anything;
+    return full && layout != Layout::rows ? AccessScope::own_axis0 : AccessScope::anything;
   }
-  return Reach::anything;
+  return AccessScope::anything;
 }
 
 loop::Buffer PointEmitter::buffer_of(const Type& t, const Storage& s, bool writes) const {
-  const Reach reach = reach_of(t, s.layout);
-  const bool by_rows = !rows_.empty() && (reach == Reach::own_panels || reach == Reach::panel) &&
+  const AccessScope scope = scope_of(t, s.layout);
+  const bool by_rows = !rows_.empty() && (scope == AccessScope::own_panels || scope == AccessScope::panel) &&
                        t.rank() == 3 && t.shape[1] == group_.domain.shape[1];
-  return kb_.buffer(s.allocation, writes, reach, by_rows ? rows_ : std::vector<RowRange>{});
+  return kb_.buffer(s.allocation, writes, scope, by_rows ? rows_ : std::vector<RowRange>{});
 }
 
 loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loop::Expr>* axes_out) const {
@@ -179,11 +169,12 @@ loop::Expr PointEmitter::load(const Op* op, const Point& p, Place place) {
   const Storage s = l.storage(op);
   bool vector = false;
   const loop::Expr at = address(op->type, s, p, vector);
-  const bool whole_panels = own_ == Reach::own_panels && parts_ == 1;
-  const bool panels = own_ == Reach::own_panels && s.layout == Layout::panels;
-  const loop::Buffer buffer = place == Place::same || whole_panels
-                                  ? buffer_of(op->type, s, false)
-                                  : kb_.buffer(s.allocation, false, panels ? Reach::panel : Reach::anything);
+  const bool whole_panels = own_ == AccessScope::own_panels && parts_ == 1;
+  const bool panels = own_ == AccessScope::own_panels && s.layout == Layout::panels;
+  const loop::Buffer buffer =
+      place == Place::same || whole_panels
+          ? buffer_of(op->type, s, false)
+          : kb_.buffer(s.allocation, false, panels ? AccessScope::panel : AccessScope::anything);
   loop::Expr v = loop::load(buffer, at, vector ? p.lanes : 1, vector && !p.batched ? p.mask : nullptr);
   return kb_.b.let(op->def->kind == OpKind::external ? "x" : "v", v);
 }

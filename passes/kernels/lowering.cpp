@@ -26,19 +26,6 @@ bool is_scalar_input(const Op* input) { return input->type.dtype == DType::f64 &
 
 }  // namespace
 
-int64_t spaced_bytes(int64_t bytes) {
-  // Small values would grow by too much. Of 32 lines in 2 KiB, each value starts 6 behind the one before it:
-  // sixteen values until two start alike.
-  constexpr int64_t kLarge = 32 << 10, kPeriod = 2048, kStep = 6 * kLineBytes;
-  if (bytes < kLarge) return round_up(bytes, kArenaAlignment);
-  return round_up(bytes - kStep, kPeriod) + kStep;
-}
-
-int64_t plane_distance(int64_t elements) {
-  constexpr int64_t kLine = kLineBytes / 4;  // elements
-  return round_up(elements - 2 * kLine, 4 * kLine) + 2 * kLine;
-}
-
 int Lowering::new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space,
                              int64_t offset) {
   result.program.allocations.push_back({std::move(name), scalar, elements, space, offset});
@@ -87,14 +74,14 @@ void Lowering::finish(KernelBuilder& kb, loop::Partition partition) {
   PendingCall pending;
   pending.call.kernel = static_cast<int>(result.program.kernels.size());
   pending.call.partition = partition;
-  for (const Touch& t : kb.touches) pending.call.buffers.push_back(t.allocation);
-  pending.touches = kb.touches;
+  for (const MemoryAccess& t : kb.accesses) pending.call.buffers.push_back(t.allocation);
+  pending.accesses = kb.accesses;
   for (int a : result.program.allocations.empty() ? std::vector<int>{} : pending.call.buffers)
     GRADC_CHECK(a >= 0, "a kernel without memory");
   pending.cost.flop = kb.flop;
-  for (size_t i = 0; i < kb.touches.size(); ++i) {
-    const loop::Allocation& a = result.program.allocations[static_cast<size_t>(kb.touches[i].allocation)];
-    const bool both = kb.touches[i].writes && kb.kernel.buffers[i]->access == loop::Access::read_write &&
+  for (size_t i = 0; i < kb.accesses.size(); ++i) {
+    const loop::Allocation& a = result.program.allocations[static_cast<size_t>(kb.accesses[i].allocation)];
+    const bool both = kb.accesses[i].writes && kb.kernel.buffers[i]->access == loop::Access::read_write &&
                       a.space == loop::Space::parameter;  // an update reads what it writes
     pending.cost.bytes += static_cast<double>(a.elements * loop::bytes(a.scalar)) * (both ? 2 : 1);
   }
@@ -287,15 +274,6 @@ void Lowering::run() {
     if (a.space != loop::Space::arena) continue;
     a.offset = result.program.arena_bytes;
     result.program.arena_bytes += spaced_bytes(a.elements * loop::bytes(a.scalar));
-  }
-}
-
-void Lowering::publish_calls() {
-  result.program.calls.clear();
-  result.costs.clear();
-  for (const PendingCall& c : calls) {
-    result.program.calls.push_back(c.call);
-    result.costs.push_back(c.cost);
   }
 }
 

@@ -12,28 +12,15 @@
 #pragma once
 #include <set>
 
+#include "ir/ops/lower.h"
+#include "passes/loop/draft.h"
 #include "passes/tensor/kernel_groups.h"
 #include "passes/tensor/layout.h"
-#include "passes/pipeline.h"
 
 namespace gradc::passes::lowering {
 
-inline constexpr int64_t kPanel = 32;
-
-// Places in memory are chosen so that loads seldom wait for stores to other places: processors look for the
-// store that a load depends on by the lowest 12 bits of the addresses, and a load that finds one of another
-// place waits until it is written. Images, whose pixels are often 2 KiB or a multiple apart, are the worst
-// case: then every vector of one channel has the same lowest 11 bits, and a loop that reads one image and
-// writes another waits at each vector if both start alike. So large values start at different bits, all at an
-// even number of cache lines; planes of scratch memory too are an even number of lines apart. What
-// neighbouring iterations touch then differs by an odd number.
-inline constexpr int64_t kLineBytes = 64;
-inline constexpr int64_t kArenaAlignment = 2 * kLineBytes;
-// Bytes from the start of a value of `bytes` to the next value's.
-int64_t spaced_bytes(int64_t bytes);
-// Elements from a plane of `elements` (f32) to the next: twice an odd number of lines, since planes at
-// distances of large powers of two would share few cache sets.
-int64_t plane_distance(int64_t elements);
+using ops::memory_scalar_of;
+using ops::scalar_of;
 
 enum class Layout : uint8_t { plain, panels, rows };
 
@@ -43,56 +30,26 @@ struct Storage {
   int64_t first = 0;  // element of the allocation where the value starts
 };
 
-// How one call reaches into one allocation: the part that belongs to the calling thread's share of the
-// partition, or anything. Two calls with equal partitions that touch an allocation only through their own
-// parts need no barrier between them. `panel`: beyond the own part of a panel, but not beyond the panel, as
-// convolutions read neighbouring rows of images.
-enum class Reach : uint8_t { anything, own_axis0, own_panels, panel };
-
-// Rows [begin, end) of an image.
-struct RowRange {
-  int64_t begin = 0, end = 0;
-  friend bool operator==(const RowRange&, const RowRange&) = default;
-};
-
-struct Touch {
-  int allocation = -1;
-  bool writes = false;
-  Reach reach = Reach::anything;
-  // of a panel's images, by the parts that the partition cuts it into; empty: all, or not within panels
-  std::vector<RowRange> rows;
-};
-
 // The rows of images of `height` rows that each of `parts` touches when a part makes `step` rows and reads
 // from `before` rows before its first to `after` behind its last.
 std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int64_t before = 0,
                                 int64_t after = 0);
 
-struct PendingCall {
-  loop::Call call;
-  std::vector<Touch> touches;  // one a buffer of the kernel
-  CallCost cost;
-};
-
-loop::Scalar scalar_of(DType t);         // booleans are i1 in registers
-loop::Scalar memory_scalar_of(DType t);  // and i8 in memory
-
 class KernelBuilder;
 
-class Lowering {
+class Lowering : public ProgramDraft {
  public:
   Lowering(const Module& module, const Function& f, const PipelineOptions& options,
            const std::map<std::string, int64_t>& symbol_offsets)
-      : module(module),
+      : ProgramDraft(options),
+        module(module),
         function(f),
-        options(options),
         symbol_offsets(symbol_offsets),
         width(options.vector_width),
         images(works_on_images(f)),
         from_row_zero(f.name == "train_step" && options.pieces == 1),
         offset_aligned(f.name == "train_step" && (options.pieces == 1 || options.batch % kPanel == 0)) {}
-  void run();            // makes kernels and calls; barriers and offsets are still missing
-  void publish_calls();  // copies the calls as they are now into result.program
+  void run();  // makes kernels and calls; barriers and offsets are still missing
 
   int new_allocation(std::string name, loop::Scalar scalar, int64_t elements, loop::Space space,
                      int64_t offset);
@@ -100,7 +57,6 @@ class Lowering {
   int new_scratch(std::string name, loop::Scalar scalar, int64_t elements, int64_t& at);
   // Elements a value takes in a layout at the full batch.
   int64_t elements_of(const Type& t, Layout layout) const;
-  int64_t batch_panels() const { return (options.batch + kPanel - 1) / kPanel; }
   // Where a value stands for reading in panels or plain (views followed); GRADC_CHECKs that it has a place.
   Storage storage(const Op* value) const;
   // Where it stands by rows; GRADC_CHECKs that a rows copy was made.
@@ -111,14 +67,11 @@ class Lowering {
 
   const Module& module;
   const Function& function;
-  const PipelineOptions& options;
   const std::map<std::string, int64_t>& symbol_offsets;
   const int width;
   const bool images;
   // The step's contract (runtime/abi.h): its first row has the number 0, or a multiple of the piece's rows.
   const bool from_row_zero, offset_aligned;
-  LoweredProgram result;
-  std::vector<PendingCall> calls;
   std::map<const Op*, Storage> panels_or_plain, rows;
   // Where the value must be stored: its arena place, an output, a symbol in place. Filled before kernels are
   // built.
@@ -148,15 +101,15 @@ class KernelBuilder {
   KernelBuilder(Lowering& lowering, std::string name, std::string summary);
   // A group's kernel: named after its first operation, writing every target of its operations.
   KernelBuilder(Lowering& lowering, const KernelGroup& group);
-  // The buffer for an allocation; `writes`, `reach` and `rows` add up over all uses.
-  loop::Buffer buffer(int allocation, bool writes, Reach reach, const std::vector<RowRange>& rows = {});
+  // The buffer for an allocation; `writes`, `scope` and `rows` add up over all uses.
+  loop::Buffer buffer(int allocation, bool writes, AccessScope scope, const std::vector<RowRange>& rows = {});
   // Must be called before any load when the kernel will write this allocation.
   void declare_written(int allocation) { written_.insert(allocation); }
 
   Lowering& lowering;
   loop::Kernel kernel;
   loop::Builder b;
-  std::vector<Touch> touches;
+  std::vector<MemoryAccess> accesses;
   double flop = 0;  // at the full batch
 
  private:
@@ -181,7 +134,7 @@ class PointEmitter {
  public:
   // `own`: what the partition's part of an allocation is; `parts` of each panel, for own_panels, and the rows
   // of images that a part is.
-  PointEmitter(KernelBuilder& kb, const KernelGroup& group, Reach own, int64_t parts, int64_t rows = 1);
+  PointEmitter(KernelBuilder& kb, const KernelGroup& group, AccessScope own, int64_t parts, int64_t rows = 1);
   void begin_outer(const Point& point);  // forgets every value; sets the point for outer values
   void begin_inner(const Point& point);  // forgets inner values
   // The value of an operation of the group (or an operand from outside) at the current inner or outer point.
@@ -205,11 +158,11 @@ class PointEmitter {
   Point stored_at(const Op* op, const Point& p) const;
   loop::Expr index_of(const Type& t, const Point& p, std::vector<loop::Expr>* axes_out = nullptr) const;
   loop::Expr address(const Type& t, const Storage& s, const Point& p, bool& vector);
-  Reach reach_of(const Type& t, Layout layout) const;
+  AccessScope scope_of(const Type& t, Layout layout) const;
   loop::Buffer buffer_of(const Type& t, const Storage& s, bool writes) const;
   KernelBuilder& kb_;
   const KernelGroup& group_;
-  Reach own_;
+  AccessScope own_;
   int64_t parts_;
   std::vector<RowRange> rows_;  // of the domain's images, by part
   Point inner_point_, outer_point_;
@@ -237,13 +190,5 @@ inline constexpr int64_t kSplitUnit = 16;
 inline loop::Partition axis_partition(int64_t extent) {
   return {loop::Partition::Extent::fixed, extent, extent >= 4 * kSplitUnit ? kSplitUnit : 1};
 }
-
-// Orders calls into segments (segments.cpp), sets barrier_before and guard_before (partition.cpp), then
-// offsets by liveness (plan_memory.cpp).
-void make_segments(Lowering& lowering);
-// Whether two touches of one call each meet: the same memory, and one of them writes.
-bool meet(const Touch& a, const Touch& b);
-void place_barriers(Lowering& lowering);
-void plan_memory(Lowering& lowering);
 
 }  // namespace gradc::passes::lowering

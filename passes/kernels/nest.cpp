@@ -55,8 +55,8 @@ class Nest {
   int64_t extent(size_t axis) const { return g_.domain.shape[axis]; }
   bool batch_outer() const { return g_.domain.batched && !reduces_batch(); }
   // Rows of images are the parts that panels are cut into.
-  bool by_image_row() const { return own_ == Reach::own_panels && partition_.extent > 1; }
-  int64_t parts() const { return own_ == Reach::own_panels ? partition_.extent : 1; }
+  bool by_image_row() const { return own_ == AccessScope::own_panels && partition_.extent > 1; }
+  int64_t parts() const { return own_ == AccessScope::own_panels ? partition_.extent : 1; }
   Expr rows() const { return loop::ref(b_.predefined().rows); }
   Expr panels() const { return loop::ref(b_.predefined().panels); }
   Expr lo() const { return loop::ref(b_.predefined().lo); }
@@ -96,23 +96,23 @@ class Nest {
     row_elements_ = 1;
     for (size_t a = 1; a < shape.size(); ++a) row_elements_ *= shape[a];
     if (g_.domain.batched && batch_outer() && l_.images && shape.size() == 3 && !reduced(1)) {
-      partition_ = {loop::Partition::Extent::panels, shape[1], 1}, own_ = Reach::own_panels;
+      partition_ = {loop::Partition::Extent::panels, shape[1], 1}, own_ = AccessScope::own_panels;
     } else if (g_.domain.batched) {
       if (axis0 && shape[0] >= 4 * kSplitUnit)
-        partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
+        partition_ = axis_partition(shape[0]), own_ = AccessScope::own_axis0;
       else if (batch_outer())
-        partition_ = by_panel, own_ = Reach::own_panels;
+        partition_ = by_panel, own_ = AccessScope::own_panels;
       else if (axis0)
-        partition_ = axis_partition(shape[0]), own_ = Reach::own_axis0;
+        partition_ = axis_partition(shape[0]), own_ = AccessScope::own_axis0;
     } else if (axis0) {
       const loop::Partition by_row = axis_partition(shape[0]);
       if (flat_ && (by_row.unit * row_elements_) % l_.width == 0)
-        partition_ = by_row, own_ = Reach::own_axis0;
+        partition_ = by_row, own_ = AccessScope::own_axis0;
       else if (flat_ && g_.domain.elements() >= 1024)
         partition_ = {loop::Partition::Extent::fixed, g_.domain.elements(), 4 * kSplitUnit},
         flat_partition_ = true;
       else if (!flat_ && shape.size() > 1)
-        partition_ = by_row, own_ = Reach::own_axis0;
+        partition_ = by_row, own_ = AccessScope::own_axis0;
     }
     serial_ = partition_ == serial;
   }
@@ -143,7 +143,7 @@ class Nest {
     std::vector<size_t> axes;
     for (const int a : memory_order(g_.domain, l_.images))
       if (const auto axis = static_cast<size_t>(a); !reduced(axis) && extent(axis) > 1) axes.push_back(axis);
-    const bool split_axis0 = own_ == Reach::own_axis0;
+    const bool split_axis0 = own_ == AccessScope::own_axis0;
     const size_t last = g_.domain.shape.empty() ? 0 : g_.domain.shape.size() - 1;
     const bool vector =
         !g_.domain.batched && !g_.domain.shape.empty() && extent(last) > 1 && !moves_elements();
@@ -188,7 +188,7 @@ class Nest {
     };
     const auto with_panels = [&] {
       if (!batch_outer()) return rest(rest, 0);
-      const bool split = own_ == Reach::own_panels;
+      const bool split = own_ == AccessScope::own_panels;
       b_.loop("q", split ? lo() : loop::index(0), split ? hi() : panels(), 1, [&](Expr q) {
         p.panel = q;
         if (by_image_row()) {
@@ -397,7 +397,7 @@ class Nest {
   std::optional<PointEmitter> emitter_;
   std::optional<PartialSums> sums_;  // of a group that is by_parts()
   loop::Partition partition_;
-  Reach own_ = Reach::anything;
+  AccessScope own_ = AccessScope::anything;
   bool serial_ = true, flat_ = false, flat_partition_ = false;
   int64_t row_elements_ = 1;
   int vector_axis_ = -1;  // unbatched: the example axis the lanes run along

@@ -25,13 +25,14 @@ class Orthonormal {
 
   void run() {
     const std::vector<int>& targets = l_.targets.at(op_);
-    const loop::Buffer from = kb_.buffer(l_.storage(op_->operands[0]).allocation, false, Reach::anything);
+    const loop::Buffer from =
+        kb_.buffer(l_.storage(op_->operands[0]).allocation, false, AccessScope::anything);
     const int64_t rows = op_->type.shape[0];
     b_.if_then(
         loop::compare(loop::CompareOp::lt, loop::ref(b_.predefined().lo), loop::ref(b_.predefined().hi)),
         [&] {
           for (const int target : targets) {
-            y_ = kb_.buffer(target, true, Reach::anything);
+            y_ = kb_.buffer(target, true, AccessScope::anything);
             b_.loop("i", loop::index(0), loop::index(rows), 1, [&](Expr i) {
               const Expr own = b_.let("own", i * loop::index(columns_));
               over_row([&](const Expr& k, const Expr& mask) {

@@ -44,7 +44,7 @@ PartialSums::PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t pa
 loop::Buffer PartialSums::new_partial(const std::string& name, loop::Scalar scalar, int& allocation) {
   allocation = l_.new_allocation(name, scalar, l_.batch_panels() * parts_ * channels_, loop::Space::arena, 0);
   kb_.declare_written(allocation);
-  return kb_.buffer(allocation, true, Reach::own_panels);
+  return kb_.buffer(allocation, true, AccessScope::own_panels);
 }
 
 int PartialSums::new_sum(const Op* op, Term term, int shift, int64_t& scratch) {
@@ -54,7 +54,7 @@ int PartialSums::new_sum(const Op* op, Term term, int shift, int64_t& scratch) {
   const int lanes = l_.new_scratch(fmt::format("%{}{} lanes", op->id, what), scalar,
                                    slots_ * channels_ * l_.width, scratch);
   kb_.declare_written(lanes);
-  sum.scratch = kb_.buffer(lanes, true, Reach::anything);
+  sum.scratch = kb_.buffer(lanes, true, AccessScope::anything);
   sum.partial = new_partial(fmt::format("%{}{} parts", op->id, what), scalar, sum.allocation);
   sums_.push_back(sum);
   return static_cast<int>(sums_.size()) - 1;
@@ -66,7 +66,7 @@ int PartialSums::new_shift(const Op* value, int64_t& scratch) {
   const int lanes =
       l_.new_scratch(fmt::format("%{} shifts", value->id), scalar, channels_ * l_.width, scratch);
   kb_.declare_written(lanes);
-  shift.scratch = kb_.buffer(lanes, true, Reach::anything);
+  shift.scratch = kb_.buffer(lanes, true, AccessScope::anything);
   shift.partial = new_partial(fmt::format("%{} parts' shifts", value->id), scalar, shift.allocation);
   shifts_.push_back(shift);
   return static_cast<int>(shifts_.size()) - 1;
@@ -220,7 +220,7 @@ void PartialSums::add_parts() {
       return t.is_float() && s.combiner == BinaryOp::add ? loop::Type{loop::Scalar::f64, t.lanes} : t;
     };
     const auto read = [&](int allocation, loop::Scalar to, const Expr& part) {
-      return b.let("part", loop::cast(to, loop::load(kb.buffer(allocation, false, Reach::anything),
+      return b.let("part", loop::cast(to, loop::load(kb.buffer(allocation, false, AccessScope::anything),
                                                      part * loop::index(channels_) + c, lanes, mask)));
     };
     // Calls body(number of a part, how many values a channel has there).
@@ -238,8 +238,8 @@ void PartialSums::add_parts() {
     };
     const auto store = [&](const Op* op, const Expr& value) {
       for (int target : l_.targets.at(op))
-        b.store(kb.buffer(target, true, Reach::own_axis0), c, loop::cast(scalar_of(op->type.dtype), value),
-                mask);
+        b.store(kb.buffer(target, true, AccessScope::own_axis0), c,
+                loop::cast(scalar_of(op->type.dtype), value), mask);
     };
     std::vector<Expr> totals;
     for (const Sum& s : sums_) {

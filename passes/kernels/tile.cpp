@@ -20,11 +20,11 @@ void Tile::partition_batched() {
 void Tile::partition_panels(int64_t parts, int64_t rows) {
   part_rows_ = rows;
   partition_ = {loop::Partition::Extent::panels, parts, 1};
-  own_ = Reach::own_panels;
+  own_ = AccessScope::own_panels;
 }
 
 void Tile::over_panels(const std::function<void(loop::Expr, loop::Expr)>& body) {
-  if (own_ != Reach::own_panels) {
+  if (own_ != AccessScope::own_panels) {
     GRADC_CHECK(!g_.by_parts(), "sums by parts in a kernel that is split otherwise");
     kb.b.loop("q", loop::index(0), loop::ref(kb.b.predefined().panels), 1,
               [&](loop::Expr q) { body(q, loop::index(0)); });
@@ -45,7 +45,7 @@ void Tile::over_panels(const std::function<void(loop::Expr, loop::Expr)>& body) 
 void Tile::partition_axis0(int64_t extent, int64_t unit) {
   partition_ = axis_partition(extent);
   if (unit) partition_.unit = unit;
-  own_ = Reach::own_axis0;
+  own_ = AccessScope::own_axis0;
 }
 
 void Tile::partition_free(int64_t extent, int64_t unit) {

@@ -25,9 +25,9 @@ class Tile {
   void partition_panels(int64_t parts = 1, int64_t rows = 1);
   // Calls body(panel, part) for this thread's panels, or for all panels where another axis is split.
   void over_panels(const std::function<void(loop::Expr, loop::Expr)>& body);
-  Reach own() const { return own_; }
-  int64_t parts() const { return own_ == Reach::own_panels ? partition_.extent : 1; }
-  bool splits_axis0() const { return own_ == Reach::own_axis0; }
+  AccessScope own() const { return own_; }
+  int64_t parts() const { return own_ == AccessScope::own_panels ? partition_.extent : 1; }
+  bool splits_axis0() const { return own_ == AccessScope::own_axis0; }
   bool splits_free() const { return free_; }
   bool serial() const { return partition_ == loop::Partition{}; }
   loop::Expr lo() const { return loop::ref(kb.b.predefined().lo); }
@@ -73,7 +73,7 @@ class Tile {
   Lowering& l_;
   const KernelGroup& g_;
   loop::Partition partition_;
-  Reach own_ = Reach::anything;
+  AccessScope own_ = AccessScope::anything;
   int64_t part_rows_ = 1;
   bool free_ = false;
   std::vector<std::vector<loop::Variable>> acc_;

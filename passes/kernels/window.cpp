@@ -1,7 +1,8 @@
 // Lowers convolutions and pooling: sums (or maxima) over windows, the batch in the lanes, so that every
 // channel count, stride, padding, dilation and group count runs on whole vectors and padding costs nothing
-// (loops run over the window positions inside the image). Images stand channels-last (passes/tensor/layout.h), so a
-// window position's channels are neighbours in memory. Threads share the rows of the images of every panel.
+// (loops run over the window positions inside the image). Images stand channels-last
+// (passes/tensor/layout.h), so a window position's channels are neighbours in memory. Threads share the rows
+// of the images of every panel.
 //
 //   conv2d             for image row, for o tile of 8, for x:  acc[8][2] = 0
 //                        for kh, kw inside the image, for c:  acc[i][j] += broadcast(w[o + i][c][kh][kw]) *
@@ -86,12 +87,13 @@ class Window {
 
   // A vector of a panel at an element of a batched operand. `own`: of this thread's part.
   Expr vector(size_t operand, const Expr& panel, const Expr& element, const Expr& sub, bool own = false) {
-    const bool panels = tile_.own() == Reach::own_panels;
-    const loop::Buffer buffer = tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
-                                                own || (panels && tile_.parts() == 1) ? Reach::own_panels
-                                                : panels                              ? Reach::panel
-                                                                                      : Reach::anything,
-                                                operand < 2 ? read_rows_[operand] : std::vector<RowRange>{});
+    const bool panels = tile_.own() == AccessScope::own_panels;
+    const loop::Buffer buffer =
+        tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
+                        own || (panels && tile_.parts() == 1) ? AccessScope::own_panels
+                        : panels                              ? AccessScope::panel
+                                                              : AccessScope::anything,
+                        operand < 2 ? read_rows_[operand] : std::vector<RowRange>{});
     if (!batched_) return loop::load(buffer, element);
     return loop::load(buffer,
                       (panel * loop::index(type(operand).elements()) + element) * loop::index(kPanel) +
@@ -99,8 +101,9 @@ class Window {
                       l_.width);
   }
   Expr scalar(size_t operand, const Expr& element) {
-    return loop::load(tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false, Reach::anything),
-                      element);
+    return loop::load(
+        tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false, AccessScope::anything),
+        element);
   }
   template <class F>
   void over(const char* name, int64_t extent, F&& body) {

@@ -130,8 +130,8 @@ class WeightGradient : WeightGradientBase {
     const int a =
         l_.new_scratch(name(" lanes"), scalar_, bytes_of(lanes_, band_) / loop::bytes(scalar_), scratch);
     kb.declare_written(a);
-    lanes_.scratch = kb.buffer(a, true, Reach::anything);
-    const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
+    lanes_.scratch = kb.buffer(a, true, AccessScope::anything);
+    const loop::Buffer partial = kb.buffer(partial_, true, AccessScope::own_panels);
     loop::Builder& b = kb.b;
     const int64_t parts = groups_ * blocks_;
     b.loop("u", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr u) {
@@ -186,10 +186,10 @@ class WeightGradient : WeightGradientBase {
       std::vector<Expr> v;
       for (int i = 0; i < l_.width; ++i) {
         const Expr channel = some_channel(lanes_, first + c + loop::index(i));
-        v.push_back(b.let(
-            "v", existing_only(
-                     lanes_, load_panel(kb, lanes_.operand, q, group_first + channel, y, x, s, Reach::panel),
-                     exists)));
+        v.push_back(b.let("v", existing_only(lanes_,
+                                             load_panel(kb, lanes_.operand, q, group_first + channel, y, x, s,
+                                                        AccessScope::panel),
+                                             exists)));
       }
       v = transposed(b, std::move(v));
       for (int i = 0; i < l_.width; ++i)
@@ -215,7 +215,7 @@ class WeightGradient : WeightGradientBase {
     const auto tile_rows = static_cast<int>(std::min<int64_t>(vectors_ == 1 ? 2 * many : many, tile_block_));
     const Type& tiled_type = op_->operands[tiled_.operand]->type;
     const loop::Buffer tiled =
-        kb.buffer(l_.storage(op_->operands[tiled_.operand]).allocation, false, Reach::panel);
+        kb.buffer(l_.storage(op_->operands[tiled_.operand]).allocation, false, AccessScope::panel);
     // Examples that do not exist count nothing: L's gradient is zero for them, T's is not read.
     const bool input_in_lanes = lanes_.operand == 1;
     const int64_t step = input_in_lanes ? 1 : columns_.stride;
@@ -342,7 +342,7 @@ class WeightGradient : WeightGradientBase {
     const auto own = [&](const std::string& what, int64_t elements) {
       const int a = l_.new_scratch(name(what.c_str()), scalar_, elements, scratch);
       kb.declare_written(a);
-      return kb.buffer(a, true, Reach::anything);
+      return kb.buffer(a, true, AccessScope::anything);
     };
     for (Side* side : {&lanes_, &tiled_}) {
       const std::string which = side->operand == 1 ? " X" : " dY";
@@ -353,7 +353,7 @@ class WeightGradient : WeightGradientBase {
     }
     const int64_t rows = ceil_div(tile_block_, 8) * 8, sums_plane = plane_distance(rows * block_);
     const loop::Buffer sums = own(" S", points * sums_plane);
-    const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
+    const loop::Buffer partial = kb.buffer(partial_, true, AccessScope::own_panels);
     const int64_t parts = blocks_ * t_blocks;
     b.loop("u", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr u) {
       const Expr q = b.let("q", u / loop::index(parts));
@@ -417,7 +417,7 @@ class WeightGradient : WeightGradientBase {
     loop::Builder& b = kb.b;
     const bool is_input = side.operand == 1;
     const Op* value = op_->operands[side.operand];
-    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, Reach::panel);
+    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, AccessScope::panel);
     const int64_t rows = patch_side(side, 1), pieces = (m_ + 2) * (m_ + 2) / rows;
     const int64_t pixels = ceil_div(tiles * m_, pieces);
     const Expr row = p / loop::index(pieces), piece = loop::binary(BinaryOp::rem, p, loop::index(pieces));
@@ -470,7 +470,7 @@ class WeightGradient : WeightGradientBase {
     const bool is_input = tiled_.operand == 1;
     const Type& type = op_->operands[tiled_.operand]->type;
     const loop::Buffer image =
-        kb.buffer(l_.storage(op_->operands[tiled_.operand]).allocation, false, Reach::panel);
+        kb.buffer(l_.storage(op_->operands[tiled_.operand]).allocation, false, AccessScope::panel);
     ImagePatch::Window window{patch_side(tiled_, 1), {0, 0}, {0, 0}};
     if (is_input) window.padding = {rows_.padding, columns_.padding};
     window.last = {(ceil_div(g_shape_[1], m_) - 1) * m_,
@@ -570,7 +570,7 @@ class WeightGradient : WeightGradientBase {
     KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
     begin(kb);
     for (int t : targets) kb.declare_written(t);
-    const loop::Buffer partial = kb.buffer(partial_, false, Reach::anything);
+    const loop::Buffer partial = kb.buffer(partial_, false, AccessScope::anything);
     // Logical distance of neighbours in the lanes, and of neighbours on the tiled side.
     const int64_t window = out_[2] * out_[3];
     const int64_t lane_step = lanes_on_channels_ ? window : channels_ * window;
@@ -579,7 +579,7 @@ class WeightGradient : WeightGradientBase {
     int64_t bytes = 0;
     const int scratch = l_.new_scratch(name(" block"), scalar_, window * block_, bytes);
     kb.declare_written(scratch);
-    const loop::Buffer sums = kb.buffer(scratch, true, Reach::anything);
+    const loop::Buffer sums = kb.buffer(scratch, true, AccessScope::anything);
     loop::Builder& b = kb.b;
     b.loop("t", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr t) {
       b.loop("group", loop::index(0), loop::index(groups_), 1, [&](Expr group) {
@@ -607,7 +607,8 @@ class WeightGradient : WeightGradientBase {
                                    (first_lane + lane) * loop::index(lane_step) + t * loop::index(tile_step));
             b.loop("k", loop::index(0), loop::index(window), 1, [&](Expr k) {
               const Expr sum = b.let("sum", loop::load(sums, k * loop::index(block_) + lane));
-              for (int target : targets) b.store(kb.buffer(target, true, Reach::anything), first + k, sum);
+              for (int target : targets)
+                b.store(kb.buffer(target, true, AccessScope::anything), first + k, sum);
             });
           });
         });

@@ -41,9 +41,9 @@ class WeightGradientBase {
            sub * loop::index(l_.width);
   }
   loop::Expr load_panel(KernelBuilder& kb, size_t operand, const loop::Expr& q, const loop::Expr& c,
-                        const loop::Expr& y, const loop::Expr& x, const loop::Expr& sub, Reach reach) {
+                        const loop::Expr& y, const loop::Expr& x, const loop::Expr& sub, AccessScope scope) {
     const Op* value = op_->operands[operand];
-    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, reach);
+    const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, scope);
     return loop::load(buffer, place(operand, q, c, y, x, sub), l_.width);
   }
   // The lanes of a vector of examples that hold one.

@@ -6,8 +6,7 @@
 //   for panel, for block of groups, for row of dY, for x tile, for group,
 //     for o tile, c tile, kh:  acc[o][c][kw] = 0
 //       for vector of examples, for pixel:  acc[..] += dY[pixel][o] * X[column that kw takes it to][c]
-//     sums += acc                         (a tile's sum on its own: rounding grows with tiles, not with
-//     pixels)
+//     sums += acc                  (a tile's sum on its own: rounding grows with tiles, not with pixels)
 // Others, and windows too large for a tile's registers:
 //   for panel, for block of groups, for vector, for row of dY, for kh, kw, for tile of 4 x 4 channels:
 //     acc[4][4] = 0
@@ -46,14 +45,14 @@ class BatchLanes : WeightGradientBase {
     int64_t bytes = 0;
     const int scratch = l_.new_scratch(name(" sums"), scalar_, block * lanes(), bytes);
     kb.declare_written(scratch);
-    sums_ = kb.buffer(scratch, true, Reach::anything);
+    sums_ = kb.buffer(scratch, true, AccessScope::anything);
     loop::Buffer totals;
     if (rows_at_once() < g_shape_[1]) {
       const int all = l_.new_scratch(name(" totals"), scalar_, block * lanes(), bytes);
       kb.declare_written(all);
-      totals = kb.buffer(all, true, Reach::anything);
+      totals = kb.buffer(all, true, AccessScope::anything);
     }
-    const loop::Buffer partial = kb.buffer(partial_, true, Reach::own_panels);
+    const loop::Buffer partial = kb.buffer(partial_, true, AccessScope::own_panels);
     loop::Builder& b = kb.b;
     const auto unit = [&](const Expr& u) {
       const Expr q = b.let("q", u / loop::index(blocks_));
@@ -170,7 +169,7 @@ class BatchLanes : WeightGradientBase {
   }
   Expr load(KernelBuilder& kb, size_t operand, const Expr& at) const {
     return loop::load(kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
-                                batched_ ? Reach::panel : Reach::anything),
+                                batched_ ? AccessScope::panel : AccessScope::anything),
                       at, lanes());
   }
   // Examples that do not exist count nothing.
@@ -297,7 +296,7 @@ class BatchLanes : WeightGradientBase {
     begin(kb);
     const std::vector<int>& targets = l_.targets.at(op_);
     for (int t : targets) kb.declare_written(t);
-    const loop::Buffer partial = kb.buffer(partial_, false, Reach::anything);
+    const loop::Buffer partial = kb.buffer(partial_, false, AccessScope::anything);
     loop::Builder& b = kb.b;
     b.loop("i", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr i) {
       const loop::Variable sum = b.declare("sum", loop::constant(vector_type(1), 0));
@@ -305,7 +304,7 @@ class BatchLanes : WeightGradientBase {
              [&](Expr q) {
                b.assign(sum, loop::ref(sum) + loop::load(partial, q * loop::index(elements) + i));
              });
-      for (int target : targets) b.store(kb.buffer(target, true, Reach::anything), i, loop::ref(sum));
+      for (int target : targets) b.store(kb.buffer(target, true, AccessScope::anything), i, loop::ref(sum));
     });
     l_.finish(
         kb, elements > 1 ? loop::Partition{loop::Partition::Extent::fixed, elements, 16} : loop::Partition{});

@@ -1,6 +1,6 @@
 // Lowers 3x3 convolutions of stride 1, and their input gradients, by Winograd's minimal filtering (Lavin and
-// Gray 2015, "Fast Algorithms for Convolutional Neural Networks", equations 8 to 13): F(m x m, 3 x 3) makes m
-// x m outputs from an (m + 2) x (m + 2) patch with (m + 2)^2 products a channel pair where the definition
+// Gray 2015, "Fast Algorithms for Convolutional Neural Networks", equations 8 to 13): F(m x m, 3 x 3) makes
+// m x m outputs from an (m + 2) x (m + 2) patch with (m + 2)^2 products a channel pair where the definition
 // takes 9 m^2:
 //   Y = A^T [ sum over c of (G g G^T) . (B^T d B) ] A
 // The examples stand in the lanes, so transforms are plain arithmetic on vectors. Two calls:
@@ -71,8 +71,8 @@ class Winograd {
     kb.declare_written(weights_);
     loop::Builder& b = kb.b;
     if (!op_->locations.empty()) b.set_location(op_->locations.front());
-    const loop::Buffer w = kb.buffer(l_.storage(op_->operands[1]).allocation, false, Reach::anything);
-    const loop::Buffer u = kb.buffer(weights_, true, Reach::anything);
+    const loop::Buffer w = kb.buffer(l_.storage(op_->operands[1]).allocation, false, AccessScope::anything);
+    const loop::Buffer u = kb.buffer(weights_, true, AccessScope::anything);
     // Distances between neighbouring results and inputs in w, which is [out, in, 3, 3] for the forward pass.
     const int64_t out_step = backward_ ? 9 : inputs_ * 9, in_step = backward_ ? outputs_ * 9 : 9;
     WinogradTransform t(b, m_);
@@ -113,15 +113,15 @@ class Winograd {
     const auto own = [&](const char* name, int64_t elements) {
       const int a = l_.new_scratch(fmt::format("k{}_{}", g_.number, name), scalar_, elements, scratch);
       kb.declare_written(a);
-      return kb.buffer(a, true, Reach::anything);
+      return kb.buffer(a, true, AccessScope::anything);
     };
     v_plane_ = plane_distance(inputs_ * kPanel);
     m_plane_ = plane_distance(ceil_div(m_block_, 8) * 8 * kPanel);
     v_ = own("V", n_ * n_ * v_plane_);
     products_ = own("M", n_ * n_ * m_plane_);
     pixels_ = own("Y", m_ * m_ * l_.width);
-    u_ = kb.buffer(weights_, false, Reach::anything);
-    x_ = kb.buffer(l_.storage(op_->operands[0]).allocation, false, Reach::panel,
+    u_ = kb.buffer(weights_, false, AccessScope::anything);
+    x_ = kb.buffer(l_.storage(op_->operands[0]).allocation, false, AccessScope::panel,
                    part_rows(tiles_[0], m_, in_.shape[1], padding_[0], 2 - padding_[0]));
     find_streams(tile);
     constexpr int64_t kNear = 256 << 10;  // bytes; a tile's images take as much
@@ -145,7 +145,7 @@ class Winograd {
   void find_streams(Tile& tile) {
     const bool own = tile.parts() == 1 || tile.parts() == out_.shape[1];
     for (int a : tile.streams())
-      streams_.push_back(tile.kb.buffer(a, false, own ? Reach::own_panels : Reach::panel,
+      streams_.push_back(tile.kb.buffer(a, false, own ? AccessScope::own_panels : AccessScope::panel,
                                         part_rows(tiles_[0], m_, out_.shape[1])));
   }
 

@@ -5,7 +5,7 @@
 // A segment's calls have their barriers for when they run one after the other; when they run panel by panel
 // there is none inside, and a thread's part of the segment are whole panels. So nothing that meets one of
 // them outside is exempt, and what stands behind a segment counts from the last barrier outside of segments.
-#include "passes/kernels/lowering.h"
+#include "passes/loop/draft.h"
 
 namespace gradc::passes::lowering {
 
@@ -14,19 +14,19 @@ namespace {
 bool serial(const loop::Partition& p) { return p == loop::Partition{}; }
 
 // Memory of a thread's own has an allocation for each call that uses it, so it never conflicts.
-bool conflict(const PendingCall& ca, const Touch& a, const PendingCall& cb, const Touch& b) {
+bool needs_barrier(const PendingCall& ca, const MemoryAccess& a, const PendingCall& cb,
+                   const MemoryAccess& b) {
   const loop::Partition &pa = ca.call.partition, &pb = cb.call.partition;
-  if (!meet(a, b)) return false;
+  if (!conflict(a, b)) return false;
   if (serial(pa) && serial(pb)) return false;  // thread 0 does both
-  return !(pa == pb && a.reach == b.reach && (a.reach == Reach::own_axis0 || a.reach == Reach::own_panels));
+  return !(pa == pb && a.scope == b.scope &&
+           (a.scope == AccessScope::own_axis0 || a.scope == AccessScope::own_panels));
 }
 
 }  // namespace
 
-bool meet(const Touch& a, const Touch& b) { return a.allocation == b.allocation && (a.writes || b.writes); }
-
 // Runs before memory is shared between values: the plan (plan_memory.cpp) shares only across barriers.
-void place_barriers(Lowering& l) {
+void place_barriers(ProgramDraft& l) {
   const std::vector<loop::Allocation>& allocations = l.result.program.allocations;
   const int guard = l.result.program.guard;
   bool guarded = guard < 0;
@@ -41,9 +41,9 @@ void place_barriers(Lowering& l) {
   };
   const auto conflicts = [&](size_t c, size_t earlier) {
     const PendingCall &a = l.calls[c], &b = l.calls[earlier];
-    for (const Touch& t : a.touches)
-      for (const Touch& u : b.touches) {
-        if (segment_of[c] != segment_of[earlier] ? meet(t, u) : conflict(a, t, b, u)) return true;
+    for (const MemoryAccess& t : a.accesses)
+      for (const MemoryAccess& u : b.accesses) {
+        if (segment_of[c] != segment_of[earlier] ? conflict(t, u) : needs_barrier(a, t, b, u)) return true;
       }
     return false;
   };
@@ -53,7 +53,7 @@ void place_barriers(Lowering& l) {
   for (size_t c = 0; c < l.calls.size(); ++c) {
     PendingCall& call = l.calls[c];
     bool writes_symbol = false;
-    for (const Touch& t : call.touches)
+    for (const MemoryAccess& t : call.accesses)
       writes_symbol = writes_symbol || (t.writes && allocations[static_cast<size_t>(t.allocation)].space ==
                                                         loop::Space::parameter);
     const bool guards = writes_symbol && !guarded;

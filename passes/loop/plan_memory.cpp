@@ -6,8 +6,10 @@
 // Largest first, each at the lowest offset that is free during its life (the greedy-by-size strategy of
 // Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference").
 #include <algorithm>
+#include <map>
+#include <set>
 
-#include "passes/kernels/lowering.h"
+#include "passes/loop/draft.h"
 
 namespace gradc::passes::lowering {
 
@@ -47,7 +49,7 @@ int64_t place(std::vector<Value>& values, loop::Space space, bool keep_all) {
 
 }  // namespace
 
-void plan_memory(Lowering& l) {
+void plan_memory(ProgramDraft& l) {
   std::vector<Value> values;
   std::map<int, size_t> index;
   std::vector<loop::Allocation>& allocations = l.result.program.allocations;
@@ -67,7 +69,7 @@ void plan_memory(Lowering& l) {
   for (size_t number = 0; number < l.calls.size(); ++number) {
     const PendingCall& c = l.calls[number];
     phase += c.call.barrier_before && !inside.count(number);
-    for (const Touch& t : c.touches) {
+    for (const MemoryAccess& t : c.accesses) {
       const auto it = index.find(t.allocation);
       if (it == index.end()) continue;
       Value& v = values[it->second];

@@ -11,14 +11,15 @@
 //
 // A segment ends where a call needs what is known only when all panels have been worked on: a sum over the
 // batch, an updated parameter. Calls that are not split over panels go before the segment where they need
-// nothing of it, else behind it. Bands follow from the rows that each part reads and writes (Touch::rows): a
-// call that makes nothing for others of the segment advances evenly, the others as far as is needed; one that
-// reads whole panels waits for the last band.
+// nothing of it, else behind it. Bands follow from the rows that each part reads and writes
+// (MemoryAccess::rows): a call that makes nothing for others of the segment advances evenly, the others as
+// far as is needed; one that reads whole panels waits for the last band.
 //
 // Order of summation and results are the same in any order of calls.
 #include <algorithm>
+#include <set>
 
-#include "passes/kernels/lowering.h"
+#include "passes/loop/draft.h"
 
 namespace gradc::passes::lowering {
 
@@ -28,11 +29,13 @@ bool by_panels(const PendingCall& c) {
   return c.call.partition.kind == loop::Partition::Extent::panels && c.call.partition.unit == 1;
 }
 
-bool within_panel(const Touch& t) { return t.reach == Reach::own_panels || t.reach == Reach::panel; }
+bool within_panel(const MemoryAccess& t) {
+  return t.scope == AccessScope::own_panels || t.scope == AccessScope::panel;
+}
 
 class Segments {
  public:
-  explicit Segments(Lowering& l) : l_(l), allocations_(l.result.program.allocations) {}
+  explicit Segments(ProgramDraft& l) : l_(l), allocations_(l.result.program.allocations) {}
 
   void run() {
     find_last_uses();
@@ -55,15 +58,17 @@ class Segments {
   }
 
  private:
-  const loop::Allocation& allocation(const Touch& t) const {
+  const loop::Allocation& allocation(const MemoryAccess& t) const {
     return allocations_[static_cast<size_t>(t.allocation)];
   }
-  bool in(const Touch& t, loop::Space space) const { return allocation(t).space == space; }
-  int64_t bytes(const Touch& t) const { return allocation(t).elements * loop::bytes(allocation(t).scalar); }
+  bool in(const MemoryAccess& t, loop::Space space) const { return allocation(t).space == space; }
+  int64_t bytes(const MemoryAccess& t) const {
+    return allocation(t).elements * loop::bytes(allocation(t).scalar);
+  }
 
   void find_last_uses() {
     for (size_t i = 0; i < l_.calls.size(); ++i)
-      for (const Touch& t : l_.calls[i].touches) {
+      for (const MemoryAccess& t : l_.calls[i].accesses) {
         first_use_.emplace(t.allocation, i);
         last_use_[t.allocation] = i;
         if (in(t, loop::Space::arena)) largest_ = std::max(largest_, bytes(t));
@@ -79,7 +84,7 @@ class Segments {
         segment_of[static_cast<size_t>(c)] = static_cast<int>(s);
     std::map<int, int> home;  // by allocation: the segment that it is local to, or -1
     for (size_t c = 0; c < l_.calls.size(); ++c)
-      for (const Touch& t : l_.calls[c].touches)
+      for (const MemoryAccess& t : l_.calls[c].accesses)
         if (in(t, loop::Space::arena)) {
           int& so_far = home.emplace(t.allocation, segment_of[c]).first->second;
           if (so_far != segment_of[c] || !within_panel(t)) so_far = -1;
@@ -100,7 +105,7 @@ class Segments {
     std::set<int> seen;
     int64_t own = 0, others = 0;
     for (const PendingCall& c : segment_)
-      for (const Touch& t : c.touches)
+      for (const MemoryAccess& t : c.accesses)
         if (in(t, loop::Space::arena) && within_panel(t) && last_use_.at(t.allocation) < call &&
             seen.insert(t.allocation).second)
           (first_use_.at(t.allocation) < begin_ ? others : own) += bytes(t);
@@ -110,9 +115,10 @@ class Segments {
   // Symbols are written when the loss is known to be finite.
   bool depends(const PendingCall& c, const PendingCall& earlier) const {
     const int guard = l_.result.program.guard;
-    for (const Touch& a : c.touches)
-      for (const Touch& b : earlier.touches)
-        if (meet(a, b) || (a.writes && in(a, loop::Space::parameter) && b.writes && b.allocation == guard))
+    for (const MemoryAccess& a : c.accesses)
+      for (const MemoryAccess& b : earlier.accesses)
+        if (conflict(a, b) ||
+            (a.writes && in(a, loop::Space::parameter) && b.writes && b.allocation == guard))
           return true;
     return false;
   }
@@ -122,10 +128,10 @@ class Segments {
 
   // Whether it meets the segment's calls only where it reads, within panels, what they wrote.
   bool fits(const PendingCall& c) const {
-    for (const Touch& t : c.touches)
+    for (const MemoryAccess& t : c.accesses)
       for (const PendingCall& e : segment_)
-        for (const Touch& made : e.touches)
-          if (meet(t, made) && (t.writes || !within_panel(t) || !within_panel(made))) return false;
+        for (const MemoryAccess& made : e.accesses)
+          if (conflict(t, made) && (t.writes || !within_panel(t) || !within_panel(made))) return false;
     return true;
   }
 
@@ -143,16 +149,16 @@ class Segments {
   // The touch by which a call of the segment reads what an earlier one wrote.
   struct Need {
     size_t maker, reader;
-    const Touch *made, *read;
+    const MemoryAccess *made, *read;
   };
 
   std::vector<Need> needs() const {
     std::vector<Need> result;
     for (size_t r = 0; r < segment_.size(); ++r)
       for (size_t m = 0; m < r; ++m)
-        for (const Touch& read : segment_[r].touches)
-          for (const Touch& made : segment_[m].touches)
-            if (meet(read, made)) result.push_back({m, r, &made, &read});
+        for (const MemoryAccess& read : segment_[r].accesses)
+          for (const MemoryAccess& made : segment_[m].accesses)
+            if (conflict(read, made)) result.push_back({m, r, &made, &read});
     return result;
   }
 
@@ -177,7 +183,7 @@ class Segments {
     int64_t panel_bytes = 0, most = 1;
     for (const PendingCall& c : segment_) {
       most = std::max(most, c.call.partition.extent);
-      for (const Touch& t : c.touches)
+      for (const MemoryAccess& t : c.accesses)
         if (within_panel(t) && touched.insert(t.allocation).second)
           panel_bytes += bytes(t) / l_.batch_panels();
     }
@@ -205,7 +211,7 @@ class Segments {
     return bands;
   }
 
-  Lowering& l_;
+  ProgramDraft& l_;
   const std::vector<loop::Allocation>& allocations_;
   std::vector<PendingCall> done_, segment_, behind_;
   size_t begin_ = 0;                            // the segment's first call
@@ -215,7 +221,7 @@ class Segments {
 
 }  // namespace
 
-void make_segments(Lowering& l) {
+void make_segments(ProgramDraft& l) {
   // Where memory is short its sharing comes first: a segment's values are all alive at once.
   if (l.options.recompute <= 1) Segments(l).run();
 }

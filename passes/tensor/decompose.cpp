@@ -1,7 +1,11 @@
 // Replaces composite operations by the ones that lower, as their definitions say, until none is left.
 //
-//   %2 = log_softmax %1 {axis=0} : f32[n,10]   ->   %3 = reduce_max %1 ...; %4 = sub %1, %3; %5 = exp %4; %6
-//   = reduce_sum %5 ...
+//   %2 = log_softmax %1 {axis=0} : f32[n,10]   ->   %3 = reduce_max %1 ...
+//                                                   %4 = sub %1, %3
+//                                                   %5 = exp %4
+//                                                   %6 = reduce_sum %5 ...
+//                                                   %7 = log %6
+//                                                   %8 = sub %4, %7
 #include "ir/tensor/op_def.h"
 #include "passes/tensor/passes.h"
 

@@ -3,8 +3,7 @@
 //
 //   %4 = einsum %image, @dense_1.weight {spec="nk,ok->no"} : f32[n,10]        (forward)
 //   %9 = ...                                                                   (gradient of %4)
-//   %10 = einsum %9, %image {spec="no,nk->ok"} : f32[10,784]                   (appended: gradient of the
-//   weight)
+//   %10 = einsum %9, %image {spec="no,nk->ok"} : f32[10,784]          (appended: gradient of the weight)
 //
 // The loss is the mean over the rows that are there, so each example's loss starts with gradient 1 /
 // row_count, or 1 / the sum of the rows' weights; with 1 where several batches make one update. Gradients of

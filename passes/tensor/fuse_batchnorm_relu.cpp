@@ -2,12 +2,12 @@
 // (fuse_elementwise.cpp); in backward no mask and no intermediate is stored: the sign comes from the result
 // that the next layer reads anyway.
 //
-//   %4 = batch_norm %1, %mean, %var, @gamma, @beta : f32[n,512]       %5 = batch_norm_relu %1, %mean, %var,
-//   @gamma, @beta %5 = relu %4 : f32[n,512]                                     ->  %6 = dropout %5
-//   {keep=0.5, stream=3} %6 = dropout %5 {keep=0.5, stream=3} : f32[n,512]
+//   %4 = batch_norm %1, %mean, %var, @gamma, @beta
+//   %5 = relu %4                                   ->  %5 = batch_norm_relu %1, %mean, %var, @gamma, @beta
+//   %6 = dropout %5 {keep=0.5, stream=3}               %6 = dropout %5 {keep=0.5, stream=3}
 // and in backward, where dropout's result is above 0 exactly where ReLU's is and the mask kept it:
-//   %8 = dropout %7 {keep=0.5, stream=3}                          ->  %8 = mul %7, %c : f32[n,512] (%c = 2)
-//   %9 = relu_grad %8, %5                                             %9 = relu_grad %8, %6
+//   %8 = dropout %7 {keep=0.5, stream=3}           ->  %8 = mul %7, %c            (%c = 2)
+//   %9 = relu_grad %8, %5                              %9 = relu_grad %8, %6
 #include <array>
 
 #include "passes/tensor/passes.h"

@@ -1,12 +1,12 @@
 // Inverted dropout without a stored mask: the mask is a function of a counter, so forward and backward each
-// make it again, and the division by the keeping probability becomes part of the one operation.
+// recompute it, and the division by the keeping probability becomes part of the one operation.
 //
-//   %2 = bernoulli {batched=true, keep=0.5, shape=[512], stream=3} : f32[n,512]
-//   %3 = mul %1, %2 : f32[n,512]                                  ->  %4 = dropout %1 {keep=0.5, stream=3} :
-//   f32[n,512] %4 = div %3, %c : f32[n,512]            (%c = 0.5)
+//   %2 = bernoulli {batched=true, keep=0.5, shape=[512], stream=3}
+//   %3 = mul %1, %2                                      ->   %4 = dropout %1 {keep=0.5, stream=3}
+//   %4 = div %3, %c            (%c = 0.5)
 // and in backward
-//   %7 = div %6, %c                                               ->  %8 = dropout %6 {keep=0.5, stream=3} :
-//   f32[n,512] %8 = mul %7, %2
+//   %7 = div %6, %c
+//   %8 = mul %7, %2                                      ->   %8 = dropout %6 {keep=0.5, stream=3}
 #include <array>
 
 #include "passes/tensor/passes.h"

@@ -1,11 +1,9 @@
-// The tensor passes, one function each, named as in the pipeline. Every one returns whether it changed the
-// function.
+// The tensor passes, one function each, named as in the pipeline. Those on a function return whether they
+// changed it.
 #pragma once
 #include "ir/tensor/module.h"
 
 namespace gradc::passes {
-
-struct PipelineOptions;
 
 // Appends to the function a gradient for every parameter that has an @update function; returns them by
 // parameter name, and in `values`, unless null, those of every operation that has one. Of the mean loss over
@@ -16,6 +14,11 @@ std::map<std::string, Op*> differentiate(Module& module, Function& step, const s
                                          std::map<const Op*, Op*>* values = nullptr);
 // "loss", or the parts of it that have a divisor each (ir/tensor/module.h).
 std::vector<Output> losses_of(const Function& f);
+
+// Makes @train_step of @train and @update.*, and sums @eval's outputs over the rows (train_step.cpp). With
+// gradient_outputs, @train_step has an output "grad.P" for each trained parameter P. Leaves operations
+// unnumbered.
+void add_train_step(Module& module, bool gradient_outputs);
 
 bool stabilize(Function& f);            // stable forms of formulas, before differentiation
 bool fold(Function& f);                 // constants

@@ -26,10 +26,10 @@
 #include <limits>
 #include <set>
 
+#include "ir/ops/lower.h"
 #include "ir/tensor/op_def.h"
 #include "passes/tensor/kernel_groups.h"
 #include "passes/tensor/layout.h"
-#include "passes/kernels/lowering.h"
 #include "passes/tensor/passes.h"
 #include "support/check.h"
 
@@ -38,7 +38,7 @@ namespace gradc::passes {
 namespace {
 
 double bytes_of_value(const Op* op) {
-  return static_cast<double>(op->type.elements()) * loop::bytes(lowering::memory_scalar_of(op->type.dtype));
+  return static_cast<double>(op->type.elements()) * loop::bytes(ops::memory_scalar_of(op->type.dtype));
 }
 
 // What both steps ask of a function: the operations that the loss needs, in their order, and who reads them.

@@ -5,7 +5,6 @@
 
 #include "ir/tensor/op_def.h"
 #include "passes/tensor/passes.h"
-#include "passes/pipeline.h"
 #include "support/check.h"
 
 namespace gradc::passes {
@@ -141,6 +140,7 @@ class StepMaker {
       inputs[input->symbol()] = f.add_input(input->symbol(), input->type);
     Builder b(f);
     const Inlined copy(train_, inputs, module_, b);
+    for (const auto& op : train_.body) copy.at(op.get())->id = op->id;  // PassReport tells them from the rest
     for (const Output& o : train_.outputs)
       if (keep(o)) f.outputs.push_back({o.name, copy.at(o.value), o.divisor});
     if (f.name == "train_step")
@@ -253,11 +253,10 @@ class StepMaker {
 
 }  // namespace
 
-void make_train_step(Module& module, bool gradient_outputs) {
+void add_train_step(Module& module, bool gradient_outputs) {
   GRADC_CHECK(module.function("train"), "the module has no @train");
   StepMaker(module, gradient_outputs).run();
   if (Function* eval = module.function("eval")) sum_outputs(*eval);
-  for (const auto& f : module.functions) f->renumber();
 }
 
 }  // namespace gradc::passes

@@ -1,0 +1,36 @@
+// Spacing of values in memory, and conflicts between accesses.
+#include "passes/loop/draft.h"
+
+namespace gradc::passes::lowering {
+
+namespace {
+int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
+}  // namespace
+
+int64_t spaced_bytes(int64_t bytes) {
+  // Small values would grow by too much. Of 32 lines in 2 KiB, each value starts 6 behind the one before it:
+  // sixteen values until two start alike.
+  constexpr int64_t kLarge = 32 << 10, kPeriod = 2048, kStep = 6 * kLineBytes;
+  if (bytes < kLarge) return round_up(bytes, kArenaAlignment);
+  return round_up(bytes - kStep, kPeriod) + kStep;
+}
+
+int64_t plane_distance(int64_t elements) {
+  constexpr int64_t kLine = kLineBytes / 4;  // elements
+  return round_up(elements - 2 * kLine, 4 * kLine) + 2 * kLine;
+}
+
+bool conflict(const MemoryAccess& a, const MemoryAccess& b) {
+  return a.allocation == b.allocation && (a.writes || b.writes);
+}
+
+void ProgramDraft::publish_calls() {
+  result.program.calls.clear();
+  result.costs.clear();
+  for (const PendingCall& c : calls) {
+    result.program.calls.push_back(c.call);
+    result.costs.push_back(c.cost);
+  }
+}
+
+}  // namespace gradc::passes::lowering

@@ -1,0 +1,50 @@
+// What lowering gives of a module: loop IR programs, and what they mean to those who call them.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ir/loop/loop_ir.h"
+#include "ir/tensor/module.h"
+
+namespace gradc::passes {
+
+// Where a value that a kernel stores stands, for `check` and NaN reports.
+struct StoredValue {
+  const Op* op = nullptr;
+  int allocation = -1;     // index into the program's allocations
+  std::vector<int> order;  // batched: the example's axes as they stand in memory, outermost first
+};
+
+// The examples of a batched value that stands in panels, in logical row-major order, one row after the other.
+// `element(i)` reads element i of the value's memory.
+std::vector<double> rows_of_panels(const StoredValue& value, int64_t rows, int64_t panel,
+                                   const std::function<double(int64_t)>& element);
+
+// What a call at the full batch computes and, reading and writing each buffer once, moves. An estimate for
+// people and for cost models, never for results.
+struct CallCost {
+  double flop = 0, bytes = 0;
+};
+
+struct LoweredProgram {
+  loop::Program program;
+  std::vector<CallCost> costs;       // of program.calls
+  std::vector<std::string> inputs;   // names in order of Space::input offsets
+  std::vector<std::string> outputs;  // names in order of Space::output offsets
+  std::vector<StoredValue> stored;
+  int64_t least_arena_bytes =
+      0;  // the most that is alive between two barriers: no plan of the arena takes less
+};
+
+struct Lowered {
+  // By function name: "init", "train_step", "eval", "predict" (where present).
+  std::map<std::string, LoweredProgram> programs;
+  std::map<std::string, int64_t> symbol_offsets;  // bytes into the parameter block
+  int64_t parameter_bytes = 0;
+  bool stopped = false;  // stop_after ended the pipeline before lowering
+};
+
+}  // namespace gradc::passes
