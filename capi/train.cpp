@@ -6,11 +6,11 @@
 #include <cmath>
 #include <numeric>
 
+#include "capi/session.h"
 #include "runtime/data/dataset.h"
 #include "runtime/data/prepare.h"
 #include "runtime/data/source_options.h"
 #include "runtime/training/train.h"
-#include "capi/session.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "support/experiment.h"
@@ -107,43 +107,27 @@ class Callbacks final : public runtime::TrainObserver {
   std::vector<double> metrics_;
 };
 
-// The classes that the field `label` counts; 0 where it is not known.
-int64_t classes_of(const DataRecord& record) {
-  if (const auto it = record.options.find("classes"); it != record.options.end())
-    if (const auto* classes = std::get_if<int64_t>(&it->second)) return *classes;
-  return record.fields.empty() ? 10 : 0;  // mnist, cifar10, synthetic_digits
-}
-
-// Fields that some program reads, with the type it reads them as; prepared ones may be of another shape.
-struct FieldType {
-  std::string name;
-  int32_t dtype;
-  std::vector<int64_t> shape;
-};
-
-std::vector<FieldType> field_types(const gradc_program& program, const DataRecord& record) {
-  std::vector<FieldType> types;
+// Fields that some program reads, as they are before any preparation.
+std::vector<DataField> fields_to_give(const gradc_program& program, const DataRecord& record) {
+  std::vector<DataField> fields;
+  const auto add = [&](const std::string& name) {
+    const auto named = [&](const DataField& f) { return f.name == name; };
+    if (std::any_of(fields.begin(), fields.end(), named)) return;
+    const auto field = std::find_if(record.fields.begin(), record.fields.end(), named);
+    GRADC_CHECK(field != record.fields.end(), "a program reads `{}`, which the data lack", name);
+    fields.push_back(*field);
+  };
   for (const gradc_entry_info* entry : {&program.train_step, &program.eval})
     for (int32_t i = 0; i < entry->input_count; ++i) {
-      const gradc_input& in = entry->inputs[i];
-      const std::string full = in.name, name = full.substr(full.rfind('.') + 1);
-      if (std::any_of(types.begin(), types.end(), [&](const FieldType& t) { return t.name == name; }))
-        continue;
-      types.push_back({name, in.dtype, {in.shape, in.shape + in.rank}});
+      const std::string full = entry->inputs[i].name;
+      add(full.substr(full.rfind('.') + 1));
     }
-  // As they are declared, where they are: before any preparation.
-  for (FieldType& type : types)
-    for (const DataField& field : record.fields)
-      if (field.name == type.name)
-        type.shape = field.shape, type.dtype = field.is_float ? GRADC_F32 : GRADC_I32;
-  for (const DataField& field : record.fields)
-    if (field.name == record.curriculum)  // read by no program
-      types.push_back({field.name, field.is_float ? GRADC_F32 : GRADC_I32, field.shape});
-  return types;
+  if (!record.curriculum.empty()) add(record.curriculum);  // read by no program
+  return fields;
 }
 
 // Whether the record makes something else of a field before a program reads it.
-bool is_prepared(const FieldType& type, const DataRecord& record) {
+bool is_prepared(const DataField& type, const DataRecord& record) {
   const auto prepares = [&](const std::vector<DataMethod>& methods) {
     return std::any_of(methods.begin(), methods.end(),
                        [&](const DataMethod& m) { return m.field == type.name; });
@@ -153,16 +137,13 @@ bool is_prepared(const FieldType& type, const DataRecord& record) {
          (type.name == "label" && !record.augment.empty());
 }
 
-runtime::Field field_of(const gradc_view& view, const std::string& where, const FieldType& type,
+runtime::Field field_of(const gradc_view& view, const std::string& where, const DataField& type,
                         bool prepared, int64_t& rows) {
   runtime::Field field{.name = type.name, .shape = type.shape, .origin = where};
   // What `normalize` and `augment` read may have another shape than what they make of it.
   const bool own_shape = prepared && view.shape && view.rank > 1;
   if (own_shape) field.shape.assign(view.shape + 1, view.shape + view.rank);
-  // Labels that are mixed are read as probabilities, and given as classes.
-  const int32_t dtype =
-      prepared && view.element == GRADC_ELEMENT_I32 ? static_cast<int32_t>(GRADC_I32) : type.dtype;
-  if (prepared && dtype == GRADC_I32 && type.dtype != GRADC_I32) field.shape.clear();
+  const int32_t dtype = type.is_float ? GRADC_F32 : GRADC_I32;
   const int64_t found = standalone::rows_of_view(view, where, type.name.c_str(), dtype,
                                                  static_cast<int32_t>(field.shape.size()), field.shape.data(),
                                                  /*bytes_too=*/true);
@@ -184,9 +165,9 @@ runtime::Field field_of(const gradc_view& view, const std::string& where, const 
 std::vector<runtime::Split> splits_of(const gradc_train_options& options, const gradc_program& program,
                                       const DataRecord& record) {
   if (!options.parts) throw RunError(kExitUsage, "gradc_session_train: `parts` is null");
-  const std::vector<FieldType> types = field_types(program, record);
+  const std::vector<DataField> types = fields_to_give(program, record);
   std::vector<std::string> names;
-  for (const FieldType& type : types) names.push_back(type.name);
+  for (const DataField& type : types) names.push_back(type.name);
   std::vector<runtime::Split> splits;
   for (int32_t i = 0; i < options.part_count; ++i) {
     const gradc_part& part = options.parts[i];
@@ -201,7 +182,7 @@ std::vector<runtime::Split> splits_of(const gradc_train_options& options, const 
     runtime::Table table;
     for (size_t k = 0; k < types.size(); ++k) {
       table.fields.push_back(field_of(*views[k], where, types[k], is_prepared(types[k], record), table.rows));
-      runtime::sources::check_classes(where, table.fields.back(), table.rows, classes_of(record),
+      runtime::sources::check_classes(where, table.fields.back(), table.rows, types[k].count,
                                       [](size_t row) { return fmt::format("of row {}", row); });
     }
     splits.push_back(runtime::sources::whole(part.name, std::move(table)));
@@ -301,15 +282,15 @@ void prepare(gradc_session* session, const gradc_view* raw, const runtime::View&
   if (!raw || !raw->name || !bytes)
     throw RunError(kExitUsage, "gradc_session_prepare: a null pointer; the array needs its field's name");
   const DataRecord record = read_experiment(session->program->experiment_json).data;
-  const std::vector<FieldType> types = field_types(*session->program, record);
+  const std::vector<DataField> types = fields_to_give(*session->program, record);
   std::vector<std::string> names;
-  for (const FieldType& type : types) names.push_back(type.name);
+  for (const DataField& type : types) names.push_back(type.name);
   const auto type = std::find(names.begin(), names.end(), raw->name) - names.begin();
   if (type == static_cast<std::ptrdiff_t>(names.size()))
     throw RunError(kExitUsage,
                    fmt::format("prepare: the model reads no `{}`; it reads {}{}", raw->name,
                                fmt::join(names, ", "), runtime::sources::suggestion(raw->name, names)));
-  const FieldType& wanted = types[static_cast<size_t>(type)];
+  const DataField& wanted = types[static_cast<size_t>(type)];
   runtime::Table table;
   table.fields.push_back(field_of(*raw, "prepare", wanted, is_prepared(wanted, record), table.rows));
   runtime::Split split = runtime::sources::whole("given", std::move(table));

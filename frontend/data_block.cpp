@@ -142,6 +142,8 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
                             f.test ? first->name : f.name, f.test ? f.name : first->name))
             .helps.push_back("as in `field label: i32 = \"labels.npy\" test \"test_labels.npy\"`");
     }
+    const bool label = field.name == "label" && !field.is_float && field.shape.empty();
+    if (label) field.count = std::get<int64_t>(record.options.at("classes"));
     record.fields.push_back(std::move(field));
   }
   return e.diagnostics().count() == errors;
@@ -149,8 +151,8 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
 
 namespace {
 
-// How many of `size` examples a split takes; empty where that is not 1 to size - 1. As runtime/data/dataset.cpp
-// has it.
+// How many of `size` examples a split takes; empty where that is not 1 to size - 1. As
+// runtime/data/dataset.cpp has it.
 std::optional<int64_t> taken(const DataSplit& split, int64_t size) {
   int64_t count = split.count;
   if (split.folds > 0) count = size < split.folds ? 0 : (size - split.fold) / split.folds + 1;

@@ -355,7 +355,7 @@ class Methods {
   // The field `label` becomes a probability for each class.
   bool mix_labels(const MethodSyntax& m, DataMethod& method) {
     const auto label = data_.fields.find("label");
-    const int64_t classes = classes_of(data_.record);
+    const int64_t classes = count_of(data_.record, "label");
     if (label == data_.fields.end()) {
       e_.error(
           codes::unknown_field, m.method->span,

@@ -27,7 +27,8 @@ struct SourceKind {
   const char* doc;
   std::vector<SourceOption>
       options;  // besides batch and last, which every source has; the first may be given by position
-  bool declares_fields = false;  // the model file says what fields there are
+  bool declares_fields = false;                                   // the model file says what fields there are
+  std::vector<DataField> (*fields)(const DataRecord&) = nullptr;  // else: those it has with its options
 };
 const std::vector<SourceKind>& source_kinds();
 
@@ -35,13 +36,9 @@ const std::vector<SourceKind>& source_kinds();
 struct DataSource {
   std::string name;
   DataRecord record;
-  std::map<std::string, Type> fields;  // "image": f32[n,1,28,28]
+  std::map<std::string, Type> fields;  // as programs read them: "image": f32[n,1,28,28]
 };
-// The fields of a source with its options, or those declared.
-std::map<std::string, Type> fields_of(const DataRecord& record);
-// The number of classes that the field `label` counts; 0 where it is not known.
-int64_t classes_of(const DataRecord& record);
-// How far any integer field counts: its values are 0 to one less; 0 where it is not known.
+// How far a field counts (DataField::count); 0 where there is none.
 int64_t count_of(const DataRecord& record, const std::string& field);
 
 }  // namespace gradc::frontend

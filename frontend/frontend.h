@@ -1,19 +1,19 @@
 // From .nn text to tensor IR: parses, resolves names and shapes, and evaluates the experiment into one
 // module.
 //
-// The module it makes (see Module in ir/tensor/module.h) has these functions; every one takes the data fields it
-// uses as inputs:
+// The module it makes (see Module in ir/tensor/module.h) has these functions; every one takes the data fields
+// it uses as inputs:
 //   @train      training=true, stochastic=true. Outputs "loss" (per example, f32[n]), the metrics (per
-//   example, f32[n]), and, where
-//               penalties are written, "penalty" (f32, unbatched). Updates: running statistics.
+//               example, f32[n]), and, where penalties are written, "penalty" (f32, unbatched). Updates:
+//               running statistics.
 //   @eval       training=false, stochastic=false. Outputs "loss" and the metrics, per example.
 //   @predict    outputs "predict" (batched); missing when the model file says no `predict`.
 //   @init       no data inputs; updates every parameter, state and slot with its first value.
 //   @update.P   one for each trained parameter P. Inputs: "g" (type of P), then f64 scalars "step", "epoch",
-//   "total",
-//               "lr_factor". Updates P and its slots; output "lr" (f64). The schedule is evaluated inside.
+//               "total", "lr_factor". Updates P and its slots; output "lr" (f64). The schedule is evaluated
+//               inside.
 //   @gradients  only where gradients are clipped or get noise. Inputs: the gradient of every trained
-//   parameter P, named P, and "step"; outputs likewise, and "grad_norm" (f64).
+//               parameter P, named P, and "step"; outputs likewise, and "grad_norm" (f64).
 // Passes differentiate @train and join the updates into @train_step.
 #pragma once
 #include <map>

@@ -9,8 +9,8 @@
 #include "frontend/builtins.h"
 #include "frontend/parser.h"
 #include "frontend/prelude.h"
-#include "ir/tensor/op_def.h"
 #include "ir/ops/markdown.h"
+#include "ir/tensor/op_def.h"
 #include "support/check.h"
 
 namespace gradc::frontend {

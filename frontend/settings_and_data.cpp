@@ -270,7 +270,10 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   if (record.source == "random") check_random_size(e, record, places, source.span);
   if (e.diagnostics().count() != errors) return false;
   if (!data_fields(e, d, *kind, record)) return false;
-  DataSource result{d.name, record, fields_of(record)};
+  if (kind->fields) record.fields = kind->fields(record);
+  DataSource result{d.name, record, {}};
+  for (const DataField& f : record.fields)
+    result.fields[f.name] = Type{f.is_float ? DType::f32 : DType::i32, true, f.shape};
   for (const auto& [name, type] : result.fields) {
     Shape ignored;
     if (!e.to_shape(Value::of_shape(type.shape), source.span, fmt::format("the field `{}`", name), ignored))

@@ -74,6 +74,7 @@ Json data_json(const DataRecord& data) {
     fields.push_back({{"name", field.name},
                       {"dtype", field.is_float ? "f32" : "i32"},
                       {"shape", field.shape},
+                      {"count", field.count},
                       {"train", field.train},
                       {"test", field.test},
                       {"columns", field.columns},
@@ -166,8 +167,9 @@ DataRecord data_of(const Json& data) {
     for (const Json& field : data.at("fields"))
       record.fields.push_back(
           {field.at("name").get<std::string>(), field.at("dtype").get<std::string>() == "f32",
-           field.at("shape").get<std::vector<int64_t>>(), field.at("train").get<std::string>(),
-           field.at("test").get<std::string>(), field.at("columns").get<std::vector<std::string>>(),
+           field.at("shape").get<std::vector<int64_t>>(), field.at("count").get<int64_t>(),
+           field.at("train").get<std::string>(), field.at("test").get<std::string>(),
+           field.at("columns").get<std::vector<std::string>>(),
            field.at("numbers").get<std::vector<int64_t>>()});
   record.normalize = methods_of(data, "normalize");
   record.augment = methods_of(data, "augment");

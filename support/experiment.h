@@ -24,11 +24,13 @@ struct DataSplit {
   bool operator==(const DataSplit&) const = default;
 };
 
-// A field that the model file declares, of a source that reads the user's own files.
+// A field of the data before normalize and augment: the source's own, or one that the model file declares, of
+// a source that reads the user's own files.
 struct DataField {
   std::string name;
   bool is_float = true;              // f32, else i32
   std::vector<int64_t> shape;        // of one example
+  int64_t count = 0;                 // i32: its values are 0 to count - 1; 0: not known
   std::string train, test;           // npy: the files; test may be empty
   std::vector<std::string> columns;  // csv: by name, or
   std::vector<int64_t> numbers;      // by number, from 0
@@ -149,8 +151,8 @@ struct Experiment {
 //              "drop_last": false,          default false
 //              "splits": [{"name": "val", "from": "train", "count": 5000}],   default []; instead of count,
 //                                           "fraction": 0.1, or "fold": 1 and "folds": 5
-//              "fields": [{"name": "image", "dtype": "f32", "shape": [3, 64, 64], "train": "x.npy",
-//                          "test": "", "columns": [], "numbers": []}],        default []; those declared
+//              "fields": [{"name": "image", "dtype": "f32", "shape": [3, 64, 64], "count": 0,
+//                          "train": "x.npy", "test": "", "columns": [], "numbers": []}],     default []
 //              "normalize": [{"field": "image", "name": "channel", "options": {"std": true}}],   default []
 //              "augment": [{"field": "image", "name": "hue", "options": {"amount": 0.1}}],       default []
 //              "curriculum": {"field": "difficulty", "epochs": 10},                              default none

@@ -3,12 +3,11 @@
 //
 // Methods (frontend/data_methods.cpp), and the arrays that each keeps:
 //   channel, pixel, value  std: whether to divide. mean and std of each channel [C], of each element (the
-//   example's
-//                          shape), of all ([]): (x - mean) / std, std the root of the biased variance
+//                          example's shape), of all ([]): (x - mean) / std, std the root of the biased variance
 //   mean_image             mean, of the example's shape: x - mean
-//   min_max                low, high: min and max of each channel [C]: low + (x - min) (high - low) / (max -
-//   min) pca                    components: mean [D], components [K, D]: components (x - mean); the rows are
-//   the unit
+//   min_max                low, high: min and max of each channel [C]:
+//                          low + (x - min) (high - low) / (max - min)
+//   pca                    components: mean [D], components [K, D]: components (x - mean); the rows are the unit
 //                          eigenvectors of the biased covariance with the greatest eigenvalues, greatest
 //                          first, each with its largest coordinate (the first of equal ones) positive
 //   whiten                 components, eps: as pca, then divided by std [K] = sqrt(eigenvalue + eps)

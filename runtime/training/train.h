@@ -15,13 +15,12 @@
 //   {"event":"resume","step":N,"epoch":E,"total":T}   first, of a run that goes on: N updates of T are done,
 //                                       E epochs are complete
 //   {"event":"checkpoint","file":"..","step":N,"epoch":E}   a file was written
-//   {"event":"plateau","epoch":E,"monitor":"val.loss","lr_factor":..}   reduce_on_plateau made the rates
-//   smaller
+//   {"event":"plateau","epoch":E,"monitor":"val.loss","lr_factor":..}   reduce_on_plateau made the rates smaller
 //   {"event":"stop","epoch":E,"monitor":"val.loss","best":..,"best_epoch":E}   the rule `stop` ends the run
 //   {"event":"converged","epoch":E}   an optimizer with a line search sees no way further down: the run ends
 //   {"event":"end","steps":N,"seconds":..,"train_loss":..,"test_loss":..,"test_accuracy":..,"weights_sha256":"..","epochs":E,
 //    "examples_per_second":..,"data_wait_seconds":..,"interrupted":false,"best_epoch":null,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
-//    last
+//                                       last
 //                                       train_loss: of the last epoch, also one cut short; seconds: of
 //                                       training, evaluation and reading not counted; data_wait_seconds: of
 //                                       these, in which a step waited for its batch; test_*: null without a

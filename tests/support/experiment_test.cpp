@@ -20,7 +20,7 @@ Experiment full() {
                     {"shape", std::vector<int64_t>{3, 64, 64}}};
   x.data.batch = 128;
   x.data.drop_last = true;
-  x.data.fields = {{"image", false, {3, 2}, "x.npy", "t.npy", {"a", "b"}, {4, 5}}};
+  x.data.fields = {{"image", false, {3, 2}, 10, "x.npy", "t.npy", {"a", "b"}, {4, 5}}};
   x.data.splits = {{.name = "val", .count = 5, .from = "train"},
                    {.name = "dev", .from = "test", .fraction = 0.3},
                    {.name = "fold", .from = "train", .fold = 2, .folds = 5}};
