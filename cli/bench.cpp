@@ -13,16 +13,25 @@
 #include <numeric>
 
 #include "cli/check/batch.h"
+#include "cli/command.h"
 #include "cli/machine.h"
-#include "cli/options.h"
-#include "runtime/files.h"
 #include "runtime/execution/session.h"
+#include "runtime/files.h"
 #include "support/check.h"
 #include "support/json_line.h"
 
 namespace gradc::cli {
 
 namespace {
+
+struct BenchOptions {
+  ModelOptions model;
+  double seconds = 2;  // of measuring, and half as long again for the kernels
+  int64_t steps = 0;   // measured; 0: as many as the seconds allow
+  std::string trace;   // Chrome trace of some steps
+  bool ablate = false;
+  bool all = false;  // every kernel, in full
+};
 
 using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
@@ -336,8 +345,6 @@ void ablate(const CompileRequest& request, const BenchOptions& options, Subject&
   }
 }
 
-}  // namespace
-
 int run_bench(const BenchOptions& options) {
   const auto start = Clock::now();
   if (!options.trace.empty()) runtime::check_output_path(options.trace, "trace");
@@ -415,6 +422,29 @@ int run_bench(const BenchOptions& options) {
   }
   if (options.ablate) ablate(request, options, subject);
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& app) {
+  const auto o = std::make_shared<BenchOptions>();
+  CLI::App* c = app.add_subcommand(
+      "bench",
+      "time a training step on one made-up batch, kernel by kernel, against what the machine can do");
+  add_model_options(c, o->model);
+  c->add_option("--seconds", o->seconds, "how long to measure")
+      ->check(number_from_to(0.01, 3600))
+      ->capture_default_str()
+      ->type_name("S");
+  c->add_option("--steps", o->steps, "measure so many steps instead")
+      ->check(from_to(1, kMany))
+      ->type_name("N");
+  c->add_option("--trace", o->trace, "write ten steps as a Chrome trace")->type_name("OUT.json");
+  c->add_flag("--ablate", o->ablate, "then leave each optional pass out and compare");
+  c->add_flag("--all", o->all, "show every kernel with all it computes");
+  add_thread_option(c, o->model.threads);
+  add_code_options(c, o->model);
+  return {c, [o] { return run_bench(*o); }, &o->model.json};
 }
 
 }  // namespace gradc::cli

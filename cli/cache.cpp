@@ -6,10 +6,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/command.h"
 #include "compiler/object_cache.h"
-#include "cli/options.h"
-#include "runtime/progress.h"
 #include "runtime/execution/report.h"
+#include "runtime/progress.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "support/environment.h"
@@ -17,6 +17,11 @@
 namespace gradc::cli {
 
 namespace {
+
+struct CacheOptions {
+  bool clear = false;
+  bool json = false;
+};
 
 const char* variable(const char* name) {
   const char* text = environment(name);
@@ -35,6 +40,8 @@ std::string default_cache_folder() {
 }
 
 bool cache_is_on() { return environment_switch("GRADC_CACHE").value_or(true); }
+
+namespace {
 
 int run_cache(const CacheOptions& options) {
   const bool on = cache_is_on();
@@ -66,6 +73,16 @@ int run_cache(const CacheOptions& options) {
   if (!on) fmt::print(stderr, "gradc: the cache is not used: GRADC_CACHE is off\n");
   if (!problem.empty()) fmt::print(stderr, "gradc: nothing can be kept: {}\n", problem);
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_cache(CLI::App& app) {
+  const auto o = std::make_shared<CacheOptions>();
+  CLI::App* c = app.add_subcommand("cache", "say where compiled objects are kept, how many and how large");
+  c->add_flag("--clear", o->clear, "remove them");
+  c->add_flag("--json", o->json, "as JSON, one object a line");
+  return {c, [o] { return run_cache(*o); }};
 }
 
 }  // namespace gradc::cli

@@ -3,14 +3,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "compiler/memory.h"
 #include "cli/cache.h"
-#include "cli/command_line.h"
+#include "cli/command.h"
 #include "cli/inspect/inspect_page.h"
 #include "cli/inspect/ir_views.h"
-#include "cli/options.h"
 #include "cli/output.h"
 #include "cli/text_diff.h"
+#include "compiler/memory.h"
 #include "support/check.h"
 #include "support/environment.h"
 #include "support/json_line.h"
@@ -18,6 +17,17 @@
 namespace gradc::cli {
 
 namespace {
+
+struct DumpOptions {
+  ModelOptions model;
+  std::string stage = "ir";
+  std::string function;  // one function or program alone
+  std::string after;     // a pass: what is there after it, instead of a stage
+  std::string diff;      // a pass: what it changes
+  std::string format = "text";
+  std::string color = "auto";
+  std::string output;  // empty: stdout
+};
 
 const std::vector<std::string> kStages = {"ast", "ir", "grad", "opt", "loops", "llvm", "asm"};
 const std::vector<std::string> kFormats = {"text", "json", "dot", "html"};
@@ -238,39 +248,6 @@ void check_dump_options(const DumpOptions& options, const std::string& format) {
   if (options.model.json) throw RunError(kExitUsage, "dump: --json and --format html: one of them");
 }
 
-}  // namespace
-
-CompileRequest compile_request(const ModelOptions& options, int64_t batch) {
-  CompileRequest request;
-  request.batch = batch;
-  request.file = options.file;
-  request.target = options.target;
-  request.color = use_color();
-  request.debug_info = environment_switch("GRADC_DEBUG_INFO");
-  if (cache_is_on()) request.object_cache = default_cache_folder();
-  for (const std::string& setting : options.settings) {
-    const size_t equals = setting.find('=');
-    if (equals == 0 || equals == std::string::npos)
-      throw RunError(kExitUsage,
-                     fmt::format("--set {}: expected name=value, for example --set width=32", setting));
-    request.settings[setting.substr(0, equals)] = setting.substr(equals + 1);
-  }
-  request.passes.print_after = options.print_after;
-  request.passes.disable = options.disable_pass;
-  request.passes.stop_after = options.stop_after;
-  request.passes.verify = environment_switch("GRADC_VERIFY")
-                              .value_or(!options.print_after.empty() || !options.stop_after.empty());
-  request.passes.prove_plans = environment_switch("GRADC_PROVE_PLANS").value_or(false);
-  request.passes.print_locations = options.locations;
-  request.passes.strict_math = options.strict_math;
-  request.passes.print = [](const std::string& text) { fmt::print(stderr, "{}", text); };
-  if (options.mem_limit > 0) {
-    const std::string how = fit_memory(request, options.threads, static_cast<int64_t>(options.mem_limit));
-    if (!how.empty()) fmt::print(stderr, "gradc: memory: {}\n", how);
-  }
-  return request;
-}
-
 int run_dump(const DumpOptions& options) {
   const std::string format = options.model.json && options.format == "text" ? "json" : options.format;
   check_dump_options(options, format);
@@ -301,6 +278,39 @@ int run_passes(bool json) {
     }
   }
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_dump(CLI::App& app) {
+  const auto o = std::make_shared<DumpOptions>();
+  CLI::App* c = app.add_subcommand("dump", "print the model at a stage of its compilation");
+  add_model_options(c, o->model);
+  c->add_option("--stage", o->stage,
+                "ast (syntax tree), ir (tensor IR as written), grad (with gradients and updates), opt "
+                "(optimised), loops (loop IR), "
+                "llvm, asm")
+      ->capture_default_str()
+      ->type_name("STAGE");
+  c->add_option("--function", o->function, "one function alone, for example train_step")->type_name("NAME");
+  c->add_option("--after", o->after, "instead of a stage: what is there after this pass")->type_name("PASS");
+  c->add_option("--diff", o->diff, "what this pass changes, as a diff")->type_name("PASS");
+  c->add_option("--format", o->format,
+                "text; json (with every operation as data); dot (a graph for Graphviz); html (one page "
+                "with source, every stage and pass, assembly and memory, to click through)")
+      ->capture_default_str()
+      ->type_name("FORMAT");
+  add_color_option(c, o->color);
+  c->add_option("--output,-o", o->output, "the file to write (default: stdout)")->type_name("FILE");
+  add_code_options(c, o->model);
+  return {c, [o] { return run_dump(*o); }, &o->model.json};
+}
+
+Command add_passes(CLI::App& app) {
+  const auto json = std::make_shared<bool>(false);
+  CLI::App* c = app.add_subcommand("passes", "list the compiler's passes in their order");
+  c->add_flag("--json", *json, "as JSON, one object a line");
+  return {c, [json] { return run_passes(*json); }};
 }
 
 }  // namespace gradc::cli

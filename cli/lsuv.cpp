@@ -8,14 +8,14 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "compiler/evaluate_ops.h"
 #include "cli/check/batch.h"
-#include "cli/options.h"
+#include "cli/command.h"
+#include "compiler/evaluate_ops.h"
 #include "frontend/train_statements.h"
 #include "ir/tensor/op_def.h"
 #include "runtime/execution/checkpoint.h"
-#include "runtime/files.h"
 #include "runtime/execution/session.h"
+#include "runtime/files.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "support/json_line.h"
@@ -23,6 +23,13 @@
 namespace gradc::cli {
 
 namespace {
+
+struct LsuvOptions {
+  ModelOptions model;
+  std::string save;                 // safetensors
+  std::vector<std::string> except;  // patterns of parameters that stay as they are
+  std::optional<int64_t> seed, rows;
+};
 
 using interpreter::Tensor;
 
@@ -98,8 +105,6 @@ std::vector<Scaled> unit_variance(const Module& module, const std::set<std::stri
   return scaled;
 }
 
-}  // namespace
-
 int run_lsuv(const LsuvOptions& options) {
   runtime::check_output_path(options.save, "weights file");
   const CompileRequest request = compile_request(options.model, options.rows.value_or(0));
@@ -148,6 +153,30 @@ int run_lsuv(const LsuvOptions& options) {
   fmt::print("on {} examples; saved {}; gradc train --init-from {} starts from it\n", rows_of(batch),
              options.save, options.save);
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_lsuv(CLI::App& app) {
+  const auto o = std::make_shared<LsuvOptions>();
+  CLI::App* c = app.add_subcommand(
+      "lsuv", "first values from the data: scale each layer so that its products vary by 1 on one batch");
+  add_model_options(c, o->model);
+  c->add_option("--save", o->save, "write the parameters here, for gradc train --init-from")
+      ->required()
+      ->type_name("W.safetensors");
+  add_list(c, "--except", o->except,
+           "leave the parameters as they are whose names match, such as a small last layer (repeatable)")
+      ->type_name("PATTERN");
+  c->add_option("--seed", o->seed, "of the values that are scaled (default: the file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  c->add_option("--rows", o->rows, "examples in the batch (default: the file's batch)")
+      ->check(from_to(2, 65536))
+      ->type_name("N");
+  add_thread_option(c, o->model.threads);
+  add_code_options(c, o->model);
+  return {c, [o] { return run_lsuv(*o); }, &o->model.json};
 }
 
 }  // namespace gradc::cli

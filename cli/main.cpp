@@ -1,8 +1,8 @@
 // The process: runs the command line. Knows nothing else.
 #include <fmt/format.h>
 
-#include "compiler/compile.h"
 #include "cli/command_line.h"
+#include "compiler/compile.h"
 #include "standalone/options.h"
 #include "support/diagnostic.h"
 

@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cli/options.h"
+#include "cli/command.h"
 #include "frontend/reference.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -12,6 +12,11 @@
 namespace gradc::cli {
 
 namespace {
+
+struct OpsOptions {
+  std::string name;  // empty: everything, a line each
+  bool json = false;
+};
 
 using frontend::ReferenceEntry;
 
@@ -58,8 +63,6 @@ void print_json(const ReferenceEntry& e) {
   fmt::print("{}\n", json_line(line));
 }
 
-}  // namespace
-
 int run_ops(const OpsOptions& options) {
   std::vector<const ReferenceEntry*> shown;
   std::vector<std::string> names;
@@ -92,6 +95,18 @@ int run_ops(const OpsOptions& options) {
   }
   fmt::print("\ngradc ops NAME shows one in full, with an example and its definition.\n");
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_ops(CLI::App& app) {
+  const auto o = std::make_shared<OpsOptions>();
+  CLI::App* c = app.add_subcommand(
+      "ops",
+      "list the layers, losses, optimizers, schedules and functions a model file can use, or explain one");
+  c->add_option("NAME", o->name, "one of them, with formula, defaults, source and an example")->type_name("");
+  c->add_flag("--json", o->json, "as JSON, one object a line");
+  return {c, [o] { return run_ops(*o); }};
 }
 
 }  // namespace gradc::cli

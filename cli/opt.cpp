@@ -6,8 +6,8 @@
 #include <iterator>
 #include <set>
 
+#include "cli/command.h"
 #include "cli/inspect/ir_views.h"
-#include "cli/options.h"
 #include "cli/output.h"
 #include "passes/tensor/passes.h"
 #include "runtime/files.h"
@@ -16,6 +16,15 @@
 namespace gradc::cli {
 
 namespace {
+
+struct OptOptions {
+  std::string file;                 // "-": standard input
+  std::vector<std::string> passes;  // in order
+  std::string output;               // empty: stdout
+  std::string target = "native";
+  int64_t batch = 32;
+  bool locations = false, json = false;
+};
 
 constexpr uint64_t kMaxBytes = uint64_t{256} << 20;
 
@@ -82,6 +91,8 @@ std::unique_ptr<Module> load_ir(const std::string& file) {
   return std::move(parsed.module);
 }
 
+namespace {
+
 int run_opt(const OptOptions& options) {
   // Wrong names before any work.
   size_t tensor_passes = 0;
@@ -138,6 +149,30 @@ int run_opt(const OptOptions& options) {
   }
   write_result(options.json ? json_text(record) : text, options.output, "IR");
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_opt(CLI::App& app) {
+  const auto o = std::make_shared<OptOptions>();
+  CLI::App* c = app.add_subcommand(
+      "opt", "run passes on IR as text: reads tensor IR, writes what the passes make of it");
+  c->add_option("FILE", o->file, "tensor IR, as gradc dump prints it; - for standard input")
+      ->required()
+      ->type_name("");
+  c->add_option("--pass,--passes", o->passes,
+                "the passes in order, by commas or repeated (none: read, verify and print)")
+      ->delimiter(',')
+      ->type_name("PASS");
+  c->add_option("--output,-o", o->output, "the file to write (default: stdout)")->type_name("FILE");
+  c->add_option("--batch", o->batch, "examples a batch, for the passes that make loop IR")
+      ->check(from_to(1, 1 << 20))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--target", o->target, "the processor, for those passes")->type_name("NAME");
+  c->add_flag("--locations", o->locations, "print the .nn place of every operation");
+  c->add_flag("--json", o->json, "the result as one JSON object with every operation as data");
+  return {c, [o] { return run_opt(*o); }};
 }
 
 }  // namespace gradc::cli

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "compiler/memory.h"
 #include "cli/check/native_call.h"
-#include "cli/options.h"
+#include "cli/command.h"
+#include "compiler/memory.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "support/json_line.h"
@@ -15,6 +15,11 @@
 namespace gradc::cli {
 
 namespace {
+
+struct PlanOptions {
+  ModelOptions model;
+  std::optional<int64_t> batch;
+};
 
 struct SymbolSums {
   int64_t values = 0, bytes = 0;
@@ -46,8 +51,6 @@ ProgramPlan plan_of(const std::string& name, const passes::LoweredProgram& lower
   }
   return p;
 }
-
-}  // namespace
 
 int run_plan(const PlanOptions& options) {
   const CompileRequest request = compile_request(options.model, options.batch.value_or(0));
@@ -128,6 +131,21 @@ int run_plan(const PlanOptions& options) {
       "at a time, where threads have about as many panels, else all panels have that much; a thread: scratch "
       "memory.\n");
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_plan(CLI::App& app) {
+  const auto o = std::make_shared<PlanOptions>();
+  CLI::App* c =
+      app.add_subcommand("plan", "a model's memory, arithmetic and traffic, exactly, before anything runs");
+  add_model_options(c, o->model);
+  c->add_option("--batch", o->batch, "plan for batches of this size (default: the file's)")
+      ->check(from_to(1, 65536))
+      ->type_name("N");
+  add_thread_option(c, o->model.threads);
+  add_code_options(c, o->model);
+  return {c, [o] { return run_plan(*o); }, &o->model.json};
 }
 
 }  // namespace gradc::cli

@@ -9,17 +9,26 @@
 #include <cstring>
 #include <limits>
 
-#include "cli/options.h"
-#include "runtime/execution/checkpoint.h"
-#include "runtime/files.h"
+#include "cli/command.h"
 #include "runtime/data/prepare.h"
+#include "runtime/execution/checkpoint.h"
 #include "runtime/execution/session.h"
+#include "runtime/files.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
 namespace gradc::cli {
 
 namespace {
+
+struct StatsOptions {
+  ModelOptions model;
+  std::string weights;              // safetensors; empty: the initialisers
+  std::vector<std::string> layers;  // patterns; empty: all
+  int64_t batches = 10;
+  std::optional<int64_t> seed;
+  std::string output;  // *.svg
+};
 
 // Sums of one array's elements. Batches are looked at twice: their extremes must be known before they are
 // counted into bins.
@@ -248,8 +257,6 @@ class Stats {
   StatsReport report_;
 };
 
-}  // namespace
-
 int run_stats(const StatsOptions& options) {
   if (!options.output.empty()) {
     if (!options.output.ends_with(".svg"))
@@ -275,6 +282,35 @@ int run_stats(const StatsOptions& options) {
   fmt::print("{}", options.model.json ? render_stats_json(report) : render_stats(report));
   if (!options.output.empty() && !options.model.json) fmt::print("page written to {}\n", options.output);
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_stats(CLI::App& app) {
+  const auto o = std::make_shared<StatsOptions>();
+  CLI::App* c = app.add_subcommand(
+      "stats",
+      "values of each layer and their gradients on training batches: mean, standard deviation, histogram,\n"
+      "dead units (exactly 0 for every example: a ReLU that lets nothing through) and saturated values "
+      "(within\n"
+      "2.5 % of an end of the function's range, |tanh| > 0.95, where its slope is below a tenth)");
+  add_model_options(c, o->model);
+  c->add_option("--weights,--init-from", o->weights,
+                "look at these parameters (safetensors) instead of the initialisers'")
+      ->type_name("FILE");
+  c->add_option("--batches", o->batches, "training batches to look at, or all that there are")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  add_list(c, "--layers", o->layers, "only layers whose names match, where * is any text (repeatable)")
+      ->type_name("PATTERN");
+  c->add_option("--seed", o->seed, "of first values, order and random layers (default: the file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  c->add_option("--output,-o", o->output, "write a page with charts, for any browser")->type_name("PAGE.svg");
+  add_thread_option(c, o->model.threads);
+  add_code_options(c, o->model);
+  return {c, [o] { return run_stats(*o); }, &o->model.json};
 }
 
 }  // namespace gradc::cli

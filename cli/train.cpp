@@ -1,14 +1,21 @@
 // `gradc train`: compiles, loads the data, trains, and explains what is not finite. Knows no operator.
 #include <fmt/format.h>
 
-#include "compiler/memory.h"
+#include "cli/command.h"
 #include "cli/not_finite.h"
-#include "cli/options.h"
-#include "runtime/files.h"
+#include "compiler/memory.h"
 #include "runtime/data/prepare.h"
+#include "runtime/files.h"
 #include "runtime/training/train.h"
 
 namespace gradc::cli {
+
+namespace {
+
+struct TrainOptions {
+  ModelOptions model;
+  runtime::TrainOptions run;
+};
 
 int run_train(const TrainOptions& options) {
   if (!options.run.save.empty()) runtime::check_output_path(options.run.save, "weights file");
@@ -44,6 +51,18 @@ int run_train(const TrainOptions& options) {
   } catch (const runtime::NotFiniteError& error) {
     return report_not_finite(request, session, error, run.json);
   }
+}
+
+}  // namespace
+
+Command add_train(CLI::App& app) {
+  const auto o = std::make_shared<TrainOptions>();
+  CLI::App* c = app.add_subcommand("train", "train a model; prints its loss and accuracy");
+  add_model_options(c, o->model);
+  standalone::add_train_options(c, o->run);
+  add_thread_option(c, o->model.threads);
+  add_code_options(c, o->model);
+  return {c, [o] { return run_train(*o); }, &o->model.json};
 }
 
 }  // namespace gradc::cli

@@ -5,21 +5,68 @@
 #include <algorithm>
 
 #include "cli/check/check.h"
+#include "cli/command.h"
 #include "cli/not_finite.h"
-#include "cli/options.h"
 #include "ir/tensor/op_def.h"
+#include "runtime/data/prepare.h"
 #include "runtime/execution/checkpoint.h"
 #include "runtime/execution/ensemble.h"
-#include "runtime/files.h"
 #include "runtime/execution/predict.h"
-#include "runtime/data/prepare.h"
 #include "runtime/execution/session.h"
+#include "runtime/files.h"
 #include "standalone/options.h"
 #include "support/check.h"
 
 namespace gradc::cli {
 
 namespace {
+
+struct EvalOptions {
+  ModelOptions model;
+  std::vector<std::string> weights;  // safetensors; several: an ensemble
+  int64_t samples = 1;          // predictions of each, with random layers drawing anew (Monte-Carlo dropout)
+  std::string split;            // empty: test, else val, else train
+  bool raw = false;             // the parameters themselves where the model has averages of them
+  bool ten_crop = false;        // the mean over ten crops of each image
+  std::vector<int64_t> scales;  // and over several sizes of it
+  bool views() const { return ten_crop || !scales.empty(); }
+};
+
+struct PredictOptions {
+  EvalOptions eval;
+  runtime::PredictOptions run;
+  std::vector<std::string> inputs;  // [name=]file.npy; empty: a split of the data
+};
+
+struct SampleOptions {
+  EvalOptions eval;  // one file of weights, one sample
+  runtime::SampleOptions run;
+};
+
+struct AverageOptions {
+  std::vector<std::string> weights;
+  std::string output;
+};
+
+void add_eval_options(CLI::App* app, EvalOptions& o) {
+  add_model_options(app, o.model);
+  add_code_options(app, o.model);
+  add_thread_option(app, o.model.threads);
+  add_list(
+      app, "--weights,--init-from", o.weights,
+      "parameters, as gradc train --save or PyTorch's safetensors wrote them (repeatable: the mean of the "
+      "models' predictions)")
+      ->required()
+      ->type_name("FILE");
+  app->add_option("--samples", o.samples,
+                  "predict so many times with dropout and noise layers drawing as in training, and take the "
+                  "mean (Monte-Carlo dropout)")
+      ->check(from_to(1, 1000000))
+      ->type_name("N");
+  standalone::add_view_options(app, o.ten_crop, o.scales);
+  app->add_flag("--raw", o.raw, "where the model has `ema`: the parameters themselves, not their averages");
+  standalone::add_split_option(app, o.split);
+}
 
 // Says so where --stop-after left nothing to run.
 bool stopped(const CompiledModel& compiled, const ModelOptions& options) {
@@ -74,8 +121,6 @@ struct Loaded {
   runtime::Dataset data;
   std::shared_ptr<const runtime::Preparation> preparation;  // of examples from elsewhere
 };
-
-}  // namespace
 
 int run_eval(const EvalOptions& options) {
   Loaded loaded(options);
@@ -133,28 +178,54 @@ int run_average(const AverageOptions& options) {
   return kExitOk;
 }
 
-int run_check(const CheckOptions& options) {
-  CheckRequest request;
-  request.compile = compile_request(options.model, options.batch.value_or(0));
-  request.compile.passes.verify = true;
-  if (!options.model.stop_after.empty())
-    throw RunError(kExitUsage, "check: --stop-after leaves nothing to check");
-  request.seed = static_cast<uint64_t>(options.seed.value_or(1));
-  request.break_gradient = options.break_gradient;
-  if (!options.break_pass.empty() && !options.bisect_passes)
-    throw RunError(kExitUsage, "check: --break-pass tests --bisect-passes, which is missing");
-  if (options.bisect_passes) {
-    if (!options.break_gradient.empty())
-      throw RunError(
-          kExitUsage,
-          "check: --break-gradient makes the reference wrong too; --break-pass is for --bisect-passes");
-    const BisectReport report = bisect_passes(request, options.break_pass);
-    fmt::print("{}", options.model.json ? render_bisect_json(report) : render_bisect(report));
-    return report.culprit() ? kExitCheckFailed : kExitOk;
-  }
-  const CheckReport report = check_model(request);
-  fmt::print("{}", options.model.json ? render_check_json(report) : render_check(report));
-  return report.pass() ? kExitOk : kExitCheckFailed;
+}  // namespace
+
+Command add_eval(CLI::App& app) {
+  const auto o = std::make_shared<EvalOptions>();
+  CLI::App* c = app.add_subcommand("eval", "loss and metrics of trained parameters");
+  add_eval_options(c, *o);
+  return {c, [o] { return run_eval(*o); }, &o->model.json};
+}
+
+Command add_predict(CLI::App& app) {
+  const auto o = std::make_shared<PredictOptions>();
+  CLI::App* c = app.add_subcommand("predict", "what the model says of each example, one line an example");
+  add_eval_options(c, o->eval);
+  standalone::add_predict_options(c, o->run);
+  c->add_option("--spread", o->run.spread,
+                "with several --weights or --samples: write the standard deviation of the predictions here")
+      ->type_name("NAME.npy");
+  add_list(c, "--input", o->inputs,
+           "examples from a NumPy file instead of the data (repeatable, with the input's name)")
+      ->type_name("[NAME=]FILE.npy");
+  return {c, [o] { return run_predict(*o); }, &o->eval.model.json};
+}
+
+Command add_sample(CLI::App& app) {
+  const auto o = std::make_shared<SampleOptions>();
+  CLI::App* c = app.add_subcommand("sample", standalone::kSampleDoc);
+  add_model_options(c, o->eval.model);
+  add_list(c, "--weights,--init-from", o->eval.weights,
+           "parameters, as gradc train --save wrote them, with the vocabulary")
+      ->required()
+      ->expected(1)
+      ->type_name("FILE");
+  standalone::add_sample_options(c, o->run);
+  c->add_flag("--raw", o->eval.raw,
+              "where the model has `ema`: the parameters themselves, not their averages");
+  add_code_options(c, o->eval.model);
+  add_thread_option(c, o->eval.model.threads);
+  return {c, [o] { return run_sample(*o); }, &o->eval.model.json};
+}
+
+Command add_average(CLI::App& app) {
+  const auto o = std::make_shared<AverageOptions>();
+  CLI::App* c = app.add_subcommand("average", "the mean of several files of weights");
+  c->add_option("WEIGHTS", o->weights, "files that gradc train or PyTorch wrote")
+      ->required()
+      ->type_name("A.safetensors B.safetensors ...");
+  c->add_option("--output,-o", o->output, "where the mean goes")->required()->type_name("W.safetensors");
+  return {c, [o] { return run_average(*o); }};
 }
 
 }  // namespace gradc::cli

@@ -7,11 +7,11 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "compiler/evaluate_ops.h"
 #include "cli/check/batch.h"
 #include "cli/check/check.h"
 #include "cli/check/compare.h"
 #include "cli/output.h"
+#include "compiler/evaluate_ops.h"
 #include "ir/loop/interpret.h"
 #include "ir/tensor/op_def.h"
 #include "support/check.h"

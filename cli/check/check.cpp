@@ -6,9 +6,9 @@
 #include <cmath>
 #include <limits>
 
-#include "compiler/evaluate_ops.h"
 #include "cli/check/batch.h"
 #include "cli/check/checker.h"
+#include "compiler/evaluate_ops.h"
 #include "ir/tensor/op_def.h"
 #include "support/check.h"
 

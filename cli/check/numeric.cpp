@@ -8,8 +8,8 @@
 #include <limits>
 #include <numeric>
 
-#include "compiler/evaluate_ops.h"
 #include "cli/check/checker.h"
+#include "compiler/evaluate_ops.h"
 #include "passes/tensor/passes.h"
 #include "support/philox.h"
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "compiler/evaluate_ops.h"
 #include "cli/check/checker.h"
+#include "compiler/evaluate_ops.h"
 #include "ir/loop/loop_ir.h"
 #include "ir/tensor/op_def.h"
 #include "support/check.h"

@@ -5,8 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "cli/command_line.h"
-#include "cli/options.h"
+#include "cli/command.h"
 #include "cli/output.h"
 #include "frontend/error_codes.h"
 #include "frontend/explanations.h"
@@ -16,6 +15,12 @@
 namespace gradc::cli {
 
 namespace {
+
+struct ExplainOptions {
+  std::string code;  // of an error
+  bool list = false, json = false;
+  std::string color = "auto";
+};
 
 constexpr size_t kWidest = 120;  // columns of an example's line
 
@@ -72,8 +77,6 @@ void list_codes(bool json) {
   if (!json) fmt::print("\ngradc explain CODE shows one in full, with an example and how to mend it.\n");
 }
 
-}  // namespace
-
 int run_explain(const ExplainOptions& options) {
   if (options.list || options.code.empty()) {
     if (!options.list)
@@ -110,6 +113,18 @@ int run_explain(const ExplainOptions& options) {
     fmt::print("\nFor example (- as it is wrong, + mended):\n\n{}\nwhich is answered by\n\n{}",
                indented(it->example, true, color), indented(message_of(*it, color), false, color));
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_explain(CLI::App& app) {
+  const auto o = std::make_shared<ExplainOptions>();
+  CLI::App* c = app.add_subcommand("explain", "what an error code means, with an example and how to mend it");
+  c->add_option("CODE", o->code, "as the message has it, for example E0203")->type_name("");
+  c->add_flag("--list", o->list, "every code, a line each");
+  c->add_flag("--json", o->json, "as JSON, one object a line");
+  add_color_option(c, o->color);
+  return {c, [o] { return run_explain(*o); }};
 }
 
 }  // namespace gradc::cli

@@ -9,14 +9,14 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "cli/options.h"
+#include "cli/command.h"
 #include "cli/recipe/folder.h"
 #include "cli/recipe/page.h"
 #include "cli/recipe/trials.h"
+#include "runtime/execution/report.h"
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
 #include "runtime/progress.h"
-#include "runtime/execution/report.h"
 #include "runtime/sha256.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -25,6 +25,27 @@
 namespace gradc::cli {
 
 namespace {
+
+// `gradc recipe`; docs/recipe.md says what the steps do with these.
+struct RecipeOptions {
+  ModelOptions model;
+  std::string steps = "1-6";
+  std::string folder;  // empty: the model's name and ".recipe"
+  std::optional<uint64_t> seed;
+  std::string objective;  // "accuracy", "min error"; empty: the first accuracy, else the loss
+  bool keep_going = false;
+  bool schedule = false;  // the file's, in searches
+  int64_t overfit_batches = 10, overfit_epochs = 200;
+  double overfit_accuracy = 1;
+  std::vector<double> rates = {1e-1, 1e-2, 1e-3, 1e-4};
+  int64_t rate_updates = 100;
+  std::vector<double> lr_range;  // two: low and high; empty: from step 3
+  std::vector<double> decays = {1e-4, 1e-5, 0};
+  int64_t trials = 12, refine_trials = 6;
+  int64_t epochs = 3, refine_epochs = 15;
+  int64_t grid = 0;    // rates of a grid; 0: at random
+  int64_t rounds = 1;  // of step 7
+};
 
 using Json = nlohmann::ordered_json;
 
@@ -480,8 +501,90 @@ class Recipe {
   int64_t run_ = 0, kept_ = 0;
 };
 
+int run_recipe(const RecipeOptions& options) { return Recipe(options).run(); }
+
 }  // namespace
 
-int run_recipe(const RecipeOptions& options) { return Recipe(options).run(); }
+Command add_recipe(CLI::App& app) {
+  const auto o = std::make_shared<RecipeOptions>();
+  CLI::App* c = app.add_subcommand(
+      "recipe",
+      "find learning rate and weight decay of a new model, step by step, and compare every run on one page:\n"
+      "1 initial loss, 2 overfit a few batches, 3 learning rates, 4 coarse search, 5 refined search, 6 look "
+      "at\n"
+      "the curves, 7 refine again. Finished trials are kept in the folder and not run again.");
+  add_model_options(c, o->model);
+  c->add_option("--steps", o->steps, "the steps to make, as 1-4 or 3,5")
+      ->capture_default_str()
+      ->type_name("LIST");
+  c->add_option("--out,-o", o->folder, "the folder of trials and the page (default: MODEL.recipe)")
+      ->type_name("DIR");
+  c->add_option("--seed", o->seed, "of every random number (default: the file's)")
+      ->check(from_to(0, kMany))
+      ->type_name("N");
+  c->add_option(
+       "--objective", o->objective,
+       "what is searched for on the part val: loss, a metric's name, or as 'min error' (default: the\n"
+       "first accuracy, else the loss)")
+      ->type_name("NAME");
+  c->add_flag("--keep-going", o->keep_going, "search although step 1, 2 or 3 failed");
+  c->add_flag("--schedule", o->schedule, "search with the file's schedule, not with constant rates");
+  c->add_option("--overfit-batches", o->overfit_batches, "steps 1 and 2: batches")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--overfit-epochs", o->overfit_epochs, "step 2: rounds through them at most")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--overfit-accuracy", o->overfit_accuracy, "step 2: the share that must be right")
+      ->check(number_from_to(0, 1))
+      ->capture_default_str()
+      ->type_name("X");
+  c->add_option("--rates", o->rates,
+                "step 3: learning rates, beside the file's (default: 0.1,0.01,0.001,0.0001)")
+      ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
+      ->type_name("X,X,...");
+  c->add_option("--rate-updates", o->rate_updates, "step 3: updates with each")
+      ->check(from_to(10, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--lr-range", o->lr_range, "step 4: rates between these (default: around those of step 3)")
+      ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
+      ->type_name("LOW,HIGH");
+  c->add_option("--weight-decay", o->decays, "step 4: one of these (default: 0.0001,1e-05,0)")
+      ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
+      ->type_name("X,X,...");
+  c->add_option("--trials", o->trials, "step 4: trials, at random on a logarithmic scale")
+      ->check(from_to(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--epochs", o->epochs, "step 4: epochs of a trial")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--refine-trials", o->refine_trials, "steps 5 and 7: trials around the best one")
+      ->check(from_to(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--refine-epochs", o->refine_epochs, "steps 5 and 7: epochs of a trial")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--grid", o->grid,
+                "instead of random trials: so many rates at equal distances, each with every weight decay")
+      ->check(from_to(1, 1000))
+      ->type_name("N");
+  c->add_option("--rounds", o->rounds, "step 7: times to refine again, each in half the range of the last")
+      ->check(from_to(1, 100))
+      ->capture_default_str()
+      ->type_name("N");
+  add_thread_option(c, o->model.threads);
+  add_code_options(c, o->model);
+  return {c, [o] { return run_recipe(*o); }, &o->model.json};
+}
 
 }  // namespace gradc::cli

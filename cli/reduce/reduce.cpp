@@ -21,8 +21,8 @@
 #include <sstream>
 #include <thread>
 
+#include "cli/command.h"
 #include "cli/link.h"
-#include "cli/options.h"
 #include "cli/output.h"
 #include "frontend/error_codes.h"
 #include "ir/tensor/module.h"
@@ -32,6 +32,17 @@
 namespace gradc::cli {
 
 namespace {
+
+struct ReduceOptions {
+  std::string file;                  // a model file or IR
+  std::vector<std::string> command;  // exit code 0: still interesting
+  bool check = false, crash = false;
+  std::string error;              // a code
+  std::vector<std::string> with;  // further arguments of the gradc command that these three run
+  std::string output;             // empty: beside the file
+  double seconds = 60;            // for one run of the command
+  bool json = false;
+};
 
 constexpr int kTimedOut = -1;
 
@@ -252,8 +263,6 @@ std::string read_text(const std::string& file) {
   }
 }
 
-}  // namespace
-
 int run_reduce(const ReduceOptions& options) {
   const std::string original = read_text(options.file);
   const bool ir = is_ir(options.file, original);
@@ -308,6 +317,35 @@ int run_reduce(const ReduceOptions& options) {
     fmt::print("{}: {} bytes of {}, after {} tries\n", output, reduced.text.size(), original.size(),
                reduced.tries);
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_reduce(CLI::App& app) {
+  const auto o = std::make_shared<ReduceOptions>();
+  CLI::App* c = app.add_subcommand(
+      "reduce", "make a model file or IR that shows a fault smaller, as long as it still shows it");
+  c->add_option("FILE", o->file, "a model file or tensor IR; it is left as it is")->required()->type_name("");
+  c->add_option("COMMAND", o->command,
+                "behind --: what is run on each candidate; {} is the candidate's file (else it comes last), "
+                "exit code 0 means that it still shows the fault")
+      ->type_name("");
+  c->add_flag("--check", o->check, "instead of a command: gradc check fails");
+  c->add_flag("--crash", o->crash, "instead: compiling ends with an internal error or a signal");
+  c->add_option("--error", o->error, "instead: the file has this error, for example E0203")
+      ->type_name("CODE");
+  add_list(c, "--with", o->with,
+           "a further argument of the gradc command that --check, --crash or --error runs, as "
+           "--with=--target=x86-64-v2 (repeatable)")
+      ->type_name("ARGUMENT");
+  c->add_option("--output,-o", o->output, "the file to write (default: NAME.reduced.nn or .ir)")
+      ->type_name("FILE");
+  c->add_option("--timeout", o->seconds, "seconds one run may take; longer is not interesting")
+      ->check(number_from_to(0.01, 86400))
+      ->capture_default_str()
+      ->type_name("S");
+  c->add_flag("--json", o->json, "the result as one JSON object");
+  return {c, [o] { return run_reduce(*o); }};
 }
 
 }  // namespace gradc::cli

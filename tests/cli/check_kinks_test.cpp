@@ -24,9 +24,8 @@ cli::CheckReport check(const std::string& activation, const std::string& break_g
 }
 
 int failures(const cli::CheckReport& report, const std::string& kind) {
-  return static_cast<int>(
-      std::count_if(report.rows.begin(), report.rows.end(),
-                    [&](const cli::CheckRow& r) { return !r.pass && r.kind == kind; }));
+  return static_cast<int>(std::count_if(report.rows.begin(), report.rows.end(),
+                                        [&](const cli::CheckRow& r) { return !r.pass && r.kind == kind; }));
 }
 
 TEST(CheckKinks, AcceptsTheSlopesOfEitherSide) {

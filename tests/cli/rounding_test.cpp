@@ -4,8 +4,8 @@
 #include <cmath>
 #include <random>
 
-#include "compiler/evaluate_ops.h"
 #include "cli/check/compare.h"
+#include "compiler/evaluate_ops.h"
 #include "ir/tensor/op_def.h"
 
 namespace gradc::cli {

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "runtime/execution/safetensors.h"
 #include "runtime/data/text.h"
+#include "runtime/execution/safetensors.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"

@@ -132,5 +132,33 @@ TEST(Usage, PassesAreListedInOrder) {
   }
 }
 
+// Whatever command takes a model file and --json says the file's errors as JSON on stdout.
+TEST(Usage, EveryCommandSaysErrorsAsJson) {
+  const TemporaryFolder folder;
+  folder.write("broken.nn", "data d = nothing(batch=2)\n");
+  folder.write("w.safetensors", std::string("\2\0\0\0\0\0\0\0{}", 10));  // no arrays
+  int commands = 0;
+  bool listed = false;
+  for (const std::string& line : lines(run_tool({"--help"}).out)) {
+    if (line.find("ubcommands") != std::string::npos) listed = true;
+    if (!listed || line.size() < 3 || line.substr(0, 2) != "  " || line[2] == ' ') continue;
+    const std::string name = line.substr(2, line.find(' ', 2) - 2);
+    const std::string help = run_tool({name, "--help"}).out;
+    if (help.find("the model file (*.nn)") == std::string::npos) continue;
+    SCOPED_TRACE(name);
+    ASSERT_NE(help.find("--json"), std::string::npos);
+    std::vector<std::string> arguments = {name, "broken.nn", "--json"};
+    for (const char* needed : {"--weights", "--save"})
+      if (help.find(std::string("\n  ") + needed) != std::string::npos)
+        arguments.insert(arguments.end(), {needed, "w.safetensors"});
+    const ToolResult r = run_tool(arguments, folder.path());
+    EXPECT_EQ(r.exit_code, 3) << r.err;
+    ASSERT_FALSE(lines(r.out).empty()) << r.err;
+    for (const std::string& said : lines(r.out)) EXPECT_TRUE(nlohmann::json::accept(said)) << said;
+    ++commands;
+  }
+  EXPECT_GE(commands, 10);
+}
+
 }  // namespace
 }  // namespace gradc::test

@@ -7,13 +7,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/c_header.h"
+#include "cli/command.h"
+#include "cli/link.h"
 #include "codegen/aot.h"
 #include "compiler/memory.h"
 #include "compiler/object_cache.h"
 #include "compiler/program_tables.h"
-#include "cli/c_header.h"
-#include "cli/link.h"
-#include "cli/options.h"
 #include "runtime/execution/checkpoint.h"
 #include "runtime/files.h"
 #include "support/check.h"
@@ -22,6 +22,18 @@
 namespace gradc::cli {
 
 namespace {
+
+struct CompileOptions {
+  ModelOptions model;  // `target` is not used
+  std::string output;
+  std::string emit = "exe";
+  std::vector<std::string> targets;  // empty: every level of this machine's architecture
+  std::string cpu;
+  std::string weights;  // to embed
+  bool infer = false;   // without training
+  bool fully_static = false;
+  bool strip = false;
+};
 
 // What can be emitted, and the file it makes of a model called NAME.
 struct Emit {
@@ -105,7 +117,8 @@ std::vector<codegen::Target> chosen_targets(const CompileOptions& options) {
   return targets;
 }
 
-// The parts of the runtime library that only such models can use (standalone/parts.h, runtime/data/dataset.cpp).
+// The parts of the runtime library that only such models can use (standalone/parts.h,
+// runtime/data/dataset.cpp).
 std::vector<std::string> parts_of(const std::string& source, const gradc_program& program) {
   std::vector<std::string> parts;
   if (source == "folder") parts.emplace_back("gradc_source_folder");
@@ -122,8 +135,6 @@ void write_output(const std::string& path, std::string_view what, std::string_vi
   out.write(bytes);
   out.commit();
 }
-
-}  // namespace
 
 int run_compile(const CompileOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
@@ -216,6 +227,37 @@ int run_compile(const CompileOptions& options) {
     if (header_path != output) fmt::print("{}: its C header\n", header_path);
   }
   return kExitOk;
+}
+
+}  // namespace
+
+Command add_compile(CLI::App& app) {
+  const auto o = std::make_shared<CompileOptions>();
+  CLI::App* c = app.add_subcommand(
+      "compile",
+      "make a program or a library of its own, which trains, evaluates and predicts without gradc");
+  add_model_options(c, o->model);
+  c->add_option("--output,-o", o->output, "the file to write (default: the model's name)")->type_name("FILE");
+  c->add_option("--emit", o->emit,
+                "exe, obj, lib (static, or shared if FILE ends in .so), header (C), c-api (lib and "
+                "header), llvm, asm")
+      ->capture_default_str()
+      ->type_name("KIND");
+  c->add_option(
+       "--target", o->targets,
+       "native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64; several by commas, of which the best one is "
+       "chosen at start (default: every one of this machine's architecture)")
+      ->delimiter(',')
+      ->type_name("NAMES");
+  c->add_option("--cpu", o->cpu, "this processor alone, by LLVM's name, for example znver4, neoverse-n1")
+      ->type_name("NAME");
+  c->add_option("--weights", o->weights, "embed these trained parameters (safetensors)")->type_name("FILE");
+  c->add_flag("--infer", o->infer, "leave training out");
+  c->add_flag("--static", o->fully_static, "need not even the C library where it runs");
+  c->add_flag("--strip", o->strip,
+              "without symbols, line numbers, the model file's text and this machine's paths");
+  add_pass_options(c, o->model);
+  return {c, [o] { return run_compile(*o); }, &o->model.json};
 }
 
 }  // namespace gradc::cli
