@@ -58,12 +58,24 @@ class Walker {
       c.erase(std::unique(c.begin(), c.end()), c.end());
       while (c.size() > 1 && in_steps(access)) {
       }
+      access.shape = shape_of(access);
       result_.accesses.push_back(std::move(access));
     }
     return std::move(result_);
   }
 
  private:
+  int shape_of(const MemoryUse& access) const {
+    int next = 0;
+    for (const MemoryUse& a : result_.accesses) {
+      if (a.at == access.at && a.constants == access.constants && a.width == access.width &&
+          a.facts == access.facts && a.owners == access.owners)
+        return a.shape;
+      next = std::max(next, a.shape + 1);
+    }
+    return next;
+  }
+
   // Constants that go on in equal steps, once or from several beginnings: wider elements where nothing stands
   // between them, else a counter of its own. Whether they are such.
   bool in_steps(MemoryUse& access) {
