@@ -477,9 +477,13 @@ class Walker {
       a.owners.push_back({last_, a.at});
       a.owners.push_back({first_, a.at});
     }
-    for (size_t i = 0, end = a.owners.size(); i < end; ++i)
-      if (Linear other = with_remainders(a.owners[i].at); other != a.owners[i].at)
-        a.owners.push_back({a.owners[i].owner, std::move(other)});
+    // Where there is a sum with remainders, most proofs are by it: it comes first.
+    std::vector<OwnUnit> all;
+    for (OwnUnit& o : a.owners) {
+      if (Linear other = with_remainders(o.at); other != o.at) all.push_back({o.owner, std::move(other)});
+      all.push_back(std::move(o));
+    }
+    a.owners = std::move(all);
     if (at_) a.location = at_->location;
     // What differs by its constant alone is one access.
     std::string key = fmt::format("{} {} {}", a.buffer, writes, width);
