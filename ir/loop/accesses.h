@@ -31,7 +31,7 @@ struct MemoryUse {
   std::vector<int64_t> constants;  // ascending
   int64_t width = 1;
   std::vector<Linear> facts;    // sums that are at least 0 where it happens
-  std::vector<OwnUnit> owners;  // innermost first
+  std::vector<OwnUnit> owners;  // innermost first; of each, a sum with remainders before the plain one
   Location location;
   int shape = 0;  // accesses of one shape differ in nothing but buffer, direction and location
 };

@@ -156,8 +156,8 @@ class Pair {
     return false;
   }
 
-  // An access's elements as row * length + column, 0 <= column < length. A hull of several constants is one
-  // access of that width.
+  // An access's elements as row * length + column, 0 <= column < length, which only one row and one column
+  // give. A hull of several constants is one access of that width.
   struct Rows {
     MemoryUse row, column;
   };
@@ -180,8 +180,8 @@ class Pair {
   }
 
   // Whether both accesses lie in rows of one length and touch no row in common, or no column in common where
-  // their rows are equal. A row may be a sum of several counters: what distinct_by_order takes for equal one
-  // by one need not be equal where rows are.
+  // their rows are equal. A row may be a sum of several counters: what distinct_by_counters takes for equal
+  // one by one need not be equal where rows are.
   bool distinct_by_rows(const MemoryUse& x, const MemoryUse& y, const Facts& facts,
                         const std::vector<int>& taken, int splits) const {
     std::set<int64_t, std::greater<>> lengths;

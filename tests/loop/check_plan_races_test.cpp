@@ -43,7 +43,7 @@ bool races(int64_t units, const F& touched) {
 }
 
 // A weight gradient's kernel that updates the tile before this one, two vectors to a row of it, in a table of
-// `rows` rows, and the last columns, which are no whole vector, in a loop of their own.
+// twelve rows, and the last columns, which are no whole vector, in a loop of their own.
 struct Tiles {
   int64_t length = 20;           // of a row
   int64_t stride = 4;            // of a tile's second vector
