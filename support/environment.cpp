@@ -29,7 +29,7 @@ const std::vector<EnvironmentVariable>& environment_variables() {
       {"GRADC_PROVE_PLANS",
        "on: where the IR is verified after every pass, memory, barriers and segments are proven sound too; "
        "what "
-       "cannot be proven ends the run (default: off, but for `gradc opt`)"},
+       "cannot be proven ends the run (default); off: they are not"},
       {"NO_COLOR", "if set and not empty, no colour on the terminal"},
       {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},
   };

@@ -58,12 +58,24 @@ class Walker {
       c.erase(std::unique(c.begin(), c.end()), c.end());
       while (c.size() > 1 && in_steps(access)) {
       }
+      access.shape = shape_of(access);
       result_.accesses.push_back(std::move(access));
     }
     return std::move(result_);
   }
 
  private:
+  int shape_of(const MemoryUse& access) const {
+    int next = 0;
+    for (const MemoryUse& a : result_.accesses) {
+      if (a.at == access.at && a.constants == access.constants && a.width == access.width &&
+          a.facts == access.facts && a.owners == access.owners)
+        return a.shape;
+      next = std::max(next, a.shape + 1);
+    }
+    return next;
+  }
+
   // Constants that go on in equal steps, once or from several beginnings: wider elements where nothing stands
   // between them, else a counter of its own. Whether they are such.
   bool in_steps(MemoryUse& access) {
@@ -465,9 +477,13 @@ class Walker {
       a.owners.push_back({last_, a.at});
       a.owners.push_back({first_, a.at});
     }
-    for (size_t i = 0, end = a.owners.size(); i < end; ++i)
-      if (Linear other = with_remainders(a.owners[i].at); other != a.owners[i].at)
-        a.owners.push_back({a.owners[i].owner, std::move(other)});
+    // Where there is a sum with remainders, most proofs are by it: it comes first.
+    std::vector<OwnUnit> all;
+    for (OwnUnit& o : a.owners) {
+      if (Linear other = with_remainders(o.at); other != o.at) all.push_back({o.owner, std::move(other)});
+      all.push_back(std::move(o));
+    }
+    a.owners = std::move(all);
     if (at_) a.location = at_->location;
     // What differs by its constant alone is one access.
     std::string key = fmt::format("{} {} {}", a.buffer, writes, width);

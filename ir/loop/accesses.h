@@ -13,12 +13,14 @@ namespace gradc::loop {
 // the panel and, where panels are cut into parts, the part. Atoms; -1: none.
 struct Owner {
   int unit = -1, panel = -1, part = -1;
+  friend bool operator==(const Owner&, const Owner&) = default;
 };
 
 // A unit that is the thread's where an access happens, and the access's elements as a sum that shows it.
 struct OwnUnit {
   Owner owner;
   Linear at;
+  friend bool operator==(const OwnUnit&, const OwnUnit&) = default;
 };
 
 struct MemoryUse {
@@ -29,8 +31,9 @@ struct MemoryUse {
   std::vector<int64_t> constants;  // ascending
   int64_t width = 1;
   std::vector<Linear> facts;    // sums that are at least 0 where it happens
-  std::vector<OwnUnit> owners;  // innermost first
+  std::vector<OwnUnit> owners;  // innermost first; of each, a sum with remainders before the plain one
   Location location;
+  int shape = 0;  // accesses of one shape differ in nothing but buffer, direction and location
 };
 
 // Numbers of the atoms that all kernels of a run share.

@@ -5,10 +5,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "ir/loop/accesses.h"
 #include "runtime/abi.h"
@@ -27,6 +29,8 @@ Facts joined(const Facts& a, const Facts& b) {
   return r;
 }
 
+int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
 // Which units of two calls one thread has in common.
 enum class Sharing : uint8_t {
   nothing,  // any unit of one may run beside any unit of the other
@@ -43,7 +47,14 @@ class Pair {
 
   // Whether x of the first call and y of the second touch different elements wherever their units may run at
   // the same time.
-  bool apart(const MemoryUse& x, const MemoryUse& y, Sharing sharing) const {
+  bool apart(const MemoryUse& x, const MemoryUse& y, Sharing sharing) {
+    const auto [known, fresh] = apart_.try_emplace({x.shape, y.shape, sharing});
+    if (fresh) known->second = are_apart(x, y, sharing);
+    return known->second;
+  }
+
+ private:
+  bool are_apart(const MemoryUse& x, const MemoryUse& y, Sharing sharing) const {
     MemoryUse there = y;
     there.at = renumbered(y.at, kSharedAtoms, offset_);
     for (Linear& f : there.facts) f = renumbered(f, kSharedAtoms, offset_);
@@ -66,7 +77,6 @@ class Pair {
     return true;
   }
 
- private:
   bool apart_at_all(const MemoryUse& x, const MemoryUse& y, Sharing sharing) const {
     const Facts facts = joined(x.facts, y.facts);
     if (sharing == Sharing::nothing) return distinct(x, y, facts, {});
@@ -104,13 +114,22 @@ class Pair {
     return either_way(a.part, b.part, same);
   }
 
-  // Whether the elements differ: one access lies above the other, or, taking the counters that both multiply
-  // by the same number for equal, largest first, does so then.
-  bool distinct(const MemoryUse& x, const MemoryUse& y, Facts facts, std::vector<int> taken) const {
+  // Whether the elements differ where the facts hold: one access lies above the other, or it is shown by rows
+  // or by counters.
+  bool distinct(const MemoryUse& x, const MemoryUse& y, const Facts& facts, const std::vector<int>& taken,
+                int splits = kMostSplits) const {
     const Linear above = x.at - y.at + (x.constants.front() - y.constants.back() - y.width);
     const Linear below = y.at - x.at + (y.constants.front() - x.constants.back() - x.width);
     const auto separated = [&](const Facts& f) { return atoms_.proves(above, f) || atoms_.proves(below, f); };
-    if (separated(facts)) return true;
+    return (splits > 0 && distinct_by_rows(x, y, facts, taken, splits)) || separated(facts) ||
+           distinct_by_counters(x, y, facts, taken, separated);
+  }
+
+  // Whether one lies above the other where the counters that both multiply by the same number differ, or,
+  // taking these for equal one by one, largest first, does so then.
+  template <class F>
+  static bool distinct_by_counters(const MemoryUse& x, const MemoryUse& y, Facts facts,
+                                   std::vector<int> taken, const F& separated) {
     std::vector<std::pair<int64_t, std::pair<int, int>>> digits;
     for (const auto& [a, c] : x.at.terms)
       for (const auto& [b, d] : y.at.terms)
@@ -137,8 +156,55 @@ class Pair {
     return false;
   }
 
+  // An access's elements as row * length + column, 0 <= column < length, which only one row and one column
+  // give. A hull of several constants is one access of that width.
+  struct Rows {
+    MemoryUse row, column;
+  };
+  std::optional<Rows> rows_of(const MemoryUse& x, int64_t length, const Facts& facts) const {
+    Rows r;
+    Linear &row = r.row.at, &column = r.column.at;
+    for (const auto& [atom, c] : x.at.terms) {
+      if (c / length != 0) row.terms.emplace_back(atom, c / length);
+      if (c % length != 0) column.terms.emplace_back(atom, c % length);
+    }
+    const int64_t least = atoms_.least(column, facts);
+    if (least <= -kUnbounded) return std::nullopt;
+    const int64_t first = x.at.constant + x.constants.front();
+    row.constant = floor_div(least + first, length);
+    column.constant = first - row.constant * length;
+    r.row.constants = r.column.constants = {0};
+    r.column.width = x.constants.back() - x.constants.front() + x.width;
+    if (!atoms_.proves(column * -1 + (length - r.column.width), facts)) return std::nullopt;
+    return r;
+  }
+
+  // Whether both accesses lie in rows of one length and touch no row in common, or no column in common where
+  // their rows are equal. A row may be a sum of several counters: what distinct_by_counters takes for equal
+  // one by one need not be equal where rows are.
+  bool distinct_by_rows(const MemoryUse& x, const MemoryUse& y, const Facts& facts,
+                        const std::vector<int>& taken, int splits) const {
+    std::set<int64_t, std::greater<>> lengths;
+    for (const Linear* at : {&x.at, &y.at})
+      for (const auto& [atom, c] : at->terms)
+        if (std::abs(c) > 1) lengths.insert(std::abs(c));
+    for (const int64_t length : lengths) {
+      const std::optional<Rows> a = rows_of(x, length, facts);
+      const std::optional<Rows> b = a ? rows_of(y, length, facts) : std::nullopt;
+      if (!b) continue;
+      const Facts same = joined(facts, equal(a->row.at, b->row.at));
+      if (distinct(a->row, b->row, facts, taken, splits - 1) ||
+          distinct(a->column, b->column, same, taken, splits - 1))
+        return true;
+    }
+    return false;
+  }
+
+  static constexpr int kMostSplits = 2;
+
   Atoms atoms_;
   int offset_ = 0;
+  std::map<std::tuple<int, int, Sharing>, bool> apart_;  // by shapes
 };
 
 class PlanChecker {
@@ -320,7 +386,7 @@ class PlanChecker {
   }
 
   template <class F>
-  void accesses(const Pair& proofs, size_t e, size_t c, const std::vector<const MemoryUse*>& first,
+  void accesses(Pair& proofs, size_t e, size_t c, const std::vector<const MemoryUse*>& first,
                 const std::vector<const MemoryUse*>& second, Sharing shared, const F& since) {
     for (size_t i = 0; i < first.size(); ++i)
       for (size_t j = e == c ? i : 0; j < second.size(); ++j) {

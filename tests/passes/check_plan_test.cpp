@@ -68,6 +68,24 @@ func @f(%x: f32[n,16,8,6]) {
   return y=%2, dw=%3
 })",
      {DType::f32, true, {16, 8, 6}}},
+    // A root and a quotient: a tile is updated between the sums of the next. 108 columns are no whole
+    // vectors.
+    {"updates_between_tiles",
+     R"(param @w : f32[28,108]
+param @s : f32[28,108]
+func @f(%x: f32[n,108]) {
+  %1 = einsum %x, @w {spec="nk,ok->no"} : f32[n,28]
+  %2 = exp %1 : f32[n,28]
+  %3 = einsum %2, %x {spec="no,nk->ok"} : f32[28,108]
+  %4 = mul %3, %3 : f32[28,108]
+  %5 = add @s, %4 : f32[28,108]
+  %6 = sqrt %5 : f32[28,108]
+  %7 = div %3, %6 : f32[28,108]
+  %8 = sub @w, %7 : f32[28,108]
+  return w=%8
+  update @s = %5
+})",
+     {DType::f32, true, {108}}},
     {"strided_backward",
      R"(param @v : f32[3,4,3,3]
 func @f(%x: f32[n,3,6,4]) {

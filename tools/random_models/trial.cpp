@@ -33,7 +33,6 @@ CompileRequest request_for(const Trial& trial) {
   request.file = "model.nn";
   request.text = trial.text;
   request.passes.verify = true;
-  request.passes.prove_plans = false;  // it refuses what it cannot prove, sound or not
   request.debug_info = false;
   if (!trial.break_pass.empty())
     request.passes.tamper = [broken = trial.break_pass](const passes::PassInfo& pass, Module& module) {
