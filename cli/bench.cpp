@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -58,32 +59,38 @@ double quantile(std::vector<double> values, double q) {
   return values[at];
 }
 
-// A model, compiled, with one made-up batch that it is trained on again and again.
+// A model, compiled, with one made-up batch that it is trained on again and again. Where --mem-limit has the
+// batch taken in pieces, a step is all of them and the update.
 class Subject {
  public:
   Subject(const CompileRequest& request, int threads)
       : compiled_(request),
         session_((require_code(), compiled_.program()), threads),
-        inputs_(compiled_.program().train_step, compiled_.program().batch) {
+        inputs_(compiled_.program().train_step, rows()) {
     const gradc_entry_info& entry = compiled_.program().train_step;
-    const int64_t rows = compiled_.program().batch;
-    const Tensors batch = made_up_batch(compiled_, rows);
+    const Tensors batch = made_up_batch(compiled_, rows());
     for (int i = 0; i < entry.input_count; ++i) {
       const interpreter::Tensor& t = batch.at(entry.inputs[i].name);
-      to_memory(t.data.data(), t.type.dtype, t.type.elements() * rows, inputs_.data(static_cast<size_t>(i)));
+      to_memory(t.data.data(), t.type.dtype, t.type.elements() * rows(),
+                inputs_.data(static_cast<size_t>(i)));
     }
     if (request.profile) {
       size_t calls = 0;  // of any program, since initialisation notes times too
       for (const auto& [name, lowered] : compiled_.lowered().programs)
         calls = std::max(calls, lowered.program.calls.size());
       times_.resize(2 * calls * static_cast<size_t>(session_.threads()));
-      session_.set_profile(times_.data());
+      session_.set_profile(times_.data(), [this](const gradc_entry_info& entry) {
+        if (noted_) noted_(program_name(entry), times_);
+        std::fill(times_.begin(), times_.end(), 0);
+      });
     }
     session_.initialize(1);
   }
 
-  // As gradc_step_args.profile has it, of the last step; the request asked for it.
-  std::vector<uint64_t>& times() { return times_; }
+  // Has each program call of a step told to `noted`, with its times as gradc_step_args.profile has them; the
+  // request asked for a profile.
+  using Noted = std::function<void(const std::string& program, const std::vector<uint64_t>& times)>;
+  void note_times(Noted noted) { noted_ = std::move(noted); }
 
   const CompiledModel& compiled() const { return compiled_; }
   runtime::Session& session() { return session_; }
@@ -91,7 +98,8 @@ class Subject {
   int threads() const {
     return std::clamp(static_cast<int>(compiled_.program().train_step.max_threads), 1, session_.threads());
   }
-  const passes::LoweredProgram& step_program() const { return compiled_.lowered().programs.at("train_step"); }
+  int64_t pieces() const { return session_.pieces(); }
+  int64_t rows() const { return compiled_.program().batch * pieces(); }  // of a step
 
   // Seconds of one step.
   double step() {
@@ -99,8 +107,7 @@ class Subject {
     scalars.step = steps_;
     scalars.total = 1 << 30;
     const auto begin = Clock::now();
-    const runtime::StepResult result =
-        session_.step({inputs_.pointers(), compiled_.program().batch}, scalars, 1);
+    const runtime::StepResult result = session_.step({inputs_.pointers(), rows()}, scalars, 1);
     const double seconds = seconds_since(begin);
     ++steps_;
     if (!result.finite)
@@ -131,14 +138,18 @@ class Subject {
   void require_code() const {
     if (!compiled_.complete()) throw RunError(kExitUsage, "bench needs the whole pipeline: no --stop-after");
   }
+  std::string program_name(const gradc_entry_info& entry) const {
+    return &entry == &compiled_.program().update ? "update" : "train_step";
+  }
   CompiledModel compiled_;
   runtime::Session session_;
   runtime::InputBuffers inputs_;
   std::vector<uint64_t> times_;
+  Noted noted_;
   int64_t steps_ = 0;
 };
 
-// One call of the step's program, over all profiled steps.
+// One kernel call of the step's programs, over all profiled steps; of a batch in pieces the sum over these.
 struct CallProfile {
   std::string name, what, place;
   double ms = 0;  // median over steps of the time of the thread that was slowest in it, or in its segment
@@ -153,85 +164,114 @@ struct Profile {
   nlohmann::json trace = nlohmann::json::array();  // Chrome trace events
 };
 
+// The calls of one program of a step, and the place of the first of them among those of the whole step.
+struct ProfiledProgram {
+  const passes::LoweredProgram& lowered;
+  size_t first;
+  int64_t times;             // that a step calls it
+  std::vector<size_t> ends;  // after each call, or after its segment
+  size_t calls() const { return lowered.program.calls.size(); }
+};
+
+ProfiledProgram profiled(const passes::LoweredProgram& lowered, size_t first, int64_t times) {
+  ProfiledProgram p{lowered, first, times, std::vector<size_t>(lowered.program.calls.size())};
+  for (size_t c = 0; c < p.calls(); ++c) p.ends[c] = c + 1;
+  for (const loop::Segment& s : lowered.program.segments)
+    p.ends[static_cast<size_t>(s.first)] = static_cast<size_t>(s.last);
+  return p;
+}
+
+// Adds the ticks of each of its calls, as `threads` threads noted them: threads do not meet within a segment,
+// so its slowest one counts.
+void add_ticks(const ProfiledProgram& p, const std::vector<uint64_t>& noted, size_t threads,
+               std::vector<uint64_t>& ticks) {
+  const auto taken = [&](size_t t, size_t call) {
+    return noted[2 * (t * p.calls() + call) + 1] - noted[2 * (t * p.calls() + call)];
+  };
+  for (size_t c = 0, end = 0; c < p.calls(); c = end) {
+    end = p.ends[c];
+    size_t slowest = 0;
+    uint64_t longest = 0;
+    for (size_t t = 0; t < threads; ++t) {
+      uint64_t all = 0;
+      for (size_t call = c; call < end; ++call) all += taken(t, call);
+      if (all > longest) longest = all, slowest = t;
+    }
+    for (size_t call = c; call < end; ++call) ticks[p.first + call] += taken(slowest, call);
+  }
+}
+
 Profile profile(CompileRequest request, int threads, double seconds) {
   request.profile = true;
   Subject subject(request, threads);
-  const passes::LoweredProgram& program = subject.step_program();
-  const size_t calls = program.program.calls.size();
+  const auto& lowered = subject.compiled().lowered().programs;
+  std::map<std::string, ProfiledProgram> programs;
+  const ProfiledProgram& step =
+      programs.emplace("train_step", profiled(lowered.at("train_step"), 0, subject.pieces())).first->second;
+  size_t calls = step.calls();
+  if (subject.session().accumulates()) {
+    const ProfiledProgram& update =
+        programs.emplace("update", profiled(lowered.at("update"), calls, 1)).first->second;
+    calls += update.calls();
+  }
   const auto count = static_cast<size_t>(subject.session().threads());
-  std::vector<uint64_t>& times = subject.times();
   subject.warm_up(seconds);
-
-  // Behind each call, or behind its segment: threads do not meet within one, so its slowest thread counts.
-  std::vector<size_t> ends(calls);
-  for (size_t c = 0; c < calls; ++c) ends[c] = c + 1;
-  for (const loop::Segment& s : program.program.segments)
-    ends[static_cast<size_t>(s.first)] = static_cast<size_t>(s.last);
 
   Profile result;
   std::vector<std::vector<double>> ticks(calls);  // by call, of each step
   std::vector<double> step_seconds;
   constexpr size_t kTraced = 10;  // steps
+  std::vector<std::pair<const ProfiledProgram*, std::vector<uint64_t>>> traced;
+  std::vector<uint64_t> of_step(calls);
+  subject.note_times([&](const std::string& program, const std::vector<uint64_t>& times) {
+    const ProfiledProgram& p = programs.at(program);
+    add_ticks(p, times, count, of_step);
+    if (step_seconds.size() < kTraced) traced.emplace_back(&p, times);
+  });
   const uint64_t first_tick = cycle_counter();
   const auto first_time = Clock::now();
-  std::vector<std::vector<uint64_t>> traced;
   while (step_seconds.size() < 5 || seconds_since(first_time) < seconds) {
-    std::fill(times.begin(), times.end(), 0);
+    std::fill(of_step.begin(), of_step.end(), 0);
     step_seconds.push_back(subject.step());
-    for (size_t c = 0, end = 0; c < calls; c = end) {
-      end = ends[c];
-      const auto taken = [&](size_t t, size_t call) {
-        return times[2 * (t * calls + call) + 1] - times[2 * (t * calls + call)];
-      };
-      size_t slowest = 0;
-      uint64_t longest = 0;
-      for (size_t t = 0; t < count; ++t) {
-        uint64_t all = 0;
-        for (size_t call = c; call < end; ++call) all += taken(t, call);
-        if (all > longest) longest = all, slowest = t;
-      }
-      for (size_t call = c; call < end; ++call)
-        ticks[call].push_back(static_cast<double>(taken(slowest, call)));
-    }
-    if (traced.size() < kTraced) traced.push_back(times);
+    for (size_t c = 0; c < calls; ++c) ticks[c].push_back(static_cast<double>(of_step[c]));
   }
   const double ms_per_tick =
       1e3 * seconds_since(first_time) / static_cast<double>(cycle_counter() - first_tick);
 
   result.step_ms = 1e3 * quantile(step_seconds, 0.5);
   result.elsewhere_ms = result.step_ms;
-  for (size_t c = 0; c < calls; ++c) {
-    const loop::Call& call = program.program.calls[c];
-    const loop::Kernel& kernel = program.program.kernels[static_cast<size_t>(call.kernel)];
-    CallProfile p{kernel.name,
-                  kernel.summary,
-                  {},
-                  0,
-                  program.costs[c].flop,
-                  program.costs[c].bytes,
-                  call.barrier_before || call.guard_before};
-    p.ms = quantile(ticks[c], 0.5) * ms_per_tick;
-    if (!kernel.locations.empty()) p.place = user_place(kernel.locations.front());
-    result.elsewhere_ms -= p.ms;
-    result.calls.push_back(std::move(p));
-  }
-  for (const std::vector<uint64_t>& step : traced)
+  result.calls.resize(calls);
+  for (const auto& [name, p] : programs)
+    for (size_t c = 0; c < p.calls(); ++c) {
+      const loop::Call& call = p.lowered.program.calls[c];
+      const loop::Kernel& kernel = p.lowered.program.kernels[static_cast<size_t>(call.kernel)];
+      CallProfile& made = result.calls[p.first + c];
+      made.name = name == "train_step" ? kernel.name : fmt::format("{}.{}", name, kernel.name);
+      made.what = kernel.summary;
+      made.flop = static_cast<double>(p.times) * p.lowered.costs[c].flop;
+      made.bytes = static_cast<double>(p.times) * p.lowered.costs[c].bytes;
+      made.barrier = call.barrier_before || call.guard_before;
+      made.ms = quantile(ticks[p.first + c], 0.5) * ms_per_tick;
+      if (!kernel.locations.empty()) made.place = user_place(kernel.locations.front());
+      result.elsewhere_ms -= made.ms;
+    }
+  for (const auto& [p, times] : traced)
     for (size_t t = 0; t < count; ++t)
-      for (size_t c = 0; c < calls; ++c) {
-        const uint64_t begin = step[2 * (t * calls + c)], end = step[2 * (t * calls + c) + 1];
+      for (size_t c = 0; c < p->calls(); ++c) {
+        const uint64_t begin = times[2 * (t * p->calls() + c)], end = times[2 * (t * p->calls() + c) + 1];
         if (end == 0) continue;
         const auto us = [&](uint64_t tick) {
           return 1e3 * ms_per_tick * static_cast<double>(tick - first_tick);
         };
-        result.trace.push_back(
-            {{"name", result.calls[c].name},
-             {"cat", "kernel"},
-             {"ph", "X"},
-             {"pid", 1},
-             {"tid", t},
-             {"ts", us(begin)},
-             {"dur", us(end) - us(begin)},
-             {"args", {{"what", result.calls[c].what}, {"place", result.calls[c].place}}}});
+        const CallProfile& call = result.calls[p->first + c];
+        result.trace.push_back({{"name", call.name},
+                                {"cat", "kernel"},
+                                {"ph", "X"},
+                                {"pid", 1},
+                                {"tid", t},
+                                {"ts", us(begin)},
+                                {"dur", us(end) - us(begin)},
+                                {"args", {{"what", call.what}, {"place", call.place}}}});
       }
   return result;
 }
@@ -375,7 +415,8 @@ int run_bench(const BenchOptions& options) {
                                               {"model", program.name},
                                               {"target", subject.compiled().target().name},
                                               {"cpu", subject.compiled().target().cpu},
-                                              {"batch", program.batch},
+                                              {"batch", subject.rows()},
+                                              {"pieces", subject.pieces()},
                                               {"threads", subject.threads()},
                                               {"steps", times.size()},
                                               {"step_ms_median", median},
@@ -393,13 +434,15 @@ int run_bench(const BenchOptions& options) {
                                               {"notes", notes},
                                               {"kernels", kernels_json(kernels, machine)}}));
   } else {
-    fmt::print("{}: training step of batch {}, {} thread{}, target {} ({})\n", program.name, program.batch,
-               subject.threads(), subject.threads() == 1 ? "" : "s", subject.compiled().target().name,
+    const std::string pieces =
+        subject.pieces() == 1 ? "" : fmt::format(" in {} pieces of {}", subject.pieces(), program.batch);
+    fmt::print("{}: training step of batch {}{}, {} thread{}, target {} ({})\n", program.name, subject.rows(),
+               pieces, subject.threads(), subject.threads() == 1 ? "" : "s", subject.compiled().target().name,
                subject.compiled().target().cpu);
     fmt::print(
         "step     median {:.4f} ms, best {:.4f}, 10 % to 90 % {:.4f} to {:.4f}, of {} steps; {:.0f} "
         "examples/s\n",
-        median, best, low, high, times.size(), 1e3 * static_cast<double>(program.batch) / median);
+        median, best, low, high, times.size(), 1e3 * static_cast<double>(subject.rows()) / median);
     fmt::print("start    {:.0f} ms from the source file to the end of the first step\n", first_step_ms);
     fmt::print("memory   peak {:.1f} MB; parameters and optimizer state {:.2f} MB, arena {:.2f} MB\n",
                peak_rss_mb, 1e-6 * static_cast<double>(program.parameter_bytes),

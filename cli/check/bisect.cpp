@@ -164,25 +164,12 @@ class Bisector {
   }
 
  private:
-  // @update has no rows.
   CallRequest call_of(const std::string& program) const {
-    CallRequest call = call_;
-    if (program == "update") {
-      call.inputs.clear();
-      call.rows = 1;
-    }
-    return call;
+    return program == "update" ? update_call(call_) : call_;
   }
 
   interpreter::RunInput input_of(const Function& f) const {
-    const CallRequest call = call_of(f.name);
-    interpreter::RunInput input;
-    input.inputs = inputs_of(f, call);
-    input.symbols = symbols_;
-    input.context.rows = call.rows;
-    input.context.seed = call.seed;
-    input.context.micro_step = call.micro_step;
-    return input;
+    return interpreter_input(f, call_of(f.name), symbols_);
   }
 
   void warm_up() {

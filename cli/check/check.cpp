@@ -55,12 +55,6 @@ class BrokenGradient {
   static inline decltype(OpDef::gradient) original_ = nullptr;
 };
 
-Tensor scalar(DType dtype, double value) {
-  Tensor t = interpreter::make_tensor({dtype, false, {}}, 1);
-  t.data.data()[0] = value;
-  return t;
-}
-
 // The first `rows` rows of a batch.
 Tensors head(const Tensors& batch, int64_t rows) {
   Tensors result;
@@ -153,18 +147,6 @@ CallRequest Checker::call_for(int64_t rows) const {
   return call;
 }
 
-interpreter::RunInput Checker::interpreter_input(const Function& f, const CallRequest& call,
-                                                 const Tensors& symbols, const Tensors& more) const {
-  interpreter::RunInput input;
-  input.inputs = inputs_of(f, call, more);
-  input.symbols = symbols;
-  input.context.rows = call.rows;
-  input.context.row_offset = call.row_offset;
-  input.context.seed = call.seed;
-  input.context.micro_step = call.micro_step;
-  return input;
-}
-
 void Checker::add(CheckRow row, const Tensor& native, const Tensor& reference, const Op* op) {
   const Comparison c = compare(native, reference, row.tolerance);
   row.max_absolute = c.max_absolute;
@@ -246,12 +228,6 @@ Tensors Checker::symbols_now() const {
   return symbols;
 }
 
-CallRequest Checker::update_call(CallRequest call) {
-  call.inputs.clear();
-  call.rows = 1;
-  return call;
-}
-
 void Checker::restore(const Tensors& symbols) {
   for (const auto& [name, value] : symbols)
     if (has_symbol(name)) caller_.set_symbol(name, value);
@@ -262,26 +238,6 @@ void Checker::not_finite(const char* kind, const std::string& program, int64_t r
   report_.rows.push_back(
       {kind, program, "loss", "", "", rows, 0, std::numeric_limits<double>::infinity(), 0, false, false});
   report_.notes.push_back(fmt::format("@{}: the loss is not finite", program));
-}
-
-Tensors inputs_of(const Function& f, const CallRequest& call, const Tensors& more) {
-  static const char* const scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
-  Tensors result;
-  for (const auto& input : f.inputs) {
-    const std::string& name = input->symbol();
-    if (const auto it = more.find(name); it != more.end()) {
-      result[name] = it->second;
-      continue;
-    }
-    if (const auto it = call.inputs.find(name); it != call.inputs.end() && input->type.batched) {
-      result[name] = it->second;
-      continue;
-    }
-    for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
-      if (name == scalars[i]) result[name] = scalar(DType::f64, call.scalars[i]);
-    GRADC_CHECK(result.count(name), "no value for the input '{}' of @{}", name, f.name);
-  }
-  return result;
 }
 
 bool CheckReport::pass() const {

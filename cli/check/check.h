@@ -78,9 +78,6 @@ BisectReport bisect_passes(const CheckRequest& request, const std::string& break
 std::string render_bisect(const BisectReport& report);
 std::string render_bisect_json(const BisectReport& report);
 
-// The inputs of a function: fields of the batch and the step's scalars. What is neither is given in `more`.
-Tensors inputs_of(const Function& f, const CallRequest& call, const Tensors& more = {});
-
 // A table with one line an operation and a parameter (the worst of the batches) and the verdict last; or one
 // JSON object a line.
 std::string render_check(const CheckReport& report);

@@ -33,9 +33,6 @@ class Checker {
   static CompileRequest native_request(const CheckRequest& request);
   int64_t numeric_rows() const;  // rows of the central differences: two forward runs a parameter
   CallRequest call_for(int64_t rows) const;
-  static CallRequest update_call(CallRequest call);  // the same for @update, which has no rows
-  interpreter::RunInput interpreter_input(const Function& f, const CallRequest& call, const Tensors& symbols,
-                                          const Tensors& more = {}) const;
   bool has_symbol(const std::string& name) const;
   std::string symbol_place(const std::string& name) const;
   Tensors symbols_now() const;

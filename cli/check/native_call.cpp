@@ -29,7 +29,51 @@ DType dtype_of(loop::Scalar scalar) {
   }
 }
 
+Tensor scalar(DType dtype, double value) {
+  Tensor t = interpreter::make_tensor({dtype, false, {}}, 1);
+  t.data.data()[0] = value;
+  return t;
+}
+
+Tensors inputs_of(const Function& f, const CallRequest& request, const Tensors& more) {
+  static const char* const scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
+  Tensors result;
+  for (const auto& input : f.inputs) {
+    const std::string& name = input->symbol();
+    if (const auto it = more.find(name); it != more.end()) {
+      result[name] = it->second;
+      continue;
+    }
+    if (const auto it = request.inputs.find(name); it != request.inputs.end() && input->type.batched) {
+      result[name] = it->second;
+      continue;
+    }
+    for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
+      if (name == scalars[i]) result[name] = scalar(DType::f64, request.scalars[i]);
+    GRADC_CHECK(result.count(name), "no value for the input '{}' of @{}", name, f.name);
+  }
+  return result;
+}
+
 }  // namespace
+
+CallRequest update_call(CallRequest request) {
+  request.inputs.clear();
+  request.rows = 1;
+  return request;
+}
+
+interpreter::RunInput interpreter_input(const Function& f, const CallRequest& request, const Tensors& symbols,
+                                        const Tensors& more) {
+  interpreter::RunInput input;
+  input.inputs = inputs_of(f, request, more);
+  input.symbols = symbols;
+  input.context.rows = request.rows;
+  input.context.row_offset = request.row_offset;
+  input.context.seed = request.seed;
+  input.context.micro_step = request.micro_step;
+  return input;
+}
 
 int64_t bytes_of(DType dtype) {
   switch (dtype) {

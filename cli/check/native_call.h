@@ -22,6 +22,15 @@ struct CallRequest {
   double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
 };
 
+// The same step's call of @update, which has no rows.
+CallRequest update_call(CallRequest request);
+
+// What the interpreter runs a function on to compute what the native call of this request does: fields of the
+// batch, the step's scalars, and where the rows are in the batch. Inputs that are none of these (the gradient
+// that @update takes alone) are given in `more`.
+interpreter::RunInput interpreter_input(const Function& f, const CallRequest& request, const Tensors& symbols,
+                                        const Tensors& more = {});
+
 // A parameter block and an arena, and calls on them by one thread.
 class NativeCaller {
  public:

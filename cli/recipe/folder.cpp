@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <tuple>
+#include <utility>
 
 #include "include/gradc/version.h"
 #include "runtime/files.h"
@@ -31,6 +33,26 @@ constexpr uint64_t kMostBytes = 64 << 20;  // of a file that this command wrote
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 double number_of(const Json& json) { return json.is_null() ? std::nan("") : json.get<double>(); }
 
+// A whole number that fits. nlohmann's own conversion wraps what does not, and cuts fractions off.
+template <class Int>
+Int whole_number(const Json& value, const char* field, Int least = 0,
+                 Int most = std::numeric_limits<Int>::max()) {
+  const auto fits = [&](auto number) {
+    return std::in_range<Int>(number) && static_cast<Int>(number) >= least &&
+           static_cast<Int>(number) <= most;
+  };
+  if (value.is_number_unsigned() ? fits(value.get<uint64_t>())
+                                 : value.is_number_integer() && fits(value.get<int64_t>()))
+    return value.get<Int>();
+  throw std::runtime_error(
+      fmt::format("`{}` is {}; expected a whole number from {} to {}", field, json_line(value), least, most));
+}
+
+template <class Int>
+Int whole(const Json& object, const char* field, Int least = 0, Int most = std::numeric_limits<Int>::max()) {
+  return whole_number(object.at(field), field, least, most);
+}
+
 Json config_json(const TrialConfig& c) {
   return {{"step", c.step},
           {"lr", c.lr},
@@ -47,16 +69,16 @@ Json config_json(const TrialConfig& c) {
 
 TrialConfig config_of(const Json& j) {
   TrialConfig c;
-  c.step = j.at("step");
+  c.step = whole<int>(j, "step", 1, kRecipeSteps);
   c.lr = j.at("lr");
   if (!j.at("weight_decay").is_null()) c.weight_decay = j.at("weight_decay").get<double>();
   c.regularised = j.at("regularised");
   c.schedule = j.at("schedule");
-  c.batches = j.at("batches");
-  c.epochs = j.at("epochs");
-  c.updates = j.at("updates");
+  c.batches = whole<int64_t>(j, "batches");
+  c.epochs = whole<int64_t>(j, "epochs");
+  c.updates = whole<int64_t>(j, "updates");
   c.target = j.at("target");
-  c.seed = j.at("seed");
+  c.seed = whole<uint64_t>(j, "seed");
   c.validation = j.at("validation");
   return c;
 }
@@ -65,11 +87,12 @@ Trial trial_of(const Json& j) {
   Trial t;
   t.config = config_of(j.at("config"));
   t.id = id_of(t.config);
-  t.failed_update = j.at("failed_update");
-  t.updates = j.at("updates");
-  for (const Json& point : j.at("losses")) t.losses.emplace_back(point.at(0), number_of(point.at(1)));
+  t.failed_update = whole<int64_t>(j, "failed_update");
+  t.updates = whole<int64_t>(j, "updates");
+  for (const Json& point : j.at("losses"))
+    t.losses.emplace_back(whole_number<int64_t>(point.at(0), "losses"), number_of(point.at(1)));
   for (const Json& e : j.at("epochs")) {
-    TrialEpoch epoch{e.at("epoch"), e.at("update"), {}};
+    TrialEpoch epoch{whole<int64_t>(e, "epoch"), whole<int64_t>(e, "update"), {}};
     for (const Json& p : e.at("parts")) {
       runtime::PartResult part{p.at("part"), number_of(p.at("loss")), {}};
       for (const auto& [name, value] : p.at("metrics").items())
@@ -85,12 +108,11 @@ Trial trial_of(const Json& j) {
 
 Verdict verdict_of(const Json& j) {
   Verdict v;
-  v.step = j.at("step");
+  v.step = whole<int>(j, "step", 1, kRecipeSteps);
   for (const Status s : {Status::pass, Status::warn, Status::fail, Status::skip})
     if (j.at("status") == name_of(s)) v.status = s;
   v.text = j.at("text");
   v.hints = j.at("hints").get<std::vector<std::string>>();
-  if (v.step < 1 || v.step > kRecipeSteps) throw std::runtime_error("no such step");
   return v;
 }
 

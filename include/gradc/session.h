@@ -74,8 +74,13 @@ typedef struct gradc_result {
 /* One update on `rows` examples, at most gradc_session_batch(); inputs as gradc_session_input(..,
  * GRADC_TRAIN, ..) lists them: as the model reads them. Where the model file says `normalize` or crops
  * images, see gradc_session_prepare().
- * `result` may be null. A loss that is not finite changes nothing. An update whose result is not finite is
- * found when the parameters are next used: by evaluate, predict, sample, save, or the next step's loss. */
+ * `result` may be null. Every step looks at its loss: one that is not finite is GRADC_NOT_FINITE, and changes
+ * nothing. No step looks at what its update made. Parameters, state, the optimizer's and averages are looked
+ * at once after the last update, when gradc_session_evaluate(), _predict() or _sample() first uses them:
+ * GRADC_NOT_FINITE, with the first array's name. Floats of `inputs`, what the caller writes to
+ * gradc_session_tensor_data() and what gradc_session_load() reads are not looked at, and show in losses and
+ * predictions; gradc_session_save() looks at all that it writes. gradc_session_train() looks at updates too,
+ * see there. */
 GRADC_API gradc_status gradc_session_step(gradc_session* session, const void* const* inputs, int64_t rows,
                                           gradc_result* result);
 /* What an array holds. */
@@ -230,8 +235,9 @@ GRADC_API gradc_status gradc_session_sample(gradc_session* session, const gradc_
                                             const char** text);
 
 /* Parameters and state as safetensors; save_all: the optimizer's state too. What is not finite is not saved:
- * GRADC_NOT_FINITE. Loading all or nothing: on an
- * error the session is as it was. Loading leaves the count of steps, see gradc_session_set_progress(). */
+ * GRADC_NOT_FINITE, with the array's name, wherever its values came from; what is at `path` stays. Loading
+ * all or nothing: on an error the session is as it was. Values that are not finite are loaded like others.
+ * Loading leaves the count of steps, see gradc_session_set_progress(). */
 GRADC_API gradc_status gradc_session_save(const gradc_session* session, const char* path);
 GRADC_API gradc_status gradc_session_save_all(const gradc_session* session, const char* path);
 GRADC_API gradc_status gradc_session_load(gradc_session* session, const char* path);

@@ -180,6 +180,7 @@ OpDef reduce_squared_deviations() {
     return infer_statistics(t, a);
   };
   def.combiner = loop::BinaryOp::add;
+  def.squared_deviations = true;
   def.images = true;
   def.evaluate = evaluate_squared_deviations;
   def.no_gradient = "it is made by decomposition, after differentiation";

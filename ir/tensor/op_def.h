@@ -123,7 +123,9 @@ struct OpDef {
   // The ends that values level off towards (tanh: -1 and 1); none where they do not.
   std::optional<std::pair<double, double>> range;
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction
-  double identity = 0;                            // of that combiner
+  // A reduction that adds, not the operand's values, but the squares of their deviations from their mean.
+  bool squared_deviations = false;
+  double identity = 0;  // of the combiner
 
   InferResult (*infer)(std::span<const Type> operands, const Attributes& a) = nullptr;
   // Gradients for each operand given the result's gradient g (same type as the op); null: no gradient flows

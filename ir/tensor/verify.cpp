@@ -161,14 +161,17 @@ class FunctionVerifier {
     std::vector<std::set<int>> users;
     std::vector<int> waiting;
     std::map<int, int> kernel_nodes;
-    std::unordered_map<const Op*, int> nodes;
+    std::unordered_map<const Op*, int> nodes;  // of stored values
+    // Of a cheap operation: the nodes of the stored values that it is computed from, through others like it.
+    std::unordered_map<const Op*, std::set<int>> recomputed_from;
     const auto add_node = [&] {
       users.emplace_back();
       waiting.push_back(0);
       return static_cast<int>(users.size()) - 1;
     };
     for (const auto& op : f_.body) {
-      if (op->kernel < 0 || op->def->cheap) {
+      if (op->def->cheap) continue;
+      if (op->kernel < 0) {
         nodes[op.get()] = add_node();
       } else {
         const auto [it, fresh] = kernel_nodes.try_emplace(op->kernel, 0);
@@ -177,17 +180,20 @@ class FunctionVerifier {
       }
     }
     for (const auto& op : f_.body) {
+      std::set<int> needed;
+      for (const Op* operand : op->operands) {
+        if (const auto stored = nodes.find(operand); stored != nodes.end()) needed.insert(stored->second);
+        if (const auto cheap = recomputed_from.find(operand); cheap != recomputed_from.end())
+          needed.insert(cheap->second.begin(), cheap->second.end());
+      }
+      if (op->def->cheap) {
+        recomputed_from[op.get()] = std::move(needed);
+        continue;
+      }
       const int user = nodes.at(op.get());
-      const auto need = [&](auto&& self, const Op* operand) -> void {
-        const auto it = nodes.find(operand);
-        if (it == nodes.end() || it->second == user) return;
-        if (operand->def->cheap) {
-          for (const Op* its : operand->operands) self(self, its);
-          return;
-        }
-        if (users[static_cast<size_t>(it->second)].insert(user).second) ++waiting[static_cast<size_t>(user)];
-      };
-      for (const Op* operand : op->operands) need(need, operand);
+      for (const int node : needed)
+        if (node != user && users[static_cast<size_t>(node)].insert(user).second)
+          ++waiting[static_cast<size_t>(user)];
     }
     std::vector<int> ready;
     for (size_t i = 0; i < waiting.size(); ++i)

@@ -25,15 +25,15 @@ PartialSums::PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t pa
   columns_ = std::max<int64_t>(1, kLaneTerms / column);
   slots_ = ceil_div(width, columns_);
   for (const Op* op : g_.ops)
-    if (op->is("reduce_squared_deviations")) {
+    if (op->def->squared_deviations) {
       const int shift = new_shift(op->operands[0], scratch);
       const int sum = new_sum(op, Term::difference, shift, scratch);
       results_.push_back({op, sum, new_sum(op, Term::square, shift, scratch)});
     }
   for (const Op* op : g_.ops) {
-    if (op->def->kind != OpKind::reduction || op->is("reduce_squared_deviations")) continue;
+    if (op->def->kind != OpKind::reduction || op->def->squared_deviations) continue;
     const auto around = std::find_if(sums_.begin(), sums_.end(), [&](const Sum& s) {
-      return s.term == Term::difference && s.value == op->operands[0] && op->is("reduce_sum");
+      return s.term == Term::difference && s.value == op->operands[0] && op->def->combiner == BinaryOp::add;
     });
     const int sum = around != sums_.end() ? static_cast<int>(around - sums_.begin())
                                           : new_sum(op, Term::value, -1, scratch);

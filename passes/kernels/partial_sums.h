@@ -5,9 +5,9 @@
 // part is added up lane by lane, channel by channel, in scratch memory, and the lanes are added at its end. A
 // row of many columns has several such sums, so that none has more than some hundred terms.
 //
-// reduce_squared_deviations, and the sum of the same values, are taken in each part around its shift s, one
-// of the part's own values: s, A = sum of (x - s) and B = sum of (x - s)^2. With N values in all and n in a
-// part,
+// Squared deviations (OpDef::squared_deviations), and the sum of the same values, are taken in each part
+// around its shift s, one of the part's own values: s, A = sum of (x - s) and B = sum of (x - s)^2. With N
+// values in all and n in a part,
 //   mean = sum over parts of (n s + A) / N
 //   sum of (x - mean)^2 = sum over parts of (B + t (2 A + n t)),  t = s - mean
 // in double precision (Chan, Golub and LeVeque 1983). As s is one of the values, (s - mean of the part)^2 is

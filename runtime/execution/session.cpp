@@ -280,6 +280,7 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
         if (thread == 0) result = returned;
       },
       used_threads(entry, team_.threads()));
+  if (profile_ && after_call_) after_call_(entry);
   return result;
 }
 

@@ -168,8 +168,12 @@ class Session {
   void update(int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result);
 
   // Where code that was compiled for profiling writes its times (gradc_step_args.profile); the caller's,
-  // large enough for every entry that is called.
-  void set_profile(uint64_t* times) { profile_ = times; }
+  // large enough for every entry that is called. `after_call` is told of each call of one: a step may be
+  // several, and each writes from the beginning.
+  void set_profile(uint64_t* times, std::function<void(const gradc_entry_info& entry)> after_call) {
+    profile_ = times;
+    after_call_ = std::move(after_call);
+  }
 
   // Output number `index` of train_step after a step: one that is batched (layers' values), rows x shape.
   const void* step_output(size_t index) const { return train_step_.pointers[index]; }
@@ -222,6 +226,7 @@ class Session {
 
   const gradc_program& program_;
   uint64_t* profile_ = nullptr;
+  std::function<void(const gradc_entry_info&)> after_call_;  // with profile_ alone
   AlignedBlock parameters_, arena_;
   Outputs init_, train_step_, eval_, predict_, update_;
   Team team_;

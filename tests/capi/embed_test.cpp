@@ -501,6 +501,37 @@ TEST(EmbedData, NotFiniteFromOutside) {
   EXPECT_EQ(parameter.step, 2);
 }
 
+// As gradc_session_step() has it: what the caller writes or loads is looked at by save alone.
+TEST(EmbedData, SavesNothingNotFinite) {
+  TemporaryFolder folder;
+  const std::string file = folder.path("w.safetensors");
+  const Examples e(32);
+  Session s(Model::from_string(product_model()));
+  s.save(file);
+  const std::string good = read_text(file);
+  const auto refused = [&](const std::string& name) {
+    for (const auto& save : {&Session::save, &Session::save_all})
+      refuses(GRADC_NOT_FINITE, {"parameter " + name, "was not written"}, [&] { (s.*save)(file); });
+    EXPECT_EQ(read_text(file), good);
+  };
+  s.evaluate({e.x, e.label});
+  const float before = s.tensor("dense_2.bias")[1];
+  s.tensor("dense_2.bias")[1] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(s.evaluate({e.x, e.label}).loss));
+  refused("dense_2.bias");
+  s.tensor("dense_2.bias")[1] = before;
+  s.save(file);
+  EXPECT_EQ(read_text(file), good);
+  // The last of a file's values.
+  std::string bad = good;
+  bad.replace(bad.size() - 4, 4, std::string("\x00\x00\xC0\x7F", 4));
+  const std::string other = folder.path("nan.safetensors");
+  std::ofstream(other, std::ios::binary) << bad;
+  s.load(other);
+  EXPECT_TRUE(std::isnan(s.evaluate({e.x, e.label}).loss));
+  refused("");
+}
+
 TEST(EmbedData, XtensorWithoutACopy) {
   const Examples e(32);
   Session s(Model::from_string(product_model()));

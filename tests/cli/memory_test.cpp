@@ -2,7 +2,10 @@
 // to rounding, and what cannot be reached is said.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <climits>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "support/diagnostic.h"
@@ -110,6 +113,38 @@ TEST(MemLimit, TriesEverythingOnADeepNetwork) {
       run_tool({"plan", GRADC_SOURCE_DIR "/bench/workloads/vgg.nn", "--mem-limit", "20MB"}, {}, {}, 300);
   EXPECT_EQ(r.exit_code, kExitUsage) << r.err;
   EXPECT_NE(r.err.find("are too few"), std::string::npos) << r.err;
+}
+
+// The whole batch: every piece, and the update, whose kernels have times of their own.
+TEST(MemLimit, BenchTimesEveryPiece) {
+  TemporaryFolder folder;
+  folder.write("m.nn", network("", 1));
+  const Outcome whole = run(folder, "");
+  const auto bench = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"bench", "m.nn", "--seconds", "0.05", "--threads", "2"});
+    const ToolResult r = run_tool(more, folder.path());
+    EXPECT_EQ(r.exit_code, kExitOk) << r.err;
+    return r.out;
+  };
+  const std::string limit = "--mem-limit=" + bytes(0.72 * whole.peak);
+  const Json once = Json::parse(bench({"--json"})),
+             pieces = Json::parse(bench({"--json", limit, "--trace", "t.json"}));
+  EXPECT_EQ(once.at("batch"), 64);
+  EXPECT_EQ(once.at("pieces"), 1);
+  EXPECT_EQ(pieces.at("batch"), 64);
+  EXPECT_EQ(pieces.at("pieces"), 2);
+  EXPECT_GT(pieces.at("flop").get<double>(), 0.95 * once.at("flop").get<double>());
+  std::map<std::string, int> traced;  // calls of each kernel, in some steps
+  const Json trace = Json::parse(read_text(folder.path("t.json")));
+  for (const Json& e : trace.at("traceEvents"))
+    if (e.at("tid") == 0) ++traced[e.at("name")];
+  int of_gradients = INT_MAX, of_update = INT_MAX;
+  for (const auto& [name, calls] : traced) {
+    int& least = name.rfind("update.", 0) == 0 ? of_update : of_gradients;
+    least = std::min(least, calls);
+  }
+  EXPECT_EQ(of_gradients, 2 * of_update) << trace;
+  EXPECT_NE(bench({limit}).find("training step of batch 64 in 2 pieces of 32, "), std::string::npos);
 }
 
 TEST(MemLimit, SaysWhatItCannot) {

@@ -1,5 +1,6 @@
 // `gradc recipe`: the whole of it on small models, what each step says of a model that is not right, that
 // trials are what `gradc train` would do, and that nothing finished is run twice.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -384,6 +385,45 @@ TEST_F(Recipe, ADamagedTrialIsNamed) {
   }
   std::filesystem::remove(folder_.path(file));
   EXPECT_EQ(events(recipe({"--steps", "3"})).back().at("trials_run"), 1);
+}
+
+TEST_F(Recipe, ATrialsWholeNumbersMustFit) {
+  folder_.write("m.nn", small_model("sgd(lr=0.1)"));
+  ASSERT_EQ(recipe({"--steps", "3"}).exit_code, 0);
+  const std::string name = trial_files().front(), file = "m.recipe/trials/" + name;
+  const auto refused = [&](const Json& trial, const std::string& part) {
+    folder_.write(file, trial.dump());
+    const ToolResult r = recipe({"--steps", "3"});
+    EXPECT_EQ(r.exit_code, kExitDataError) << part;
+    EXPECT_TRUE(contains(r.err, file + " is damaged (" + part)) << part << "\n" << r.err;
+  };
+  const Json whole = trial_file("m.recipe", name);
+  const std::vector<std::pair<Json, std::string>> wrong = {{Json(1.5), "1.5"},
+                                                           {Json(1e30), "1e+30"},
+                                                           {Json(-1), "-1"},
+                                                           {Json(true), "true"},
+                                                           {Json("3"), "\"3\""}};
+  for (const auto& [value, text] : wrong) {
+    for (const char* field : {"updates", "failed_update"}) {
+      Json trial = whole;
+      trial[field] = value;
+      refused(trial, fmt::format("`{}` is {}; expected a whole number", field, text));
+    }
+    for (const char* field : {"step", "batches", "epochs", "updates", "seed"}) {
+      Json trial = whole;
+      trial["config"][field] = value;
+      refused(trial, fmt::format("`{}` is {}; expected a whole number", field, text));
+    }
+    Json trial = whole;
+    trial.at("losses").at(0).at(0) = value;
+    refused(trial, fmt::format("`losses` is {}; expected a whole number", text));
+  }
+  Json trial = whole;
+  trial["updates"] = uint64_t{1} << 63;
+  refused(trial, "`updates` is 9223372036854775808; expected a whole number from 0 to 9223372036854775807");
+  trial = whole;
+  trial["config"]["step"] = 8;
+  refused(trial, "`step` is 8; expected a whole number from 1 to 7");
 }
 
 TEST_F(Recipe, TooFewExamplesToHoldSomeBackAreSaid) {

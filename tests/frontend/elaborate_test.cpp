@@ -42,9 +42,13 @@ func @train(%image: f32[n,1,28,28], %label: i32[n]) {
   %5 = pick %4, %label : f32[n]
   %6 = neg %5 : f32[n]
   %7 = argmax %3 {axis=0} : i32[n]
-  %8 = eq %7, %label : bool[n]
-  %9 = cast %8 {to="f32"} : f32[n]
-  return loss=%6, accuracy=%9
+  %8 = reduce_max %3 {axes=[0], batch=false, keep=true} : f32[n,1]
+  %9 = reshape %8 {shape=[]} : f32[n]
+  %10 = eq %7, %label : bool[n]
+  %11 = eq %9, %9 : bool[n]
+  %12 = logical_and %10, %11 : bool[n]
+  %13 = cast %12 {to="f32"} : f32[n]
+  return loss=%6, accuracy=%13
 }
 
 func @init() {
@@ -64,9 +68,13 @@ func @eval(%image: f32[n,1,28,28], %label: i32[n]) {
   %5 = pick %4, %label : f32[n]
   %6 = neg %5 : f32[n]
   %7 = argmax %3 {axis=0} : i32[n]
-  %8 = eq %7, %label : bool[n]
-  %9 = cast %8 {to="f32"} : f32[n]
-  return loss=%6, accuracy=%9
+  %8 = reduce_max %3 {axes=[0], batch=false, keep=true} : f32[n,1]
+  %9 = reshape %8 {shape=[]} : f32[n]
+  %10 = eq %7, %label : bool[n]
+  %11 = eq %9, %9 : bool[n]
+  %12 = logical_and %10, %11 : bool[n]
+  %13 = cast %12 {to="f32"} : f32[n]
+  return loss=%6, accuracy=%13
 }
 
 func @predict(%image: f32[n,1,28,28]) {

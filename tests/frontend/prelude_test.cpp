@@ -76,6 +76,17 @@ TEST(Prelude, TopKRanksEqualScoresByClassAndNaNFirst) {
             Values(6));
 }
 
+TEST(Prelude, AccuracyCountsNoExampleWithANaN) {
+  const double nan = std::nan("");
+  const Values labels = {0, 1, 2, 3, 4, 5};
+  EXPECT_EQ(of_rows("cast(accuracy(x, label), \"f32\")", Values(36, nan), labels), Values(6));
+  // The label's own score, the first or a later NaN of the row; and another class's, beside the greatest.
+  const Values broken = {nan, 1, 2, 3, 4, 5, 1, nan, nan, 3, 4, 5,   nan, 1, nan, 3, 4, 5,
+                         0,   1, 2, 9, 4, 5, 1, 1,   2,   3, 9, nan, 0,   1, 2,   3, 4, INFINITY};
+  EXPECT_EQ(of_rows("cast(accuracy(x, label), \"f32\")", broken, labels), (Values{0, 0, 0, 1, 0, 1}));
+  EXPECT_EQ(of_rows("cast(top_k(x, label, k=1), \"f32\")", broken, labels), (Values{0, 0, 0, 1, 0, 1}));
+}
+
 // The prediction of a model that ends in `expression` of x, f32[6]: the first 6 values of each image.
 Values predicted(const std::string& expression) {
   const auto c =

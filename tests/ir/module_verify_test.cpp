@@ -159,5 +159,32 @@ TEST(Verify, cheap_operations_do_not_tie_kernels_together) {
   EXPECT_EQ(verify(m), List{});
 }
 
+TEST(Verify, long_chains_of_cheap_operations) {
+  constexpr int kLinks = 100'000;
+  Module m;
+  Function& f = m.add_function("f");
+  Op* x = f.add_input("x", {DType::f32, true, {3}});
+  Builder b(f);
+  Op* first = b.exp(x);
+  Op* link = first;
+  std::vector<Op*> users;
+  for (int i = 0; i < kLinks; ++i) {
+    link = b.create("broadcast", {link}, {{"shape", std::vector<int64_t>{3}}, {"batched", true}});
+    if (i % 2 == 0) users.push_back(b.exp(link));  // of every length of chain
+  }
+  Op* last = b.exp(link);
+  f.outputs = {{"y", last}, {"z", users.back()}};
+  first->kernel = 0;
+  last->kernel = 1;
+  EXPECT_EQ(verify(m), List{});
+  // And back to the kernel that the chain begins in.
+  Op* back = b.exp(last);
+  back->kernel = 0;
+  f.outputs.push_back({"back", back});
+  const List errors = verify(m);
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_EQ(errors[0], "@f: kernels need results of each other, or wait for such: 0, 1");
+}
+
 }  // namespace
 }  // namespace gradc

@@ -119,6 +119,17 @@ TEST(OpsRegistry, RefusesRecordsWithAPartMissing) {
   EXPECT_EQ(without("conv2d", [](OpDef& d) { d.attributes[0].doc.clear(); }), 1u);
 }
 
+// Lowering knows such reductions by the trait alone.
+TEST(OpsRegistry, SquaredDeviationsAreATrait) {
+  std::set<std::string> with;
+  for (const OpDef& def : op_defs())
+    if (def.squared_deviations) {
+      with.insert(def.name);
+      EXPECT_TRUE(def.kind == OpKind::reduction && def.combiner == loop::BinaryOp::add) << def.name;
+    }
+  EXPECT_EQ(with, std::set<std::string>{"reduce_squared_deviations"});
+}
+
 TEST(OpsRegistry, DocumentationIsUpToDate) {
   const std::string path = std::string(GRADC_SOURCE_DIR) + "/docs/ops.md";
   if (std::getenv("GRADC_UPDATE_GOLDENS") != nullptr) std::ofstream(path) << ops_markdown();

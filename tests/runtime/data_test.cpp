@@ -1,5 +1,6 @@
 // IDX files, sources, splits, order and batches.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -80,6 +81,21 @@ TEST(Idx, SaysWhatIsWrong) {
   fails({1, 2, 3, 4, 5}, {"not an IDX file", "0x01020304"});
   fails({'<', 'h', 't', 'm'}, {"web page"});
   fails({'P', 'K', 3, 4}, {"zip archive"});
+}
+
+// The array grows with the data that are there.
+TEST(Idx, TakesNoMemoryForWhatAHeaderClaims) {
+  const auto peak = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;  // KiB
+  };
+  TemporaryFolder folder;
+  write_bytes(folder / "file", gzip(idx_bytes(8, {256, 1024, 1024}, counting(24))));
+  const auto before = peak();
+  expect_error(kExitDataError, {"promises [256, 1024, 1024]", "268435456 bytes", "only 24 are there"},
+               [&] { read_idx(folder / "file"); });
+  EXPECT_LT(peak() - before, 64 << 10);
 }
 
 TEST(Idx, SaysWhatIsWrongWithTheFile) {

@@ -7,10 +7,10 @@
 #include <bit>
 #include <cmath>
 
-#include "compiler/evaluate_ops.h"
 #include "cli/check/batch.h"
 #include "cli/check/compare.h"
 #include "cli/check/native_call.h"
+#include "compiler/evaluate_ops.h"
 #include "runtime/execution/session.h"
 #include "runtime/threads.h"
 
@@ -18,6 +18,7 @@ namespace gradc::random_models {
 
 using cli::CallRequest;
 using cli::NativeCaller;
+using cli::update_call;
 using interpreter::Tensor;
 
 namespace {
@@ -59,13 +60,6 @@ CallRequest call_of(const Tensors& batch, int64_t rows, int64_t micro = 0) {
   call.scalars[GRADC_SCALAR_TOTAL] = 100;
   call.scalars[GRADC_SCALAR_MICRO] = static_cast<double>(micro);
   call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows);
-  return call;
-}
-
-// @update has no rows.
-CallRequest update_call(CallRequest call) {
-  call.inputs.clear();
-  call.rows = 1;
   return call;
 }
 
@@ -234,14 +228,7 @@ Reference::Reference(const CompileRequest& request) : loaded_(compiler::load_mod
 
 interpreter::RunInput Reference::input(const std::string& program, const CallRequest& call,
                                        const Tensors& symbols) const {
-  interpreter::RunInput input;
-  input.inputs = cli::inputs_of(*module().function(program), call);
-  input.symbols = symbols;
-  input.context.rows = call.rows;
-  input.context.row_offset = call.row_offset;
-  input.context.seed = call.seed;
-  input.context.micro_step = call.micro_step;
-  return input;
+  return cli::interpreter_input(*module().function(program), call, symbols);
 }
 
 bool Reference::is_gradient_sum(const std::string& symbol) const {
