@@ -1,5 +1,5 @@
-// Loop IR to object files for linking: code, and the runtime's tables as constant data. LLVM's headers stay
-// behind this interface.
+// Loop IR to object files for linking: code, and the runtime's tables as constant data. LLVM's headers are
+// no part of this interface.
 #pragma once
 #include <cstdint>
 #include <map>

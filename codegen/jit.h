@@ -1,4 +1,4 @@
-// Loop IR to native code through LLVM, in memory (ORC). LLVM's headers stay behind this interface.
+// Loop IR to native code through LLVM, in memory (ORC). LLVM's headers are no part of this interface.
 #pragma once
 #include <cstdint>
 #include <memory>

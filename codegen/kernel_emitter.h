@@ -20,7 +20,7 @@ class KernelEmitter {
   void emit_if(const loop::StmtData& s);
   void emit_store(const loop::StmtData& s);
   llvm::AllocaInst* storage(const loop::Variable& v);
-  // Emits `body` under a condition and goes on behind; returns the block in which body ended.
+  // Emits `body` under a condition and continues after it; returns the block in which body ended.
   llvm::BasicBlock* when(Value* condition, const std::function<void()>& body,
                          const std::function<void()>& other = nullptr);
 

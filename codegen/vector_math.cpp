@@ -414,7 +414,7 @@ Value* VectorMath::philox(int word, llvm::ArrayRef<Value*> c) {
     x[3] = p0;
   }
   if (!is_vector(x[word])) return b_.CreateTrunc(x[word], c[0]->getType());
-  // The lower halves by a shuffle: where two words are put one behind the other, that becomes one shuffle.
+  // The lower halves by a shuffle: where two words are put one after the other, that becomes one shuffle.
   llvm::SmallVector<int, 16> halves;
   for (int i = 0; i < count; ++i) halves.push_back(2 * i);
   Value* both = b_.CreateBitCast(x[word], llvm::FixedVectorType::get(i32, 2 * static_cast<unsigned>(count)));

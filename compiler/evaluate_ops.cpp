@@ -2,6 +2,7 @@
 // none by name.
 #include "compiler/evaluate_ops.h"
 
+#include <cfloat>
 #include <cmath>
 
 #include "ir/tensor/op_def.h"
@@ -115,6 +116,10 @@ void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_
         data[i] += kRounding * rounding_size(run) * bound * u;
       }
     }
+    // What f32 cannot hold is infinite there, and NaN in what follows.
+    if (op.type.dtype == DType::f32)
+      for (double& value : result.data)
+        if (std::fabs(value) > FLT_MAX) value = std::copysign(HUGE_VAL, value);
     observe(op, result);
   });
 }

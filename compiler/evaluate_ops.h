@@ -23,7 +23,7 @@ OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, con
 
 // One Monte Carlo arithmetic run (Parker 1997): every f32 result is moved at random by as much as f32
 // rounding may move it, times rounding_size(run), where the rounding of a sum is relative to the sum of its
-// terms' magnitudes; what f32 does not round stays exact. How far values of several runs differ from the
+// terms' magnitudes; what f32 does not round stays exact, what is beyond its range becomes infinite. How far values of several runs differ from the
 // exact ones says how far f32 code may rightly differ: cancellation and decisions near a tie included.
 // `observe` sees every moved result.
 void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run,

@@ -11,7 +11,7 @@ inline constexpr int kMaxNesting = 200;  // of blocks, brackets and operands, an
 // What could be read of the file; only to be used further when diagnostics has no errors.
 File parse(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
 
-// One expression in a text of its own (the value of --set), with nothing behind it; null after an error.
+// One expression in a text of its own (the value of --set), with nothing after it; null after an error.
 ExprPtr parse_expression(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
 
 }  // namespace gradc::frontend

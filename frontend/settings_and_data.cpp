@@ -185,7 +185,7 @@ void check_random_size(Evaluator& e, const DataRecord& record, const std::map<st
   }
 }
 
-// A name behind last= is a word; everything else is an expression.
+// A name after last= is a word; everything else is an expression.
 Value option_value(Evaluator& e, const Argument& a) {
   if (a.name == "last" && a.value->kind == ExprKind::name) return Value::of(a.value->text);
   return e.evaluate(*a.value);

@@ -19,7 +19,7 @@ struct Argument {
   ExprPtr value;
 };
 
-// `as NAME` or `reuse NAME` behind a call.
+// `as NAME` or `reuse NAME` after a call.
 struct Instance {
   enum class Kind : uint8_t { none, as, reuse } kind = Kind::none;
   std::string name;

@@ -1,5 +1,5 @@
 // Statements of `train` beyond loss, metric and optimizer: what happens to gradients before the updates and
-// to parameters behind them, and when a run stops or saves. Knows nothing of how the runtime does it.
+// to parameters after them, and when a run stops or saves. Knows nothing of how the runtime does it.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -12,7 +12,7 @@ namespace gradc::passes {
 const std::vector<PassInfo>& pass_list();
 
 // Outputs "value.NAME" of @train, the values of layers (frontend.h), stay one an example in @train_step, with
-// their gradients "gradient.NAME" behind them; such a step has no guard.
+// their gradients "gradient.NAME" after them; such a step has no guard.
 // Runs the tensor passes on the module in place: makes @train_step from @train and @update.*, adds the batch
 // sums of losses and metrics, optimises every function. Returns false when stop_after ended it.
 bool run_tensor_passes(Module& module, const PipelineOptions& options);

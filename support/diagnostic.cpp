@@ -38,7 +38,7 @@ class Painter {
   bool color_;
 };
 
-// A span as lines and columns, clamped to its file; `end` is the place behind its last character.
+// A span as lines and columns, clamped to its file; `end` is the place after its last character.
 struct Extent {
   uint32_t file = 0;
   LineColumn begin, end;
@@ -160,7 +160,7 @@ class Renderer {
     }
   }
 
-  // The markers with the last mark's text behind them; the other texts hang below their marks, the rightmost
+  // The markers with the last mark's text after them; the other texts hang below their marks, the rightmost
   // first.
   void marked_row(const SourceView& view, const std::vector<Mark>& row) {
     std::string line = gutter() + ' ';

@@ -26,12 +26,12 @@ enum ExitCode : int {
 struct Diagnostic {
   struct Label {
     Span span;
-    std::string text;  // printed behind the carets; may be empty
+    std::string text;  // printed after the carets; may be empty
   };
   std::string code;  // "E0203"; stable
   std::string message;
   Span span;                       // the primary place
-  std::string label;               // printed behind the primary carets
+  std::string label;               // printed after the primary carets
   std::vector<Label> related;      // further places
   std::vector<std::string> notes;  // "in `residual`, called at line 26 with channels=32"
   std::vector<std::string> helps;  // what to try
@@ -45,7 +45,7 @@ struct Diagnostic {
   // Sets `found` and, where one of the candidates is near, `suggestion` and its help "did you mean `it`?" in
   // these quotes; says whether there was one.
   bool suggest(const std::string& name, const std::vector<std::string>& candidates, char quote = '`');
-  // The same for a name that must be one of `candidates`, which a last help lists behind `intro` ("there
+  // The same for a name that must be one of `candidates`, which a last help lists after `intro` ("there
   // are").
   void choose(const std::string& name, const std::vector<std::string>& candidates, const std::string& intro);
 };

@@ -17,13 +17,14 @@ struct Comparison {
 // range of a float agrees with an infinite native value, and NaN with NaN.
 Comparison compare(const interpreter::Tensor& native, const interpreter::Tensor& reference, double tolerance);
 
-// How far f32 code may rightly stand from the reference: grows with each Monte Carlo run that is put in.
+// How far f32 code may rightly be from the reference: grows with each Monte Carlo run that is put in. Where a run
+// leaves the range of f32 anything is right: NaN, say, of two infinities.
 class RoundingBound {
  public:
   explicit RoundingBound(const interpreter::Tensor& reference);
   // Roundings were `size` times as large as they may be: a distance counts for that much less.
   void add_run(const interpreter::Tensor& perturbed, double size);
-  // Whether every element stands within `factor` times the larger of its own spread and that of nine elements
+  // Whether every element is within `factor` times the larger of its own spread and that of nine elements
   // in ten.
   bool covers(const interpreter::Tensor& native, double factor) const;
 

@@ -24,7 +24,7 @@
 namespace gradc {
 inline namespace v0 {  // apart from what a library that `gradc compile` made holds inside
 
-// Where something is wrong in a model file: lines and columns from 1, the end behind the last character. No
+// Where something is wrong in a model file: lines and columns from 1, the end after the last character. No
 // file: nowhere.
 struct Place {
   std::string file;
@@ -454,7 +454,7 @@ class Session {
     return made;
   }
 
-  // The prompt, and what a model of characters makes behind it.
+  // The prompt, and what a model of characters makes after it.
   std::string sample(const SampleOptions& options = {}) {
     gradc_sample_options o;
     gradc_sample_options_init(&o);

@@ -25,7 +25,7 @@ using Value = std::vector<Lane>;
 
 struct Memory {
   uint8_t* base = nullptr;  // where element 0 would stand
-  int64_t elements = 0;     // number of the one behind the last
+  int64_t elements = 0;     // number of the one after the last
   Scalar scalar = Scalar::f32;
   int64_t first = 0;  // those before it do not stand there
 };

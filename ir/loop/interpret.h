@@ -10,7 +10,7 @@ namespace gradc::loop {
 
 // What a program runs on: the fields of gradc_step_args (runtime/abi.h), which say more.
 struct RunMemory {
-  uint8_t* arena = nullptr;       // and behind it local and scratch memory, as Program says
+  uint8_t* arena = nullptr;       // and after it local and scratch memory, as Program says
   uint8_t* parameters = nullptr;  // allocations of Space::parameter
   const void* const* inputs = nullptr;
   void* const* outputs = nullptr;

@@ -259,7 +259,7 @@ struct Program {
   // it runs call by call, a value's panels stand behind one another, at that number times its offset.
   int64_t local_bytes = 0;
   int64_t panels = 1;         // of the full batch
-  int64_t scratch_bytes = 0;  // behind that, of each thread
+  int64_t scratch_bytes = 0;  // after that, of each thread
 };
 
 // Bytes of working memory that so many threads need: the arena, local and scratch memory.

@@ -72,7 +72,7 @@ Expr first_counter(const Expr& r) {
 }
 
 // Words of places that begin at a multiple of the lanes, 4, 8 or 16, which are then all in one block: 4 or 8
-// counters, and of those one word, or two of 8 counters one behind the other.
+// counters, and of those one word, or two of 8 counters one after the other.
 Expr aligned_word(const ScalarContext& c, const Words& words, const Expr& r) {
   const int lanes = c.type.lanes, counters = std::min(lanes, 8);
   const Expr within = loop::binary(BinaryOp::rem, r, loop::index(8));  // of a block's counters

@@ -418,7 +418,7 @@ class Einsum {
       p.mask = mask;
       return p;
     };
-    // Meanwhile(chunk) comes behind each `chunk_rows` rows of a panel, numbered over all panels.
+    // Meanwhile(chunk) comes after each `chunk_rows` rows of a panel, numbered over all panels.
     const auto tile_at = [&](int count, int vectors, int last_lanes, int64_t chunk_rows = kPanel,
                              const std::function<void(const Expr&)>& meanwhile = nullptr) {
       Expr last_mask;
@@ -480,7 +480,7 @@ class Einsum {
       last_mask = mask(vectors - 1);
       tile_.epilogue(point_of);
     };
-    // Tiles whose sums wait in scratch memory for their epilogue: vector e of it comes behind chunk e of the
+    // Tiles whose sums wait in scratch memory for their epilogue: vector e of it comes after chunk e of the
     // next tile's sums, and what is left behind these.
     const auto late_tiles = [&] {
       const int rows = tile_rows(l_.options.registers), vectors = 2, parts = rows * vectors;
@@ -574,7 +574,7 @@ class Einsum {
   }
 
   // Brings the elements from `first` on, `vectors` vectors of them, of every example into scratch memory as
-  // [example][block]: from the caller's rows as they stand, from panels by transposing. What stands behind
+  // [example][block]: from the caller's rows as they stand, from panels by transposing. What stands after
   // the last element or example is never used.
   void pack(const Op* value, const loop::Buffer& packed, const Expr& first, int64_t block, int vectors,
             int last_lanes) {

@@ -209,7 +209,7 @@ class Gather {
     at_index(at_index, 0);
   }
 
-  // Loops over the axes before and behind the index's.
+  // Loops over the axes before and after the index's.
   void outer(std::vector<Expr>& places, size_t a) {
     if (a == axis_) a = behind();
     if (a == places.size()) return move(places);

@@ -31,7 +31,7 @@ struct Storage {
 };
 
 // The rows of images of `height` rows that each of `parts` touches when a part makes `step` rows and reads
-// from `before` rows before its first to `after` behind its last.
+// from `before` rows before its first to `after` after its last.
 std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int64_t before = 0,
                                 int64_t after = 0);
 

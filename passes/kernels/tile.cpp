@@ -142,7 +142,7 @@ void Tile::epilogue_at(const Point& point, const loop::Expr& value) {
     if (stored(op)) emitter.value(op, Level::inner);
   if (sums_) {
     if (sums_->shifted() && !sums_->adds_in_registers()) {
-      sums_->compute(emitter);  // what the branch makes is not there behind it
+      sums_->compute(emitter);  // what the branch makes is not there after it
       kb.b.if_then(sums_->is_first(point), [&] { sums_->take_shift(emitter, point); });
     }
     sums_->add(emitter, point);

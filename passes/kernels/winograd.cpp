@@ -219,7 +219,7 @@ class Winograd {
     const ImagePatch patch(l_, b, x_, in_,
                            {n_, {padding_[0], padding_[1]}, {(tiles_[0] - 1) * m_, (tiles_[1] - 1) * m_}}, q,
                            y0, x0);
-    // Channels and the vectors of a panel stand one behind the other, in the image as in V.
+    // Channels and the vectors of a panel stand one after the other, in the image as in V.
     b.loop("e", loop::index(0), loop::index(inputs_ * kPanel), l_.width, [&](Expr e) {
       if (!keeps_images_)
         at_lines(b, e / loop::index(l_.width), [&] { ask_input(b, x0, e + loop::index(kAhead)); });

@@ -88,7 +88,7 @@ class ImagePatch {
   ImagePatch(const Lowering& l, loop::Builder& b, loop::Buffer image, const Type& type, const Window& window,
              const loop::Expr& q, const loop::Expr& y0, const loop::Expr& x0);
 
-  // [row][column]: the vectors `element` elements behind the first of each pixel.
+  // [row][column]: the vectors `element` elements after the first of each pixel.
   std::vector<std::vector<loop::Expr>> load(const loop::Expr& element) const;
   // Asks for the lines that such vectors stand in.
   void ask(const loop::Expr& element) const;

@@ -8,7 +8,7 @@ int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 }  // namespace
 
 int64_t spaced_bytes(int64_t bytes) {
-  // Small values would grow by too much. Of 32 lines in 2 KiB, each value starts 6 behind the one before it:
+  // Small values would grow by too much. Of 32 lines in 2 KiB, each value starts 6 after the one before it:
   // sixteen values until two start alike.
   constexpr int64_t kLarge = 32 << 10, kPeriod = 2048, kStep = 6 * kLineBytes;
   if (bytes < kLarge) return round_up(bytes, kArenaAlignment);

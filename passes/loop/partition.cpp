@@ -4,7 +4,7 @@
 //
 // A segment's calls have their barriers for when they run one after the other; when they run panel by panel
 // there is none inside, and a thread's part of the segment are whole panels. So nothing that meets one of
-// them outside is exempt, and what stands behind a segment counts from the last barrier outside of segments.
+// them outside is exempt, and what stands after a segment counts from the last barrier outside of segments.
 #include "passes/loop/draft.h"
 
 namespace gradc::passes::lowering {

@@ -11,7 +11,7 @@
 //
 // A segment ends where a call needs what is known only when all panels have been worked on: a sum over the
 // batch, an updated parameter. Calls that are not split over panels go before the segment where they need
-// nothing of it, else behind it. Bands follow from the rows that each part reads and writes
+// nothing of it, else after it. Bands follow from the rows that each part reads and writes
 // (MemoryAccess::rows): a call that makes nothing for others of the segment advances evenly, the others as
 // far as is needed; one that reads whole panels waits for the last band.
 //

@@ -83,7 +83,7 @@ class Fuser {
   }
 
   // The first group the operation may join, given where its operands are made. A group that writes a symbol
-  // runs behind every group the loss needs, even where all it reads is known before.
+  // runs after every group the loss needs, even where all it reads is known before.
   int earliest(const Op* op) const {
     int first = update_values_.count(op) ? behind_essential() : 0;
     for (const Op* operand : op->operands) {

@@ -91,7 +91,7 @@ class Copier {
       : f_(f), forward_(forward), again_(again), order_(f.ops()) {}
 
   // Whether `copied` says that backward is to have a copy of the value; every use by backward that comes
-  // behind an operation to wait for then reads the copy. Values that are not copied are read as they stand.
+  // after an operation to wait for then reads the copy. Values that are not copied are read as they stand.
   template <class Copied>
   bool run(Copied&& copied) {
     bool changed = false;
@@ -210,7 +210,7 @@ class Cut {
     size_t to;
     double capacity;
   };
-  std::vector<Edge> edges_;  // with its reverse behind it
+  std::vector<Edge> edges_;  // with its reverse after it
   std::vector<std::vector<size_t>> edges_of_;
 };
 
@@ -325,7 +325,7 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
     if (since >= 1.2 * share) {
       const size_t from = best;
       finish(from);
-      i = from;  // what lies behind the cut counts for the next segment
+      i = from;  // what lies after the cut counts for the next segment
     }
   }
   if (number == 0) return false;
@@ -336,7 +336,7 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
   return Copier(f, forward, again).run(copied);
 }
 
-// Weight gradients that read what is made again go behind the elementwise operations that read it too, as
+// Weight gradients that read what is made again go after the elementwise operations that read it too, as
 // these may join the kernel before: what is made again is then made there. They stay before what sums over
 // the batch are needed for, so that they run in the kernel's segment (lower/segments.cpp).
 void delay_weight_gradients(Function& f, const std::set<const Op*>& again) {

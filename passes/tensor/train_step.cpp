@@ -39,7 +39,7 @@ void sum_outputs(Function& f) {
     outputs.push_back({o.name, sum, o.divisor});
     if (of_rows && losses_of(f).front().name != "loss") penalties = of_rows;
   }
-  if (penalties) outputs.push_back({"loss.penalty", penalties});  // behind the parts whose gradients add up
+  if (penalties) outputs.push_back({"loss.penalty", penalties});  // after the parts whose gradients add up
   f.outputs = std::move(outputs);
 }
 
@@ -201,7 +201,7 @@ class StepMaker {
     });
   }
 
-  // @gradients and every @update.P, behind the gradients.
+  // @gradients and every @update.P, after the gradients.
   void finish(Function& f, Values gradients) {
     Builder b(f);
     Values scalars;

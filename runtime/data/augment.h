@@ -34,7 +34,7 @@ class Augmentation {
   bool needs_colours() const;
   void set_colours(const ColourBasis& basis) { colours_ = basis; }
 
-  // The shape of an example of this shape behind the crops.
+  // The shape of an example of this shape after the crops.
   std::vector<int64_t> shape_of(std::vector<int64_t> shape) const;
 
   // What examples come from. Fields that are no images (of another rank than 3) are one row of one channel.

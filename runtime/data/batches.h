@@ -46,7 +46,7 @@ void check_index_ranges(const gradc_input& input, const int32_t* values, int64_t
 // The same for every input that an entry reads of a split, in the form that the entry reads it.
 void check_index_ranges(const gradc_entry_info& entry, const Split& split);
 
-// The field that an input reads: of the same name, or the part behind the last dot of the input's name.
+// The field that an input reads: of the same name, or the part after the last dot of the input's name.
 // Throws RunError (kExitDataError) when there is none or its type is another.
 const Field& field_of(const gradc_input& input, const Split& split);
 

@@ -41,7 +41,7 @@ class Normalization {
   bool projects() const { return record_.name == "pca" || record_.name == "whiten"; }
   // "data.image.channel.": what the names of its arrays in a weights file begin with.
   std::string prefix() const;
-  std::vector<int64_t> shape_of(const std::vector<int64_t>& shape) const;  // of an example behind it
+  std::vector<int64_t> shape_of(const std::vector<int64_t>& shape) const;  // of an example after it
 
   // How often fitting reads each example.
   int64_t passes() const;

@@ -16,7 +16,7 @@ namespace gradc::runtime {
 // text: `path`, a file of UTF-8 (split train), or, without one, `characters` that code makes from `seed`
 // (split train, and a tenth as many others: test); `test`, another file; `length` of a window, `stride` from
 // one window's first character to the next one's (0: the length). tokens i32[length], next i32[length]:
-// characters as Unicode code points, next[i] behind tokens[i]. What is left at the end, shorter than a
+// characters as Unicode code points, next[i] after tokens[i]. What is left at the end, shorter than a
 // window, is left out.
 std::vector<Split> read_text(const DataRecord& record);
 

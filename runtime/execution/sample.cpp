@@ -98,7 +98,7 @@ class Sampler {
     }
   }
 
-  // Of each character as the next one; `filling` stands behind the last.
+  // Of each character as the next one; `filling` stands after the last.
   const float* probabilities(int32_t filling) {
     const auto known = std::min<int64_t>(length_, static_cast<int64_t>(numbers_.size()));
     std::vector<int32_t> window(numbers_.end() - known, numbers_.end());
@@ -108,7 +108,7 @@ class Sampler {
     return all + (known - 1) * classes_;
   }
 
-  // Probabilities at the last character must not depend on what stands behind it.
+  // Probabilities at the last character must not depend on what stands after it.
   void look_ahead() {
     if (static_cast<int64_t>(numbers_.size()) >= length_) return;
     const float* p = probabilities(0);
@@ -165,7 +165,7 @@ class Sampler {
   const SampleOptions& options_;
   int64_t length_ = 0, classes_ = 0;
   Vocabulary vocabulary_;
-  std::vector<int32_t> numbers_;  // of the prompt and the text behind it
+  std::vector<int32_t> numbers_;  // of the prompt and the text after it
 };
 
 }  // namespace

@@ -22,7 +22,7 @@ struct SampleOptions {
   std::function<bool()> cancelled;
 };
 
-// Writes the prompt and the text behind it, as it comes; with json one event. The same seed gives the same
+// Writes the prompt and the text after it, as it comes; with json one event. The same seed gives the same
 // text. Throws RunError when the model is no model of characters, looks ahead, or has no number for a
 // character of the prompt.
 std::string run_sample(Session& session, const SampleOptions& options);

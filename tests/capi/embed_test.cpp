@@ -118,7 +118,7 @@ TEST(EmbedCompile, CNullPointersAndOptionsNotInitialised) {
   gradc_session_destroy(nullptr);
 }
 
-// A program that was compiled with less in the struct gets what it knows of, and nothing behind it is
+// A program that was compiled with less in the struct gets what it knows of, and nothing after it is
 // written.
 TEST(EmbedCompile, CDiagnosticsOfAnEarlierProgram) {
   gradc_model* model = nullptr;

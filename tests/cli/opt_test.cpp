@@ -1,5 +1,5 @@
 // Tests of passes as text: every tests/passes/ir/NAME.ir begins with the command that runs it ("# RUN:",
-// where %s is the file), and says behind "# CHECK" what must come out, checked by LLVM's FileCheck.
+// where %s is the file), and says on "# CHECK" lines what must come out, checked by LLVM's FileCheck.
 // GRADC_UPDATE_GOLDENS=1 writes the CHECK lines anew; read the difference before committing it. Also what
 // else `gradc opt` is to do.
 #include <gtest/gtest.h>
@@ -84,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(Files, PassFile, testing::ValuesIn(files()),
                          [](const auto& info) { return std::filesystem::path(info.param).stem().string(); });
 
 // A pass that did something else would be found: FileCheck fails where a CHECK line is changed.
-// Every pass on its own, and lowered behind it, gives IR or says what keeps it from doing so.
+// Every pass on its own, and lowered after it, gives IR or says what keeps it from doing so.
 TEST_P(PassFile, HasAnAnswerFromEveryPass) {
   const ToolResult list = run_tool({"passes", "--json"});
   ASSERT_EQ(list.exit_code, 0) << list.err;

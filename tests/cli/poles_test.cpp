@@ -1,5 +1,5 @@
 // Gradients where a formula divides by zero but its masks or its own definition say that nothing is left:
-// norms at 0, and roots, logarithms, quotients and powers behind max, select and relu. The values are the
+// norms at 0, and roots, logarithms, quotients and powers after max, select and relu. The values are the
 // limits of the formulas, or 0 where PyTorch's subgradient is; tolerance 1e-6 relative, f32's rounding of a
 // few operations.
 #include <fmt/format.h>

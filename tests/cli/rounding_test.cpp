@@ -44,5 +44,33 @@ TEST(Rounding, ExcusesNoCancellationInAVariance) {
   EXPECT_FALSE(bound.covers(off_by(1e-4), 8));
 }
 
+// x^2 - x^2 / 2 of 1e20: infinity less infinity in f32, 5e39 in double. Its neighbour is held to its rounding.
+TEST(Rounding, ExcusesWhatIsBeyondTheRangeOfFloats) {
+  Function f("f");
+  Builder b(f);
+  const Type type{DType::f32, false, {2}};
+  Op* x = f.add_input("x", type);
+  Op* square = b.mul(x, x);
+  Op* half = b.mul(square, b.constant(DType::f32, 0.5));
+  Op* difference = b.create("sub", {square, half});
+  f.outputs = {{"y", difference}};
+  f.renumber();
+  interpreter::RunInput input;
+  Tensor& values = input.inputs["x"] = interpreter::make_tensor(type, 1);
+  values.data.data()[0] = 1e20;
+  values.data.data()[1] = 3;
+  const Tensor right = interpreter::run(f, input).outputs.at("y");
+  RoundingBound bound(right);
+  for (uint64_t run = 1; run <= 6; ++run)
+    compiler::rounding_run(f, input, run, [&](const Op& op, const Tensor& moved) {
+      if (&op == difference) bound.add_run(moved, compiler::rounding_size(run));
+    });
+  Tensor native = right;
+  native.data.data()[0] = NAN;
+  EXPECT_TRUE(bound.covers(native, 8));
+  native.data.data()[1] *= 1.001;
+  EXPECT_FALSE(bound.covers(native, 8));
+}
+
 }  // namespace
 }  // namespace gradc::cli

@@ -108,7 +108,7 @@ TEST(Text, WindowsAndTheCharactersThatFollow) {
                     {"vocabulary", int64_t{20}}};
   const auto splits = runtime::read_text(record);
   ASSERT_EQ(splits.size(), 1u);
-  EXPECT_EQ(splits[0].count, 2);  // abcd and defg; ghij lacks the character behind it
+  EXPECT_EQ(splits[0].count, 2);  // abcd and defg; ghij lacks the character after it
   const runtime::Field &tokens = splits[0].table->fields[0], &next = splits[0].table->fields[1];
   EXPECT_EQ(std::string(tokens.integers.begin(), tokens.integers.end()), "abcddefg");
   EXPECT_EQ(std::string(next.integers.begin(), next.integers.end()), "bcdeefgh");

@@ -16,7 +16,7 @@ inline std::vector<std::string> lines(const std::string& text) {
   return out;
 }
 
-// The innermost loop that holds the instruction: from the label before its first use to the first jump behind
+// The innermost loop that holds the instruction: from the label before its first use to the first jump after
 // it, a line that begins with `jump`.
 inline std::vector<std::string> loop_with(const std::string& assembly, const std::string& instruction,
                                           const std::string& jump = "\tj") {

@@ -95,7 +95,7 @@ TEST(Entry, PanelsAreCutIntoParts) {
   }
 }
 
-// Each thread finds its own scratch memory behind the arena.
+// Each thread finds its own scratch memory after the arena.
 TEST(Entry, ThreadsHaveScratchMemory) {
   Kernel k = loop::make_kernel("mark");
   Builder b(k);

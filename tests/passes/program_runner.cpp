@@ -68,7 +68,7 @@ Tensor read_panels(const uint8_t* from, const passes::StoredValue& v, int64_t ro
 
 int64_t width_of(DType type) { return type == DType::f64 ? 8 : type == DType::boolean ? 1 : 4; }
 
-// Memory between two pages that may not be touched: what is read or written behind it traps where it ends at
+// Memory between two pages that may not be touched: what is read or written after it traps where it ends at
 // its page's end, and what is left of its pages is known to be written by its value.
 class Block {
  public:

@@ -402,7 +402,7 @@ TEST(Rules, StopPutsTheBestWeightsBack) {
   EXPECT_GT(all.run({.lr_factor = 40}).best_epoch, 0);
 }
 
-// torch.optim.lr_scheduler.ReduceLROnPlateau, PyTorch 2.13: step(v) for each value, and the rate behind it.
+// torch.optim.lr_scheduler.ReduceLROnPlateau, PyTorch 2.13: step(v) for each value, and the rate after it.
 TEST(Rules, PlateauFollowsPyTorch) {
   const std::vector<double> values = {1.0,  0.9,  0.95, 0.95, 0.95, 0.94, 0.8999, 0.93, 0.92,
                                       0.91, 0.92, 0.95, 0.5,  0.51, 0.52, 0.53,   0.54, 0.55};

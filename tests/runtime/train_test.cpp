@@ -270,7 +270,7 @@ TEST(Train, FindsAnEarlierUpdateThatWasNotFinite) {
     return std::make_pair(NotFiniteValue::loss, int64_t{0});
   };
   using enum NotFiniteValue;
-  // The fake program's slot feeds the weights of the same element in the step behind.
+  // The fake program's slot feeds the weights of the same element in the step after.
   EXPECT_EQ(caught({.log_every = 1}, -1), std::make_pair(update, int64_t{3}));
   EXPECT_EQ(caught({.log_every = 1, .undo = false}, -1), std::make_pair(weights, int64_t{3}));
   EXPECT_EQ(caught({}, 3), std::make_pair(weights, int64_t{3}));

@@ -30,7 +30,7 @@ std::string activated(Network& net, const std::string& value) {
   }
 }
 
-// A layer that keeps the shape, behind a pipe: a normalisation, or one that draws random numbers. Which of
+// A layer that keeps the shape, after a pipe: a normalisation, or one that draws random numbers. Which of
 // the prelude's keep it is left to the compiler.
 std::string normalised(Network& net, const std::string& value, int rank) {
   Draw& draw = net.draw();

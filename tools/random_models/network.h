@@ -38,7 +38,7 @@ class Network {
   const Source& source() const { return source_; }
   const std::vector<Value>& values() const { return values_; }
 
-  // Binds a new name to an expression, behind some lines that it needs; false when that cannot be.
+  // Binds a new name to an expression, after some lines that it needs; false when that cannot be.
   bool take(const std::string& expression, const std::vector<std::string>& before = {});
   // A name that nothing has, for lines before an expression.
   std::string fresh(const char* stem) { return stem + std::to_string(++count_); }

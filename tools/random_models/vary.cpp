@@ -26,7 +26,7 @@ struct Edit {
   std::string text;
 };
 
-// From the '(' at `open` to behind its ')'.
+// From the '(' at `open` to after its ')'.
 size_t closing(const std::string& text, size_t open) {
   int depth = 0;
   for (size_t i = open; i < text.size(); ++i) {

@@ -18,7 +18,7 @@ struct Variation {
 };
 
 // A text that often compiles, and never is what the example says for sure. `expression` holds the whole
-// text, or what stands behind the first word of a statement.
+// text, or what stands after the first word of a statement.
 std::string vary(const std::string& expression, const Variation& variation, Draw& draw);
 
 // An initialiser as an argument is written: "he_normal", "normal(0, 0.1)".
