@@ -7,7 +7,7 @@
 #include "support/check.h"
 #include "support/diagnostic.h"
 
-namespace gradc::standalone {
+namespace gradc::capi {
 
 const gradc_program& program_for_this_processor(const gradc_image& image) {
   if (image.abi_version != GRADC_ABI_VERSION)
@@ -28,4 +28,4 @@ const gradc_program& program_for_this_processor(const gradc_image& image) {
                              reasons));
 }
 
-}  // namespace gradc::standalone
+}  // namespace gradc::capi

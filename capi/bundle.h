@@ -2,10 +2,10 @@
 #pragma once
 #include "runtime/abi.h"
 
-namespace gradc::standalone {
+namespace gradc::capi {
 
 // The first of the image's programs that this processor can run. Throws RunError (kExitRunFailed) when there
 // is none, or the image is of another version of the interface.
 const gradc_program& program_for_this_processor(const gradc_image& image);
 
-}  // namespace gradc::standalone
+}  // namespace gradc::capi

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "runtime/execution/sample.h"
 #include "capi/session.h"
+#include "runtime/execution/sample.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -13,12 +13,12 @@ using namespace gradc;
 extern "C" gradc_status gradc_session_sample(gradc_session* session, const gradc_sample_options* given,
                                              const char** text) {
   if (text) *text = nullptr;
-  return standalone::guarded([&] {
-    const standalone::Use use(session, "gradc_session_sample", true);
+  return capi::guarded([&] {
+    const capi::Use use(session, "gradc_session_sample", true);
     if (!text) throw RunError(kExitUsage, "gradc_session_sample: `text` is null");
     gradc_sample_options defaults;
     gradc_sample_options_init(&defaults);
-    const gradc_sample_options options = standalone::known_options(given, defaults, "gradc_sample");
+    const gradc_sample_options options = capi::known_options(given, defaults, "gradc_sample");
     if (options.length < 0 || !(options.temperature >= 0) || std::isinf(options.temperature) ||
         !options.prompt)
       throw RunError(
@@ -33,7 +33,7 @@ extern "C" gradc_status gradc_session_sample(gradc_session* session, const gradc
     run.seed = options.seed;
     run.out = nullptr;
     run.cancelled = [session] { return session->cancelled.load(); };
-    standalone::check_weights(*session);
+    capi::check_weights(*session);
     session->sampled = runtime::run_sample(*session->runs, run);
     *text = session->sampled.c_str();
   });

@@ -7,18 +7,18 @@
 #include <memory>
 #include <new>
 
+#include "capi/bundle.h"
+#include "capi/session.h"
 #include "include/gradc/session.h"
 #include "runtime/execution/checkpoint.h"
 #include "runtime/execution/session.h"
-#include "capi/session.h"
-#include "capi/bundle.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "support/experiment.h"
 
 using namespace gradc;
 
-namespace gradc::standalone {
+namespace gradc::capi {
 
 namespace {
 
@@ -293,12 +293,12 @@ std::vector<const gradc_view*> match_views(const gradc_view* views, int32_t coun
   return result;
 }
 
-}  // namespace gradc::standalone
+}  // namespace gradc::capi
 
 namespace {
 
-using standalone::guarded;
-using standalone::Use;
+using capi::guarded;
+using capi::Use;
 
 const gradc_entry_info& entry_of(const gradc_session& s, gradc_use use) {
   switch (use) {
@@ -355,7 +355,7 @@ void save(gradc_session& s, const char* path, bool slots) {
   try {
     runtime::save_checkpoint(*s.runs, path, {.seed = s.seed, .step = s.progress.step, .slots = slots});
   } catch (const runtime::NotFiniteError& error) {
-    standalone::throw_not_finite(s, error);
+    capi::throw_not_finite(s, error);
   }
 }
 
@@ -373,7 +373,7 @@ gradc_array array_of(const gradc_symbol& s) {
 
 extern "C" {
 
-const char* gradc_last_error(void) { return standalone::last_error.c_str(); }
+const char* gradc_last_error(void) { return capi::last_error.c_str(); }
 
 gradc_status gradc_session_create(const gradc_image* image, int32_t threads, gradc_session** session) {
   if (session) *session = nullptr;
@@ -381,7 +381,7 @@ gradc_status gradc_session_create(const gradc_image* image, int32_t threads, gra
     if (!image || !session)
       throw RunError(kExitUsage,
                      fmt::format("gradc_session_create: `{}` is null", image ? "session" : "image"));
-    *session = standalone::create_session(standalone::program_for_this_processor(*image), {}, image, threads);
+    *session = capi::create_session(capi::program_for_this_processor(*image), {}, image, threads);
   });
 }
 
@@ -444,7 +444,7 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
     const runtime::StepResult step = session->runs->step(batch, session->progress, session->seed);
     give(*session, result, step.loss, step.lr, values(step.metrics));
     if (!step.finite)
-      standalone::throw_not_finite(
+      capi::throw_not_finite(
           *session, runtime::not_finite_loss(*session->runs, session->progress, 0, session->seed, -1, batch));
     session->steps = ++session->progress.step;
     session->looked_at = false;
@@ -458,7 +458,7 @@ gradc_status gradc_session_not_finite(const gradc_session* session, gradc_not_fi
     if (!session->not_finite)
       throw RunError(kExitUsage,
                      "gradc_session_not_finite: the last step was finite; there is nothing to report");
-    const standalone::KeptReport& kept = *session->not_finite;
+    const capi::KeptReport& kept = *session->not_finite;
     const runtime::NotFiniteReport& r = kept.report;
     gradc_not_finite made;
     gradc_not_finite_init(&made);
@@ -472,14 +472,14 @@ gradc_status gradc_session_not_finite(const gradc_session* session, gradc_not_fi
     made.name = r.name.c_str();
     made.type = r.type.c_str();
     made.file = r.file.empty() ? nullptr : r.file.c_str();
-    made.result = standalone::c_range(r.result);
+    made.result = capi::c_range(r.result);
     made.operand_count = static_cast<int32_t>(kept.operands.size());
     made.operands = kept.operands.data();
     made.note_count = static_cast<int32_t>(kept.notes.size());
     made.notes = kept.notes.data();
     made.help_count = static_cast<int32_t>(kept.helps.size());
     made.helps = kept.helps.data();
-    standalone::give_result(report, made, "gradc_not_finite_init");
+    capi::give_result(report, made, "gradc_not_finite_init");
   });
 }
 
@@ -489,7 +489,7 @@ gradc_status gradc_session_evaluate(gradc_session* session, const void* const* i
     const Use use(session, "gradc_session_evaluate", true);
     const gradc_entry_info& entry = session->program->eval;
     check_inputs("gradc_session_evaluate", entry, inputs, rows);
-    standalone::check_weights(*session);
+    capi::check_weights(*session);
     runtime::Sums sums;
     in_pieces(*session, entry, inputs, rows,
               [&](const runtime::Batch& batch, int64_t) { sums.add(session->runs->evaluation_sums(batch)); });
@@ -511,7 +511,7 @@ gradc_status gradc_session_predict(gradc_session* session, const void* const* in
           kExitUsage,
           fmt::format("gradc_session_predict: an output of {} bytes for {} rows of {}; expected {}", bytes,
                       rows, runtime::type_text(out.dtype, out.rank, out.shape), rows * size));
-    standalone::check_weights(*session);
+    capi::check_weights(*session);
     in_pieces(*session, entry, inputs, rows, [&](const runtime::Batch& batch, int64_t first) {
       const void* made = session->runs->predict(batch);
       std::memcpy(static_cast<uint8_t*>(output) + first * size, made, static_cast<size_t>(batch.rows * size));
@@ -571,12 +571,11 @@ gradc_status gradc_session_bind(const gradc_session* session, gradc_use use, con
     std::vector<std::string> names;
     for (int32_t i = 0; i < entry.input_count; ++i) names.emplace_back(entry.inputs[i].name);
     const std::string where = use == GRADC_TRAIN ? "step" : use == GRADC_EVALUATE ? "evaluate" : "predict";
-    const auto matched = standalone::match_views(views, count, names, where);
+    const auto matched = capi::match_views(views, count, names, where);
     int64_t first_rows = 0;
     for (size_t i = 0; i < matched.size(); ++i) {
       const gradc_input& in = entry.inputs[i];
-      const int64_t found =
-          standalone::rows_of_view(*matched[i], where, in.name, in.dtype, in.rank, in.shape);
+      const int64_t found = capi::rows_of_view(*matched[i], where, in.name, in.dtype, in.rank, in.shape);
       if (i == 0) first_rows = found;
       if (found != first_rows)
         throw RunError(kExitDataError,

@@ -15,7 +15,7 @@
 #include "runtime/execution/not_finite.h"
 #include "runtime/execution/session.h"
 
-namespace gradc::standalone {
+namespace gradc::capi {
 
 // Keeps the message for gradc_last_error() and returns the status.
 gradc_status failed(gradc_status status, const char* message) noexcept;
@@ -75,7 +75,7 @@ void check_weights(gradc_session& session);
 // Keeps the report of a failed step and throws its text as a RunError (kExitCheckFailed).
 [[noreturn]] void throw_not_finite(gradc_session& session, const runtime::NotFiniteError& error);
 
-}  // namespace gradc::standalone
+}  // namespace gradc::capi
 
 struct gradc_session {
   const gradc_program* program = nullptr;
@@ -98,7 +98,7 @@ struct gradc_session {
   std::function<gradc::runtime::NotFiniteReport(const gradc::runtime::Session&,
                                                 const gradc::runtime::NotFiniteError&)>
       explain;
-  std::unique_ptr<gradc::standalone::KeptReport> not_finite;  // of the last step; null: it was finite
+  std::unique_ptr<gradc::capi::KeptReport> not_finite;  // of the last step; null: it was finite
 
   // Who uses it; the mutex is held for moments only.
   std::mutex mutex;
@@ -109,7 +109,7 @@ struct gradc_session {
   std::atomic<bool> cancelled = false;
 };
 
-namespace gradc::standalone {
+namespace gradc::capi {
 
 // Holds a session while a call lasts. Throws RunError (kExitUsage) when it is null, closed or in use by
 // another thread. A callback's calls are within the one that made it, and allowed where `nested`.
@@ -125,4 +125,4 @@ class Use {
   bool inner_ = false;
 };
 
-}  // namespace gradc::standalone
+}  // namespace gradc::capi

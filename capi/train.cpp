@@ -19,8 +19,8 @@ using namespace gradc;
 
 namespace {
 
-using standalone::guarded;
-using standalone::Use;
+using capi::guarded;
+using capi::Use;
 
 // Results of parts as the C structs show them; everything stands in the session.
 void keep_parts(gradc_session& s, const std::vector<runtime::PartResult>& parts) {
@@ -144,9 +144,9 @@ runtime::Field field_of(const gradc_view& view, const std::string& where, const 
   const bool own_shape = prepared && view.shape && view.rank > 1;
   if (own_shape) field.shape.assign(view.shape + 1, view.shape + view.rank);
   const int32_t dtype = type.is_float ? GRADC_F32 : GRADC_I32;
-  const int64_t found = standalone::rows_of_view(view, where, type.name.c_str(), dtype,
-                                                 static_cast<int32_t>(field.shape.size()), field.shape.data(),
-                                                 /*bytes_too=*/true);
+  const int64_t found = capi::rows_of_view(view, where, type.name.c_str(), dtype,
+                                           static_cast<int32_t>(field.shape.size()), field.shape.data(),
+                                           /*bytes_too=*/true);
   if (rows == 0) rows = found;
   if (rows != found)
     throw RunError(
@@ -178,7 +178,7 @@ std::vector<runtime::Split> splits_of(const gradc_train_options& options, const 
         throw RunError(kExitUsage,
                        fmt::format("gradc_session_train: the part `{}` is given twice", part.name));
     const std::string where = fmt::format("the part `{}`", part.name);
-    const auto views = standalone::match_views(part.fields, part.field_count, names, where);
+    const auto views = capi::match_views(part.fields, part.field_count, names, where);
     runtime::Table table;
     for (size_t k = 0; k < types.size(); ++k) {
       table.fields.push_back(field_of(*views[k], where, types[k], is_prepared(types[k], record), table.rows));
@@ -231,7 +231,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
     const Use use(session, "gradc_session_train");
     gradc_train_options defaults;
     gradc_train_options_init(&defaults);
-    const gradc_train_options options = standalone::known_options(given, defaults, "gradc_train");
+    const gradc_train_options options = capi::known_options(given, defaults, "gradc_train");
     session->runs->require_training();
     Experiment experiment = read_experiment(session->program->experiment_json);
     const runtime::TrainOptions wanted = run_options(options, *session);
@@ -249,7 +249,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
       try {
         return runtime::train(*session->runs, data, experiment, run);
       } catch (const runtime::NotFiniteError& error) {
-        standalone::throw_not_finite(*session, error);
+        capi::throw_not_finite(*session, error);
       }
     }();
     session->progress.step = trained.steps;
@@ -270,7 +270,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
                  session->kept_parts.data()};
     if (trained.interrupted)
       throw RunError(GRADC_CANCELLED, fmt::format("cancelled after {} steps", trained.steps));
-    if (trained.not_finite) standalone::throw_not_finite(*session, *trained.not_finite);
+    if (trained.not_finite) capi::throw_not_finite(*session, *trained.not_finite);
   });
 }
 

@@ -24,7 +24,7 @@ namespace {
 struct EvalOptions {
   ModelOptions model;
   std::vector<std::string> weights;  // safetensors; several: an ensemble
-  int64_t samples = 1;          // predictions of each, with random layers drawing anew (Monte-Carlo dropout)
+  int64_t samples = 1;          // predictions of each, with random layers drawing again (Monte-Carlo dropout)
   std::string split;            // empty: test, else val, else train
   bool raw = false;             // the parameters themselves where the model has averages of them
   bool ten_crop = false;        // the mean over ten crops of each image

@@ -149,7 +149,7 @@ class EntryEmitter {
                                     mine);
       }
       case loop::Space::local: {
-        // Kernels count panels from the batch's first, which may not stand in memory.
+        // Kernels count panels from the batch's first, which may not be stored in memory.
         Value* at = panel ? b_.CreateSub(b_.CreateAdd(b_.CreateMul(thread_, number(program_.local_bytes)),
                                                       number(a.offset)),
                                          b_.CreateMul(panel, number(panel_bytes(program_, a))))

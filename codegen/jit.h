@@ -43,7 +43,7 @@ struct CodegenOptions {
   bool debug_info = true;
   bool verify = true;  // LLVM's verifier on the module
   // Programs whose own kernels and entries are in modules apart, by this order, so that a Jit can leave them
-  // until they are needed. Code is the same wherever it stands.
+  // until they are needed. Code is the same wherever it is stored.
   std::vector<std::string> apart;
   bool profile = false;  // entries write gradc_step_args.profile
   // Before the names of kernels and entries, which then are hidden: for objects that are linked into an
@@ -64,7 +64,7 @@ std::string emit_assembly(const std::vector<const loop::Program*>& programs, con
 
 // Object files of earlier compilations. A key holds all that decides an object's bytes, in an unspecified
 // form and of any length. Several threads call it at once; neither function throws, since code can always be
-// generated anew.
+// generated again.
 class ObjectCache {
  public:
   virtual ~ObjectCache() = default;
@@ -83,7 +83,7 @@ class Jit {
   ~Jit();
   Jit(const Jit&) = delete;
   // Null when there is none. Any number of threads may ask: one compiles what waits, the others wait for it.
-  // Throws what compiling throws; it is tried anew when asked again.
+  // Throws what compiling throws; it is tried again when asked again.
   gradc_entry entry(const std::string& program_name) const;
   // The same, or null where it waits.
   gradc_entry compiled(const std::string& program_name) const;

@@ -11,14 +11,14 @@
 
 namespace gradc::passes {
 
-// Where a value that a kernel stores stands, for `check` and NaN reports.
+// Where a kernel stores a value, for `check` and NaN reports.
 struct StoredValue {
   const Op* op = nullptr;
   int allocation = -1;     // index into the program's allocations
-  std::vector<int> order;  // batched: the example's axes as they stand in memory, outermost first
+  std::vector<int> order;  // batched: the example's axes as they are stored, outermost first
 };
 
-// The examples of a batched value that stands in panels, in logical row-major order, one row after the other.
+// The examples of a batched value that is stored in panels, in logical row-major order, one row after the other.
 // `element(i)` reads element i of the value's memory.
 std::vector<double> rows_of_panels(const StoredValue& value, int64_t rows, int64_t panel,
                                    const std::function<double(int64_t)>& element);

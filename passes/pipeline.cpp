@@ -60,7 +60,7 @@ const std::vector<Pass>& passes() {
       {{"fold", "constant folding", optional}, each_function<fold>},
       {{"simplify", "algebraic identities", optional}, each_function<simplify>},
       {{"cse", "common subexpressions", optional}, each_function<cse>},
-      {{"fuse_dropout", "inverted dropout: mask made again in backward, scale folded", optional},
+      {{"fuse_dropout", "inverted dropout: mask recomputed in backward, scale folded", optional},
        each_function<fuse_dropout>},
       {{"fuse_batchnorm_relu", "batchnorm and ReLU in one operation, forward and backward", optional},
        each_function<fuse_batchnorm_relu>},

@@ -4,11 +4,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "runtime/execution/checkpoint.h"
-#include "runtime/files.h"
-#include "runtime/data/prepare.h"
-#include "runtime/execution/report.h"
 #include "capi/bundle.h"
+#include "runtime/data/prepare.h"
+#include "runtime/execution/checkpoint.h"
+#include "runtime/execution/report.h"
+#include "runtime/files.h"
 #include "standalone/options.h"
 #include "standalone/parts.h"
 #include "support/check.h"
@@ -69,7 +69,7 @@ class Executable {
   Executable(const gradc_image& image, const Options& options)
       : image_(image),
         options_(options),
-        program_(program_for_this_processor(image)),
+        program_(capi::program_for_this_processor(image)),
         experiment_(read_experiment(program_.experiment_json)) {
     override_options(experiment_.data, options.data);
   }

@@ -10,11 +10,11 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "capi/session.h"
 #include "compiler/compile.h"
 #include "compiler/memory.h"
 #include "compiler/not_finite.h"
 #include "runtime/threads.h"
-#include "capi/session.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -37,7 +37,7 @@ struct gradc_diagnostics {
 namespace {
 
 using Json = nlohmann::json;
-using standalone::guarded;
+using capi::guarded;
 
 // The compiler's nesting is limited for a stack of this size; an embedding program's thread may have less.
 constexpr size_t kStackBytes = size_t{16} << 20;
@@ -163,7 +163,7 @@ gradc_status compile(const char* file, const char* text, const gradc_compile_opt
       if (!file || !model) throw RunError(kExitUsage, "gradc_model_compile: a null pointer");
       gradc_compile_options defaults;
       gradc_compile_options_init(&defaults);
-      const gradc_compile_options known = standalone::known_options(options, defaults, "gradc_compile");
+      const gradc_compile_options known = capi::known_options(options, defaults, "gradc_compile");
       compiler::CompileRequest request = request_of(known);
       request.file = file;
       if (text) request.text = text;
@@ -234,7 +234,7 @@ gradc_status gradc_session_create_from_model(const gradc_model* model, int32_t t
     if (!model || !session)
       throw RunError(kExitUsage, fmt::format("gradc_session_create_from_model: `{}` is null",
                                              model ? "session" : "model"));
-    *session = standalone::create_session(model->compiled->program(), model->compiled, nullptr, threads);
+    *session = capi::create_session(model->compiled->program(), model->compiled, nullptr, threads);
     (*session)->explain = [request = model->request](const runtime::Session& failed,
                                                      const runtime::NotFiniteError& error) {
       runtime::NotFiniteReport report;
@@ -255,8 +255,7 @@ gradc_status gradc_diagnostics_get(const gradc_diagnostics* diagnostics, int32_t
     if (index < 0 || static_cast<size_t>(index) >= diagnostics->all.size())
       throw RunError(kExitUsage, fmt::format("gradc_diagnostics_get: there is no diagnostic {}; there are {}",
                                              index, diagnostics->all.size()));
-    standalone::give_result(diagnostic, diagnostics->all[static_cast<size_t>(index)],
-                            "gradc_diagnostic_init");
+    capi::give_result(diagnostic, diagnostics->all[static_cast<size_t>(index)], "gradc_diagnostic_init");
   });
 }
 

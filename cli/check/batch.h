@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "compiler/compile.h"
 #include "cli/check/native_call.h"
+#include "compiler/compile.h"
 
 namespace gradc::cli {
 

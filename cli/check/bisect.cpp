@@ -22,9 +22,8 @@ using interpreter::Tensor;
 
 namespace {
 
-constexpr int64_t kMostRows = 6;       // formulas do not depend on their number
-constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one difference
-constexpr uint64_t kWarmUpSteps = 2;   // so that biases, slots and statistics are not what they start from
+constexpr int64_t kMostRows = 6;      // formulas do not depend on their number
+constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics are not what they start from
 const char* const kNative = "code_generation";
 // Loop IR is interpreted up to so many operations: seconds. Beyond, only when native code is wrong.
 constexpr double kMostInterpreted = 1e8;

@@ -11,10 +11,6 @@
 
 namespace gradc::cli {
 
-// Most Monte Carlo runs for one comparison. A decision that native code takes otherwise goes that way in
-// every second run, about: so many miss it once in some thousand times.
-inline constexpr uint64_t kRoundingRuns = 12;
-
 class Checker {
  public:
   explicit Checker(const CheckRequest& request);

@@ -22,7 +22,7 @@ struct RunMemory {
 struct RunOptions {
   int threads = 1;
   bool reversed = false;  // the threads take their turns backwards
-  // Every value of the arena, of local and of scratch memory stands in memory of its own, whatever its
+  // Every value of the arena, of local and of scratch memory is stored in memory of its own, whatever its
   // offset: for programs whose memory is not planned yet. `arena` is not used.
   bool apart = false;
 };

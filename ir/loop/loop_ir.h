@@ -227,7 +227,7 @@ struct Call {
   Partition partition;
   bool barrier_before = false;  // all threads meet before it
   bool guard_before =
-      false;  // return 1 on every thread here if the guard value is not finite (a barrier stands before it)
+      false;  // return 1 on every thread here if the guard value is not finite (there is a barrier before it)
 };
 
 // Calls that a thread may run one after the other for each of its panels, a band of images at a time, instead
@@ -255,8 +255,8 @@ struct Program {
   int guard = -1;                 // allocation of the f32 scalar that must be finite; -1: none
   int64_t arena_bytes = 0;
   // Behind the arena_bytes local memory, local_bytes for each of gradc_local_panels(panels, threads)
-  // (runtime/abi.h): where a segment runs panel by panel, thread t's panel stands at t * local_bytes; where
-  // it runs call by call, a value's panels stand behind one another, at that number times its offset.
+  // (runtime/abi.h): where a segment runs panel by panel, thread t's panel is at t * local_bytes; where
+  // it runs call by call, a value's panels are stored one after the other, at that number times its offset.
   int64_t local_bytes = 0;
   int64_t panels = 1;         // of the full batch
   int64_t scratch_bytes = 0;  // after that, of each thread

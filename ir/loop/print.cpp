@@ -175,7 +175,7 @@ class Printer {
     return s;
   }
 
-  // An operand of an infix operator: infix expressions within it stand in parentheses, so that no precedence
+  // An operand of an infix operator: infix expressions within it are in parentheses, so that no precedence
   // is to be known.
   std::string operand(const Expr& e) {
     const bool infix =

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "ir/tensor/attributes.h"
-#include "support/location.h"
 #include "ir/tensor/type.h"
+#include "support/location.h"
 
 namespace gradc {
 

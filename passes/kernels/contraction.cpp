@@ -4,7 +4,7 @@
 //   for o tile of 8, for panel:  acc[8][panel / width] = 0
 //     for k:  x[j] = load X[panel][k][lanes];  acc[i][j] += broadcast(W[o + i][k]) * x[j]
 //     epilogue on every acc; store
-// so weights are read as they stand, one scalar a multiply-add pair, and no operand is transposed.
+// so weights are read as they are stored, one scalar a multiply-add pair, and no operand is transposed.
 //
 // Sum over the batch (weight gradient "no,nk->ok"), lanes along the last letter of the result, whose operand
 // is read by rows:
@@ -78,7 +78,7 @@ int by_rows(const Spec& s) {
   return -1;
 }
 
-// Whether the operand read by rows is packed block by block, from wherever it stands: the weight gradient of
+// Whether the operand read by rows is packed block by block, from wherever it is stored: the weight gradient of
 // a dense layer, "no,nk->ok". Else it needs a copy by rows.
 bool packs_rows(const Spec& s) {
   const int r = by_rows(s);
@@ -104,7 +104,7 @@ class Einsum {
 
  private:
   int64_t extent(char c) const { return s_.extent.at(c); }
-  // The element of an operand given a position for every letter: by number in memory where it stands in
+  // The element of an operand given a position for every letter: by number in memory where it is stored in
   // panels, else (plain, or by rows) by number in logical order.
   Expr in_memory(int operand, const std::map<char, Expr>& at) const {
     if (!s_.batched[operand]) return linear(operand, at);
@@ -166,7 +166,7 @@ class Einsum {
   }
 
   // A column of W would touch a cache line and a page a row. So blocks of W, 32 columns wide, are copied to
-  // scratch memory once for all panels, where they stand together; a long sum is made in blocks of rows,
+  // scratch memory once for all panels, where they are adjacent; a long sum is made in blocks of rows,
   // between which the sums of all panels rest in scratch memory too:
   //   for block of 32 columns, for block of rows:  pack
   //     for panel, for 8 columns:  acc[8][2] = 0;  acc[i][j] += broadcast(packed[r][i]) * X[r][j]
@@ -574,7 +574,7 @@ class Einsum {
   }
 
   // Brings the elements from `first` on, `vectors` vectors of them, of every example into scratch memory as
-  // [example][block]: from the caller's rows as they stand, from panels by transposing. What stands after
+  // [example][block]: from the caller's rows as they are, from panels by transposing. What comes after
   // the last element or example is never used.
   void pack(const Op* value, const loop::Buffer& packed, const Expr& first, int64_t block, int vectors,
             int last_lanes) {

@@ -119,7 +119,7 @@ class Gather {
             body);
   }
 
-  // Where an element stands: of a batched value this panel's and, with several lanes, from the first lane on.
+  // Where an element is stored: of a batched value this panel's and, with several lanes, from the first lane on.
   Expr address(const Op* value, const std::vector<Expr>& places) const {
     if (!value->type.batched) return linear(value->type.shape, places);
     return (panel_ * loop::index(value->type.elements()) + l_.element(value->type, places)) *

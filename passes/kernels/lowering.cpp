@@ -213,7 +213,7 @@ void Lowering::run() {
   place_outputs(group_index);
   place_updates(group_index, users);
 
-  // Values that other kernels, copies at the edges or views read stand in the arena.
+  // Values that other kernels, copies at the edges or views read are stored in the arena.
   std::set<const Op*> by_rows, stored;
   for (const auto& op : function.body) {
     const RowsOperand r = op->def->kind == OpKind::contraction ? rows_operand(op.get()) : RowsOperand{};

@@ -1,8 +1,8 @@
-// Shared state of lowering one function: where values stand, which calls were made, how each call touches
+// Shared state of lowering one function: where values are stored, which calls were made, how each call touches
 // memory. Lowering knows kinds of operations and their attributes through definitions; only contractions' own
 // files know operator names.
 //
-// Physical layout. A batched value stands in panels of kPanel examples, the batch in the vector lanes:
+// Physical layout. A batched value is stored in panels of kPanel examples, the batch in the vector lanes:
 //   [panel][element of the example, in the order of passes/tensor/layout.h][kPanel]
 // so every vector operation works on consecutive examples, extents that do not divide need no care, and the
 // one dynamic extent, the number of rows, only sets how many panels run. Lanes at and past `rows` hold finite
@@ -57,9 +57,9 @@ class Lowering : public ProgramDraft {
   int new_scratch(std::string name, loop::Scalar scalar, int64_t elements, int64_t& at);
   // Elements a value takes in a layout at the full batch.
   int64_t elements_of(const Type& t, Layout layout) const;
-  // Where a value stands for reading in panels or plain (views followed); GRADC_CHECKs that it has a place.
+  // Where a value is stored for reading in panels or plain (views followed); GRADC_CHECKs that it has a place.
   Storage storage(const Op* value) const;
-  // Where it stands by rows; GRADC_CHECKs that a rows copy was made.
+  // Where it is stored by rows; GRADC_CHECKs that a rows copy was made.
   Storage rows_storage(const Op* value) const;
   void finish(KernelBuilder& kb, loop::Partition partition);
   // Number in memory, within its example, of a panels value's element at a position of every axis.
@@ -146,9 +146,9 @@ class PointEmitter {
   // updates and the rest.
   enum class Which { all, symbols, others };
   void store(const Op* op, Level at, Which which = Which::all);
-  // Asks for the element of a value from outside the group at a point, without loading it.
+  // Prefetches the element of a value from outside the group at a point.
   void prefetch(const Type& type, const Storage& s, const Point& p);
-  // A value computed in an earlier phase that stands in memory is loaded instead of computed again.
+  // A value computed in an earlier phase that is stored in memory is loaded instead of computed again.
   std::set<const Op*> reload;
 
  private:

@@ -7,7 +7,7 @@
 //     for panel, for lanes:  sum2 += (x - mean)^2       phase 1
 //     for panel, for lanes:  y = relu((x - mean) ...)   phase 2: stores
 //   store what belongs to the outer point; symbols last
-// Values of an earlier phase are loaded where they stand in memory, else computed again. Updates of symbols
+// Values of an earlier phase are loaded where they are stored in memory, else computed again. Updates of symbols
 // in place are stored when everything that reads the symbol in this group has been computed.
 //
 // Sums over batch and space of images are made by parts instead (partial_sums.h), in one pass.

@@ -97,7 +97,7 @@ Expr PartialSums::existing(const Point& point) {
                                           loop::broadcast(rows, l_.width)));
 }
 
-// Where a point's sums stand.
+// Where a point's sums are stored.
 Expr PartialSums::place(const Point& point) {
   Expr channel = point.axes[0];
   if (slots_ > 1) channel = point.axes[2] / loop::index(columns_) * loop::index(channels_) + channel;

@@ -1,7 +1,7 @@
 // Sums over batch and space of images [channels, height, width] inside a kernel whose threads share the rows
 // of the images: a partial result for each channel and part (a row of a panel's images, or of tiles), in a
 // fixed order within the part; a second call adds the parts in order, in double precision. So the results do
-// not depend on the number of threads, and the data is passed over once. The batch stands in the lanes: a
+// not depend on the number of threads, and the data is passed over once. The batch is in the lanes: a
 // part is added up lane by lane, channel by channel, in scratch memory, and the lanes are added at its end. A
 // row of many columns has several such sums, so that none has more than some hundred terms.
 //

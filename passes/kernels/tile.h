@@ -41,7 +41,7 @@ class Tile {
   // Allocations with values of the result's shape that the epilogue touches: operands (of a result without a
   // batch: parameters and optimizer state alone), and for a batch the results.
   std::set<int> streams() const;
-  // Asks for them at the points of a tile, before its sums are made, where they are too large for the nearest
+  // Prefetches them at the points of a tile, before its sums are made, where they are too large for the nearest
   // caches.
   void prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of);
   void declare(int rows, int vectors, int lanes, double initial = 0);  // accumulators

@@ -1,6 +1,6 @@
 // Lowers convolutions and pooling: sums (or maxima) over windows, the batch in the lanes, so that every
 // channel count, stride, padding, dilation and group count runs on whole vectors and padding costs nothing
-// (loops run over the window positions inside the image). Images stand channels-last
+// (loops run over the window positions inside the image). Images are stored channels-last
 // (passes/tensor/layout.h), so a window position's channels are neighbours in memory. Threads share the rows
 // of the images of every panel.
 //
@@ -76,7 +76,7 @@ class Window {
   loop::Scalar float_type() const { return scalar_of(op_->type.dtype); }
   const Type& type(size_t operand) const { return op_->operands[operand]->type; }
 
-  // Where an image's element stands: within its example, or in all.
+  // Where an image's element is stored: within its example, or in all.
   Expr element(const Type& t, const Expr& c, const Expr& y, const Expr& x) const {
     if (batched_) return l_.element(t, {c, y, x});
     return (c * loop::index(t.shape[1]) + y) * loop::index(t.shape[2]) + x;
@@ -434,7 +434,7 @@ class Window {
 
   // Windows that tile the image: every element of a pooling's gradient belongs to one, so each is made once,
   // and the group goes on with it. make(gradient, place) sets an accumulator for each position of a window
-  // from the window's gradient; place(position) is where that element of the image stands.
+  // from the window's gradient; place(position) is the address of that element of the image.
   template <class F>
   void over_windows(const Axis& rows, const Axis& columns, F&& make) {
     const Type& g = type(0);

@@ -4,7 +4,7 @@
 //
 // Many channels: lanes along those of one side, L, and tiles of the other's, T. Panels have the examples in
 // the lanes, so a band of L's rows is transposed into scratch memory, [row][x][example][channel], that stays
-// in the second-level cache; T is read as it stands, one scalar for a pair of products:
+// in the second-level cache; T is read as it is stored, one scalar for a pair of products:
 //   for panel, for block of lanes L, for examples of a vector, for band of output rows:
 //     transpose L's band
 //     for kh, kw, for tile of 8 channels of T:  acc[8][2] = 0
@@ -411,7 +411,7 @@ class WeightGradient : WeightGradientBase {
     });
   }
 
-  // Asks for a part of the next strip's pixels; `p` is the point of (m_ + 2)^2 that is being worked on.
+  // Prefetches some of the next strip's pixels; `p` is the point of (m_ + 2)^2 that is being worked on.
   void prefetch(KernelBuilder& kb, const Side& side, const Expr& q, const Expr& first, const Expr& s,
                 const Expr& y, const Expr& x, int64_t tiles, const Expr& p) {
     loop::Builder& b = kb.b;

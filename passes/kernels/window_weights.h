@@ -33,7 +33,7 @@ class WeightGradientBase {
   }
   double flop() const { return op_->def->cost(*op_).flop * static_cast<double>(l_.options.batch); }
 
-  // Where a vector of examples of a panel stands.
+  // The address of a vector of examples of a panel.
   loop::Expr place(size_t operand, const loop::Expr& q, const loop::Expr& c, const loop::Expr& y,
                    const loop::Expr& x, const loop::Expr& sub) const {
     const Type& t = op_->operands[operand]->type;

@@ -3,7 +3,7 @@
 // m x m outputs from an (m + 2) x (m + 2) patch with (m + 2)^2 products a channel pair where the definition
 // takes 9 m^2:
 //   Y = A^T [ sum over c of (G g G^T) . (B^T d B) ] A
-// The examples stand in the lanes, so transforms are plain arithmetic on vectors. Two calls:
+// The examples are in the lanes, so transforms are plain arithmetic on vectors. Two calls:
 //   U = G g G^T of every channel pair, [point][block of 16 results][c][16]
 //   for row of tiles, for tile:
 //     for c:  V[point][c] = B^T d B                              patch to (m + 2)^2 points, scratch
@@ -54,9 +54,9 @@ class Winograd {
   }
 
  private:
-  static constexpr int64_t kBlock = 16;             // results that stand together in U
+  static constexpr int64_t kBlock = 16;             // results that are adjacent in U
   static constexpr int64_t kLine = kLineBytes / 4;  // elements
-  static constexpr int64_t kAhead = 4 * kLine;      // a pixel's lines that are asked for before they are used
+  static constexpr int64_t kAhead = 4 * kLine;      // prefetch distance: a pixel's cache lines
 
   int64_t pad(size_t axis) const {
     const int64_t p = op_->attributes.has("padding") ? op_->attributes.integers("padding")[axis] : 0;
@@ -150,8 +150,8 @@ class Winograd {
   }
 
   // Images come from far while products are made, which touch scratch memory alone. Where that is small, all
-  // of the next tile's input and of what this tile's outputs touch is asked for then, row by row; `p` is the
-  // point of n_ * n_. Else it would be gone again before it is used: then each channel is asked for while a
+  // of the next tile's input and of what this tile's outputs access is prefetched then, row by row; `p` is the
+  // point of n_ * n_. Else it would be gone again before it is used: then each channel is prefetched while a
   // channel shortly before it is transformed, and during the products only the first.
   void prefetch(loop::Builder& b, const Expr& p, const Expr& o0) {
     // Once a tile, where its results come in blocks.
@@ -175,7 +175,7 @@ class Winograd {
   // One of n_ * n_ parts of an image's pixels of a tile, rows x m.
   void ask_part(loop::Builder& b, const loop::Buffer& buffer, const Type& t, int64_t rows, const Expr& y,
                 const Expr& x, const Expr& p) {
-    const int64_t pieces = n_ * n_ / rows;  // of a row's m_ pixels, which stand together
+    const int64_t pieces = n_ * n_ / rows;  // of a row's m_ pixels, which are adjacent
     const int64_t each = ceil_div(m_ * t.shape[0] * kPanel / kLine, pieces);
     const Expr row = p / loop::index(pieces), piece = loop::binary(BinaryOp::rem, p, loop::index(pieces));
     const Expr from =
@@ -219,7 +219,7 @@ class Winograd {
     const ImagePatch patch(l_, b, x_, in_,
                            {n_, {padding_[0], padding_[1]}, {(tiles_[0] - 1) * m_, (tiles_[1] - 1) * m_}}, q,
                            y0, x0);
-    // Channels and the vectors of a panel stand one after the other, in the image as in V.
+    // Channels and the vectors of a panel are stored one after the other, in the image as in V.
     b.loop("e", loop::index(0), loop::index(inputs_ * kPanel), l_.width, [&](Expr e) {
       if (!keeps_images_)
         at_lines(b, e / loop::index(l_.width), [&] { ask_input(b, x0, e + loop::index(kAhead)); });

@@ -90,7 +90,7 @@ class ImagePatch {
 
   // [row][column]: the vectors `element` elements after the first of each pixel.
   std::vector<std::vector<loop::Expr>> load(const loop::Expr& element) const;
-  // Asks for the lines that such vectors stand in.
+  // Prefetches the cache lines of such vectors.
   void ask(const loop::Expr& element) const;
 
  private:

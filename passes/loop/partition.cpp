@@ -4,7 +4,7 @@
 //
 // A segment's calls have their barriers for when they run one after the other; when they run panel by panel
 // there is none inside, and a thread's part of the segment are whole panels. So nothing that meets one of
-// them outside is exempt, and what stands after a segment counts from the last barrier outside of segments.
+// them outside is exempt, and what comes after a segment counts from the last barrier outside of segments.
 #include "passes/loop/draft.h"
 
 namespace gradc::passes::lowering {
@@ -47,9 +47,8 @@ void place_barriers(ProgramDraft& l) {
       }
     return false;
   };
-  size_t window = 0;  // the first call after the last barrier
-  size_t outside =
-      0;  // the first after the last barrier that stands outside of segments, or at the head of one
+  size_t window = 0;   // the first call after the last barrier
+  size_t outside = 0;  // the first after the last barrier outside of segments, or at the head of one
   for (size_t c = 0; c < l.calls.size(); ++c) {
     PendingCall& call = l.calls[c];
     bool writes_symbol = false;
@@ -61,7 +60,7 @@ void place_barriers(ProgramDraft& l) {
         guards;  // every thread must see the guard's value, and none may write before all have seen it
     const bool inside = segment_of[c] >= 0 && !begins(c);
     if (begins(c)) {
-      // Nothing inside may meet what stands before.
+      // Nothing inside may meet what comes before.
       for (size_t m = c; m < l.calls.size() && segment_of[m] == segment_of[c]; ++m)
         for (size_t p = outside; p < c && !wait; ++p) wait = conflicts(m, p);
     } else {

@@ -3,7 +3,7 @@
 //   %1 = max_pool2d %0 : f32[n,16,5,5]                     %1 = max_pool2d %0 : f32[n,16,5,5]
 //   %2 = reshape %1 {shape=[400]} : f32[n,400]       ->    %2 = reshape_copy %1 {shape=[400]} : f32[n,400]
 //
-// Views between values whose elements stand in logical order stay free; so do those of one channel or one
+// Views between values whose elements are stored in logical order stay free; so do those of one channel or one
 // pixel.
 #include <algorithm>
 #include <numeric>

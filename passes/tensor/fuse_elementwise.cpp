@@ -67,7 +67,7 @@ class Fuser {
     }
   }
 
-  // Cheap sources whose value must stand in memory after all: contractions, indexing and views read memory;
+  // Cheap sources whose value must be stored in memory after all: contractions, indexing and views read memory;
   // so do outputs and updates.
   void find_stored_sources() {
     const auto mark = [&](Op* op) {

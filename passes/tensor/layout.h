@@ -1,8 +1,8 @@
-// In which order the elements of an example stand in memory. Knows traits of operations, not operators.
+// In which order the elements of an example are stored in memory. Knows traits of operations, not operators.
 //
 // In a function that works on images (operations with the trait `images`), a batched value of three axes
-// [channels, height, width] stands channels-last: [height][width][channels]. A window then reads its channels
-// from neighbouring addresses. Everything else stands in logical, row-major order.
+// [channels, height, width] is stored channels-last: [height][width][channels]. A window then reads its channels
+// from neighbouring addresses. Everything else is stored in logical, row-major order.
 #pragma once
 #include <vector>
 
@@ -12,7 +12,7 @@ namespace gradc::passes {
 
 bool works_on_images(const Function& f);
 
-// Axes of an example of this type, outermost first as they stand in memory; `images` as works_on_images says.
+// Axes of an example of this type, outermost first as they are stored; `images` as works_on_images says.
 std::vector<int> memory_order(const Type& t, bool images);
 // Whether that order lists the elements in logical order.
 bool logical_in_memory(const Type& t, bool images);

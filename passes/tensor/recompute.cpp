@@ -1,7 +1,7 @@
 // Values of forward that backward computes again instead of keeping them: less memory for more arithmetic.
 // What is computed twice has the same bits; sums of backward may come out in another order, since other
 // operations share their kernels. Behind the order of operations. Without a limit on memory
-// (PipelineOptions::recompute) those values of images are made again that cost less so than they would to
+// (PipelineOptions::recompute) those values of images are recomputed that cost less so than they would to
 // fetch; with one, ever more.
 //
 //   %1 = conv2d %x, @w                                   %1 = conv2d %x, @w
@@ -91,7 +91,7 @@ class Copier {
       : f_(f), forward_(forward), again_(again), order_(f.ops()) {}
 
   // Whether `copied` says that backward is to have a copy of the value; every use by backward that comes
-  // after an operation to wait for then reads the copy. Values that are not copied are read as they stand.
+  // after an operation to wait for then reads the copy. Values that are not copied are read as they are stored.
   template <class Copied>
   bool run(Copied&& copied) {
     bool changed = false;
@@ -124,7 +124,7 @@ class Copier {
   template <class Copied>
   Op* copy(Op* op, const Op* before, Op* wait, Copied&& copied) {
     // Contractions are computed again once. Elementwise operations are, at each place that needs them: a
-    // chain of residual sums would else stand in memory as a whole where its end is needed first.
+    // chain of residual sums would else be stored in memory as a whole where its end is needed first.
     const std::pair<const Op*, const Op*> key(op, op->def->kind == OpKind::contraction ? nullptr : wait);
     if (const auto it = copies_.find(key); it != copies_.end()) return it->second;
     Builder b(f_);
@@ -336,8 +336,8 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
   return Copier(f, forward, again).run(copied);
 }
 
-// Weight gradients that read what is made again go after the elementwise operations that read it too, as
-// these may join the kernel before: what is made again is then made there. They stay before what sums over
+// Weight gradients that read what is recomputed go after the elementwise operations that read it too, as
+// these may join the kernel before: what is recomputed is then made there. They stay before what sums over
 // the batch are needed for, so that they run in the kernel's segment (lower/segments.cpp).
 void delay_weight_gradients(Function& f, const std::set<const Op*>& again) {
   std::vector<Op*> order, late;

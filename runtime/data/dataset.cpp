@@ -13,12 +13,12 @@
 
 #include "runtime/data/file_sources.h"
 #include "runtime/data/idx.h"
-#include "runtime/memory.h"
 #include "runtime/data/prepare.h"
 #include "runtime/data/random_data.h"
 #include "runtime/data/source_options.h"
 #include "runtime/data/synthetic_digits.h"
 #include "runtime/data/text.h"
+#include "runtime/memory.h"
 #include "support/data_limits.h"
 #include "support/philox.h"
 

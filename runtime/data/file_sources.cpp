@@ -7,10 +7,10 @@
 #include <cmath>
 
 #include "runtime/data/csv.h"
-#include "runtime/files.h"
 #include "runtime/data/npy_field.h"
 #include "runtime/data/prepare.h"
 #include "runtime/data/source_options.h"
+#include "runtime/files.h"
 
 namespace gradc::runtime {
 namespace {

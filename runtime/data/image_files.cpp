@@ -11,11 +11,11 @@
 #include <mutex>
 #include <thread>
 
-#include "runtime/files.h"
 #include "runtime/data/image_decode.h"
 #include "runtime/data/image_ops.h"
-#include "runtime/memory.h"
 #include "runtime/data/source_options.h"
+#include "runtime/files.h"
+#include "runtime/memory.h"
 #include "runtime/threads.h"
 
 namespace gradc::runtime {
@@ -250,5 +250,6 @@ std::vector<Split> read_image_folder(const DataRecord& record) {
 
 extern "C" void gradc_source_folder(const void* record, void* splits) {
   using namespace gradc::runtime;
-  *static_cast<std::vector<Split>*>(splits) = read_image_folder(*static_cast<const gradc::DataRecord*>(record));
+  *static_cast<std::vector<Split>*>(splits) =
+      read_image_folder(*static_cast<const gradc::DataRecord*>(record));
 }

@@ -12,8 +12,8 @@
 #include "runtime/data/augment.h"
 #include "runtime/data/dataset.h"
 #include "runtime/data/normalize.h"
-#include "runtime/progress.h"
 #include "runtime/data/text.h"
+#include "runtime/progress.h"
 
 namespace gradc::runtime {
 

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/data/source_options.h"
 #include "runtime/files.h"
 #include "runtime/memory.h"
-#include "runtime/data/source_options.h"
 
 namespace gradc::runtime {
 namespace {

@@ -45,7 +45,7 @@ bool is_weight(const gradc_symbol& symbol) {
   return symbol.kind == GRADC_PARAMETER || symbol.kind == GRADC_STATE || symbol.kind == GRADC_AVERAGE;
 }
 
-// Made anew by every update, and in no file.
+// Overwritten by every update, and in no file.
 bool is_of_an_update(const gradc_symbol& symbol) {
   return symbol.kind == GRADC_GRADIENT || symbol.kind == GRADC_WEIGHTS;
 }

@@ -12,9 +12,10 @@ namespace gradc::runtime {
 
 struct CheckpointInfo {
   uint64_t seed = 0;
-  int64_t step = 0;      // updates done
-  bool slots = false;    // optimizer state too
-  std::string training;  // where the run stands, as JSON (runtime/training/train.cpp); with it a run can go on
+  int64_t step = 0;    // updates done
+  bool slots = false;  // optimizer state too
+  std::string
+      training;  // where the run stands, as JSON (runtime/training/train.cpp); with it a run can go on
   const uint8_t* best = nullptr;  // a copy of the session's block: weights to put back when the run ends
   std::map<std::string, std::vector<float>> arrays;  // of a driver
 };

@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "runtime/execution/checkpoint.h"
-#include "runtime/interrupt.h"
 #include "runtime/data/prepare.h"
+#include "runtime/execution/checkpoint.h"
 #include "runtime/execution/report.h"
+#include "runtime/interrupt.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 

@@ -10,12 +10,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "runtime/files.h"
-#include "runtime/interrupt.h"
-#include "runtime/execution/not_finite.h"
 #include "runtime/data/npy_field.h"
 #include "runtime/data/prepare.h"
+#include "runtime/execution/not_finite.h"
 #include "runtime/execution/report.h"
+#include "runtime/files.h"
+#include "runtime/interrupt.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 

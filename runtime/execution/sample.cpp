@@ -10,9 +10,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "runtime/interrupt.h"
-#include "runtime/execution/report.h"
 #include "runtime/data/text.h"
+#include "runtime/execution/report.h"
+#include "runtime/interrupt.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 #include "support/philox.h"
@@ -108,7 +108,7 @@ class Sampler {
     return all + (known - 1) * classes_;
   }
 
-  // Probabilities at the last character must not depend on what stands after it.
+  // Probabilities at the last character must not depend on what comes after it.
   void look_ahead() {
     if (static_cast<int64_t>(numbers_.size()) >= length_) return;
     const float* p = probabilities(0);

@@ -158,7 +158,7 @@ class Session {
   StepResult step(BatchReader& reader, int64_t first, const StepScalars& scalars, uint64_t seed,
                   int64_t count = 1);
 
-  // The same on rows that stand in memory already, at most batch() times pieces().
+  // The same on rows that are stored in memory already, at most batch() times pieces().
   StepResult step(const Batch& batch, const StepScalars& scalars, uint64_t seed);
 
   // The two halves of a step, where the program accumulates: the gradients of all batches into the symbols of

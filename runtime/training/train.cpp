@@ -11,14 +11,14 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "runtime/execution/checkpoint.h"
-#include "runtime/training/checkpoint_folder.h"
-#include "runtime/training/drivers.h"
-#include "runtime/files.h"
-#include "runtime/interrupt.h"
 #include "runtime/data/prepare.h"
+#include "runtime/execution/checkpoint.h"
 #include "runtime/execution/report.h"
 #include "runtime/execution/safetensors.h"
+#include "runtime/files.h"
+#include "runtime/interrupt.h"
+#include "runtime/training/checkpoint_folder.h"
+#include "runtime/training/drivers.h"
 #include "runtime/training/train_state.h"
 #include "support/diagnostic.h"
 

@@ -37,8 +37,8 @@
 
 #include "runtime/data/dataset.h"
 #include "runtime/execution/not_finite.h"
-#include "runtime/progress.h"
 #include "runtime/execution/session.h"
+#include "runtime/progress.h"
 #include "support/experiment.h"
 
 namespace gradc::runtime {

@@ -1,5 +1,5 @@
 // A network whose images stand in memory for one panel a thread trains to the same bits however threads share
-// the work: whole panels, calls, part batches, and with neither segments nor values that are made again.
+// the work: whole panels, calls, part batches, and with neither segments nor recomputed values.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>

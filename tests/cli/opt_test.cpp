@@ -1,6 +1,6 @@
 // Tests of passes as text: every tests/passes/ir/NAME.ir begins with the command that runs it ("# RUN:",
 // where %s is the file), and says on "# CHECK" lines what must come out, checked by LLVM's FileCheck.
-// GRADC_UPDATE_GOLDENS=1 writes the CHECK lines anew; read the difference before committing it. Also what
+// GRADC_UPDATE_GOLDENS=1 writes the CHECK lines again; read the difference before committing it. Also what
 // else `gradc opt` is to do.
 #include <gtest/gtest.h>
 

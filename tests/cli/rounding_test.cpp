@@ -51,7 +51,7 @@ TEST(Rounding, ExcusesWhatIsBeyondTheRangeOfFloats) {
   const Type type{DType::f32, false, {2}};
   Op* x = f.add_input("x", type);
   Op* square = b.mul(x, x);
-  Op* half = b.mul(square, b.constant(DType::f32, 0.5));
+  Op* half = b.mul(square, b.constant(0.5));
   Op* difference = b.create("sub", {square, half});
   f.outputs = {{"y", difference}};
   f.renumber();

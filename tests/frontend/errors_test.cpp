@@ -1,5 +1,5 @@
 // Every file of tests/errors is wrong in one way; its message stands beside it. GRADC_UPDATE_GOLDENS=1 writes
-// the messages anew.
+// the messages again.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>

@@ -4,8 +4,8 @@
 
 #include <regex>
 
-#include "ir/tensor/op_def.h"
 #include "ir/ops/markdown.h"
+#include "ir/tensor/op_def.h"
 #include "tests/frontend/helpers.h"
 
 namespace gradc::frontend_test {

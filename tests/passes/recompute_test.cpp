@@ -1,14 +1,14 @@
 // What backward computes again without a limit on memory.
 #include <gtest/gtest.h>
 
-#include "passes/tensor/passes.h"
 #include "passes/pipeline.h"
+#include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
 namespace gradc::testing {
 namespace {
 
-// A step's function with what it made again: forward's elementwise operations that backward has copies of.
+// A step's function with what it recomputes: forward's elementwise operations that backward has copies of.
 struct Copies {
   explicit Copies(const std::string& text) {
     ModuleParseResult parsed = parse_module(text);

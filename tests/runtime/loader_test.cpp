@@ -9,9 +9,9 @@
 #include <stdexcept>
 
 #include "runtime/data/batches.h"
+#include "runtime/data/prepare.h"
 #include "runtime/execution/checkpoint.h"
 #include "runtime/execution/predict.h"
-#include "runtime/data/prepare.h"
 #include "runtime/execution/safetensors.h"
 #include "runtime/training/train.h"
 #include "support/diagnostic.h"

@@ -8,8 +8,8 @@
 #include <filesystem>
 
 #include "runtime/execution/checkpoint.h"
-#include "runtime/files.h"
 #include "runtime/execution/safetensors.h"
+#include "runtime/files.h"
 #include "runtime/training/train_state.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"

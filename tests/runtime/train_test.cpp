@@ -12,11 +12,11 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "runtime/execution/checkpoint.h"
-#include "runtime/files.h"
 #include "runtime/data/npy.h"
+#include "runtime/execution/checkpoint.h"
 #include "runtime/execution/predict.h"
 #include "runtime/execution/safetensors.h"
+#include "runtime/files.h"
 #include "runtime/sha256.h"
 #include "support/diagnostic.h"
 #include "tests/runtime/fake_program.h"

@@ -55,7 +55,10 @@ Catalogue collect() {
       // The language has no f64.
       const bool sayable = std::none_of(sample.operands.begin(), sample.operands.end(),
                                         [](const Type& t) { return t.dtype == DType::f64; });
-      if (sayable) c.samples.push_back({&def, &sample});
+      // Of statistics that are functions of another operand, as batch_norm's while training: other values have no
+      // gradient there, by definition.
+      const bool own_statistics = sample.attributes.has("training") && sample.attributes.boolean("training");
+      if (sayable && !own_statistics) c.samples.push_back({&def, &sample});
     }
   }
   return c;

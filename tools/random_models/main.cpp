@@ -60,8 +60,7 @@ void reduce(const Options& o, const Outcome& outcome, uint64_t number) {
     const Outcome again = try_text(trial_of(o, number, text, outcome.comparison), o.seconds);
     return !again.invalid && again.finding && again.finding->kind == outcome.finding->kind;
   };
-  const cli::Reduction reduced =
-      cli::reduce_model(outcome.text, interesting, [](const std::string&) {});
+  const cli::Reduction reduced = cli::reduce_model(outcome.text, interesting, [](const std::string&) {});
   fmt::print("  the smallest model found that shows it ({} tries):\n{}\n", reduced.tries,
              indented(reduced.text));
   fmt::print("  written to a file, it is tried with: random_models --file FILE --model {} --only {}\n",

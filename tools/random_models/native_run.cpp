@@ -23,8 +23,7 @@ using interpreter::Tensor;
 
 namespace {
 
-constexpr uint64_t kRoundingRuns = 6;  // most Monte Carlo runs for one difference, as in cli/check/check.cpp
-constexpr double kLeastShare = 1e-3;   // of the largest gradient: less counts as so much
+constexpr double kLeastShare = 1e-3;            // of the largest gradient: less counts as so much
 constexpr double kLeast = 1e-12, kMost = 1e12;  // beyond, squares leave the range of f32 or its rounding
 constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics are not what they start from
 
@@ -249,7 +248,7 @@ bool Reference::leaves_range(const std::string& program, const interpreter::RunI
 bool Reference::rounding_explains(const Function& f, const interpreter::RunInput& input, const Op* op,
                                   const Tensor& native, const Tensor& reference) const {
   cli::RoundingBound bound(reference);
-  for (uint64_t run = 1; run <= kRoundingRuns; ++run) {
+  for (uint64_t run = 1; run <= cli::kRoundingRuns; ++run) {
     compiler::rounding_run(f, input, run, [&](const Op& at, const Tensor& moved) {
       if (&at == op) bound.add_run(moved, compiler::rounding_size(run));
     });

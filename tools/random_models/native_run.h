@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "compiler/compile.h"
 #include "cli/check/check.h"
+#include "compiler/compile.h"
 
 namespace gradc::random_models {
 
