@@ -87,7 +87,9 @@ CompileRequest compile_request(const ModelOptions& options, int64_t batch) {
   request.passes.stop_after = options.stop_after;
   request.passes.verify = environment_switch("GRADC_VERIFY")
                               .value_or(!options.print_after.empty() || !options.stop_after.empty());
-  request.passes.prove_plans = environment_switch("GRADC_PROVE_PLANS").value_or(true);
+  // It refuses what it cannot prove, sound or not: only where passes are tested.
+  request.passes.prove_plans =
+      environment_switch("GRADC_PROVE_PLANS").value_or(environment_switch("GRADC_VERIFY").value_or(false));
   request.passes.print_locations = options.locations;
   request.passes.strict_math = options.strict_math;
   request.passes.print = [](const std::string& text) { fmt::print(stderr, "{}", text); };

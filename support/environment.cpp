@@ -28,8 +28,7 @@ const std::vector<EnvironmentVariable>& environment_variables() {
        "on: the IR is verified after every pass, and LLVM's; off: once (default, but for check)"},
       {"GRADC_PROVE_PLANS",
        "on: where the IR is verified after every pass, memory, barriers and segments are proven sound too; "
-       "what "
-       "cannot be proven ends the run (default); off: they are not"},
+       "what cannot be proven ends the run (default with GRADC_VERIFY=on); off: they are not (default)"},
       {"NO_COLOR", "if set and not empty, no colour on the terminal"},
       {"GRADC_UPDATE_GOLDENS", "if set, the tests rewrite the files they compare with"},
   };
