@@ -38,14 +38,17 @@ inline std::string_view text_of(Bytes input) {
 }
 inline std::vector<uint8_t> vector_of(Bytes input) { return {input.begin(), input.end()}; }
 
-// Runs a reader; its RunError with exit code 2 or 4 (a wrong argument, wrong data) is an answer. False then.
+// Runs a reader; its RunError with exit code 2, 4 or 5 (a wrong argument, wrong data, weights that are not finite)
+// is an answer. False then.
 template <class Read>
 bool accepts(Read&& read) {
   try {
     read();
     return true;
   } catch (const RunError& error) {
-    require(error.exit_code == kExitUsage || error.exit_code == kExitDataError, error.what());
+    require(error.exit_code == kExitUsage || error.exit_code == kExitDataError ||
+                error.exit_code == kExitCheckFailed,
+            error.what());
     require(!std::string_view(error.what()).empty(), "an error says what is wrong");
     return false;
   }
