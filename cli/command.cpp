@@ -1,4 +1,4 @@
-// Options that several commands share, and what the compiler is asked for with them.
+// Options that several commands share, and the compile request made of them.
 #include "cli/command.h"
 
 #include <fmt/format.h>

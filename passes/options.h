@@ -1,4 +1,4 @@
-// What the pass pipeline is asked for, and what it says of each pass.
+// Options of the pass pipeline, and its report on each pass.
 #pragma once
 #include <cstdint>
 #include <functional>

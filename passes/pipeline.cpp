@@ -154,7 +154,7 @@ class Manager {
     return options_.stop_after != pass.info.name;
   }
 
-  // A pass on loop IR, for each function. `before`: what was printed of each.
+  // A pass on loop IR, on each function; likewise.
   bool run(const Pass& pass, std::vector<std::unique_ptr<lowering::Lowering>>& functions) {
     PassReport report{pass.info};
     report.enabled = report.changed = !listed(options_.disable, pass.info.name);

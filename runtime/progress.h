@@ -21,7 +21,7 @@ class Progress {
   // True when update() would show something now, so that its text need not be made for nothing: a bar is
   // redrawn at most ten times a second, a line is written every ten seconds.
   bool due();
-  // `label` stands before the bar ("epoch 3/10"), `text` after it; done of total fill it.
+  // `label` is before the bar ("epoch 3/10"), `text` after it; done of total fill it.
   void update(const std::string& label, int64_t done, int64_t total, const std::string& text);
   // A line that stays.
   void line(const std::string& text);

@@ -71,7 +71,7 @@ class Edits {
     if (by.size() < what.end - what.begin) edits_.push_back({what.begin, what.end, by});
   }
 
-  // A declaration or statement, with its line where it stands alone there, else with the `;` after it.
+  // A declaration or statement, with its line where it is alone there, else with the `;` after it.
   void remove(Span what) {
     size_t begin = what.begin, end = what.end;
     while (begin > 0 && (text_[begin - 1] == ' ' || text_[begin - 1] == '\t')) --begin;

@@ -15,7 +15,7 @@ Op* other_than_constant(const Op* op, double value) {
 
 namespace {
 
-// Moves what stands in the body after its first `before` operations to before `op`. Rules build at the end
+// Moves what is in the body after its first `before` operations to before `op`. Rules build at the end
 // and this follows, because nearly all that are tried build nothing, and finding a place in the body takes
 // its whole length.
 void move_before(Function& f, const Op* op, size_t before) {

@@ -98,7 +98,7 @@ class Sampler {
     }
   }
 
-  // Of each character as the next one; `filling` stands after the last.
+  // Of each character as the next one; `filling` follows the last.
   const float* probabilities(int32_t filling) {
     const auto known = std::min<int64_t>(length_, static_cast<int64_t>(numbers_.size()));
     std::vector<int32_t> window(numbers_.end() - known, numbers_.end());
