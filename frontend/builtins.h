@@ -2,6 +2,7 @@
 // and static helpers. Every other elementwise primitive of ir/ops can be called by its own name. It knows no
 // syntax.
 #pragma once
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,7 +41,9 @@ const Builtin* find_builtin(const std::string& name);
 // with `primitive.` every one that computes something.
 const OpDef* find_callable_op(const std::string& name, const std::string& qualifier);
 
-// The static value of an elementwise primitive of numbers, as in sqrt(2 / fan_in); false when it has none.
-bool fold_static(const std::string& op, std::span<const double> operands, double& result);
+// The value of an elementwise primitive of static numbers, as in sqrt(2 / fan_in); none where it is no number
+// (a comparison, a cast, a shape) or is drawn at random.
+std::optional<double> fold_static(const OpDef& op, const Attributes& attributes,
+                                  std::span<const double> numbers);
 
 }  // namespace gradc::frontend

@@ -88,18 +88,16 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
   if (all_static && !operands.empty()) {
     std::vector<double> numbers;
     for (const Value& v : operands) numbers.push_back(v.as_number());
-    double result = 0;
-    if (fold_static(op.name, numbers, result)) {
-      if (!std::isfinite(result)) {
+    if (const std::optional<double> result = fold_static(op, attributes, numbers)) {
+      if (!std::isfinite(*result)) {
         error(codes::arithmetic, site.span,
               fmt::format("`{}` of {} is not a finite number", callee.name, print(operands[0])));
         return {};
       }
-      const bool integers = (op.name == "min" || op.name == "max" || op.name == "abs" || op.name == "neg") &&
-                            std::all_of(operands.begin(), operands.end(),
-                                        [](const Value& v) { return v.is(ValueKind::integer); });
-      if (integers && result >= -9e15 && result <= 9e15) return Value::of(static_cast<int64_t>(result));
-      return Value::of(result);
+      const bool integers = op.exact && std::all_of(operands.begin(), operands.end(),
+                                                    [](const Value& v) { return v.is(ValueKind::integer); });
+      if (integers && *result >= -9e15 && *result <= 9e15) return Value::of(static_cast<int64_t>(*result));
+      return Value::of(*result);
     }
   }
   std::vector<Op*> tensors;

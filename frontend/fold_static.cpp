@@ -1,64 +1,35 @@
-// Elementwise primitives of static numbers, computed in double when compiling.
-#include <algorithm>
+// Elementwise primitives of static numbers, computed in double precision when compiling, by their definitions.
 #include <cmath>
+#include <optional>
+#include <vector>
 
 #include "frontend/builtins.h"
+#include "ir/interpreter/interpreter.h"
+#include "ir/tensor/module.h"
 
 namespace gradc::frontend {
 
-namespace {
+std::optional<double> fold_static(const OpDef& op, const Attributes& attributes,
+                                  std::span<const double> numbers) {
+  if (op.kind != OpKind::elementwise || op.random) return {};
+  const Type scalar = {DType::f64, false, {}};
+  Attributes complete = attributes;
+  const InferResult result = infer(op, std::vector<Type>(numbers.size(), scalar), complete);
+  if (!result.error.empty() || result.type != scalar) return {};
 
-struct Unary {
-  const char* name;
-  double (*value)(double);
-};
-struct Binary {
-  const char* name;
-  double (*value)(double, double);
-};
-
-constexpr Unary kUnary[] = {
-    {"neg", [](double x) { return -x; }},
-    {"exp", [](double x) { return std::exp(x); }},
-    {"expm1", [](double x) { return std::expm1(x); }},
-    {"log", [](double x) { return std::log(x); }},
-    {"log1p", [](double x) { return std::log1p(x); }},
-    {"sqrt", [](double x) { return std::sqrt(x); }},
-    {"rsqrt", [](double x) { return 1 / std::sqrt(x); }},
-    {"tanh", [](double x) { return std::tanh(x); }},
-    {"sigmoid", [](double x) { return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }},
-    {"softplus", [](double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }},
-    {"relu", [](double x) { return std::max(x, 0.0); }},
-    {"abs", [](double x) { return std::abs(x); }},
-    {"sign", [](double x) { return x > 0   ? 1.0
-                                   : x < 0 ? -1.0
-                                           : 0.0; }},
-    {"floor", [](double x) { return std::floor(x); }},
-    {"erf", [](double x) { return std::erf(x); }},
-    {"sin", [](double x) { return std::sin(x); }},
-    {"cos", [](double x) { return std::cos(x); }},
-};
-
-constexpr Binary kBinary[] = {
-    {"min", [](double a, double b) { return std::min(a, b); }},
-    {"max", [](double a, double b) { return std::max(a, b); }},
-    {"pow", [](double a, double b) { return std::pow(a, b); }},
-};
-
-}  // namespace
-
-bool fold_static(const std::string& op, std::span<const double> x, double& result) {
-  for (const Unary& u : kUnary)
-    if (x.size() == 1 && op == u.name) {
-      result = u.value(x[0]);
-      return true;
-    }
-  for (const Binary& b : kBinary)
-    if (x.size() == 2 && op == b.name) {
-      result = b.value(x[0], x[1]);
-      return true;
-    }
-  return false;
+  Function function("fold");
+  Builder b(function);
+  std::vector<Op*> operands;
+  std::vector<interpreter::Tensor> values;
+  for (const double number : numbers) {
+    operands.push_back(b.constant(number, DType::f64));
+    values.push_back(interpreter::make_tensor(scalar, 1));
+    *values.back().data.data() = number;
+  }
+  std::vector<const interpreter::Tensor*> pointers;
+  for (const interpreter::Tensor& value : values) pointers.push_back(&value);
+  interpreter::Context context;
+  return *op.evaluate(*b.create(op.name, operands, complete), pointers, context).data.data();
 }
 
 }  // namespace gradc::frontend

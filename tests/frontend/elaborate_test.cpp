@@ -5,7 +5,7 @@
 #include "support/check.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::elaborate_test {
 namespace {
 
 // What stands in a function's text, by line, without the numbers of values.
@@ -331,6 +331,9 @@ TEST(Elaborate, StaticValues) {
   EXPECT_EQ(width("(list + [9])[3]"), "9");
   EXPECT_EQ(width("max(3, 4) * min(2, 8)"), "8");
   EXPECT_EQ(width("int(sqrt(x.size))"), "28");
+  EXPECT_EQ(width("floor(7) + abs(-3) + sign(2)"), "11");  // of integers, these are integers
+  EXPECT_EQ(width("int(div(add(9, 5), 2) + softplus(0) / log(2))"), "8");
+  EXPECT_NE(width("log(0)").find("`log` of 0 is not a finite number"), std::string::npos);
   EXPECT_EQ(width("if 3 < 4 and not (2 >= 3) or 1 == 2 { 11 } else { 12 }"), "11");
   EXPECT_EQ(width("if \"a\" + \"b\" == \"ab\" and [1, 2] != [1, 3] { 1 } else { 2 }"), "1");
   EXPECT_EQ(width("image.shape[1] + image.rank + image.channels + image.height + image.width"), "88");
@@ -467,4 +470,4 @@ TEST(Elaborate, OneSourceManagerServesSeveralCompilations) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::elaborate_test
