@@ -14,8 +14,6 @@ namespace gradc::cli {
 
 namespace {
 
-using loop::Expr;
-
 constexpr int64_t kRounds = 200000;
 constexpr int64_t kTriadElements = int64_t{16} << 20;  // an array of 64 MiB
 
@@ -35,17 +33,17 @@ loop::Program fma_program(const codegen::Target& target, int threads) {
   const loop::Buffer in = b.buffer("factors", loop::Scalar::f32, loop::Access::read, 64);
   const loop::Buffer out = b.buffer("sums", loop::Scalar::f32, loop::Access::write, 64);
   const int width = target.vector_width;
-  b.loop("t", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr t) {
-    const Expr factor = b.let("factor", loop::broadcast(loop::load(in, loop::index(0)), width));
-    const Expr term = b.let("term", loop::broadcast(loop::load(in, loop::index(1)), width));
+  b.loop("t", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](loop::Expr t) {
+    const loop::Expr factor = b.let("factor", loop::broadcast(loop::load(in, loop::index(0)), width));
+    const loop::Expr term = b.let("term", loop::broadcast(loop::load(in, loop::index(1)), width));
     std::vector<loop::Variable> acc;
     for (int i = 0; i < chains(target); ++i)
       acc.push_back(b.declare(
           "acc", loop::constant({loop::Scalar::f32, static_cast<uint16_t>(width)}, 0.001 * (i + 1))));
-    b.loop("round", loop::index(0), loop::index(kRounds), 1, [&](Expr) {
+    b.loop("round", loop::index(0), loop::index(kRounds), 1, [&](loop::Expr) {
       for (const loop::Variable& v : acc) b.assign(v, loop::fma(loop::ref(v), factor, term));
     });
-    Expr sum = loop::ref(acc[0]);
+    loop::Expr sum = loop::ref(acc[0]);
     for (size_t i = 1; i < acc.size(); ++i) sum = sum + loop::ref(acc[i]);
     b.store(out, t * loop::index(16), loop::reduce(loop::BinaryOp::add, sum));
   });
@@ -69,10 +67,10 @@ loop::Program triad_program(const codegen::Target& target) {
   const loop::Buffer x = b.buffer("b", loop::Scalar::f32, loop::Access::read, 64);
   const loop::Buffer y = b.buffer("c", loop::Scalar::f32, loop::Access::read, 64);
   const int width = target.vector_width;
-  const Expr s = loop::constant({loop::Scalar::f32, static_cast<uint16_t>(width)}, 0.5);
-  b.loop("i", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 4 * width, [&](Expr i) {
+  const loop::Expr s = loop::constant({loop::Scalar::f32, static_cast<uint16_t>(width)}, 0.5);
+  b.loop("i", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 4 * width, [&](loop::Expr i) {
     for (int j = 0; j < 4; ++j) {
-      const Expr at = i + loop::index(j * width);
+      const loop::Expr at = i + loop::index(j * width);
       b.store(a, at, loop::fma(loop::load(y, at, width), s, loop::load(x, at, width)));
     }
   });

@@ -11,6 +11,7 @@
 #include "cli/stats.h"
 #include "runtime/data/dataset.h"
 #include "support/json_line.h"
+#include "support/shape_text.h"
 
 namespace gradc::cli {
 
@@ -24,7 +25,7 @@ std::string heading(const StatsReport& r) {
                                        : fmt::format("weights of {}", r.weights));
 }
 
-std::string number(double v) { return std::isnan(v) ? "-" : fmt::format("{:.3g}", v); }
+std::string short_number(double v) { return std::isnan(v) ? "-" : fmt::format("{:.3g}", v); }
 
 std::string percent(std::optional<double> share) {
   return share ? fmt::format("{:.1f}%", 100 * *share) : "-";
@@ -95,18 +96,18 @@ Json json_of(const Summary& s) {
 }  // namespace
 
 std::string render_stats(const StatsReport& r) {
-  std::string text = fmt::format("{}: {}; mean loss {}\n\n", r.file, heading(r), number(r.loss));
+  std::string text = fmt::format("{}: {}; mean loss {}\n\n", r.file, heading(r), short_number(r.loss));
   const Column name = {"values", [](const LayerStats& l) { return l.name; }, true};
   const bool overflow = std::any_of(r.layers.begin(), r.layers.end(), [](const LayerStats& l) {
     return l.value.not_finite > 0 || (l.gradient && l.gradient->not_finite > 0);
   });
   std::vector<Column> values = {
       name,
-      {"shape", [](const LayerStats& l) { return runtime::shape_text(l.shape); }, true},
-      {"mean", [](const LayerStats& l) { return number(l.value.mean); }},
-      {"std", [](const LayerStats& l) { return number(l.value.std); }},
-      {"min", [](const LayerStats& l) { return number(l.value.min); }},
-      {"max", [](const LayerStats& l) { return number(l.value.max); }},
+      {"shape", [](const LayerStats& l) { return shape_text(l.shape); }, true},
+      {"mean", [](const LayerStats& l) { return short_number(l.value.mean); }},
+      {"std", [](const LayerStats& l) { return short_number(l.value.std); }},
+      {"min", [](const LayerStats& l) { return short_number(l.value.min); }},
+      {"max", [](const LayerStats& l) { return short_number(l.value.max); }},
       {"zero", [](const LayerStats& l) { return percent(l.value.zero); }},
       {"dead", [](const LayerStats& l) { return percent(l.dead); }},
       {"saturated", [](const LayerStats& l) { return percent(l.saturated); }},
@@ -122,10 +123,10 @@ std::string render_stats(const StatsReport& r) {
   if (with_gradient.empty()) return text;
   std::vector<Column> gradients = {
       name,
-      {"mean", [](const LayerStats& l) { return number(l.gradient->mean); }},
-      {"std", [](const LayerStats& l) { return number(l.gradient->std); }},
-      {"min", [](const LayerStats& l) { return number(l.gradient->min); }},
-      {"max", [](const LayerStats& l) { return number(l.gradient->max); }},
+      {"mean", [](const LayerStats& l) { return short_number(l.gradient->mean); }},
+      {"std", [](const LayerStats& l) { return short_number(l.gradient->std); }},
+      {"min", [](const LayerStats& l) { return short_number(l.gradient->min); }},
+      {"max", [](const LayerStats& l) { return short_number(l.gradient->max); }},
       {"zero", [](const LayerStats& l) { return percent(l.gradient->zero); }},
       {"histogram, min to max", [](const LayerStats& l) { return bars(*l.gradient); }, true},
   };
@@ -159,7 +160,7 @@ std::string render_stats_json(const StatsReport& r) {
 
 namespace {
 
-constexpr int kWidth = 1180, kRow = 46, kChart = 250, kMargin = 24;
+constexpr int kPageWidth = 1180, kRow = 46, kChart = 250, kMargin = 24;
 constexpr const char* kValueColour = "#2f6db3";
 constexpr const char* kGradientColour = "#d1761f";
 constexpr const char* kWarnColour = "#b3261e";
@@ -175,9 +176,9 @@ class Page {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
         "font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" font-size=\"12\" fill=\"#222\">\n"
         "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n",
-        kWidth, height);
+        kPageWidth, height);
     text(kMargin, 36, r_.file, "font-size=\"20\" font-weight=\"bold\"");
-    text(kMargin, 58, fmt::format("{}; mean loss {}", heading(r_), number(r_.loss)), "fill=\"#555\"");
+    text(kMargin, 58, fmt::format("{}; mean loss {}", heading(r_), short_number(r_.loss)), "fill=\"#555\"");
     chart(84);
     header(rows_top - 14);
     int y = rows_top;
@@ -223,7 +224,7 @@ class Page {
       if (l.gradient && l.gradient->std > 0) gradients.push_back({i, l.gradient->std});
     }
     text(kMargin, top + 12, "Standard deviation by depth", "font-weight=\"bold\"");
-    const double half = (kWidth - 3.0 * kMargin) / 2;
+    const double half = (kPageWidth - 3.0 * kMargin) / 2;
     curve(values, kMargin, top + 24, half, "values", kValueColour);
     curve(gradients, 2 * kMargin + half, top + 24, half, "gradients", kGradientColour);
   }
@@ -264,7 +265,7 @@ class Page {
       out_ += fmt::format(
           "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"><title>{}: {}</title></circle>\n",
           x_of(p.layer), y_of(std::log10(p.value)), colour, escape_markup(r_.layers[p.layer].name),
-          number(p.value));
+          short_number(p.value));
     text(axis, bottom + 16, "first layer", "fill=\"#777\" font-size=\"11\"");
     text(right, bottom + 16, "last layer", "fill=\"#777\" font-size=\"11\" text-anchor=\"end\"");
   }
@@ -288,7 +289,7 @@ class Page {
     right(kGradientStd, "std");
     text(kGradients, y, "gradients",
          fmt::format("fill=\"{}\" font-weight=\"bold\" font-size=\"11\"", kGradientColour));
-    line(kMargin, y + 6, kWidth - kMargin, y + 6, "#999");
+    line(kMargin, y + 6, kPageWidth - kMargin, y + 6, "#999");
   }
 
   // Names keep their ends, which tell them apart.
@@ -301,7 +302,7 @@ class Page {
     out_ += fmt::format("<g><title>{} ({}) at {}</title>\n", escape_markup(l.name), escape_markup(l.callee),
                         escape_markup(l.place));
     text(kMargin, base, shortened(l.name, 34), "font-weight=\"bold\"");
-    text(kMargin, base + 14, fmt::format("{} {}", l.callee, runtime::shape_text(l.shape)),
+    text(kMargin, base + 14, fmt::format("{} {}", l.callee, shape_text(l.shape)),
          "fill=\"#777\" font-size=\"11\"");
     out_ += "</g>\n";
     const auto right = [&](double x, const std::string& what, bool warn = false) {
@@ -309,17 +310,17 @@ class Page {
            fmt::format("text-anchor=\"end\"{}",
                        warn ? fmt::format(" fill=\"{}\" font-weight=\"bold\"", kWarnColour) : ""));
     };
-    right(kMean, number(l.value.mean));
-    right(kStd, number(l.value.std));
+    right(kMean, short_number(l.value.mean));
+    right(kStd, short_number(l.value.std));
     right(kDead, percent(l.dead), l.dead > 0.5);
     right(kSaturated, percent(l.saturated), l.saturated.value_or(0) > 0.5);
     histogram(l.value, kValues, y, kValueColour);
     if (l.gradient) {
-      right(kGradientMean, number(l.gradient->mean));
-      right(kGradientStd, number(l.gradient->std));
+      right(kGradientMean, short_number(l.gradient->mean));
+      right(kGradientStd, short_number(l.gradient->std));
       histogram(*l.gradient, kGradients, y, kGradientColour);
     }
-    line(kMargin, y + kRow, kWidth - kMargin, y + kRow, "#eee");
+    line(kMargin, y + kRow, kPageWidth - kMargin, y + kRow, "#eee");
   }
 
   void histogram(const Summary& s, double x, double y, const char* colour) {
@@ -337,8 +338,8 @@ class Page {
                       x + static_cast<double>(i) * wide, bottom - h, wide - 0.6, h, colour);
     }
     line(x, bottom, x + kBars, bottom, "#bbb", 0.5);
-    text(x, bottom + 11, number(s.min), "fill=\"#777\" font-size=\"10\"");
-    text(x + kBars, bottom + 11, number(s.max), "fill=\"#777\" font-size=\"10\" text-anchor=\"end\"");
+    text(x, bottom + 11, short_number(s.min), "fill=\"#777\" font-size=\"10\"");
+    text(x + kBars, bottom + 11, short_number(s.max), "fill=\"#777\" font-size=\"10\" text-anchor=\"end\"");
     if (s.min < 0 && s.max > 0) {
       const double zero = x - s.min / (s.max - s.min) * kBars;
       line(zero, bottom, zero, bottom + 4, "#666", 0.8);

@@ -23,8 +23,6 @@ namespace gradc::runtime {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
-constexpr uint64_t kCheckedBytes = uint64_t{64}
-                                   << 20;  // smaller files are not worth a look at the free memory
 
 struct Descriptor {
   int number = -1;

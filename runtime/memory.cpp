@@ -20,8 +20,6 @@ namespace {
 
 constexpr uint64_t kHugePage = uint64_t{2} << 20;
 constexpr uint64_t kLargest = uint64_t{1} << 46;
-// Smaller blocks are not worth a look at the machine's free memory.
-constexpr uint64_t kCheckedBytes = uint64_t{64} << 20;
 
 std::string human(uint64_t bytes) {
   if (bytes >= uint64_t{1} << 30)

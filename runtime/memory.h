@@ -42,5 +42,7 @@ class AlignedBlock {
 // Bytes this process may still take: the least of what /proc/meminfo has, the control group's limit leaves,
 // and the process's own limits (ulimit -v, -d) leave; UINT64_MAX when none can be read.
 uint64_t available_memory();
+// What takes less is not worth a look at the available memory.
+inline constexpr uint64_t kCheckedBytes = uint64_t{64} << 20;
 
 }  // namespace gradc::runtime

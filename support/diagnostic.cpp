@@ -218,11 +218,11 @@ std::string more_errors(size_t count) {
   return fmt::format("{} more error{} not shown", count, count == 1 ? "" : "s");
 }
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-void put_place(Json& object, const SourceManager& sources, Span span) {
+void put_place(OrderedJson& object, const SourceManager& sources, Span span) {
   const Extent e = extent_of(sources, span);
-  object["file"] = e.file != 0 ? Json(sources.name(e.file)) : Json();
+  object["file"] = e.file != 0 ? OrderedJson(sources.name(e.file)) : OrderedJson();
   object["line"] = e.begin.line;
   object["column"] = e.begin.column;
   object["end_line"] = e.end.line;
@@ -230,7 +230,7 @@ void put_place(Json& object, const SourceManager& sources, Span span) {
 }
 
 // Broken UTF-8 in names is replaced: JSON has no bytes.
-std::string one_line(const Json& object) { return json_line(object) + '\n'; }
+std::string one_line(const OrderedJson& object) { return json_line(object) + '\n'; }
 
 // Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours (Damerau
 // 1964), no part edited twice.
@@ -318,15 +318,15 @@ std::string Diagnostics::render_json() const {
   }
   std::string out;
   for (const Diagnostic* d : list) {
-    Json object;
+    OrderedJson object;
     object["severity"] = "error";
     object["code"] = d->code;
     object["message"] = d->message;
     put_place(object, sources_, d->span);
     object["label"] = d->label;
-    object["related"] = Json::array();
+    object["related"] = OrderedJson::array();
     for (const Diagnostic::Label& l : d->related) {
-      Json related;
+      OrderedJson related;
       put_place(related, sources_, l.span);
       related["label"] = l.text;
       object["related"].push_back(std::move(related));

@@ -25,7 +25,7 @@ void clean(Module& m) {
   std::erase_if(m.symbols, [&](const Symbol& s) { return !used.count(s.name); });
 }
 
-class Reducer : Shrinking {
+class IrReducer : Shrinking {
  public:
   using Shrinking::Shrinking;
 
@@ -157,7 +157,7 @@ class Reducer : Shrinking {
 
 Reduction reduce_ir(std::string text, const Interesting& interesting,
                     const std::function<void(const std::string&)>& better) {
-  return Reducer(std::move(text), interesting, better).run();
+  return IrReducer(std::move(text), interesting, better).run();
 }
 
 }  // namespace gradc::cli

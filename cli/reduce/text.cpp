@@ -150,7 +150,7 @@ class Edits {
   std::vector<Edit> edits_;
 };
 
-class Reducer : Shrinking {
+class TextReducer : Shrinking {
  public:
   using Shrinking::Shrinking;
 
@@ -215,7 +215,7 @@ class Reducer : Shrinking {
 Reduction reduce_model(std::string text, const Interesting& interesting,
                        const std::function<void(const std::string&)>& better) {
   if (!text.empty() && text.back() != '\n') text += '\n';
-  return Reducer(std::move(text), interesting, better).run();
+  return TextReducer(std::move(text), interesting, better).run();
 }
 
 }  // namespace gradc::cli

@@ -35,6 +35,9 @@ struct Context {
   Decisions* decisions = nullptr;  // may be null
 };
 
+// The rows of a value: those of the batch, or 1 where it is not batched.
+inline int64_t rows_of(const Type& type, const Context& context) { return type.batched ? context.rows : 1; }
+
 struct RunInput {
   std::map<std::string, Tensor> inputs;
   std::map<std::string, Tensor> symbols;

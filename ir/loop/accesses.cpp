@@ -24,8 +24,6 @@ namespace {
 constexpr int kLane = 0, kPanels = 1, kRowOffset = 3;
 constexpr int64_t kMostLanes = 1024;
 
-bool is_integer(Type t) { return t.scalar != Scalar::f32 && t.scalar != Scalar::f64; }
-
 class Walker {
  public:
   Walker(const Program& program, const Call& call, int64_t batch)
@@ -178,7 +176,7 @@ class Walker {
       case StmtKind::let:
         loads(s.value);
         if (s.value->type.scalar == Scalar::i1) conditions_[s.variable.get()] = s.value;
-        if (is_integer(s.value->type)) known_[s.variable.get()] = eval(s.value);
+        if (!s.value->type.is_float()) known_[s.variable.get()] = eval(s.value);
         return;
       case StmtKind::declare:
       case StmtKind::assign: return loads(s.value);
@@ -337,7 +335,7 @@ class Walker {
           for (const Expr& a : e->args) assume(a, holds);
         return;
       case ExprKind::compare:
-        if (is_integer(e->args[0]->type)) compared(e->compare, eval(e->args[0]), eval(e->args[1]), holds);
+        if (!e->args[0]->type.is_float()) compared(e->compare, eval(e->args[0]), eval(e->args[1]), holds);
         return;
       default: return;
     }
@@ -536,12 +534,12 @@ class Walker {
       case ExprKind::broadcast: return eval(e.args[0]);
       case ExprKind::ramp: return eval(e.args[0]) + Linear::atom(kLane, static_cast<int64_t>(e.number));
       case ExprKind::cast:
-        return is_integer(e.args[0]->type) && e.args[0]->type.scalar != Scalar::i1 ? eval(e.args[0])
+        return !e.args[0]->type.is_float() && e.args[0]->type.scalar != Scalar::i1 ? eval(e.args[0])
                                                                                    : opaque(e.type);
       case ExprKind::binary: return binary(e);
       case ExprKind::select: return select(e);
       case ExprKind::unary:
-        return e.unary == UnaryOp::neg && is_integer(e.args[0]->type) ? eval(e.args[0]) * -1 : opaque(e.type);
+        return e.unary == UnaryOp::neg && !e.args[0]->type.is_float() ? eval(e.args[0]) * -1 : opaque(e.type);
       default: return opaque(e.type);
     }
   }

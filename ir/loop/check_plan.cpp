@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "ir/loop/accesses.h"
+#include "ir/loop/linear.h"
 #include "runtime/abi.h"
 
 namespace gradc::loop {
@@ -28,8 +29,6 @@ Facts joined(const Facts& a, const Facts& b) {
   r.insert(r.end(), b.begin(), b.end());
   return r;
 }
-
-int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
 // Which units of two calls one thread has in common.
 enum class Sharing : uint8_t {

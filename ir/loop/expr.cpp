@@ -16,7 +16,6 @@ Expr finish(ExprData e) {
   return std::make_shared<const ExprData>(std::move(e));
 }
 
-bool is_integer(Type t) { return t.scalar == Scalar::i32 || t.scalar == Scalar::i64; }
 bool is_constant(const Expr& e) { return e->kind == ExprKind::constant; }
 
 // Broadcasts every one-lane operand to the widest operand's lanes.
@@ -177,7 +176,7 @@ Expr ramp(Expr base, int64_t stride, int lanes) {
 Expr unary(UnaryOp op, Expr a) {
   if (is_constant(a)) {
     if (op == UnaryOp::logical_not && a->type.scalar == Scalar::i1) return constant_int(a->type, !a->integer);
-    if (op == UnaryOp::neg && is_integer(a->type))
+    if (op == UnaryOp::neg && a->type.is_integer())
       return constant_int(a->type, wrap(-static_cast<uint64_t>(a->integer)));
     if (op == UnaryOp::neg && a->type.is_float()) return constant(a->type, -a->number);
   }

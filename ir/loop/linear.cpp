@@ -25,7 +25,6 @@ int64_t multiplied(int64_t a, int64_t b) {
   if (__builtin_mul_overflow(a, b, &r)) throw TooLarge{};
   return r;
 }
-int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 int64_t ceil_div(int64_t a, int64_t b) { return -floor_div(-a, b); }
 
 template <class F>

@@ -9,6 +9,9 @@
 
 namespace gradc::loop {
 
+// Rounds down; b is positive.
+inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
 struct Linear {
   int64_t constant = 0;
   std::vector<std::pair<int, int64_t>> terms;  // atom and coefficient, by atom, no coefficient 0

@@ -23,6 +23,7 @@ struct Type {
   Scalar scalar = Scalar::f32;
   uint16_t lanes = 1;
   bool is_float() const { return scalar == Scalar::f32 || scalar == Scalar::f64; }
+  bool is_integer() const { return scalar == Scalar::i32 || scalar == Scalar::i64; }
   Type with(Scalar s) const { return {s, lanes}; }
   Type with_lanes(int n) const { return {scalar, static_cast<uint16_t>(n)}; }
   friend bool operator==(const Type&, const Type&) = default;

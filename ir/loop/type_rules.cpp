@@ -24,12 +24,10 @@ constexpr std::array<std::string_view, 37> reserved_names = {
     "fma",        "ramp",     "select",   "broadcast",  "philox",     "at",    "reduce_add", "reduce_min",
     "reduce_max", "zip_low",  "zip_high", "concat",     "where"};
 
-bool is_integer(Scalar s) { return s == Scalar::i32 || s == Scalar::i64; }
-
 std::string unary_error(UnaryOp op, Type a) {
   if (op == UnaryOp::logical_not) return a.scalar == Scalar::i1 ? "" : "`not` takes i1, not " + to_string(a);
   if (op == UnaryOp::neg || op == UnaryOp::abs) {
-    if (a.is_float() || is_integer(a.scalar)) return {};
+    if (a.is_float() || a.is_integer()) return {};
   } else if (a.is_float()) {
     return {};
   }
@@ -46,14 +44,14 @@ std::string binary_error(BinaryOp op, Type a, Type b) {
     case BinaryOp::mul:
     case BinaryOp::div:
     case BinaryOp::min:
-    case BinaryOp::max: ok = a.is_float() || is_integer(a.scalar); break;
+    case BinaryOp::max: ok = a.is_float() || a.is_integer(); break;
     case BinaryOp::rem:
     case BinaryOp::shift_left:
-    case BinaryOp::shift_right: ok = is_integer(a.scalar); break;
+    case BinaryOp::shift_right: ok = a.is_integer(); break;
     case BinaryOp::pow: ok = a.is_float(); break;
     case BinaryOp::bit_and:
     case BinaryOp::bit_or:
-    case BinaryOp::bit_xor: ok = is_integer(a.scalar) || a.scalar == Scalar::i1; break;
+    case BinaryOp::bit_xor: ok = a.is_integer() || a.scalar == Scalar::i1; break;
   }
   return ok ? "" : fmt::format("`{}` does not take {}", name(op), to_string(a));
 }
@@ -194,7 +192,7 @@ std::string type_error(const ExprData& e) {
         return fmt::format("broadcast from {} to {}", to_string(arg(0)), to_string(e.type));
       break;
     case ExprKind::ramp:
-      if (!is_integer(e.type.scalar) || arg(0) != e.type.with_lanes(1) || e.type.lanes < 2)
+      if (!e.type.is_integer() || arg(0) != e.type.with_lanes(1) || e.type.lanes < 2)
         return fmt::format("ramp from {} to {}", to_string(arg(0)), to_string(e.type));
       // So that the double that holds it is exact, and its multiples fit 64 bits.
       if (!(std::abs(e.number) <= 0x1p52))

@@ -27,6 +27,11 @@ std::string difference(const Shape& a, const Shape& b) {
 
 }  // namespace
 
+std::string check_index(const Type& index) {
+  if (index.dtype == DType::i32) return {};
+  return fmt::format("the index is {}, not i32; convert it with cast", to_string(index));
+}
+
 InferResult join(const Type& a, const Type& b, DType result) {
   Type type{result, a.batched || b.batched, {}};
   if (!broadcast_shapes(a.shape, b.shape, type.shape)) {

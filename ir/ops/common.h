@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,8 @@
 namespace gradc::ops {
 
 using Types = std::span<const Type>;
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Sample types: an example shape, batched unless said.
 inline Type batched(Shape shape, DType dtype = DType::f32) { return {dtype, true, std::move(shape)}; }
@@ -38,6 +41,7 @@ InferResult join_all(Types types, DType result);
 // All operands of one dtype, which must be a float (or a number), broadcast together.
 InferResult infer_floats(Types t, const Attributes&);
 InferResult infer_numbers(Types t, const Attributes&);
+std::string check_index(const Type& index);          // what is wrong with an index
 InferResult infer_same(Types t, const Attributes&);  // one operand of any type
 
 // Range checks of attributes; each returns an error or nothing.

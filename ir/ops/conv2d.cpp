@@ -151,8 +151,6 @@ void scatter_columns(const Geometry& g, const std::vector<double>& columns, doub
   });
 }
 
-int64_t rows_of(const Type& t, const Context& c) { return t.batched ? c.rows : 1; }
-
 interpreter::Tensor evaluate_conv2d(const Op& op, Operands in, Context& context) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, context.rows);
   const Geometry g = geometry(op.attributes, in[0]->type.shape, in[1]->type.shape);

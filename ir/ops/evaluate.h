@@ -99,7 +99,7 @@ class Chooser {
 };
 
 inline int64_t value_count(const Op& op, const Context& context) {
-  return op.type.elements() * (op.type.batched ? context.rows : 1);
+  return op.type.elements() * rows_of(op.type, context);
 }
 
 // As evaluate, for operators with kinks: choose(elements...) -> int64_t is recorded and replayed,

@@ -48,11 +48,6 @@ void for_each_named(const interpreter::Tensor& table, const interpreter::Tensor&
   }
 }
 
-std::string check_index(const Type& index) {
-  if (index.dtype == DType::i32) return {};
-  return fmt::format("the index is {}, not i32; convert it with cast", to_string(index));
-}
-
 size_t axis_of(const Attributes& a) { return static_cast<size_t>(a.integer("axis")); }
 
 OpDef gather() {
@@ -85,7 +80,7 @@ OpDef gather() {
   };
   def.evaluate = [](const Op& op, Operands in, Context& c) {
     interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
-    for_each_named(*in[0], *in[1], out, axis_of(op.attributes), op.type.batched ? c.rows : 1,
+    for_each_named(*in[0], *in[1], out, axis_of(op.attributes), rows_of(op.type, c),
                    [&](int64_t from, int64_t to, int64_t count) {
                      std::copy_n(in[0]->data.data() + from, count, out.data.data() + to);
                    });
@@ -149,7 +144,7 @@ OpDef scatter_add() {
   };
   def.evaluate = [](const Op& op, Operands in, Context& c) {
     interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
-    for_each_named(out, *in[1], *in[0], axis_of(op.attributes), in[0]->type.batched ? c.rows : 1,
+    for_each_named(out, *in[1], *in[0], axis_of(op.attributes), rows_of(in[0]->type, c),
                    [&](int64_t to, int64_t from, int64_t count) {
                      for (int64_t i = 0; i < count; ++i)
                        out.data.data()[to + i] += in[0]->data.data()[from + i];

@@ -24,8 +24,6 @@ Expr both(Expr a, Expr b) {
 double never(const Op&) { return 0; }
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
-int64_t rows_of(const Type& t, const Context& c) { return t.batched ? c.rows : 1; }
-
 // Row-major strides of an example.
 std::vector<int64_t> strides(const Shape& shape) {
   std::vector<int64_t> s(shape.size(), 1);

@@ -67,8 +67,6 @@ void for_each_window(const Window& k, const Type& x, const Shape& y, int64_t row
   }
 }
 
-int64_t rows_of(const Type& t, const Context& c) { return t.batched ? c.rows : 1; }
-
 // The place of the first maximum (or first NaN) of each window.
 template <class F>
 void for_each_maximum(const Op& op, const interpreter::Tensor& x, const Shape& y, Context& c, F&& visit) {
@@ -99,7 +97,7 @@ Attributes with_input(const Op* op) {
   return a;
 }
 
-struct Case {
+struct PoolCase {
   Shape x;
   std::vector<int64_t> window, stride, padding;
   int64_t rows = 3;
@@ -116,13 +114,13 @@ struct Case {
   }
 };
 
-const std::vector<Case>& cases() {
-  static const std::vector<Case> list = {{{3, 6, 8}, {2, 2}, {2, 2}, {0, 0}, 5},
-                                         {{2, 7, 7}, {3, 3}, {2, 2}, {1, 1}, 33},
-                                         {{2, 5, 6}, {3, 2}, {1, 2}, {1, 0}},
-                                         {{4, 4, 4}, {4, 4}, {4, 4}, {0, 0}},
-                                         {{1, 5, 5}, {2, 3}, {1, 1}, {0, 1}, 1, false},
-                                         {{2, 4, 4}, {2, 2}, {2, 2}, {1, 1}, 3, true, DType::f64}};
+const std::vector<PoolCase>& pool_cases() {
+  static const std::vector<PoolCase> list = {{{3, 6, 8}, {2, 2}, {2, 2}, {0, 0}, 5},
+                                             {{2, 7, 7}, {3, 3}, {2, 2}, {1, 1}, 33},
+                                             {{2, 5, 6}, {3, 2}, {1, 2}, {1, 0}},
+                                             {{4, 4, 4}, {4, 4}, {4, 4}, {0, 0}},
+                                             {{1, 5, 5}, {2, 3}, {1, 1}, {0, 1}, 1, false},
+                                             {{2, 4, 4}, {2, 2}, {2, 2}, {1, 1}, 3, true, DType::f64}};
   return list;
 }
 
@@ -241,7 +239,7 @@ void register_pool2d(std::vector<OpDef>& defs) {
   };
   avg_grad.cost = max_grad.cost;
 
-  for (const Case& c : cases()) {
+  for (const PoolCase& c : pool_cases()) {
     max.samples.push_back({{c.type()}, c.attributes(), -2, 2, c.rows});
     max_grad.samples.push_back({{c.result(), c.type()}, c.attributes(), -2, 2, c.rows});
     avg.samples.push_back({{c.type()}, c.attributes(), -2, 2, c.rows});

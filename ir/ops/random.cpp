@@ -14,7 +14,6 @@ namespace gradc {
 namespace {
 
 using namespace ops;
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr uint32_t kAngleStream = 0x80000000u;  // Box-Muller's second word
 
 uint32_t stream_of(const Op& op) { return static_cast<uint32_t>(op.attributes.integer("stream")); }

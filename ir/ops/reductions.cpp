@@ -12,7 +12,6 @@ namespace {
 
 using namespace ops;
 using Grads = std::vector<Op*>;
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNone = 2147483647;  // no position: above every other
 
 InferResult infer_reduce(Types t, const Attributes& a) {
@@ -77,7 +76,7 @@ interpreter::Tensor evaluate_sum(const Op& op, Operands in, Context& c) {
 
 // The first extremum in logical order, or the first NaN.
 template <auto better>
-interpreter::Tensor evaluate_extremum(const Op& op, Operands in, Context& c) {
+interpreter::Tensor evaluate_reduced_extremum(const Op& op, Operands in, Context& c) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
   const double* x = in[0]->data.data();
   const int64_t count = value_count(op, c);
@@ -178,7 +177,7 @@ void register_reductions(std::vector<OpDef>& defs) {
       "reduce_max",
       "The greatest element over the given axes; NaN if one is NaN. The gradient goes to the first greatest.",
       loop::BinaryOp::max, -kInfinity);
-  max.evaluate = evaluate_extremum<std::greater<>{}>;
+  max.evaluate = evaluate_reduced_extremum<std::greater<>{}>;
   max.gradient = extremum_gradient;
   defs.push_back(std::move(max));
 
@@ -186,7 +185,7 @@ void register_reductions(std::vector<OpDef>& defs) {
       "reduce_min",
       "The least element over the given axes; NaN if one is NaN. The gradient goes to the first least.",
       loop::BinaryOp::min, kInfinity);
-  min.evaluate = evaluate_extremum<std::less<>{}>;
+  min.evaluate = evaluate_reduced_extremum<std::less<>{}>;
   min.gradient = extremum_gradient;
   defs.push_back(std::move(min));
 }

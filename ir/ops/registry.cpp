@@ -46,7 +46,7 @@ const std::map<std::string, const OpDef*, std::less<>>& op_table() {
   return table;
 }
 
-std::string_view kind_name(AttributeKind kind) {
+std::string_view expected(AttributeKind kind) {
   switch (kind) {
     case AttributeKind::boolean: return "true or false";
     case AttributeKind::integer: return "an integer";
@@ -91,7 +91,7 @@ std::string check_attributes(const OpDef& def, Attributes& attributes) {
     }
     Attribute value = *given;
     if (!fits(spec.kind, value)) {
-      return fmt::format("the attribute `{}` must be {}, not {}", spec.name, kind_name(spec.kind),
+      return fmt::format("the attribute `{}` must be {}, not {}", spec.name, expected(spec.kind),
                          to_string(*given));
     }
     attributes.set(spec.name, std::move(value));

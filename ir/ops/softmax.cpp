@@ -143,11 +143,6 @@ Op* at_index(Builder& b, Op* index, int64_t extent) {
   return b.compare("eq", positions(b, {extent}, 0), column);
 }
 
-std::string check_index(const Type& index) {
-  if (index.dtype == DType::i32) return {};
-  return fmt::format("the index is {}, not i32; convert it with cast", to_string(index));
-}
-
 OpDef pick() {
   OpDef def = Def("pick", OpKind::composite,
                   "The element of x at an index along the last axis; 0 where the index lies outside. The "

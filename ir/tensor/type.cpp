@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "support/check.h"
+#include "support/shape_text.h"
 
 namespace gradc {
 
@@ -48,7 +49,7 @@ std::string to_string(const Type& t) {
   return text + ']';
 }
 
-std::string to_string(const Shape& s) { return fmt::format("[{}]", fmt::join(s, ", ")); }
+std::string to_string(const Shape& s) { return shape_text(s); }
 
 bool parse_type(std::string_view text, Type& out) {
   const size_t bracket = text.find('[');

@@ -20,8 +20,6 @@ int scalar_input_index(const std::string& name) {
   internal_error(__FILE__, __LINE__, "unknown scalar input " + name);
 }
 
-int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
 bool is_scalar_input(const Op* input) { return input->type.dtype == DType::f64 && !input->type.batched; }
 
 }  // namespace

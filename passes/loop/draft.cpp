@@ -3,10 +3,6 @@
 
 namespace gradc::passes::lowering {
 
-namespace {
-int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
-}  // namespace
-
 int64_t spaced_bytes(int64_t bytes) {
   // Small values would grow by too much. Of 32 lines in 2 KiB, each value starts 6 after the one before it:
   // sixteen values until two start alike.

@@ -14,6 +14,8 @@ namespace gradc::passes::lowering {
 // (kernels/lowering.h).
 inline constexpr int64_t kPanel = 32;
 
+inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
 // Addresses are chosen so that loads seldom wait for stores to other addresses: processors look for the store
 // that a load depends on by the lowest 12 bits of the addresses, and a load that finds one of another address
 // waits until it is written. Images, whose pixels are often 2 KiB or a multiple apart, are the worst case:

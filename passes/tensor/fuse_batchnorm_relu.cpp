@@ -26,7 +26,7 @@ Op* same_dropout(const Function& f, const Op* x, const Op* like, const Op* befor
   return nullptr;
 }
 
-constexpr auto kRules = std::to_array<Rewrite>({
+constexpr auto kBatchnormReluRules = std::to_array<Rewrite>({
     {"relu(batch_norm(x)) -> batch_norm_relu(x)", "relu",
      [](Builder& b, Op* op) -> Op* {
        Op* norm = op->operands[0];
@@ -48,6 +48,6 @@ constexpr auto kRules = std::to_array<Rewrite>({
 
 }  // namespace
 
-bool fuse_batchnorm_relu(Function& f) { return apply_rewrites(f, kRules); }
+bool fuse_batchnorm_relu(Function& f) { return apply_rewrites(f, kBatchnormReluRules); }
 
 }  // namespace gradc::passes

@@ -38,7 +38,7 @@ bool is_keep(const Op* divisor, const Op* mask) {
                                      static_cast<float>(mask->attributes.number("keep"));
 }
 
-constexpr auto kRules = std::to_array<Rewrite>({
+constexpr auto kDropoutRules = std::to_array<Rewrite>({
     {"(x * bernoulli(keep)) / keep -> dropout(x)", "div",
      [](Builder& b, Op* op) -> Op* {
        Op* x = nullptr;
@@ -57,6 +57,6 @@ constexpr auto kRules = std::to_array<Rewrite>({
 
 }  // namespace
 
-bool fuse_dropout(Function& f) { return apply_rewrites(f, kRules); }
+bool fuse_dropout(Function& f) { return apply_rewrites(f, kDropoutRules); }
 
 }  // namespace gradc::passes

@@ -20,9 +20,9 @@
 namespace gradc::runtime {
 namespace {
 
-constexpr size_t kShown = 40;        // characters of a cell in a message
-constexpr size_t kListed = 50;       // names of columns in a message
-constexpr size_t kCompared = 10000;  // names of columns that a wrong one is compared with
+constexpr size_t kShown = 40;          // characters of a cell in a message
+constexpr size_t kListedColumns = 50;  // names of columns in a message
+constexpr size_t kCompared = 10000;    // names of columns that a wrong one is compared with
 
 class Scanner {
  public:
@@ -175,8 +175,9 @@ class Reader {
 
   [[noreturn]] void no_such_column(const std::string& name, std::vector<std::string>& names) const {
     const std::string near = nearest_name(name, names);
-    const std::string more = columns_ > kListed ? fmt::format(", and {} more", columns_ - kListed) : "";
-    names.resize(std::min(names.size(), kListed));
+    const std::string more =
+        columns_ > kListedColumns ? fmt::format(", and {} more", columns_ - kListedColumns) : "";
+    names.resize(std::min(names.size(), kListedColumns));
     fail(fmt::format("there is no column `{}`{}; the first line names {}{}", name,
                      near.empty() ? "" : fmt::format("; did you mean `{}`?", near),
                      names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")), more));

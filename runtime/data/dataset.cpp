@@ -21,6 +21,7 @@
 #include "runtime/memory.h"
 #include "support/data_limits.h"
 #include "support/philox.h"
+#include "support/shape_text.h"
 
 // The source `folder` needs libpng and libjpeg, most of which a small executable would carry for nothing: the
 // linker takes it (runtime/data/image_files.cpp) only where someone asks for this function.
@@ -328,10 +329,6 @@ void sort_by_score(Split& train, const DataRecord& record) {
 }
 
 }  // namespace
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
 
 int64_t Field::elements() const {
   int64_t count = 1;

@@ -113,6 +113,4 @@ std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t ep
 // until the epoch is full.
 std::vector<int64_t> epoch_order(const Split& split, uint64_t seed, uint64_t epoch, bool shuffled);
 
-std::string shape_text(const std::vector<int64_t>& shape);  // "[1, 28, 28]"
-
 }  // namespace gradc::runtime

@@ -11,6 +11,7 @@
 #include "runtime/data/prepare.h"
 #include "runtime/data/source_options.h"
 #include "runtime/files.h"
+#include "support/shape_text.h"
 
 namespace gradc::runtime {
 namespace {

@@ -16,7 +16,7 @@
 namespace gradc::runtime {
 namespace {
 
-[[noreturn]] void fail(const std::string& path, const std::string& what) {
+[[noreturn]] void refuse_npy(const std::string& path, const std::string& what) {
   throw RunError(kExitDataError, fmt::format("{}: not a usable .npy file: {}", path, what));
 }
 
@@ -44,7 +44,8 @@ class HeaderParser {
         array.dtype = quoted();
       } else if (key == "fortran_order" && !order) {
         order = true;
-        if (word() == "True") fail(path_, "it is in Fortran order; save numpy.ascontiguousarray(array)");
+        if (word() == "True")
+          refuse_npy(path_, "it is in Fortran order; save numpy.ascontiguousarray(array)");
       } else if (key == "shape" && !shape) {
         shape = true;
         tuple(array.shape);
@@ -63,9 +64,10 @@ class HeaderParser {
 
  private:
   [[noreturn]] void wrong() const {
-    fail(path_, fmt::format("its header is not of the form {{'descr': .., 'fortran_order': .., 'shape': ..}} "
-                            "(at character {})",
-                            at_));
+    refuse_npy(path_,
+               fmt::format("its header is not of the form {{'descr': .., 'fortran_order': .., 'shape': ..}} "
+                           "(at character {})",
+                           at_));
   }
   void skip() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t')) ++at_;
@@ -124,34 +126,36 @@ class HeaderParser {
 
 NpyArray parse_npy(const std::string& path, const std::vector<uint8_t>& bytes) {
   if (bytes.size() < 10 || std::memcmp(bytes.data(), "\x93NUMPY", 6) != 0)
-    fail(path, "it does not begin with NumPy's magic bytes");
+    refuse_npy(path, "it does not begin with NumPy's magic bytes");
   const int version = bytes[6];
   if (version < 1 || version > 3)
-    fail(path, fmt::format("version {} of the format; expected 1 to 3", version));
+    refuse_npy(path, fmt::format("version {} of the format; expected 1 to 3", version));
   const size_t prefix = version == 1 ? 10 : 12;
-  if (bytes.size() < prefix) fail(path, "it ends within its header");
+  if (bytes.size() < prefix) refuse_npy(path, "it ends within its header");
   uint64_t header_bytes = bytes[8] | uint64_t{bytes[9]} << 8;
   if (version > 1) header_bytes |= uint64_t{bytes[10]} << 16 | uint64_t{bytes[11]} << 24;
   if (header_bytes > bytes.size() - prefix)
-    fail(path, fmt::format("it promises a header of {} bytes, but only {} follow; the file is truncated",
+    refuse_npy(path,
+               fmt::format("it promises a header of {} bytes, but only {} follow; the file is truncated",
                            header_bytes, bytes.size() - prefix));
   NpyArray array =
       HeaderParser(path, {reinterpret_cast<const char*>(bytes.data()) + prefix, header_bytes}).parse();
   const auto size = element_bytes().find(array.dtype);
   if (size == element_bytes().end())
-    fail(path,
-         fmt::format(
-             "dtype '{}'; expected '<f4' (float32), '<f8' (float64), '|u1' (uint8), '<i4' (int32), '<i8' "
-             "(int64) or '|b1' (bool): use array.astype()",
-             array.dtype));
+    refuse_npy(
+        path,
+        fmt::format(
+            "dtype '{}'; expected '<f4' (float32), '<f8' (float64), '|u1' (uint8), '<i4' (int32), '<i8' "
+            "(int64) or '|b1' (bool): use array.astype()",
+            array.dtype));
   uint64_t expected = size->second;
   for (int64_t extent : array.shape)
     if (__builtin_mul_overflow(expected, static_cast<uint64_t>(extent), &expected))
-      fail(path, "its shape is too large");
+      refuse_npy(path, "its shape is too large");
   const uint64_t found = bytes.size() - prefix - header_bytes;
   if (found != expected)
-    fail(path, fmt::format("its header promises '{}' of shape ({}), {} bytes, but {} follow", array.dtype,
-                           fmt::join(array.shape, ", "), expected, found));
+    refuse_npy(path, fmt::format("its header promises '{}' of shape ({}), {} bytes, but {} follow",
+                                 array.dtype, fmt::join(array.shape, ", "), expected, found));
   array.bytes.assign(bytes.end() - static_cast<std::ptrdiff_t>(found), bytes.end());
   return array;
 }

@@ -7,6 +7,7 @@
 
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/shape_text.h"
 
 namespace gradc::runtime {
 namespace {

@@ -9,7 +9,7 @@ namespace gradc::runtime {
 namespace {
 
 // The random stream of the text, apart from those that model files use.
-constexpr uint32_t kStream = 0x54455854;
+constexpr uint32_t kTextStream = 0x54455854;
 
 constexpr std::array<const char*, 10> kAnimals = {"dog",  "cat",   "horse", "bird", "goat",
                                                   "frog", "snake", "duck",  "bear", "owl"};
@@ -42,7 +42,7 @@ class Writer {
 
  private:
   uint32_t draw(uint32_t below) {
-    const uint32_t word = random_word(seed_, part_, kStream, next_++, 0);
+    const uint32_t word = random_word(seed_, part_, kTextStream, next_++, 0);
     return static_cast<uint32_t>(uint64_t{word} * below >> 32);
   }
   template <size_t N>

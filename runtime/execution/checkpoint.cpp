@@ -12,11 +12,12 @@
 #include "runtime/sha256.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/shape_text.h"
 
 namespace gradc::runtime {
 namespace {
 
-constexpr size_t kListed = 10;
+constexpr size_t kListedParameters = 10;
 const std::string kDriver = "driver/";
 const std::string kBest = "best/";  // before the names of weights to put back
 
@@ -180,7 +181,7 @@ class Fit {
   // Only what is shown is put into words: a hostile file has hundreds of thousands of names to compare.
   template <class Text>
   void problem(Text&& text) {
-    if (problems_.size() < kListed)
+    if (problems_.size() < kListedParameters)
       problems_.push_back(text());
     else
       ++more_;

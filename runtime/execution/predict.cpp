@@ -18,6 +18,7 @@
 #include "runtime/interrupt.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/shape_text.h"
 
 namespace gradc::runtime {
 namespace {

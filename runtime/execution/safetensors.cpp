@@ -16,19 +16,18 @@
 namespace gradc::runtime {
 namespace {
 
-using Json = nlohmann::json;
 constexpr uint64_t kMaxHeader = 100'000'000;  // as the format's own implementation
 constexpr size_t kMostAxes = 16;
 static_assert(std::endian::native == std::endian::little, "the data are written as they stand in memory");
 
-const std::map<std::string, uint64_t>& element_bytes() {
+const std::map<std::string, uint64_t>& bytes_by_dtype() {
   static const std::map<std::string, uint64_t> table = {
       {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U16", 2}, {"I16", 2}, {"F16", 2},
       {"BF16", 2}, {"U32", 4}, {"I32", 4}, {"F32", 4},     {"F64", 8},     {"U64", 8}, {"I64", 8}};
   return table;
 }
 
-[[noreturn]] void fail(const std::string& path, const std::string& what) {
+[[noreturn]] void refuse_safetensors(const std::string& path, const std::string& what) {
   throw RunError(kExitDataError, fmt::format("{}: not a usable safetensors file: {}", path, what));
 }
 
@@ -50,28 +49,28 @@ struct Entry {
 // The header as it is read, event by event: each is checked where it comes, an array when its object ends. A
 // parser that builds the whole tree and asks for each value whether to keep it goes through all siblings
 // after each of them (nlohmann-json's callbacks): that is quadratic.
-class HeaderReader : public nlohmann::json_sax<Json> {
+class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderReader(const std::string& path, TensorFile& file, const uint8_t* data, uint64_t data_bytes)
       : path_(path), file_(file), data_(data), data_bytes_(data_bytes) {}
 
   bool null() override { return scalar({Scalar::Kind::other, "null"}); }
   bool boolean(bool value) override { return scalar({Scalar::Kind::other, value ? "true" : "false"}); }
-  bool number_integer(Json::number_integer_t value) override {
+  bool number_integer(nlohmann::json::number_integer_t value) override {
     return scalar({Scalar::Kind::other, std::to_string(value)});
   }
-  bool number_unsigned(Json::number_unsigned_t value) override {
+  bool number_unsigned(nlohmann::json::number_unsigned_t value) override {
     return scalar({Scalar::Kind::size, std::to_string(value), value});
   }
-  bool number_float(Json::number_float_t, const std::string& written) override {
+  bool number_float(nlohmann::json::number_float_t, const std::string& written) override {
     return scalar({Scalar::Kind::other, written});
   }
   bool string(std::string& value) override { return scalar({Scalar::Kind::text, std::move(value)}); }
-  bool binary(Json::binary_t&) override { return false; }  // not in JSON
+  bool binary(nlohmann::json::binary_t&) override { return false; }  // not in JSON
 
   bool start_object(size_t) override {
     if (++depth_ == 1) return true;
-    if (depth_ > kDeepest) fail(path_, "its header nests too deeply");
+    if (depth_ > kDeepest) refuse_safetensors(path_, "its header nests too deeply");
     if (depth_ == 2 && is_metadata()) return true;
     if (depth_ == 2)
       entry_ = {};
@@ -84,7 +83,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     return true;
   }
   bool start_array(size_t) override {
-    if (++depth_ > kDeepest) fail(path_, "its header nests too deeply");
+    if (++depth_ > kDeepest) refuse_safetensors(path_, "its header nests too deeply");
     const bool in_entry = depth_ == 3 && !is_metadata();
     if (depth_ == 2 && !is_metadata()) {
       entry_ = {};
@@ -119,7 +118,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     return true;
   }
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    fail(path_, fmt::format("its header is not JSON ({})", error.what()));
+    refuse_safetensors(path_, fmt::format("its header is not JSON ({})", error.what()));
   }
 
  private:
@@ -128,7 +127,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 
   bool is_metadata() const { return name_ == kMetadata; }
   [[noreturn]] void twice(const std::string& name) const {
-    fail(path_, fmt::format("its header names `{}` twice", name));
+    refuse_safetensors(path_, fmt::format("its header names `{}` twice", name));
   }
 
   bool scalar(Scalar value) {
@@ -139,10 +138,10 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   // where a scalar is expected come as such too.
   void scalar_at(int depth, Scalar value) {
     if (is_metadata()) {
-      if (depth == 1) fail(path_, "its __metadata__ is no object");
+      if (depth == 1) refuse_safetensors(path_, "its __metadata__ is no object");
       if (depth > 2) return;
       if (value.kind != Scalar::Kind::text)
-        fail(path_, fmt::format("its __metadata__ `{}` is no string", key_));
+        refuse_safetensors(path_, fmt::format("its __metadata__ `{}` is no string", key_));
       file_.metadata[key_] = std::move(value.text);
       return;
     }
@@ -169,22 +168,23 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 
   uint64_t size_of(const Scalar& value) const {
     if (value.kind != Scalar::Kind::size)
-      fail(path_, fmt::format("`{}`: {} is no size; expected a whole number", name_, value.text));
+      refuse_safetensors(path_,
+                         fmt::format("`{}`: {} is no size; expected a whole number", name_, value.text));
     return value.size;
   }
 
   void add(const Entry& entry) {
     if (!entry.object || entry.other_keys || !entry.dtype_given || !entry.shape_given || !entry.offsets_given)
-      fail(path_, fmt::format("`{}` must have exactly dtype, shape and data_offsets", name_));
+      refuse_safetensors(path_, fmt::format("`{}` must have exactly dtype, shape and data_offsets", name_));
     const bool text = entry.dtype.kind == Scalar::Kind::text;
-    const auto element = element_bytes().find(entry.dtype.text);
-    if (!text || element == element_bytes().end())
-      fail(path_, fmt::format("`{}`: dtype {} is unknown", name_,
-                              text ? "\"" + entry.dtype.text + "\"" : entry.dtype.text));
+    const auto element = bytes_by_dtype().find(entry.dtype.text);
+    if (!text || element == bytes_by_dtype().end())
+      refuse_safetensors(path_, fmt::format("`{}`: dtype {} is unknown", name_,
+                                            text ? "\"" + entry.dtype.text + "\"" : entry.dtype.text));
     if (!entry.shape_list || entry.shape.size() > kMostAxes)
-      fail(path_, fmt::format("`{}`: its shape is no list of sizes", name_));
+      refuse_safetensors(path_, fmt::format("`{}`: its shape is no list of sizes", name_));
     if (!entry.offsets_list || entry.offsets.size() != 2)
-      fail(path_, fmt::format("`{}`: data_offsets must be two numbers", name_));
+      refuse_safetensors(path_, fmt::format("`{}`: data_offsets must be two numbers", name_));
     TensorView view;
     view.dtype = element->first;
     uint64_t bytes = element->second;
@@ -192,18 +192,19 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     for (const Scalar& extent : entry.shape) {
       shape.push_back(size_of(extent));
       if (shape.back() > INT64_MAX || __builtin_mul_overflow(bytes, shape.back(), &bytes))
-        fail(path_, fmt::format("`{}`: its shape is too large", name_));
+        refuse_safetensors(path_, fmt::format("`{}`: its shape is too large", name_));
       view.shape.push_back(static_cast<int64_t>(shape.back()));
     }
     const uint64_t begin = size_of(entry.offsets[0]), end = size_of(entry.offsets[1]);
     if (begin > end || end > data_bytes_)
-      fail(path_,
-           fmt::format("`{}` stands at bytes {} to {} of the data, which have {}; the file is truncated "
-                       "or its header is wrong",
-                       name_, begin, end, data_bytes_));
+      refuse_safetensors(
+          path_,
+          fmt::format("`{}` stands at bytes {} to {} of the data, which have {}; the file is truncated "
+                      "or its header is wrong",
+                      name_, begin, end, data_bytes_));
     if (end - begin != bytes)
-      fail(path_, fmt::format("`{}`: {}[{}] needs {} bytes, but {} are set aside", name_, view.dtype,
-                              fmt::join(shape, ","), bytes, end - begin));
+      refuse_safetensors(path_, fmt::format("`{}`: {}[{}] needs {} bytes, but {} are set aside", name_,
+                                            view.dtype, fmt::join(shape, ","), bytes, end - begin));
     view.data = data_ + begin;
     view.bytes = bytes;
     file_.tensors.emplace_hint(file_.tensors.end(), name_, std::move(view));  // files are mostly in order
@@ -225,23 +226,25 @@ TensorFile parse_safetensors(const std::string& path, std::vector<uint8_t> bytes
   TensorFile file;
   file.storage = std::move(bytes);
   const uint64_t size = file.storage.size();
-  if (size < 8) fail(path, fmt::format("it has {} bytes; expected at least 8", size));
+  if (size < 8) refuse_safetensors(path, fmt::format("it has {} bytes; expected at least 8", size));
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file.storage.data(), 8);
   if (header_bytes > kMaxHeader)
-    fail(path, fmt::format(
-                   "it promises a header of {} bytes, more than the {} allowed; is it another kind of file?",
-                   header_bytes, kMaxHeader));
+    refuse_safetensors(
+        path,
+        fmt::format("it promises a header of {} bytes, more than the {} allowed; is it another kind of file?",
+                    header_bytes, kMaxHeader));
   if (header_bytes > size - 8)
-    fail(path, fmt::format("it promises a header of {} bytes, but only {} follow; the file is truncated",
-                           header_bytes, size - 8));
+    refuse_safetensors(
+        path, fmt::format("it promises a header of {} bytes, but only {} follow; the file is truncated",
+                          header_bytes, size - 8));
   const char* begin = reinterpret_cast<const char*>(file.storage.data()) + 8;
-  if (header_bytes == 0 || *begin != '{') fail(path, "its header does not begin with {");
+  if (header_bytes == 0 || *begin != '{') refuse_safetensors(path, "its header does not begin with {");
   const uint8_t* data = file.storage.data() + 8 + header_bytes;
   const uint64_t data_bytes = size - 8 - header_bytes;
   HeaderReader reader(path, file, data, data_bytes);
   try {
-    Json::sax_parse(begin, begin + header_bytes, &reader);
+    nlohmann::json::sax_parse(begin, begin + header_bytes, &reader);
   } catch (const std::bad_alloc&) {
     throw RunError(kExitRunFailed,
                    fmt::format("{}: there is no memory for its header of {} bytes", path, header_bytes));
@@ -254,13 +257,14 @@ TensorFile parse_safetensors(const std::string& path, std::vector<uint8_t> bytes
   const uint8_t* expected = data;
   for (const auto& [name, view] : order) {
     if (view->data != expected)
-      fail(path, fmt::format(
-                     "`{}` begins at byte {} of the data; expected {}: arrays must not overlap or leave gaps",
-                     *name, view->data - data, expected - data));
+      refuse_safetensors(
+          path, fmt::format(
+                    "`{}` begins at byte {} of the data; expected {}: arrays must not overlap or leave gaps",
+                    *name, view->data - data, expected - data));
     expected += view->bytes;
   }
   if (expected != data + data_bytes)
-    fail(path, fmt::format("{} bytes follow the last array", data + data_bytes - expected));
+    refuse_safetensors(path, fmt::format("{} bytes follow the last array", data + data_bytes - expected));
   return file;
 }
 

@@ -21,7 +21,7 @@ namespace gradc::runtime {
 namespace {
 
 // The random stream of samples, apart from those that model files use.
-constexpr uint32_t kStream = 0x53414D50;
+constexpr uint32_t kSampleStream = 0x53414D50;
 
 class Sampler {
  public:
@@ -139,7 +139,8 @@ class Sampler {
           options_.temperature > 0 ? std::pow(ratio, 1 / options_.temperature) : ratio == 1;
     }
     double left =
-        uniform_from_word(random_word(options_.seed, 0, kStream, static_cast<uint64_t>(place), 0)) * sum;
+        uniform_from_word(random_word(options_.seed, 0, kSampleStream, static_cast<uint64_t>(place), 0)) *
+        sum;
     for (int64_t c = 1; c < vocabulary_.size(); ++c) {
       left -= weights[static_cast<size_t>(c)];
       if (left < 0 && weights[static_cast<size_t>(c)] > 0) return c;

@@ -11,7 +11,7 @@
 #include "gradc/version.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::consumer_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -321,4 +321,4 @@ TEST_F(Consumer, BringsManualAndExamples) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::consumer_test

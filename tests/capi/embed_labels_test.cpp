@@ -3,7 +3,7 @@
 
 #include "tests/capi/helpers.h"
 
-namespace gradc::test {
+namespace gradc::test::embed_labels_test {
 namespace {
 
 TEST(EmbedLabels, OutsideTheScoresAreRefusedInEveryCall) {
@@ -70,4 +70,4 @@ TEST(EmbedPieces, AStepDrawsAndWeighsAsTheWholeBatch) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::embed_labels_test

@@ -16,7 +16,7 @@
 #include "gradc/xtensor.hpp"
 #include "tests/capi/helpers.h"
 
-namespace gradc::test {
+namespace gradc::test::embed_test {
 namespace {
 
 // ---- Compiling
@@ -557,4 +557,4 @@ TEST(EmbedData, XtensorWithoutACopy) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::embed_test

@@ -8,7 +8,7 @@
 
 #include "tests/capi/helpers.h"
 
-namespace gradc::test {
+namespace gradc::test::embed_train_test {
 namespace {
 
 // ---- The bits of the tool
@@ -438,4 +438,4 @@ TEST(EmbedSample, SaysWhatTheToolSays) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::embed_train_test

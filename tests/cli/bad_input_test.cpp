@@ -7,7 +7,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::bad_input_test {
 namespace {
 
 void expect_message(const ToolResult& r, int exit_code, const std::vector<std::string>& parts) {
@@ -234,4 +234,4 @@ TEST(BadInput, OverflowIsExplainedToo) {  // finite in double precision, not in 
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::bad_input_test

@@ -9,7 +9,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::bench_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -251,4 +251,4 @@ TEST(Bench, ALossThatIsNotFiniteEndsItWithAdvice) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::bench_test

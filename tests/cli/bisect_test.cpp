@@ -6,7 +6,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::bisect_test {
 namespace {
 
 bool contains(const std::string& text, const std::string& part) {
@@ -115,4 +115,4 @@ TEST(Explain, UnknownCodesAndTheWayThere) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::bisect_test

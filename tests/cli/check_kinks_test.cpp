@@ -6,7 +6,7 @@
 
 #include "cli/check/check.h"
 
-namespace gradc::test {
+namespace gradc::test::check_kinks_test {
 namespace {
 
 cli::CheckReport check(const std::string& activation, const std::string& break_gradient = "") {
@@ -47,10 +47,12 @@ TEST(CheckKinks, FindsASlopeThatIsNoneOfTheFunction) {
     const cli::CheckReport report = check(wrong);
     EXPECT_GT(failures(report, "kink"), 0) << wrong << "\n" << cli::render_check(report);
     for (const cli::CheckRow& r : report.rows)
-      if (!r.pass) EXPECT_EQ(r.kind, "kink") << r.name;
+      if (!r.pass) {
+        EXPECT_EQ(r.kind, "kink") << r.name;
+      }
   }
   EXPECT_GT(failures(check("elu(x)", "expm1"), "kink"), 0);
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::check_kinks_test

@@ -9,7 +9,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::check_matrix_test {
 namespace {
 
 constexpr const char* kModel = R"(data noise = random(shape=[3, 8, 8], train=80, test=40, batch=40)
@@ -62,4 +62,4 @@ INSTANTIATE_TEST_SUITE_P(Driver, CheckMatrix,
                          });
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::check_matrix_test

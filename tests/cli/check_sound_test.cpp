@@ -7,7 +7,7 @@
 #include "cli/check/check.h"
 #include "ir/loop/loop_ir.h"
 
-namespace gradc::test {
+namespace gradc::test::check_sound_test {
 namespace {
 
 std::string model(const std::string& body, const std::string& optimizer = "sgd(lr=0.05)") {
@@ -130,4 +130,4 @@ TEST(CheckSound, StillFindsFaultsBehindAnExtremum) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::check_sound_test

@@ -11,7 +11,7 @@
 #include "cli/check/check.h"
 #include "ir/loop/loop_ir.h"
 
-namespace gradc::test {
+namespace gradc::test::check_trained_test {
 namespace {
 
 compiler::CompileRequest model(const std::string& body) {
@@ -81,9 +81,11 @@ TEST(CheckTrained, SeesAnErrorThatOnlyTrainingHas) {
     const cli::CheckReport report = cli::check_model({request});
     EXPECT_FALSE(report.pass()) << factor;
     for (const cli::CheckRow& r : report.rows)
-      if (!r.pass) EXPECT_EQ(r.kind, "trained") << r.name;
+      if (!r.pass) {
+        EXPECT_EQ(r.kind, "trained") << r.name;
+      }
   }
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::check_trained_test

@@ -15,7 +15,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::commands_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -359,4 +359,4 @@ TEST(Ops, ListsEverythingAndExplainsOne) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::commands_test

@@ -8,7 +8,7 @@
 #include "tests/cli/compiled_model.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::compile_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -284,4 +284,4 @@ TEST_F(Compile, ExplainsMistakesAndWritesNothing) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::compile_test

@@ -10,7 +10,7 @@
 #include "tests/cli/compiled_model.h"
 #include "tests/cli/emulator.h"
 
-namespace gradc::test {
+namespace gradc::test::cross_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -188,4 +188,4 @@ TEST_F(Cross, TheExecutableSaysWhatTheProcessorLacks) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::cross_test

@@ -7,7 +7,7 @@
 #include "frontend/data_sources.h"
 #include "runtime/data/dataset.h"
 
-namespace gradc::test {
+namespace gradc::test::data_sources_test {
 namespace {
 
 TEST(DataSources, LoadWhatTheirRecordSays) {
@@ -49,4 +49,4 @@ TEST(DataSources, LoadWhatTheirRecordSays) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::data_sources_test

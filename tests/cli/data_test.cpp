@@ -12,7 +12,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::data_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -185,4 +185,4 @@ TEST_F(DataTest, DataErrorsNameTheirPlace) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::data_test

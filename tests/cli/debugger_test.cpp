@@ -3,7 +3,7 @@
 
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::debugger_test {
 namespace {
 
 bool contains(const std::string& text, const std::string& part) {
@@ -79,4 +79,4 @@ TEST_F(Debugger, StopsAtALineInAnExecutable) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::debugger_test

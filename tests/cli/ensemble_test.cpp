@@ -11,7 +11,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::ensemble_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -177,4 +177,4 @@ TEST_F(EnsembleTest, FoldsHaveTheirOwnLabels) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::ensemble_test

@@ -8,7 +8,7 @@
 
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::examples_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -163,4 +163,4 @@ TEST(Examples, MlpLearnsTheRealDigits) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::examples_test

@@ -7,7 +7,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::finite_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -145,4 +145,4 @@ TEST(NotFinite, EvaluationsNameTheirOperation) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::finite_test

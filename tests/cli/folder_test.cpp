@@ -9,7 +9,7 @@
 #include "support/philox.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::folder_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -66,4 +66,4 @@ TEST(Folder, TrainsHereAndAsAnExecutable) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::folder_test

@@ -11,7 +11,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::full_batch_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -147,4 +147,4 @@ TEST(FullBatch, EndsWhereNothingIsLeftToGain) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::full_batch_test

@@ -7,7 +7,7 @@
 #include "tests/cli/browser.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::inspect_test {
 namespace {
 
 class Inspect : public testing::Test {
@@ -322,4 +322,4 @@ TEST_F(Inspect, ThePageOfOneProgramIsSmaller) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::inspect_test

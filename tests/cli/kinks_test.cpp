@@ -10,7 +10,7 @@
 #include "cli/check/native_call.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::kinks_test {
 namespace {
 
 using Numbers = std::vector<double>;
@@ -202,4 +202,4 @@ TEST(Kinks, AreListedForEveryFunctionOfThePreludeThatDecides) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::kinks_test

@@ -10,7 +10,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::labels_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -150,4 +150,4 @@ TEST(Labels, OfMaskedRowsMayBeAny) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::labels_test

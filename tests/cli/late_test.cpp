@@ -10,7 +10,7 @@
 #include "support/check.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::late_test {
 namespace {
 
 using compiler::CompiledModel;
@@ -132,4 +132,4 @@ TEST_F(Late, AnErrorComesFromTheCallAndTheSessionGoesOn) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::late_test

@@ -11,7 +11,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::limits_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -225,4 +225,4 @@ train {
 #endif
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::limits_test

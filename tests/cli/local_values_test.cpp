@@ -8,7 +8,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::local_values_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -76,4 +76,4 @@ TEST(LocalValues, TakeLessMemory) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::local_values_test

@@ -11,7 +11,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::memory_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -163,4 +163,4 @@ TEST(MemLimit, SaysWhatItCannot) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::memory_test

@@ -5,7 +5,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::methods_check_test {
 namespace {
 
 struct Network {
@@ -62,4 +62,4 @@ train {
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::methods_check_test

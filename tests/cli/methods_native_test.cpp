@@ -10,7 +10,7 @@
 
 #include "tests/cli/probe.h"
 
-namespace gradc::test {
+namespace gradc::test::methods_native_test {
 namespace {
 
 // --- rates
@@ -274,4 +274,4 @@ TEST(NativeMetrics, CountWhatIsRight) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::methods_native_test

@@ -15,9 +15,10 @@
 #include <regex>
 #include <set>
 
+#include "support/shape_text.h"
 #include "tests/cli/probe.h"
 
-namespace gradc::test {
+namespace gradc::test::methods_test {
 namespace {
 
 using nlohmann::json;
@@ -541,4 +542,4 @@ TEST(RandomLayers, DropconnectSwitchesWeightsOffWhileTraining) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::methods_test

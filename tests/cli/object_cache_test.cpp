@@ -16,7 +16,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::object_cache_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -446,4 +446,4 @@ TEST_F(Cached, AWrongSwitchIsAnError) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::object_cache_test

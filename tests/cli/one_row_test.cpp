@@ -6,7 +6,7 @@
 
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::one_row_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -46,4 +46,4 @@ TEST(OneRow, LeavesRunningStatisticsAlone) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::one_row_test

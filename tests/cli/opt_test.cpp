@@ -12,7 +12,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::opt_test {
 namespace {
 
 const std::string kCheck = "# CHECK";
@@ -198,4 +198,4 @@ TEST(Opt, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::opt_test

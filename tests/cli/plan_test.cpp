@@ -7,7 +7,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::plan_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -82,4 +82,4 @@ TEST(Plan, SaysWhatItNeeds) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::plan_test

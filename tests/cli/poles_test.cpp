@@ -9,7 +9,7 @@
 
 #include "tests/cli/probe.h"
 
-namespace gradc::test {
+namespace gradc::test::poles_test {
 namespace {
 
 struct Pole {
@@ -68,4 +68,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const testing::TestParamInfo<Pole>& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::poles_test

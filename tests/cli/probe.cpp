@@ -78,8 +78,4 @@ double worst_error(const Values& got, const Values& wanted, double floor) {
   return worst;
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
 }  // namespace gradc::test

@@ -40,7 +40,4 @@ class Probe {
 // NaN they agree.
 double worst_error(const Values& got, const Values& wanted, double floor);
 
-// A shape as .nn text: "[3, 4]".
-std::string shape_text(const std::vector<int64_t>& shape);
-
 }  // namespace gradc::test

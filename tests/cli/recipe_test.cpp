@@ -16,7 +16,7 @@
 #include "tests/cli/browser.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::recipe_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -516,4 +516,4 @@ TEST_F(Recipe, ThePageComparesEveryRunInABrowser) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::recipe_test

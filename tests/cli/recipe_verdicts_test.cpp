@@ -8,7 +8,7 @@
 
 #include "cli/recipe/recipe.h"
 
-namespace gradc::cli {
+namespace gradc::cli::recipe_verdicts_test {
 namespace {
 
 RecipeModel model() {
@@ -202,4 +202,4 @@ TEST(RecipeVerdicts, CurvesShow) {
 }
 
 }  // namespace
-}  // namespace gradc::cli
+}  // namespace gradc::cli::recipe_verdicts_test

@@ -7,7 +7,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::reduce_test {
 namespace {
 
 bool contains(const std::string& text, const std::string& part) {
@@ -196,4 +196,4 @@ TEST(Reduce, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::reduce_test

@@ -8,7 +8,7 @@
 #include "compiler/evaluate_ops.h"
 #include "ir/tensor/op_def.h"
 
-namespace gradc::cli {
+namespace gradc::cli::rounding_test {
 namespace {
 
 using interpreter::Tensor;
@@ -73,4 +73,4 @@ TEST(Rounding, ExcusesWhatIsBeyondTheRangeOfFloats) {
 }
 
 }  // namespace
-}  // namespace gradc::cli
+}  // namespace gradc::cli::rounding_test

@@ -11,7 +11,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::runs_test {
 namespace {
 
 void expect_parts(const std::string& text, const std::vector<std::string>& parts) {
@@ -104,4 +104,4 @@ TEST(Signals, SaveAndExit) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::runs_test

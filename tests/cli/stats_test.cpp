@@ -14,7 +14,7 @@
 #include "runtime/execution/safetensors.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::stats_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -444,4 +444,4 @@ TEST(Stats, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::stats_test

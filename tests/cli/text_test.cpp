@@ -11,7 +11,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::text_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -247,4 +247,4 @@ TEST_F(TextTest, TheExampleLearnsAndSpeaks) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::text_test

@@ -20,7 +20,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::train_options_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -545,4 +545,4 @@ TEST(Resume, AfterKillAndInterrupt) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::train_options_test

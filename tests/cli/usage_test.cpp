@@ -6,7 +6,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::usage_test {
 namespace {
 
 using testing::TestInfo;
@@ -161,4 +161,4 @@ TEST(Usage, EveryCommandSaysErrorsAsJson) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::usage_test

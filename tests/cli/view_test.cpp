@@ -11,7 +11,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::view_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -184,4 +184,4 @@ TEST_F(ViewTest, SaysWhatCannotBeSeen) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::view_test

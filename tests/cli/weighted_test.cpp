@@ -9,7 +9,7 @@
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::weighted_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -203,7 +203,9 @@ TEST_F(Weighted, PiecesOfAMemoryLimitAreTheSame) {
     // Another draw would move a loss of some 2.3 by a tenth and more; sums in another order by units in the
     // last place, which six updates spread.
     for (const char* key : {"loss", "train_loss"})
-      if (one.contains(key)) EXPECT_NEAR(one.at(key).get<double>(), two.at(key).get<double>(), 2e-5) << a[i];
+      if (one.contains(key)) {
+        EXPECT_NEAR(one.at(key).get<double>(), two.at(key).get<double>(), 2e-5) << a[i];
+      }
   }
   // A run goes on with a limit where it began without, and the other way round.
   for (const bool first : {false, true}) {
@@ -219,4 +221,4 @@ TEST_F(Weighted, PiecesOfAMemoryLimitAreTheSame) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::weighted_test

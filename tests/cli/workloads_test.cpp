@@ -8,7 +8,7 @@
 
 #include "tests/cli/tool.h"
 
-namespace gradc::test {
+namespace gradc::test::workloads_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -75,4 +75,4 @@ TEST(RandomData, TooLargePartsAreRefusedBeforeAnyWork) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::workloads_test

@@ -6,7 +6,7 @@
 
 #include "assembly.h"
 
-namespace gradc::testing {
+namespace gradc::testing::code_quality_test {
 namespace {
 
 using loop::Expr;
@@ -106,4 +106,4 @@ TEST(CodeQuality, CompilesWithinABudget) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::code_quality_test

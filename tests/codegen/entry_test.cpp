@@ -11,7 +11,7 @@
 #include "harness.h"
 #include "ir/loop/interpret.h"
 
-namespace gradc::testing {
+namespace gradc::testing::entry_test {
 namespace {
 
 using loop::Access;
@@ -470,4 +470,4 @@ TEST(Entry, AProgramWithoutCallsReturns) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::entry_test

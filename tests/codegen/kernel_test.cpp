@@ -13,7 +13,7 @@
 #include "support/philox.h"
 #include "tests/loop/samples.h"
 
-namespace gradc::testing {
+namespace gradc::testing::kernel_test {
 namespace {
 
 using loop::Access;
@@ -449,4 +449,4 @@ TEST(Once, SharedFunctionsGiveTheSameBits) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::kernel_test

@@ -9,7 +9,7 @@
 #include "harness.h"
 #include "tests/cli/emulator.h"
 
-namespace gradc::testing {
+namespace gradc::testing::neon_test {
 namespace {
 
 using loop::Expr;
@@ -200,4 +200,4 @@ TEST(Neon, ElementaryFunctionsKeepTheirBounds) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::neon_test

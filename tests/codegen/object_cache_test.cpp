@@ -9,7 +9,7 @@
 
 #include "harness.h"
 
-namespace gradc::testing {
+namespace gradc::testing::object_cache_test {
 namespace {
 
 using loop::Access;
@@ -208,4 +208,4 @@ TEST(ObjectCache, AModuleThatDidNotChangeIsFoundThoughOthersDid) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::object_cache_test

@@ -12,7 +12,7 @@
 #include "support/check.h"
 #include "support/diagnostic.h"
 
-namespace gradc::testing {
+namespace gradc::testing::out_of_memory_test {
 namespace {
 
 constexpr rlim_t kPage = 4096;
@@ -75,4 +75,4 @@ TEST(OutOfMemory, IsNoInternalError) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::out_of_memory_test

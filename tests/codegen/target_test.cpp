@@ -9,7 +9,7 @@ namespace llvm {
 [[noreturn]] void report_fatal_error(const char* reason, bool generate_crash_diagnostic);
 }
 
-namespace gradc::testing {
+namespace gradc::testing::target_test {
 namespace {
 
 using loop::Expr;
@@ -140,4 +140,4 @@ TEST(Mistakes, LlvmsFatalErrorsAreExceptions) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::target_test

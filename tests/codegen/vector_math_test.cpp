@@ -7,7 +7,7 @@
 #include "elementary.h"
 #include "harness.h"
 
-namespace gradc::testing {
+namespace gradc::testing::vector_math_test {
 namespace {
 
 using loop::Expr;
@@ -125,4 +125,4 @@ TEST(VectorMath, DoublesAreTheCLibrarys) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::vector_math_test

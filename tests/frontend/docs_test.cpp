@@ -9,7 +9,7 @@
 #include "frontend/prelude.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::docs_test {
 namespace {
 
 TEST(Docs, NameEverything) {
@@ -57,4 +57,4 @@ TEST(Docs, TheFirstExampleCompiles) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::docs_test

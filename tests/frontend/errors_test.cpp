@@ -11,7 +11,7 @@
 #include "frontend/explanations.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::errors_test {
 namespace {
 
 std::vector<std::string> error_files() {
@@ -92,4 +92,4 @@ TEST(ErrorCodes, AreUniqueAndAllPinned) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::errors_test

@@ -9,7 +9,7 @@
 #include "frontend/error_codes.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::explanations_test {
 namespace {
 
 TEST(Explanations, EveryCodeHasOneInTheTablesOrder) {
@@ -56,4 +56,4 @@ TEST(Explanations, ExamplesGiveTheirErrorAndCompileWhenMended) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::explanations_test

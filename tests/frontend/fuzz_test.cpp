@@ -8,7 +8,7 @@
 #include "support/check.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::fuzz_test {
 namespace {
 
 std::vector<std::string> read_folders(std::initializer_list<const char*> folders) {
@@ -184,4 +184,4 @@ TEST(Fuzz, DamagedFilesEndInAModuleOrInMessages) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::fuzz_test

@@ -3,7 +3,7 @@
 #include "frontend/error_codes.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::lexer_test {
 namespace {
 
 using frontend::TokenKind;
@@ -138,4 +138,4 @@ TEST(Lexer, SurvivesEveryByte) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::lexer_test

@@ -3,7 +3,7 @@
 #include "frontend/parser.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::parser_test {
 namespace {
 
 std::string ast(const std::string& text) {
@@ -141,4 +141,4 @@ TEST(Parser, OneRunReportsSeveralErrorsInOrder) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::parser_test

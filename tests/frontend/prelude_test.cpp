@@ -7,7 +7,7 @@
 #include "ir/interpreter/interpreter.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::prelude_test {
 namespace {
 
 using interpreter::Tensor;
@@ -525,4 +525,4 @@ TEST(Prelude, Schedules) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::prelude_test

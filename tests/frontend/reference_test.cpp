@@ -8,7 +8,7 @@
 #include "ir/tensor/op_def.h"
 #include "tests/frontend/helpers.h"
 
-namespace gradc::frontend_test {
+namespace gradc::frontend_test::reference_test {
 namespace {
 
 using frontend::ReferenceEntry;
@@ -97,7 +97,9 @@ TEST(ReferenceText, PrimitivesCanBeCalledAsTheirPageSays) {
     const bool plain = said == "In a model file: `" + def.name + "(...)`.";
     const bool qualified = plain || said == "In a model file: `primitive." + def.name + "(...)`.";
     EXPECT_EQ(known("primitive." + def.name), qualified) << said;
-    if (plain) EXPECT_TRUE(known(def.name)) << said;
+    if (plain) {
+      EXPECT_TRUE(known(def.name)) << said;
+    }
     none += !qualified;
   }
   for (const char* made_by_passes : {"constant", "conv2d_input_grad", "batch_norm_relu", "relu_grad"})
@@ -113,4 +115,4 @@ TEST(ReferenceText, DocumentationIsUpToDate) {
 }
 
 }  // namespace
-}  // namespace gradc::frontend_test
+}  // namespace gradc::frontend_test::reference_test

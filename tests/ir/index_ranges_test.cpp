@@ -5,7 +5,7 @@
 
 #include "ir/tensor/op_def.h"
 
-namespace gradc {
+namespace gradc::index_ranges_test {
 namespace {
 
 // The ranges of one function: "ids[0..2]<50 by pick" for each.
@@ -95,4 +95,4 @@ TEST(IndexRanges, EveryOperatorThatSaysSoHasTheOperand) {
 }
 
 }  // namespace
-}  // namespace gradc
+}  // namespace gradc::index_ranges_test

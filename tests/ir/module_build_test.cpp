@@ -9,7 +9,7 @@
 #include "support/check.h"
 #include "tests/ir/ops_tools.h"
 
-namespace gradc::test {
+namespace gradc::test::module_build_test {
 namespace {
 
 Type f32(Shape shape, bool batched = false) { return {DType::f32, batched, std::move(shape)}; }
@@ -317,4 +317,4 @@ TEST(Inline, copies_operations_and_maps_inputs_and_reads) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::module_build_test

@@ -6,7 +6,7 @@
 #include "support/check.h"
 #include "tests/ir/ops_tools.h"
 
-namespace gradc::test {
+namespace gradc::test::module_interpreter_test {
 namespace {
 
 std::unique_ptr<Module> module_of(const std::string& text) {
@@ -144,4 +144,4 @@ TEST(Interpreter, tensors_start_at_zero) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::module_interpreter_test

@@ -10,7 +10,7 @@
 #include "ir/tensor/module.h"
 #include "ir/tensor/op_def.h"
 
-namespace gradc {
+namespace gradc::module_text_test {
 namespace {
 
 constexpr const char* kStep = R"(module "mlp.nn"
@@ -402,4 +402,4 @@ TEST(IrText, mutated_text_never_crashes) {
 }
 
 }  // namespace
-}  // namespace gradc
+}  // namespace gradc::module_text_test

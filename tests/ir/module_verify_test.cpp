@@ -6,7 +6,7 @@
 #include "ir/tensor/module.h"
 #include "ir/tensor/op_def.h"
 
-namespace gradc {
+namespace gradc::module_verify_test {
 namespace {
 
 struct Fixture {
@@ -187,4 +187,4 @@ TEST(Verify, long_chains_of_cheap_operations) {
 }
 
 }  // namespace
-}  // namespace gradc
+}  // namespace gradc::module_verify_test

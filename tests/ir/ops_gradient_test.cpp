@@ -6,7 +6,7 @@
 
 #include "tests/ir/ops_tools.h"
 
-namespace gradc::test {
+namespace gradc::test::ops_gradient_test {
 namespace {
 
 double dot(const Tensor& a, const Tensor& b) {
@@ -181,4 +181,4 @@ TEST(OpsGradientCheck, FailsOnAWrongGradient) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::ops_gradient_test

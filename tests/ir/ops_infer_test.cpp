@@ -2,14 +2,8 @@
 // what is wanted.
 #include "tests/ir/ops_tools.h"
 
-namespace gradc::test {
+namespace gradc::test::ops_infer_test {
 namespace {
-
-Type plain(Shape s, DType d = DType::f32) { return {d, false, std::move(s)}; }
-Type batched(Shape s, DType d = DType::f32) { return {d, true, std::move(s)}; }
-Attribute ints(std::vector<int64_t> v) { return v; }
-Attribute integer(int64_t v) { return v; }
-Attribute text(const char* v) { return std::string(v); }
 
 std::string error(const char* name, const std::vector<Type>& operands, Attributes attributes = {}) {
   return infer(*find_op(name), operands, attributes).error;
@@ -215,4 +209,4 @@ TEST(OpsInfer, AnyOperandsGetAnAnswer) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::ops_infer_test

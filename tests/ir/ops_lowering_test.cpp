@@ -6,7 +6,7 @@
 #include "support/philox.h"
 #include "tests/ir/ops_tools.h"
 
-namespace gradc::test {
+namespace gradc::test::ops_lowering_test {
 namespace {
 
 using loop::BinaryOp;
@@ -317,4 +317,4 @@ TEST_P(OpsLowering, DecompositionMatchesTheReference) {
 INSTANTIATE_TEST_SUITE_P(Every, OpsLowering, testing::ValuesIn(all_samples()), case_name);
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::ops_lowering_test

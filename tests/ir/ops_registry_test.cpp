@@ -8,7 +8,7 @@
 #include "ir/ops/registry.h"
 #include "tests/ir/ops_tools.h"
 
-namespace gradc::test {
+namespace gradc::test::ops_registry_test {
 namespace {
 
 TEST(OpsRegistry, HoldsEveryPrimitiveOnce) {
@@ -173,4 +173,4 @@ TEST_P(OpsText, CostIsPositiveAndFinite) {
 INSTANTIATE_TEST_SUITE_P(Every, OpsText, testing::ValuesIn(all_samples()), case_name);
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::ops_registry_test

@@ -9,12 +9,18 @@
 #include <vector>
 
 #include "ir/interpreter/interpreter.h"
+#include "ir/ops/common.h"
 #include "ir/tensor/module.h"
 #include "ir/tensor/op_def.h"
 
 namespace gradc::test {
 
 using interpreter::Tensor;
+using ops::batched;
+using ops::integer;
+using ops::ints;
+using ops::plain;
+using ops::text;
 
 inline int64_t count(const Tensor& t) { return t.type.elements() * (t.type.batched ? t.rows : 1); }
 inline double* begin(Tensor& t) { return t.data.data(); }

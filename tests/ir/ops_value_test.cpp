@@ -7,20 +7,16 @@
 #include "support/philox.h"
 #include "tests/ir/ops_tools.h"
 
-namespace gradc::test {
+namespace gradc::test::ops_value_test {
 namespace {
 
 using V = std::vector<double>;
 const double kNaN = std::numeric_limits<double>::quiet_NaN();
 const double kInf = std::numeric_limits<double>::infinity();
-Type plain(Shape s, DType d = DType::f32) { return {d, false, std::move(s)}; }
-Type batched(Shape s, DType d = DType::f32) { return {d, true, std::move(s)}; }
 Tensor list(const V& v, DType d = DType::f32) {
   return tensor(plain({static_cast<int64_t>(v.size())}, d), v);
 }
 Tensor scalar(double v, DType d = DType::f32) { return tensor(plain({}, d), {v}); }
-Attribute ints(std::vector<int64_t> v) { return v; }
-Attribute integer(int64_t v) { return v; }
 
 V unary(const char* name, const V& x, const Attributes& a = {}) { return value_of(name, {list(x)}, a); }
 V unary_gradient(const char* name, const V& x) {
@@ -374,4 +370,4 @@ TEST(OpsRandom, Moments) {
 }
 
 }  // namespace
-}  // namespace gradc::test
+}  // namespace gradc::test::ops_value_test

@@ -11,7 +11,7 @@
 
 #include "ir/loop/check_plan.h"
 
-namespace gradc::loop {
+namespace gradc::loop::check_plan_races_test {
 namespace {
 
 std::string errors_of(const std::string& text) {
@@ -30,7 +30,7 @@ bool finds_a_race(const std::string& errors) {
 // Whether two threads touch an element, for some numbers of them and of panels. `touched` gives what the
 // thread of units [first, end) does.
 template <class F>
-bool races(int64_t units, const F& touched) {
+bool threads_race(int64_t units, const F& touched) {
   for (const int64_t panels : {1, 2})
     for (int64_t cut = 1; cut < units; ++cut) {
       std::set<int64_t> before, after;
@@ -93,7 +93,7 @@ struct Tiles {
   }
 
   bool races() const {
-    return loop::races(3, [&](auto... part) { return touched(part...); });
+    return threads_race(3, [&](auto... part) { return touched(part...); });
   }
 };
 
@@ -229,7 +229,7 @@ TEST(CheckPlan, PassesNoLoopsWhoseThreadsTouchAnElement) {
 }}
 )",
                                          body, units);
-    const bool wrong = races(units, [&](int64_t first, int64_t end, int64_t panels) {
+    const bool wrong = threads_race(units, [&](int64_t first, int64_t end, int64_t panels) {
       std::set<int64_t> touched;
       for (const Loops& l : all) l.touch(touched, units, first, end, panels);
       return touched;
@@ -244,4 +244,4 @@ TEST(CheckPlan, PassesNoLoopsWhoseThreadsTouchAnElement) {
 }
 
 }  // namespace
-}  // namespace gradc::loop
+}  // namespace gradc::loop::check_plan_races_test

@@ -6,7 +6,7 @@
 #include "ir/loop/loop_ir.h"
 #include "support/check.h"
 
-namespace gradc::loop {
+namespace gradc::loop::expr_test {
 namespace {
 
 const Type f32{Scalar::f32, 1}, i32{Scalar::i32, 1}, i64{Scalar::i64, 1};
@@ -146,4 +146,4 @@ TEST(Builder, ChecksStores) {
 }
 
 }  // namespace
-}  // namespace gradc::loop
+}  // namespace gradc::loop::expr_test

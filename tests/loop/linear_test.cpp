@@ -8,7 +8,7 @@
 #include <functional>
 #include <random>
 
-namespace gradc::testing {
+namespace gradc::testing::linear_test {
 namespace {
 
 using loop::Atoms;
@@ -135,4 +135,4 @@ TEST(Linear, DoesNotOverflow) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::linear_test

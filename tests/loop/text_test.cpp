@@ -5,7 +5,7 @@
 
 #include "samples.h"
 
-namespace gradc::loop {
+namespace gradc::loop::text_test {
 namespace {
 
 using testing::every_construct;
@@ -178,4 +178,4 @@ TEST(LoopText, NoTextCrashesTheParser) {
 }
 
 }  // namespace
-}  // namespace gradc::loop
+}  // namespace gradc::loop::text_test

@@ -5,7 +5,7 @@
 
 #include "samples.h"
 
-namespace gradc::loop {
+namespace gradc::loop::verify_test {
 namespace {
 
 using testing::every_construct;
@@ -166,4 +166,4 @@ TEST(LoopVerify, LoadsNeedReadAccess) {
 }
 
 }  // namespace
-}  // namespace gradc::loop
+}  // namespace gradc::loop::verify_test

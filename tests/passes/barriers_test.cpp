@@ -6,7 +6,7 @@
 #include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::barriers_test {
 namespace {
 
 struct Program {
@@ -92,4 +92,4 @@ INSTANTIATE_TEST_SUITE_P(Lowering, Barriers, ::testing::ValuesIn(kPrograms),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::barriers_test

@@ -16,7 +16,7 @@
 #include "support/check.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::batchnorm_statistics_test {
 namespace {
 
 using interpreter::Tensor;
@@ -198,4 +198,4 @@ INSTANTIATE_TEST_SUITE_P(Every, BatchnormStatistics,
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::batchnorm_statistics_test

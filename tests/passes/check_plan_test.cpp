@@ -11,7 +11,7 @@
 #include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::check_plan_test {
 namespace {
 
 using loop::Program;
@@ -365,4 +365,4 @@ TEST(CheckPlanText, FindsAGuardThatIsLookedAtTooLate) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::check_plan_test

@@ -11,7 +11,7 @@
 #include "passes/pipeline.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::convolution_channels_test {
 namespace {
 
 struct Channels {
@@ -94,4 +94,4 @@ INSTANTIATE_TEST_SUITE_P(Lowering, ConvolutionChannels,
                          });
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::convolution_channels_test

@@ -8,7 +8,7 @@
 #include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::gather_test {
 namespace {
 
 TEST(ScatterAdd, HasTheSameBitsForAnyNumberOfThreads) {
@@ -49,4 +49,4 @@ TEST(ScatterAdd, HasTheSameBitsForAnyNumberOfThreads) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::gather_test

@@ -11,7 +11,7 @@
 #include "ir/tensor/module.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::long_sums_test {
 namespace {
 
 using interpreter::Tensor;
@@ -186,4 +186,4 @@ INSTANTIATE_TEST_SUITE_P(Every, LongSums, ::testing::ValuesIn(kSums),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::long_sums_test

@@ -10,7 +10,7 @@
 #include "passes/pipeline.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::memory_places_test {
 namespace {
 
 using passes::lowering::plane_distance;
@@ -122,4 +122,4 @@ TEST(MemoryPlaces, WinogradAsksForImagesChannelByChannelWhereItsScratchIsLarge) 
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::memory_places_test

@@ -10,7 +10,7 @@
 #include "support/check.h"
 #include "tests/passes/one_operation.h"
 
-namespace gradc::testing {
+namespace gradc::testing::ops_edges_test {
 namespace {
 
 struct Edge {
@@ -128,4 +128,4 @@ INSTANTIATE_TEST_SUITE_P(Ops, OpAtEdges, ::testing::ValuesIn(cases()), [](const 
 });
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::ops_edges_test

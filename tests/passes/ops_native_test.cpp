@@ -7,7 +7,7 @@
 #include "support/check.h"
 #include "tests/passes/one_operation.h"
 
-namespace gradc::testing {
+namespace gradc::testing::ops_native_test {
 namespace {
 
 struct Case {
@@ -79,4 +79,4 @@ TEST_P(OpThroughLowering, AgreesOnOtherTargets) {
 INSTANTIATE_TEST_SUITE_P(Ops, OpThroughLowering, ::testing::ValuesIn(cases()), case_name);
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::ops_native_test

@@ -10,7 +10,7 @@
 #include "passes/pipeline.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::pixel_tiles_test {
 namespace {
 
 struct Convolution {
@@ -72,4 +72,4 @@ INSTANTIATE_TEST_SUITE_P(Lowering, PixelTiles, ::testing::ValuesIn(kConvolutions
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::pixel_tiles_test

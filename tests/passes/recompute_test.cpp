@@ -5,7 +5,7 @@
 #include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::recompute_test {
 namespace {
 
 // A step's function with what it recomputes: forward's elementwise operations that backward has copies of.
@@ -100,4 +100,4 @@ func @train_step(%x: f32[n,8]) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::recompute_test

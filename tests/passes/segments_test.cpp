@@ -5,7 +5,7 @@
 #include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::segments_test {
 namespace {
 
 struct Program {
@@ -128,7 +128,9 @@ TEST_P(Segments, KeepWhatIsTheirsForOnePanel) {
   const auto program = [&] { return std::move(passes::lower(module_, options).programs.at("f").program); };
   const loop::Program with = program();
   for (const loop::Allocation& a : with.allocations)
-    if (a.name == "x") EXPECT_EQ(a.space, loop::Space::local) << loop::print(with);
+    if (a.name == "x") {
+      EXPECT_EQ(a.space, loop::Space::local) << loop::print(with);
+    }
   EXPECT_GT(with.local_bytes, 0);
   options.keep_all_values = true;  // to be read after a run
   EXPECT_EQ(program().local_bytes, 0);
@@ -177,4 +179,4 @@ TEST(SegmentsMemory, EndWhereMemoryWouldLieIdle) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::segments_test

@@ -5,7 +5,7 @@
 #include "passes/pipeline.h"
 #include "support/check.h"
 
-namespace gradc {
+namespace gradc::text_test {
 namespace {
 
 TEST(PassNames, UnknownOnesAreUsageErrors) {
@@ -25,4 +25,4 @@ TEST(PassNames, UnknownOnesAreUsageErrors) {
 }
 
 }  // namespace
-}  // namespace gradc
+}  // namespace gradc::text_test

@@ -8,7 +8,7 @@
 #include "passes/tensor/passes.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing {
+namespace gradc::testing::weight_gradient_test {
 namespace {
 
 // y = s / sqrt(s^2 + 1) with s the sum of g x over the rows.
@@ -77,4 +77,4 @@ TEST(WeightGradient, OnlyLongEpiloguesComeLate) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::weight_gradient_test

@@ -13,7 +13,7 @@
 #include "ir/interpreter/interpreter.h"
 #include "passes/pipeline.h"
 
-namespace gradc::testing {
+namespace gradc::testing::workloads_test {
 namespace {
 
 enum class Optimizer { sgd, momentum, adam };
@@ -161,4 +161,4 @@ TEST(Workloads, AllFilesAreInTheTable) {
 }
 
 }  // namespace
-}  // namespace gradc::testing
+}  // namespace gradc::testing::workloads_test

@@ -9,8 +9,10 @@
 
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::augment_test {
 namespace {
+
+using test::method;
 
 using Values = std::vector<float>;
 
@@ -203,10 +205,6 @@ TEST(ImageOps, HueTurns) {
 }
 
 // --- Augmentation
-
-DataMethod method(std::string name, std::map<std::string, RecordValue> options = {}) {
-  return {.field = "image", .name = std::move(name), .options = std::move(options)};
-}
 
 // Noise images by row; kCount of them.
 constexpr int64_t kCount = 500;
@@ -490,4 +488,4 @@ TEST(Augmentation, ResizedCropsCoverTheirRange) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::augment_test

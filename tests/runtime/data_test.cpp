@@ -18,7 +18,7 @@
 #include "tests/runtime/fake_program.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::data_test {
 namespace {
 
 using test::Bytes;
@@ -437,4 +437,4 @@ TEST(Experiment, Reads) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::data_test

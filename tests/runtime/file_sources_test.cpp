@@ -15,7 +15,7 @@
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::file_sources_test {
 namespace {
 
 using test::Bytes;
@@ -537,4 +537,4 @@ TEST(Bootstrap, DrawsWithReplacement) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::file_sources_test

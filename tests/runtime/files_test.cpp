@@ -15,7 +15,7 @@
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::files_test {
 namespace {
 
 using test::expect_error;
@@ -186,4 +186,4 @@ TEST(AlignedBlock, SaysWhatIsMissing) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::files_test

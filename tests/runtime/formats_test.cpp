@@ -14,7 +14,7 @@
 #include "support/experiment.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::formats_test {
 namespace {
 
 using test::Bytes;
@@ -265,4 +265,4 @@ TEST(Npy, SurvivesDamage) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::formats_test

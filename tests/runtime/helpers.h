@@ -4,9 +4,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "support/experiment.h"
 
 namespace gradc::runtime::test {
 
@@ -21,6 +24,12 @@ class TemporaryFolder {
  private:
   std::string path_;
 };
+
+// A normalisation or augmentation of a field, as a model names it.
+inline DataMethod method(std::string name, std::map<std::string, RecordValue> options = {},
+                         std::string field = "image") {
+  return {.field = std::move(field), .name = std::move(name), .options = std::move(options)};
+}
 
 using Bytes = std::vector<uint8_t>;
 void write_bytes(const std::string& path, const Bytes& bytes);

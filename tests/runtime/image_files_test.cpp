@@ -15,7 +15,7 @@
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::image_files_test {
 namespace {
 
 using test::Bytes;
@@ -335,4 +335,4 @@ TEST(ImageFolder, ReadsAFolderAClass) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::image_files_test

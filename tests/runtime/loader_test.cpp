@@ -18,7 +18,7 @@
 #include "tests/runtime/fake_program.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::loader_test {
 namespace {
 
 using test::expect_error;
@@ -191,4 +191,4 @@ TEST(LoadedTraining, SavesWhatWasFittedAndEvaluatesWithIt) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::loader_test

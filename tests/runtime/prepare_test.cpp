@@ -14,15 +14,12 @@
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::prepare_test {
 namespace {
 
-using test::expect_error;
+using test::method;
 
-DataMethod method(std::string name, std::map<std::string, RecordValue> options = {},
-                  std::string field = "image") {
-  return {.field = std::move(field), .name = std::move(name), .options = std::move(options)};
-}
+using test::expect_error;
 
 // Correlated examples of this shape, all elements of other means and deviations; the last element never
 // changes.
@@ -512,4 +509,4 @@ TEST(Preparation, DoublesAreNormalisedBeforeTheyBecomeFloats) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::prepare_test

@@ -12,7 +12,7 @@
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::random_data_test {
 namespace {
 
 using test::expect_error;
@@ -113,7 +113,7 @@ TEST(RandomExamples, AreTheSameBitsEverywhere) {
   EXPECT_EQ(hash.hex(), "56fbd18a7843180ad23200af51923fbe3c8c2bf3128e34d67d9f86a536619cf6");
 }
 
-DataRecord record_of(std::map<std::string, RecordValue> options) {
+DataRecord random_record(std::map<std::string, RecordValue> options) {
   return {.name = "d", .source = "random", .options = std::move(options), .batch = 8};
 }
 
@@ -121,11 +121,11 @@ std::vector<int64_t> extents(std::initializer_list<int64_t> list) { return list;
 
 TEST(RandomSource, FillsBothParts) {
   for (const auto& shape : {extents({5}), extents({2, 3}), extents({3, 4, 5}), extents({2, 3, 1, 2})}) {
-    DataRecord record = record_of({{"shape", shape},
-                                   {"classes", int64_t{3}},
-                                   {"train", int64_t{20}},
-                                   {"test", int64_t{7}},
-                                   {"seed", int64_t{-5}}});
+    DataRecord record = random_record({{"shape", shape},
+                                       {"classes", int64_t{3}},
+                                       {"train", int64_t{20}},
+                                       {"test", int64_t{7}},
+                                       {"seed", int64_t{-5}}});
     record.splits = {{"val", 5, "train"}};
     const Dataset data = load_dataset(record);
     EXPECT_EQ(data.split("train").count, 15);
@@ -149,7 +149,7 @@ TEST(RandomSource, FillsBothParts) {
 }
 
 TEST(RandomSource, HasDefaults) {
-  const Dataset data = load_dataset(record_of({}));
+  const Dataset data = load_dataset(random_record({}));
   EXPECT_EQ(data.split("train").count, 1024);
   EXPECT_EQ(data.split("test").count, 256);
   const Table& table = *data.split("train").table;
@@ -159,7 +159,7 @@ TEST(RandomSource, HasDefaults) {
 
 TEST(RandomSource, SaysWhatIsWrong) {
   const auto fails = [](std::map<std::string, RecordValue> options, const std::vector<std::string>& pieces) {
-    expect_error(kExitDataError, pieces, [&] { load_dataset(record_of(std::move(options))); });
+    expect_error(kExitDataError, pieces, [&] { load_dataset(random_record(std::move(options))); });
   };
   for (const auto& shape : {extents({}), extents({1, 2, 3, 4, 5}), extents({3, 0, 2}), extents({-1})})
     fails({{"shape", shape}}, {"random", "`shape` must be a list of 1 to 4 integers of at least 1"});
@@ -183,4 +183,4 @@ TEST(RandomSource, ExampleBytes) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::random_data_test

@@ -16,7 +16,7 @@
 #include "tests/runtime/helpers.h"
 #include "tests/runtime/training.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::resume_test {
 namespace {
 
 using nlohmann::json;
@@ -247,7 +247,7 @@ TEST(Resume, RefusesStatesThatNoRunWrites) {
   for (const char* place : {"/step", "/micro_step", "/epoch", "/update", "/total", "/batch", "/accumulate",
                             "/examples", "/totals/examples", "/stop/epoch", "/stop/bad", "/plateau/bad",
                             "/plateau/cooldown", "/epochs", "/totals/metrics/0/examples"})
-    for (const json value : {json(-1), json(1e300), json(0.5), json(UINT64_MAX), json("1"), json(nullptr)}) {
+    for (const json& value : {json(-1), json(1e300), json(0.5), json(UINT64_MAX), json("1"), json(nullptr)}) {
       rewrite_state(state, hostile, [&](json& s) { s[json::json_pointer(place)] = value; });
       Bench bench(small());
       expect_error(kExitDataError, {"h.safetensors"}, [&] { bench.run({.resume = hostile}); });
@@ -490,4 +490,4 @@ TEST(TrainState, ReadsBackWhatItWrites) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::resume_test

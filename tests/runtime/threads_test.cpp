@@ -14,7 +14,7 @@
 #include "support/diagnostic.h"
 #include "tests/runtime/helpers.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::threads_test {
 namespace {
 
 using test::expect_error;
@@ -161,4 +161,4 @@ TEST_F(Cgroup, OddFilesMeanNoLimit) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::threads_test

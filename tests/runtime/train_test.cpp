@@ -23,7 +23,7 @@
 #include "tests/runtime/helpers.h"
 #include "tests/runtime/training.h"
 
-namespace gradc::runtime {
+namespace gradc::runtime::train_test {
 namespace {
 
 using nlohmann::json;
@@ -697,4 +697,4 @@ TEST(Predict, NeedsAPrediction) {
 }
 
 }  // namespace
-}  // namespace gradc::runtime
+}  // namespace gradc::runtime::train_test

@@ -8,7 +8,7 @@
 
 #include "support/source_view.h"
 
-namespace gradc {
+namespace gradc::diagnostic_test {
 namespace {
 
 // The span of the `nth` (from 0) occurrence of `text` in a file.
@@ -331,4 +331,4 @@ TEST(SourceView, a_cropped_line_never_splits_a_character) {
 }
 
 }  // namespace
-}  // namespace gradc
+}  // namespace gradc::diagnostic_test

@@ -5,7 +5,7 @@
 
 #include "support/check.h"
 
-namespace gradc {
+namespace gradc::experiment_test {
 namespace {
 
 // Nothing in it is what it is by default.
@@ -65,4 +65,4 @@ TEST(ExperimentRecord, RefusesOtherText) {
 }
 
 }  // namespace
-}  // namespace gradc
+}  // namespace gradc::experiment_test

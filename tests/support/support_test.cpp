@@ -9,7 +9,7 @@
 #include "support/philox.h"
 #include "support/source.h"
 
-namespace gradc {
+namespace gradc::support_test {
 namespace {
 
 TEST(Source, lines_and_columns) {
@@ -102,4 +102,4 @@ TEST(Environment, only_what_the_table_lists) {
 }
 
 }  // namespace
-}  // namespace gradc
+}  // namespace gradc::support_test

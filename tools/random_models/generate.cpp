@@ -12,6 +12,7 @@
 #include "ir/interpreter/interpreter.h"
 #include "passes/pipeline.h"
 #include "support/check.h"
+#include "support/shape_text.h"
 #include "tools/random_models/catalogue.h"
 #include "tools/random_models/exclusions.h"
 #include "tools/random_models/network.h"

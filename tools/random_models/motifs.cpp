@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "frontend/builtins.h"
+#include "support/shape_text.h"
 #include "tools/random_models/catalogue.h"
 #include "tools/random_models/network.h"
 #include "tools/random_models/vary.h"

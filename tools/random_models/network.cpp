@@ -9,6 +9,7 @@
 
 #include "runtime/abi.h"
 #include "support/philox.h"
+#include "support/shape_text.h"
 
 namespace gradc::random_models {
 
@@ -51,8 +52,6 @@ bool moderate(const Tensor& t, double most) {
 }
 
 }  // namespace
-
-std::string shape_text(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 int64_t elements(const Shape& shape) {
   int64_t n = 1;

@@ -89,8 +89,6 @@ bool ordinary(const Module& module, int64_t integers_below, double most);
 std::map<std::string, interpreter::Tensor> made_up_inputs(const Function& f, int64_t rows,
                                                           int64_t integers_below);
 
-// "[3, 4]"
-std::string shape_text(const Shape& shape);
 int64_t elements(const Shape& shape);
 
 }  // namespace gradc::random_models

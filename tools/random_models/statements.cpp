@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ir/tensor/attributes.h"
+#include "support/shape_text.h"
 #include "tools/random_models/catalogue.h"
 #include "tools/random_models/network.h"
 #include "tools/random_models/vary.h"
