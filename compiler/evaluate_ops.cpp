@@ -101,18 +101,23 @@ void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_
       std::vector<Tensor> bounds;
       if (!operands.empty() && !op.def->random) {
         bounds.push_back(magnitude(op, operands, quiet.context, false));
-        if (operands.size() > 1) bounds.push_back(magnitude(op, operands, quiet.context, true));
+        // A contraction is linear in each operand: negated ones change no magnitude.
+        if (operands.size() > 1 && op.def->kind != OpKind::contraction)
+          bounds.push_back(magnitude(op, operands, quiet.context, true));
       }
       double* data = result.data.data();
+      PhiloxWords words{};
       for (size_t i = 0; i < result.data.size(); ++i) {
+        // Of each run, operation and element another word.
+        if (i % 4 == 0)
+          words = philox4x32_10({static_cast<uint32_t>(i / 4), number, 0, 0}, static_cast<uint32_t>(run), 0);
         if (operands.empty() && static_cast<double>(static_cast<float>(data[i])) == data[i]) continue;
         double bound = std::fabs(data[i]);
         for (const Tensor& b : bounds) {
           const double m = std::fabs(b.data.data()[i]);
           if (std::isfinite(m) && m > bound) bound = m;
         }
-        // Uniform in [-1, 1], another one for each run, operation and element.
-        const double u = 2 * uniform_from_word(random_word(run, 0, number, i, 0)) - 1;
+        const double u = 2 * uniform_from_word(words[i % 4]) - 1;  // in [-1, 1]
         data[i] += kRounding * rounding_size(run) * bound * u;
       }
     }
