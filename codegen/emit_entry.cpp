@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "codegen/emit.h"
+#include "runtime/panels.h"
 #include "support/check.h"
 
 namespace gradc::codegen {
@@ -14,6 +15,26 @@ using llvm::Value;
 
 constexpr uint32_t flush_and_zero = 0x8040;     // MXCSR: FTZ and DAZ
 constexpr uint64_t flush_to_zero = 1ULL << 24;  // FPCR: FZ, which covers operands and results
+
+// A count in the code that is built, or a condition on counts, for the rules of runtime/panels.h.
+struct Count {
+  llvm::IRBuilder<>* b;
+  Value* value;
+
+  Value* number(int64_t n) const { return b->getInt64(static_cast<uint64_t>(n)); }
+  Count operator+(const Count& o) const { return {b, b->CreateAdd(value, o.value)}; }
+  Count operator-(int64_t n) const { return {b, b->CreateSub(value, number(n))}; }
+  Count operator*(const Count& o) const { return {b, b->CreateMul(value, o.value)}; }
+  Count operator*(int64_t n) const { return {b, b->CreateMul(value, number(n))}; }
+  Count operator/(const Count& o) const { return {b, b->CreateUDiv(value, o.value)}; }
+  Count operator>=(const Count& o) const { return {b, b->CreateICmpUGE(value, o.value)}; }
+  Count operator>(const Count& o) const { return {b, b->CreateICmpUGT(value, o.value)}; }
+  Count operator&(const Count& o) const { return {b, b->CreateAnd(value, o.value)}; }
+  Count operator|(const Count& o) const { return {b, b->CreateOr(value, o.value)}; }
+  friend Count select(const Count& condition, const Count& yes, const Count& no) {
+    return {yes.b, yes.b->CreateSelect(condition.value, yes.value, no.value)};
+  }
+};
 
 class EntryEmitter {
  public:
@@ -36,8 +57,9 @@ class EntryEmitter {
     for (const loop::Call& call : program_.calls) part(call.partition);
     if (!program_.segments.empty()) {
       part({loop::Partition::Extent::panels, 1, 1});
-      runs_by_panels_ = runs_by_panels();
-      local_panels_ = local_panels();
+      const Count panels{&b_, panels_}, full{&b_, number(program_.panels)}, threads{&b_, threads_};
+      runs_by_panels_ = runtime::runs_by_panels(panels, full, threads).value;
+      local_panels_ = runtime::local_panels(full, threads).value;
     }
     if (profile_) {
       Value* first = b_.CreateMul(thread_, b_.getInt64(2 * program_.calls.size()));
@@ -104,20 +126,6 @@ class EntryEmitter {
   }
 
   Value* number(int64_t n) { return b_.getInt64(static_cast<uint64_t>(n)); }
-
-  // runtime/abi.h's functions of these names.
-  Value* by_panels(Value* panels) {
-    Value* each = b_.CreateUDiv(b_.CreateAdd(panels, b_.CreateSub(threads_, number(1))), threads_);
-    return b_.CreateICmpUGE(b_.CreateMul(panels, number(10)),
-                            b_.CreateMul(b_.CreateMul(each, threads_), number(9)));
-  }
-  Value* runs_by_panels() {
-    return b_.CreateOr(by_panels(panels_),
-                       b_.CreateAnd(b_.CreateICmpUGT(panels_, threads_), by_panels(number(program_.panels))));
-  }
-  Value* local_panels() {
-    return b_.CreateSelect(by_panels(number(program_.panels)), threads_, number(program_.panels));
-  }
 
   // `panel`: the one at hand where calls run panel by panel, else null.
   Value* pointer(int index, Value* panel = nullptr) {

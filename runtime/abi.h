@@ -23,11 +23,13 @@ enum gradc_scalar {
 };
 /* Their names as inputs of tensor IR functions, in the same order. */
 #define GRADC_SCALAR_NAMES {"step", "epoch", "total", "lr_factor", "micro", "examples"}
+/* What programs other than train_step and update are given: the first of one update, of one example. */
+#define GRADC_SCALAR_DEFAULTS {0, 0, 1, 1, 0, 1}
 
 /* What one call of an entry reads. Field order is fixed: generated code addresses fields by their byte
  * offsets. */
 typedef struct gradc_step_args {
-  uint8_t* arena;      /*  0: gradc_working_bytes(entry, threads) bytes; aligned to 64 */
+  uint8_t* arena;      /*  0: working_bytes(entry, threads) of runtime/panels.h; aligned to 64 */
   uint8_t* parameters; /*  8: gradc_program.parameter_bytes bytes, aligned to 64: parameters, state, optimizer
                           slots */
   const void* const* inputs;   /* 16: one pointer an input, rows x logical shape, row-major; never written */
@@ -48,6 +50,7 @@ typedef struct gradc_step_args {
 } gradc_step_args;
 
 /* Runs one program as thread `thread` of `threads`; every thread of the team calls it with the same args.
+ * Meanwhile subnormal operands and results are zero: they would cost a hundred times the time of others.
  * Returns 0, or 1 on every thread when the loss is not finite; then no parameter, state or slot was written.
  */
 typedef int32_t (*gradc_entry)(const gradc_step_args* args, int32_t thread, int32_t threads);
@@ -121,37 +124,13 @@ typedef struct gradc_entry_info {
   const gradc_output* outputs;
   int32_t max_threads;   /* more threads than this gain nothing (1 for tiny models) */
   int32_t panels;        /* of a full batch */
-  int64_t local_bytes;   /* of each panel that gradc_local_panels counts, a multiple of 64 */
+  int64_t local_bytes;   /* of each panel that local_panels (runtime/panels.h) counts, a multiple of 64 */
   int64_t scratch_bytes; /* of each thread that runs it, a multiple of 64 */
   /* Null: `run` is the code. Else `run` only says that the program exists, and late(owner) gives the code,
    * compiled when it is first asked for, by any thread; never called by generated code, and may throw. */
   gradc_entry (*late)(void* owner);
   void* owner;
 } gradc_entry_info;
-
-/* Whether threads take whole panels through a group of kernels, one panel after the other: where at most a
- * tenth of their time is lost for want of panels. Else all threads share each kernel's work. */
-static inline int gradc_by_panels(int64_t panels, int64_t threads) {
-  const int64_t each = (panels + threads - 1) / threads; /* of the thread with most */
-  return 10 * panels >= 9 * threads * each;
-}
-
-/* Panels for which values must have room that only such a group of kernels touches: one a thread, or all. */
-static inline int64_t gradc_local_panels(int64_t panels, int64_t threads) {
-  return gradc_by_panels(panels, threads) ? threads : panels;
-}
-
-/* Whether a call with so many panels, of a full batch's `full`, runs so: part batches too where a thread has
- * room for one panel only. */
-static inline int gradc_runs_by_panels(int64_t panels, int64_t full, int64_t threads) {
-  return gradc_by_panels(panels, threads) || (panels > threads && gradc_by_panels(full, threads));
-}
-
-/* Bytes of working memory that so many threads need to run an entry. */
-static inline int64_t gradc_working_bytes(const gradc_entry_info* entry, int32_t threads) {
-  return entry->arena_bytes + gradc_local_panels(entry->panels, threads) * entry->local_bytes +
-         threads * entry->scratch_bytes;
-}
 
 typedef struct gradc_program {
   uint32_t abi_version; /* GRADC_ABI_VERSION */

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "runtime/execution/session.h"
+#include "runtime/panels.h"
 #include "support/check.h"
 
 namespace gradc::cli {
@@ -95,7 +96,7 @@ void NativeCaller::set_engine(Engine engine, int threads) {
   int64_t arena = 64;
   const gradc_program& p = compiled_.program();
   for (const gradc_entry_info* e : {&p.init, &p.train_step, &p.update, &p.eval, &p.predict})
-    arena = std::max(arena, gradc_working_bytes(e, threads));
+    arena = std::max(arena, runtime::working_bytes(*e, threads));
   arena_ = runtime::AlignedBlock(static_cast<uint64_t>(arena), "arena");
 }
 

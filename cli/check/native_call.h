@@ -19,7 +19,7 @@ struct CallRequest {
   int64_t row_offset = 0;
   uint64_t seed = 1;
   uint64_t micro_step = 0;
-  double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+  double scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_DEFAULTS;
 };
 
 // The same step's call of @update, which has no rows.

@@ -14,7 +14,7 @@
 
 #include "ir/loop/accesses.h"
 #include "ir/loop/linear.h"
-#include "runtime/abi.h"
+#include "runtime/panels.h"
 
 namespace gradc::loop {
 
@@ -557,10 +557,10 @@ class PlanChecker {
       error("{} panels of {} for a batch of {}", p_.panels, p_.panel, batch_);
     for (int64_t threads = 1; threads <= std::min(2 * p_.panels + 2, kMost); ++threads)
       for (int64_t panels = 1; panels <= std::min(p_.panels, kMost); ++panels)
-        if (!gradc_runs_by_panels(panels, p_.panels, threads) &&
-            panels > gradc_local_panels(p_.panels, threads))
+        if (!runtime::runs_by_panels(panels, p_.panels, threads) &&
+            panels > runtime::local_panels<int64_t>(p_.panels, threads))
           return error("local memory has room for {} panels of {} in {} threads, but {} run call by call",
-                       gradc_local_panels(p_.panels, threads), p_.panels, threads, panels);
+                       runtime::local_panels<int64_t>(p_.panels, threads), p_.panels, threads, panels);
   }
 
   const Program& p_;

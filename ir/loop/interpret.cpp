@@ -9,7 +9,7 @@
 #include <map>
 #include <stdexcept>
 
-#include "runtime/abi.h"
+#include "runtime/panels.h"
 #include "support/check.h"
 #include "support/philox.h"
 
@@ -297,7 +297,7 @@ int interpret(const Program& p, const RunMemory& args, const RunOptions& options
       block.assign(static_cast<size_t>(std::max<int64_t>(a.elements, 1) * bytes(a.scalar)), 0xff);
     return block.data();
   };
-  const int64_t locals = gradc_local_panels(p.panels, threads);
+  const int64_t locals = runtime::local_panels<int64_t>(p.panels, threads);
   uint8_t* const local_memory = args.arena + p.arena_bytes;
   uint8_t* const scratch_memory = local_memory + locals * p.local_bytes;
   // `panel`: at hand, where calls run panel by panel, else -1.
@@ -356,7 +356,7 @@ int interpret(const Program& p, const RunMemory& args, const RunOptions& options
     }
   };
   // Segments run panel by panel under the condition of codegen/emit_entry.cpp.
-  const bool together = gradc_runs_by_panels(panels, p.panels, threads);
+  const bool together = runtime::runs_by_panels<int64_t>(panels, p.panels, threads);
   std::vector<const Segment*> segment_at(p.calls.size(), nullptr);
   for (const Segment& s : p.segments)
     if (together) segment_at[static_cast<size_t>(s.first)] = &s;

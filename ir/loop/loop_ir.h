@@ -236,7 +236,7 @@ struct Call {
 // over panels and touch what others of them touch only within the panel at hand.
 //
 // A segment says how its calls may run, not what they compute: an entry runs them so where all threads have
-// about as many panels (gradc_by_panels in runtime/abi.h), and else one after the other with their barriers.
+// about as many panels (by_panels in runtime/panels.h), and else one after the other with their barriers.
 struct Segment {
   int first = 0, last = 0;  // the calls [first, last)
   // For each band, how many of a panel's parts each call has made when the band ends: never fewer than
@@ -255,7 +255,7 @@ struct Program {
   std::vector<Segment> segments;  // in order, without overlap
   int guard = -1;                 // allocation of the f32 scalar that must be finite; -1: none
   int64_t arena_bytes = 0;
-  // Behind the arena_bytes local memory, local_bytes for each of gradc_local_panels(panels, threads)
+  // Behind the arena_bytes local memory, local_bytes for each of local_panels(panels, threads)
   // (runtime/abi.h): where a segment runs panel by panel, thread t's panel is at t * local_bytes; where
   // it runs call by call, a value's panels are stored one after the other, at that number times its offset.
   int64_t local_bytes = 0;

@@ -1,6 +1,6 @@
 // What a program needs to run.
 #include "ir/loop/loop_ir.h"
-#include "runtime/abi.h"
+#include "runtime/panels.h"
 
 namespace gradc::loop {
 
@@ -10,7 +10,7 @@ int64_t working_bytes(const Program& p, int threads) {
   entry.panels = static_cast<int32_t>(p.panels);
   entry.local_bytes = p.local_bytes;
   entry.scratch_bytes = p.scratch_bytes;
-  return gradc_working_bytes(&entry, threads);
+  return runtime::working_bytes(entry, threads);
 }
 
 int64_t panel_bytes(const Program& p, const Allocation& a) { return a.elements / p.panels * bytes(a.scalar); }

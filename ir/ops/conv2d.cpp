@@ -274,6 +274,7 @@ void register_conv2d(std::vector<OpDef>& defs) {
                    "Cross-correlation, as PyTorch's conv2d: y[o, i, j] = sum over c, p, q of w[o, c, p, q] "
                    "x[c, i S - P + p D, j S - P + q D], with "
                    "height floor((H + 2 P - D (KH - 1) - 1) / S) + 1 and zeros outside.");
+  conv.loop_nest = LoopNest::convolution;
   conv.operands = {{"x", "[channels, height, width]"}, {"w", "[out, channels / groups, KH, KW], unbatched"}};
   conv.attributes = convolution_specs();
   conv.infer = infer_conv2d;
@@ -286,6 +287,7 @@ void register_conv2d(std::vector<OpDef>& defs) {
 
   OpDef input = Def("conv2d_input_grad", OpKind::contraction,
                     "The gradient of conv2d in x: each output's gradient goes back through the kernel.");
+  input.loop_nest = LoopNest::convolution_input_grad;
   input.operands = {{"g", "gradient of the result, [out, OH, OW]"}, {"w", "conv2d's kernel"}};
   input.attributes = convolution_specs();
   input.attributes.push_back(
@@ -302,6 +304,7 @@ void register_conv2d(std::vector<OpDef>& defs) {
 
   OpDef weight =
       Def("conv2d_weight_grad", OpKind::contraction, "The gradient of conv2d in w, summed over the batch.");
+  weight.loop_nest = LoopNest::convolution_weight_grad;
   weight.operands = {{"g", "gradient of the result, [out, OH, OW]"}, {"x", "conv2d's x"}};
   weight.attributes = convolution_specs();
   weight.attributes.push_back(required("kernel", AttributeKind::integers, "the kernel's height and width"));

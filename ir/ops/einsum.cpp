@@ -175,6 +175,7 @@ void register_einsum(std::vector<OpDef>& defs) {
           "The sum of products that the spec names: in \"nk,ok->no\" each letter is an axis, axes missing "
           "from the result are summed, and n is "
           "the batch, which stands first exactly where a value has one. Gradients are einsums again.");
+  def.loop_nest = LoopNest::einsum;
   def.operands = {{"a", "f32 or f64"}, {"b", "the same element type"}};
   def.attributes = {required("spec", AttributeKind::text,
                              "letters of a, comma, letters of b, arrow, letters of the result")};

@@ -55,6 +55,7 @@ OpDef gather() {
                   "The elements of x at the positions that an index names along an axis, which the index's "
                   "axes replace: y[.., i, ..] = x[.., index[i], ..]; 0 where the index lies outside. The "
                   "gradient adds g up where its elements came from.");
+  def.loop_nest = LoopNest::gather;
   def.operands = {{"x", "f32 or f64"}, {"index", "i32, of any shape"}};
   def.exact = true;
   def.attributes = {
@@ -111,6 +112,7 @@ OpDef scatter_add() {
       "A table of zeros to which the rows of x are added where an index names them: y[.., index[i], ..] += "
       "x[.., i, ..], and nothing where the index lies outside. Without a batch the examples' rows are added "
       "too. The order of the sums is that of the examples, then that of the index, whatever the threads.");
+  def.loop_nest = LoopNest::scatter_add;
   def.operands = {{"x", "f32 or f64, with the index's axes in place of the table's"}, {"index", "i32"}};
   def.attributes = {
       required("axis", AttributeKind::integer, "the first axis of x that is the index's, and the table's"),

@@ -17,6 +17,7 @@ void register_orthonormal(std::vector<OpDef>& defs) {
                   "form, done twice a row so that rounding does not add up (Giraud, Langou and Rozloznik "
                   "2005). Of normal random "
                   "numbers the result is any set of orthonormal rows with equal probability.");
+  def.loop_nest = LoopNest::orthonormal_rows;
   def.operands = {{"x", "f32 or f64, unbatched, [rows, columns] with no more rows than columns"}};
   def.epilogue = false;
   def.infer = [](Types t, const Attributes& a) {

@@ -142,6 +142,7 @@ void register_pool2d(std::vector<OpDef>& defs) {
                   "The greatest element of each window; NaN if one is NaN. Padding never wins. The gradient "
                   "goes to the window's first maximum.");
   max.call = CallForm::plain;
+  max.loop_nest = LoopNest::max_pool;
   max.operands = {{"x", "[channels, height, width]"}};
   max.attributes = pooling_specs();
   max.infer = infer_pool;
@@ -162,6 +163,7 @@ void register_pool2d(std::vector<OpDef>& defs) {
   OpDef max_grad = Def("max_pool2d_grad", OpKind::contraction,
                        "The gradient of max_pool2d: each window's goes to its first maximum.");
   max_grad.call = CallForm::none;
+  max_grad.loop_nest = LoopNest::max_pool_grad;
   max_grad.operands = {{"g", "gradient of the result"}, {"x", "max_pool2d's x"}};
   max_grad.attributes = pooling_specs();
   max_grad.infer = [](Types t, const Attributes& a) {
@@ -183,6 +185,7 @@ void register_pool2d(std::vector<OpDef>& defs) {
                   "The mean of each window over its full area, so padding counts as zeros (PyTorch's "
                   "count_include_pad=True).");
   avg.call = CallForm::plain;
+  avg.loop_nest = LoopNest::avg_pool;
   avg.operands = {{"x", "[channels, height, width]"}};
   avg.attributes = pooling_specs();
   avg.infer = infer_pool;
@@ -209,6 +212,7 @@ void register_pool2d(std::vector<OpDef>& defs) {
   OpDef avg_grad = Def("avg_pool2d_grad", OpKind::contraction,
                        "The gradient of avg_pool2d: g over the area, to every element of the window.");
   avg_grad.call = CallForm::none;
+  avg_grad.loop_nest = LoopNest::avg_pool_grad;
   avg_grad.operands = {{"g", "gradient of the result"}};
   avg_grad.attributes = pooling_specs();
   avg_grad.attributes.push_back(

@@ -157,6 +157,8 @@ std::vector<std::string> missing_parts(const OpDef& def) {
   need(!def.samples.empty(), "samples");
   if (def.kind == OpKind::elementwise || def.kind == OpKind::source)
     need(def.scalar != nullptr, "scalar lowering");
+  need((def.kind == OpKind::contraction) == (def.loop_nest != LoopNest::none),
+       "a loop nest, or contractions alone have one");
   if (def.kind == OpKind::composite) need(def.decompose != nullptr, "its decomposition");
   if (def.kind == OpKind::indexing) need(def.place != nullptr && def.otherwise != nullptr, "places");
   if (def.kind == OpKind::source) need(def.operands.empty(), "nothing, but a source takes no operands");

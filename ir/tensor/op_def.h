@@ -37,6 +37,22 @@ enum class OpKind : uint8_t {
   external,     // "input" and "symbol": not computed
 };
 
+// The loop nest that makes a contraction (passes/kernels/); an operator without one of its own says which.
+enum class LoopNest : uint8_t {
+  none,
+  einsum,
+  convolution,
+  convolution_input_grad,
+  convolution_weight_grad,
+  max_pool,
+  max_pool_grad,
+  avg_pool,
+  avg_pool_grad,
+  gather,
+  scatter_add,
+  orthonormal_rows,
+};
+
 // How a model file calls a primitive. by_kind: elementwise ones by their plain names, others with
 // `primitive.` before them, those that are given values by no operands (sources, random numbers) or take any
 // number of them not at all: built-in functions stand for them.
@@ -103,6 +119,7 @@ struct OpDef {
   std::string name;
   std::string doc;  // one or more sentences, with the formula and the source
   OpKind kind = OpKind::elementwise;
+  LoopNest loop_nest = LoopNest::none;  // of a contraction
   std::vector<OperandSpec> operands;
   bool variadic = false;         // the last operand may repeat (concat, einsum)
   size_t optional_operands = 0;  // so many of the last may be left out

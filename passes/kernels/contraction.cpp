@@ -679,17 +679,27 @@ class Einsum {
 }  // namespace
 
 RowsOperand rows_operand(const Op* contraction) {
-  if (!contraction->is("einsum")) return {};
+  if (contraction->def->loop_nest != LoopNest::einsum) return {};
   const Spec s = parse(contraction);
   return {by_rows(s), packs_rows(s)};
 }
 
 void lower_contraction(Lowering& lowering, const KernelGroup& group) {
-  const Op* op = group.ops.front();
-  if (op->is("einsum")) return Einsum(lowering, group).run();
-  if (op->is("gather") || op->is("scatter_add")) return lower_gather(lowering, group);
-  if (op->is("orthonormal_rows")) return lower_orthonormal(lowering, group);
-  lower_window(lowering, group);
+  switch (group.ops.front()->def->loop_nest) {
+    case LoopNest::none: break;
+    case LoopNest::einsum: return Einsum(lowering, group).run();
+    case LoopNest::gather:
+    case LoopNest::scatter_add: return lower_gather(lowering, group);
+    case LoopNest::orthonormal_rows: return lower_orthonormal(lowering, group);
+    case LoopNest::convolution_weight_grad: return lower_weight_gradient(lowering, group);
+    case LoopNest::convolution:
+    case LoopNest::convolution_input_grad:
+    case LoopNest::max_pool:
+    case LoopNest::max_pool_grad:
+    case LoopNest::avg_pool:
+    case LoopNest::avg_pool_grad: return lower_window(lowering, group);
+  }
+  internal_error(__FILE__, __LINE__, "no loop nest for " + group.ops.front()->name());
 }
 
 }  // namespace gradc::passes::lowering

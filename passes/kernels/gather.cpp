@@ -37,7 +37,7 @@ class Gather {
         axis_(static_cast<size_t>(op_->attributes.integer("axis"))) {
     GRADC_CHECK(g.ops.size() == 1, "{} has no epilogue", op_->name());
     if (!op_->locations.empty()) b_.set_location(op_->locations.front());
-    scatters_ = op_->is("scatter_add");
+    scatters_ = op_->def->loop_nest == LoopNest::scatter_add;
     table_ = scatters_ ? op_ : op_->operands[0];
     rows_ = scatters_ ? op_->operands[0] : op_;
     const auto found = l.targets.find(op_);

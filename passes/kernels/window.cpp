@@ -47,20 +47,18 @@ class Window {
         batched_(op_->operands[0]->type.batched) {}
 
   void run() {
-    if (op_->is("conv2d")) {
-      if (!over_pixels(false)) convolve();
-    } else if (op_->is("conv2d_input_grad")) {
-      if (!over_pixels(true)) input_gradient();
-    } else if (op_->is("max_pool2d")) {
-      pool(true);
-    } else if (op_->is("avg_pool2d")) {
-      pool(false);
-    } else if (op_->is("avg_pool2d_grad")) {
-      average_gradient();
-    } else if (op_->is("max_pool2d_grad")) {
-      maximum_gradient();
-    } else {
-      internal_error(__FILE__, __LINE__, "no lowering for " + op_->name());
+    switch (op_->def->loop_nest) {
+      case LoopNest::convolution:
+        if (!over_pixels(false)) convolve();
+        break;
+      case LoopNest::convolution_input_grad:
+        if (!over_pixels(true)) input_gradient();
+        break;
+      case LoopNest::max_pool: pool(true); break;
+      case LoopNest::avg_pool: pool(false); break;
+      case LoopNest::avg_pool_grad: average_gradient(); break;
+      case LoopNest::max_pool_grad: maximum_gradient(); break;
+      default: internal_error(__FILE__, __LINE__, "no window loop nest for " + op_->name());
     }
     tile_.finish();
   }
@@ -571,8 +569,8 @@ int64_t group_count(const Op* op) {
 
 void lower_window(Lowering& lowering, const KernelGroup& group) {
   const Op* op = group.ops.front();
-  if (op->is("conv2d_weight_grad")) return lower_weight_gradient(lowering, group);
-  const bool convolution = op->is("conv2d") || op->is("conv2d_input_grad");
+  const LoopNest nest = op->def->loop_nest;
+  const bool convolution = nest == LoopNest::convolution || nest == LoopNest::convolution_input_grad;
   if (const int m = convolution ? winograd_tile(lowering, op) : 0)
     lower_winograd(lowering, group, m);
   else

@@ -35,7 +35,7 @@ class Winograd {
         op_(g.ops.front()),
         m_(m),
         n_(m + 2),
-        backward_(op_->is("conv2d_input_grad")),
+        backward_(op_->def->loop_nest == LoopNest::convolution_input_grad),
         in_(op_->operands[0]->type),
         out_(op_->type),
         inputs_(in_.shape[0]),

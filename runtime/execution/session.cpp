@@ -8,38 +8,13 @@
 #include <cstring>
 #include <limits>
 #include <string_view>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
+#include "runtime/panels.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
 namespace gradc::runtime {
 namespace {
-
-// Subnormal results become zero while a program runs: they would cost a hundred times the time of others.
-class FlushToZero {
- public:
-#if defined(__x86_64__)
-  FlushToZero() : saved_(_mm_getcsr()) {
-    _mm_setcsr(saved_ | 0x8040u);
-  }  // flush results, take subnormal operands as zero
-  ~FlushToZero() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-#elif defined(__aarch64__)
-  FlushToZero() {
-    asm volatile("mrs %0, fpcr" : "=r"(saved_));
-    asm volatile("msr fpcr, %0" : : "r"(saved_ | uint64_t{1} << 24));
-  }
-  ~FlushToZero() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
-
- private:
-  uint64_t saved_;
-#endif
-};
 
 void check_program(const gradc_program& program) {
   if (program.abi_version != GRADC_ABI_VERSION)
@@ -85,7 +60,7 @@ uint64_t arena_bytes(const gradc_program& program, int threads) {
   int64_t bytes = 0;
   for (const auto* entry :
        {&program.init, &program.train_step, &program.update, &program.eval, &program.predict})
-    if (entry->run) bytes = std::max(bytes, gradc_working_bytes(entry, used_threads(*entry, threads)));
+    if (entry->run) bytes = std::max(bytes, working_bytes(*entry, used_threads(*entry, threads)));
   return static_cast<uint64_t>(bytes);
 }
 
@@ -275,7 +250,6 @@ int32_t Session::call(const gradc_entry_info& entry, Outputs& outputs, BatchRead
             reader->note_wait(
                 std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
         }
-        const FlushToZero guard;
         const int32_t returned = run(&args, thread, threads);
         if (thread == 0) result = returned;
       },
@@ -366,7 +340,7 @@ std::optional<NotFiniteSymbol> Session::find_not_finite(bool gradients) {
 
 void Session::initialize(uint64_t seed) {
   require_training();
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_DEFAULTS;
   call(program_.init, init_, nullptr, 0, {nullptr, 1}, scalars, seed, 0);
 }
 
@@ -490,7 +464,7 @@ void Session::update(int64_t examples, const StepScalars& scalars, uint64_t seed
 }
 
 EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_t, int64_t)>& keep_going) {
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_DEFAULTS;
   const gradc_entry_info& entry = program_.eval;
   BatchReader reader(split, entry, std::min(program_.batch, split.count));
   Sums sums;
@@ -514,7 +488,7 @@ EvalResult Session::evaluate(const Split& split, const std::function<bool(int64_
 
 Sums Session::evaluation_sums(const Batch& batch) {
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_DEFAULTS;
   const gradc_entry_info& entry = program_.eval;
   const bool finite = call(entry, eval_, nullptr, 0, batch, scalars, 0, 0) == 0;
   Sums sums;
@@ -535,7 +509,7 @@ const gradc_output& predict_output(const gradc_program& program) {
 
 const void* Session::predict(BatchReader& reader, int64_t index, uint64_t seed, uint64_t sample) {
   predict_output();
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_DEFAULTS;
   call(program_.predict, predict_, &reader, index, reader.batch(index), scalars, seed, sample,
        index == 0 ? 0 : index * reader.rows(0));
   return predict_.pointers[0];
@@ -544,7 +518,7 @@ const void* Session::predict(BatchReader& reader, int64_t index, uint64_t seed, 
 const void* Session::predict(const Batch& batch) {
   predict_output();
   GRADC_CHECK(batch.rows >= 1 && batch.rows <= program_.batch, "{} rows", batch.rows);
-  const double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+  const double scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_DEFAULTS;
   call(program_.predict, predict_, nullptr, 0, batch, scalars, 0, 0);
   return predict_.pointers[0];
 }

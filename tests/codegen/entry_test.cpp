@@ -171,7 +171,7 @@ Program local_program(int64_t panels) {
   return p;
 }
 
-// In as much memory as gradc_working_bytes says, whether threads take whole panels or share calls, and for
+// In as much memory as working_bytes says, whether threads take whole panels or share calls, and for
 // part batches too.
 TEST(Entry, SegmentsHaveLocalMemory) {
   for (const int64_t panels : {1, 2, 3, 4, 5, 8, 10, 21}) {

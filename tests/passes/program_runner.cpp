@@ -161,7 +161,7 @@ class Runner {
       outputs.emplace_back(count(out.value->type, rows) * width, static_cast<size_t>(width));
       output_pointers.push_back(outputs.back().base);
     }
-    double scalars[GRADC_SCALAR_COUNT] = {0, 0, 1, 1, 0, 1};
+    double scalars[GRADC_SCALAR_COUNT] = GRADC_SCALAR_DEFAULTS;
     const char* names[GRADC_SCALAR_COUNT] = GRADC_SCALAR_NAMES;
     for (int i = 0; i < GRADC_SCALAR_COUNT; ++i)
       if (input_.inputs.count(names[i])) scalars[i] = *input_.inputs.at(names[i]).data.data();

@@ -32,7 +32,6 @@ struct Seen {
   double step = 0, epoch = 0, total = 0, lr_factor = 0;
   uint64_t seed = 0, micro_step = 0;
   int32_t threads = 0;
-  bool flushes_subnormals = false;
   int64_t label_sum = 0;
   int64_t interrupt_at = -1;  // raise a signal in this call
   int interrupts = 1;         // so many times
