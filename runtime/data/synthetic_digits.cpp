@@ -180,9 +180,9 @@ const std::array<std::vector<Glyph>, 10>& glyphs() {
 }
 
 // Random words of one example, in the order they are asked for.
-class Draws {
+class DigitDraws {
  public:
-  Draws(uint64_t seed, uint32_t part, uint64_t index)
+  DigitDraws(uint64_t seed, uint32_t part, uint64_t index)
       : counter_{0, static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32) ^ part << 24, kStream},
         key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)} {}
 
@@ -217,7 +217,7 @@ struct Affine {
   }
 };
 
-Affine random_affine(Draws& draws) {
+Affine random_affine(DigitDraws& draws) {
   // Rotation by the angle whose half has tangent t: up to about 30 degrees, mostly far less.
   const int64_t t = draws.around(-kOne * 27 / 100, kOne * 27 / 100);
   const int64_t t2 = t * t / kOne;
@@ -268,7 +268,7 @@ void draw_line(Point a, Point b, int64_t radius, std::array<uint8_t, kDigitPixel
     }
 }
 
-void draw_glyph(const Glyph& glyph, Draws& draws, std::array<uint8_t, kDigitPixels>& canvas) {
+void draw_glyph(const Glyph& glyph, DigitDraws& draws, std::array<uint8_t, kDigitPixels>& canvas) {
   const Affine map = random_affine(draws);
   const int64_t radius = draws.around(kPixel * 30 / 100, kPixel * 190 / 100);
   const int64_t shake = draws.even(2, 12);
@@ -299,7 +299,7 @@ DigitImages make_synthetic_digits(uint64_t seed, uint32_t part, int64_t count) {
   result.images.resize(static_cast<size_t>(count) * kDigitPixels);
   result.labels.resize(static_cast<size_t>(count));
   for (int64_t index = 0; index < count; ++index) {
-    Draws draws(seed, part, static_cast<uint64_t>(index));
+    DigitDraws draws(seed, part, static_cast<uint64_t>(index));
     const auto label = static_cast<size_t>(draws.even(0, 9));
     const auto& ways = glyphs()[label];
     std::array<uint8_t, kDigitPixels> canvas{};

@@ -68,8 +68,7 @@ TEST(Bytes, PathsNeedNotBeUtf8) {
     const ToolResult r = run_tool(command, folder.path());
     EXPECT_EQ(r.exit_code, 0) << r.err;
     if (command.end() == std::find(command.begin(), command.end(), "--json")) continue;
-    for (const std::string& line : lines(r.out))
-      EXPECT_TRUE(Json::accept(line)) << line;
+    for (const std::string& line : lines(r.out)) EXPECT_TRUE(Json::accept(line)) << line;
   }
   // A recipe knows its own folder again; what it says of the model is not of interest here.
   for (int run = 0; run < 2; ++run) {
@@ -89,8 +88,7 @@ TEST(Bytes, PathsNeedNotBeUtf8) {
   folder.write("bad\xFF.nn", "model m(x: f32[2]) { return relo(x) }\n");
   const ToolResult bad = run_tool({"train", "bad\xFF.nn", "--json"}, folder.path());
   EXPECT_EQ(bad.exit_code, kExitModelError) << bad.err;
-  for (const std::string& line : lines(bad.out))
-    EXPECT_TRUE(Json::accept(line)) << line;
+  for (const std::string& line : lines(bad.out)) EXPECT_TRUE(Json::accept(line)) << line;
 }
 
 TEST(Csv, TheFirstLineIsNotLost) {
