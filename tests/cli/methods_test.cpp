@@ -228,6 +228,26 @@ TEST_P(OptimizerAlgorithm, FollowsThePaper) {
 INSTANTIATE_TEST_SUITE_P(Methods, OptimizerAlgorithm, ::testing::ValuesIn(algorithms()),
                          [](const auto& info) { return test_name(info.param.optimizer); });
 
+// An optimizer of the prelude without a numerical test is found here.
+TEST(Optimizers, EveryOneOfThePreludeIsCompared) {
+  std::string compared;
+  for (const char* part : {"traces", "matrix_traces"})
+    for (const auto& [optimizer, trace] : table().at("optimizers").at(part).items())
+      compared += "\n" + optimizer;
+  for (const Algorithm& a : algorithms()) compared += "\n" + a.optimizer;
+  const json of_all_examples =
+      json::parse(std::ifstream(std::string(GRADC_SOURCE_DIR) + "/tests/cli/full_batch_reference.json"));
+  for (const auto& [optimizer, losses] : of_all_examples.at("losses").items()) compared += "\n" + optimizer;
+  int count = 0;
+  for (const std::string& line : lines(read_text(GRADC_SOURCE_DIR "/frontend/prelude/optimizers.nn"))) {
+    if (!line.starts_with("optimizer ")) continue;
+    const std::string name = line.substr(10, line.find('(') - 10);
+    EXPECT_NE(compared.find("\n" + name + "("), std::string::npos) << name << " has no numerical test";
+    ++count;
+  }
+  EXPECT_GT(count, 20);
+}
+
 TEST(Optimizers, AsgdAveragesFromItsStepOn) {
   Probe probe = trace_probe("asgd(lr=0.1, from=5)");
   const json& t = table().at("optimizers");

@@ -3,6 +3,12 @@
 // an operator and sample; a new operator is covered by its samples alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <set>
+#include <tuple>
+
 #include "codegen/jit.h"
 #include "support/check.h"
 #include "tests/passes/one_operation.h"
@@ -63,9 +69,9 @@ TEST_P(OpThroughLowering, AgreesWithTheDefinition) {
 }
 
 // Code for processors with narrower and fewer registers takes other tiles.
-TEST_P(OpThroughLowering, AgreesOnOtherTargets) {
-  if (GetParam().def->kind != OpKind::contraction && GetParam().def->kind != OpKind::reduction)
-    GTEST_SKIP() << "no tiles";
+class OpInTiles : public OpThroughLowering {};
+
+TEST_P(OpInTiles, AgreesOnOtherTargets) {
   for (const char* target : {"x86-64-v2", "x86-64-v3"}) {
     try {
       codegen::find_target(target);
@@ -76,7 +82,67 @@ TEST_P(OpThroughLowering, AgreesOnOtherTargets) {
   }
 }
 
+std::vector<Case> in_tiles() {
+  std::vector<Case> list = cases();
+  std::erase_if(list, [](const Case& c) {
+    return c.def->kind != OpKind::contraction && c.def->kind != OpKind::reduction;
+  });
+  return list;
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, OpThroughLowering, ::testing::ValuesIn(cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Ops, OpInTiles, ::testing::ValuesIn(in_tiles()), case_name);
+
+// Numbers beyond those of the samples: an elementwise operator that goes another way there (a series near 0, an end
+// that it levels off to, an overflow) is compared there too; without broadcasting, whose gradients are sums.
+//
+// Tolerance: 1e-5 (1 + |reference|) an element, since one operation on f32 operands loses at most some units in the
+// last place; where it is beyond f32's range it is infinite.
+class OpFarOutside : public ::testing::TestWithParam<Case> {};
+
+TEST_P(OpFarOutside, AgreesWithTheDefinition) {
+  for (const double range : {1e-6, 1e-2, 30.0, 1e4}) {
+    OpSample sample = GetParam().def->samples[GetParam().sample];
+    sample.low = sample.low < 0 ? -range : 0;
+    sample.high = range;
+    const OneOperation one(*GetParam().def, sample, GetParam().gradient, 5);
+    const RunnerResult result = run_lowered(one.module, "f", one.input, {.engine = Engine::native});
+    for (const auto& [name, expected] : one.reference) {
+      const interpreter::Tensor& got = result.outputs.at(name);
+      for (size_t i = 0; i < got.data.size(); ++i) {
+        double e = expected.data.data()[i];
+        const double v = got.data.data()[i];
+        if (expected.type.dtype == DType::f32 && std::fabs(e) > FLT_MAX) e = std::copysign(HUGE_VAL, e);
+        if (std::isnan(e)) {
+          EXPECT_TRUE(std::isnan(v)) << name << "[" << i << "] of numbers up to " << range << ": " << v;
+        } else if (std::isinf(e)) {
+          EXPECT_EQ(v, e) << name << "[" << i << "] of numbers up to " << range;
+        } else {
+          EXPECT_NEAR(v, e, 1e-5 * (1 + std::fabs(e))) << name << "[" << i << "] of numbers up to " << range;
+        }
+      }
+    }
+  }
+}
+
+std::vector<Case> of_floats() {
+  std::vector<Case> list = cases();
+  std::erase_if(list, [](const Case& c) {
+    const std::vector<Type>& types = c.def->samples[c.sample].operands;
+    return c.def->kind != OpKind::elementwise || types.size() > 2 ||
+           !std::all_of(types.begin(), types.end(),
+                        [&](const Type& t) { return t.is_float() && t == types.front(); });
+  });
+  // One sample of each operator and element type says it.
+  std::set<std::tuple<const OpDef*, bool, DType>> seen;
+  std::erase_if(list, [&](const Case& c) {
+    const std::vector<Type>& types = c.def->samples[c.sample].operands;
+    return !seen.emplace(c.def, c.gradient, types.empty() ? DType::f32 : types.front().dtype).second;
+  });
+  return list;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, OpFarOutside, ::testing::ValuesIn(of_floats()), case_name);
 
 }  // namespace
 }  // namespace gradc::testing::ops_native_test
