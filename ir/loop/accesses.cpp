@@ -626,13 +626,12 @@ class Walker {
     return sum;
   }
 
-  // d times a quotient is at most `rest`, which `limit` bounds by older atoms: so that bound on the quotient,
-  // which integers make sharper than both inequalities are together.
+  // d times a quotient is at most `rest`, whose newest atom `limit` bounds by others: so that bound on the quotient,
+  // which integers make sharper than both inequalities are together (2 q <= i and i <= 2 k + 1 give q <= k).
   static std::optional<Linear> without_newest(const Linear& remainder, const Linear& rest,
                                               const Linear& limit) {
-    if (limit.terms.empty() || limit.terms.back().first != rest.terms.back().first) return std::nullopt;
-    const int64_t c = rest.terms.back().second, d = limit.terms.back().second;
-    if ((c > 0) == (d > 0)) return std::nullopt;
+    const int64_t c = rest.terms.back().second, d = limit.coefficient(rest.terms.back().first);
+    if (d == 0 || (c > 0) == (d > 0)) return std::nullopt;
     return remainder * std::abs(d) + limit * std::abs(c);
   }
 

@@ -95,6 +95,16 @@ func @f(%x: f32[n,3,6,4]) {
   return y=%3
 })",
      {DType::f32, true, {3, 6, 4}}},
+    // A row of the gradient is half of an even number below 4: at most 1, not 1.5.
+    {"dilated_backward",
+     R"(param @v : f32[4,2,2,2]
+func @f(%x: f32[n,4,2,2]) {
+  %1 = exp %x : f32[n,4,2,2]
+  %2 = conv2d_input_grad %1, @v {dilation=[2,2], groups=1, input=[2,4,5], padding=[1,0], stride=[2,2]} : f32[n,2,4,5]
+  %3 = exp %2 : f32[n,2,4,5]
+  return y=%3
+})",
+     {DType::f32, true, {4, 2, 2}}},
 };
 
 std::vector<std::string> check(const Program& p) { return loop::check_plan(p, {.batch = kRows}); }
