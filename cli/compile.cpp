@@ -117,7 +117,7 @@ std::vector<codegen::Target> chosen_targets(const CompileOptions& options) {
   return targets;
 }
 
-// The parts of the runtime library that only such models can use (standalone/parts.h,
+// The parts of the runtime library that only such models can use (standalone/features.h,
 // runtime/data/dataset.cpp).
 std::vector<std::string> parts_of(const std::string& source, const gradc_program& program) {
   std::vector<std::string> parts;
@@ -183,12 +183,12 @@ int run_compile(const CompileOptions& options) {
     header_path = (std::filesystem::path(output).parent_path() / (identifier + ".h")).string();
   if (kind == "header" || kind == "c-api") write_output(header_path, "header", c_header(program, identifier));
   if (executable || library || kind == "obj") {
-    std::vector<codegen::ImageProgram> image;
+    std::vector<codegen::BundleProgram> bundle;
     for (const Compiled& c : compiled)
-      image.push_back({program_list(c.lowered), c.target, &c.tables->program()});
+      bundle.push_back({program_list(c.lowered), c.target, &c.tables->program()});
     std::optional<DiskObjectCache> cache;
     if (!request.object_cache.empty()) cache.emplace(request.object_cache);
-    const auto objects = codegen::emit_image(image, stem, symbol, weights, code, cache ? &*cache : nullptr);
+    const auto objects = codegen::emit_bundle(bundle, stem, symbol, weights, code, cache ? &*cache : nullptr);
     if (library && !shared) {
       write_output(output, "library", codegen::make_archive(objects, {standalone_library(architecture)}));
     } else {
