@@ -1,4 +1,4 @@
-// Chooses among the programs of an bundle.
+// Chooses among the programs of a bundle.
 #include "capi/bundle.h"
 
 #include <fmt/format.h>

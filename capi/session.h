@@ -40,6 +40,7 @@ void give_result(Result* to, Result made, const char* init) {
   made.size = to->size;
   std::memcpy(to, &made, made.size);
 }
+// The caller's options over `defaults`, which are from the struct's _init(); `given` may be null.
 template <class Options>
 Options known_options(const Options* given, const Options& defaults, const char* function) {
   Options result = defaults;

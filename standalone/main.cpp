@@ -32,7 +32,7 @@ struct Options {
   runtime::TrainOptions train;
   runtime::PredictOptions predict;
   ViewOptions views;
-  std::string program;                       // this one, as it was called
+  std::string program;                       // the executable's name, as it was called
   std::vector<std::string> train_arguments;  // of `train`, but for --data
 };
 
@@ -42,7 +42,7 @@ std::vector<uint8_t> embedded_weights(const gradc_image& bundle) {
   return {bundle.weights, bundle.weights + bundle.weight_bytes};
 }
 
-// A word as a shell reads it back.
+// Quotes a word for a shell.
 std::string shell_word(const std::string& text) {
   const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
   if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
@@ -51,7 +51,7 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
-// What follows `train` on the command line, without --data and its values.
+// The arguments after `train`, without --data and its values.
 std::vector<std::string> train_arguments(int argc, char** argv) {
   std::vector<std::string> arguments;
   for (int i = 2; i < argc; ++i) {
@@ -212,7 +212,8 @@ class Executable {
     throw RunError(kExitCheckFailed, fmt::format("{}\n  = help: {}", error.what(), help));
   }
 
-  // An executable holds no compiler that could replay a step: the tool does, on the same run.
+  // An executable has no compiler to replay a step with, so it names the command with which the tool explains the same
+  // run.
   std::string how_to_explain() const {
     const std::string file = program_.name;
     std::string command = fmt::format("gradc train {} --target {}", shell_word(file), program_.target);

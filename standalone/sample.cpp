@@ -1,4 +1,4 @@
-// The command `sample` of executables (features.h).
+// The feature `sample` of executables: a command (features.h).
 #include "runtime/execution/sample.h"
 
 #include "standalone/features.h"
