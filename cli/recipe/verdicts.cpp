@@ -1,5 +1,5 @@
-// What is concluded from the trials of `gradc recipe`: a verdict on each step, in words, and what a trial's
-// curves show. Pure functions of records.
+// Conclusions from the trials of `gradc recipe`: a verdict on each step, as text, and observations on a trial's curves.
+// Pure functions of records.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -190,7 +190,7 @@ bool overfitted(const RecipeModel& model, const Trial& trial) {
 
 namespace {
 
-// What was reached on the training examples in the last epoch: "accuracy 34.1%, loss 1.87".
+// The results on the training examples in the last epoch: "accuracy 34.1%, loss 1.87".
 std::string reached(const RecipeModel& model, const Trial& trial) {
   if (trial.epochs.empty()) return "no epoch was completed";
   std::vector<std::string> parts;
@@ -370,7 +370,7 @@ std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& t
     seen.push_back(
         "the loss stands still at first and falls later: unlucky first values, or a rate that wants a "
         "warm-up");
-  // What single updates stray from their neighbours, against what was learnt in all.
+  // How far single updates deviate from their neighbours, compared with the whole change of the loss.
   double stray = 0;
   const size_t half = trial.losses.size() / 2;
   for (size_t i = half + 1; i < trial.losses.size(); ++i)
