@@ -20,9 +20,8 @@ struct Tolerances {
   double update = 5e-5;          // a new parameter, state or slot, given the native gradient
   double numeric = 1e-5;         // the interpreter's gradient along a direction against central differences
   double native_numeric = 1e-3;  // the native gradient along a direction against central differences
-  double rounding =
-      8;  // beyond these, native values may differ by so many times the spread of Monte Carlo runs with
-          // f32 rounding
+  // Beyond these a native value may differ by so many times the spread of Monte Carlo runs with f32 rounding.
+  double rounding = 8;
 };
 
 struct CheckRequest {

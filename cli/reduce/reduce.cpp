@@ -187,7 +187,7 @@ std::set<std::string> wordings_in(const std::string& said, const std::string& co
   return wordings;
 }
 
-// Errors of that code in the original's words; other errors than the original's are not a description of that result.
+// Errors of that code with the original's wording; other errors do not count.
 Question question_of_error(const std::string& tool, const std::string& code) {
   struct Original {
     std::set<std::string> codes, wordings;
