@@ -26,8 +26,7 @@ struct Target {
   std::string triple;
   int vector_width = 16;
   int registers = 32;
-  std::string
-      required;  // features that a processor must have to run the code: LLVM's names, separated by commas
+  std::string required;  // features the processor must have: LLVM's names, separated by commas
 };
 
 // Throws RunError (exit 2) with the known names when `name` is unknown, or cannot run on this machine and

@@ -301,8 +301,7 @@ llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {
   builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Default);
   builder.setRelocationModel(llvm::Reloc::PIC_);
   builder.setCodeModel(
-      llvm::CodeModel::
-          Small);  // the JIT's default is the large one, which computes an address for every constant
+      llvm::CodeModel::Small);  // the JIT's default, large, computes an address for every constant
   return builder;
 }
 

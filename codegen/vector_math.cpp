@@ -301,8 +301,7 @@ Value* VectorMath::pow(Value* x, Value* y) {
                                               0.41221029092426203, 0.31987081839724968, 0.28332765796804182});
   Value* log2 = fma(s, p, e);
   log2 = b_.CreateSelect(b_.CreateFCmpOEQ(wide, real(wide, 0)), real(wide, -inf), log2);
-  log2 =
-      b_.CreateSelect(b_.CreateFCmpOLT(wide, real(wide, inf)), log2, wide);  // infinity and NaN are unchanged
+  log2 = b_.CreateSelect(b_.CreateFCmpOLT(wide, real(wide, inf)), log2, wide);  // keeps infinity and NaN
   Value* t = b_.CreateFMul(log2, b_.CreateFPExt(y, f64));
   t = clamp_low(clamp_high(t, 200), -200);
   Value* shifted = b_.CreateFAdd(t, real(t, round_f64));

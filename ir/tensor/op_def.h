@@ -110,10 +110,9 @@ struct OpDef {
   bool commutative = false;
   bool random =
       false;  // result depends on (seed, step, stream, row, element); never merged with another stream
-  bool epilogue =
-      true;  // a contraction whose kernel may have elementwise operations on its result as epilogue
-  bool images = false;  // batched operands and results of three axes are images [channels, height, width]
-  bool cheap = false;   // recomputed in each kernel that needs it instead of stored
+  bool epilogue = true;  // of a contraction: its kernel may have an elementwise epilogue
+  bool images = false;   // batched operands and results of three axes are images [channels, height, width]
+  bool cheap = false;    // recomputed in each kernel that needs it instead of stored
   CallForm call = CallForm::by_kind;  // in model files; `none` also where only passes make it
   // Each result is an operand's element, its negative, or a whole number, so f32 does not round it (abs,
   // select, max_pool2d). Not needed for views, indexing and extrema, which never round.

@@ -261,7 +261,7 @@ class Gather {
   bool scatters_ = false;
   std::vector<int> targets_;
   int lost_ =
-      -1;  // scatter_add of many terms: the rounding error of each sum, positive where the sum is too large
+      -1;  // scatter_add of many terms: rounding errors of the sums, positive where a sum is too large
   Expr panel_, lane_, first_, last_, named_, valid_;
   int lanes_ = 1;
 };

@@ -198,8 +198,7 @@ void Normalization::fit_components(int64_t elements, int64_t count, const Reader
   const double eps = whitens ? std::get<double>(record_.options.at("eps")) : 0;
   std::vector<double> std;
   for (Eigen::Index k = 0; k < kept; ++k) {
-    const double variance =
-        std::max(values(whitens ? k : 0), 0.0) + eps;  // for pca the greatest is the scale
+    const double variance = std::max(values(whitens ? k : 0), 0.0) + eps;  // pca scales by the greatest
     std.push_back(variance > 0 ? std::sqrt(variance) : 1);
   }
   // The error that rounding the mean adds to each component.

@@ -80,11 +80,11 @@ struct NotFiniteReport {
   NotFiniteValue value = NotFiniteValue::loss;
   std::string part;                        // the split, in evaluation
   int64_t step = 0, epoch = 0, batch = 0;  // from 1; batch 0: not of an epoch; step 0: of no step
-  std::string
-      operation;     // "log"; "parameter" or "input" when those were not finite already; empty: not known
-  std::string name;  // "%17", or the parameter's or input's name
-  std::string type;  // "f32[n,10]"
-  std::string file;  // the location in the model file; empty: none
+  // "log"; "parameter" or "input" when those were not finite already; empty: not known
+  std::string operation;
+  std::string name;              // "%17", or the parameter's or input's name
+  std::string type;              // "f32[n,10]"
+  std::string file;              // the location in the model file; empty: none
   int64_t line = 0, column = 0;  // from 1; column 0: only the line is known
   ValueRange result;
   std::vector<ValueRange> operands;

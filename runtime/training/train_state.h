@@ -85,8 +85,8 @@ struct TrainState {
   StopState stop;
   PlateauState plateau;
   std::vector<KeptFile> kept;
-  std::vector<std::string>
-      dropped;  // files to remove after this one is written, if the process is killed before
+  // Files to remove after this one is written; a resumed run does so if the process was killed before.
+  std::vector<std::string> dropped;
   std::map<std::string, double> driver;  // FullBatchState::numbers
   bool ended = false;                    // the best weights were put back: the run cannot be resumed
 

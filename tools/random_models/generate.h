@@ -7,8 +7,7 @@ namespace gradc::random_models {
 
 struct RandomModel {
   std::string text;
-  bool runs_alone =
-      false;  // its data source needs no file and no program: the model can be trained by itself
+  bool runs_alone = false;  // its data source needs no file or program: it can be trained by itself
 };
 
 // The same for the same two numbers and the same program. Throws InternalError when the compiler fails.
