@@ -160,7 +160,7 @@ int run_lsuv(const LsuvOptions& options) {
 Command add_lsuv(CLI::App& app) {
   const auto o = std::make_shared<LsuvOptions>();
   CLI::App* c = app.add_subcommand(
-      "lsuv", "first values from the data: scale each layer so that its products vary by 1 on one batch");
+      "lsuv", "initial values from the data: scale each layer to products of unit variance on one batch");
   add_model_options(c, o->model);
   c->add_option("--save", o->save, "write the parameters here, for gradc train --init-from")
       ->required()

@@ -304,7 +304,7 @@ Command add_stats(CLI::App& app) {
       ->type_name("N");
   add_list(c, "--layers", o->layers, "only layers whose names match, where * is any text (repeatable)")
       ->type_name("PATTERN");
-  c->add_option("--seed", o->seed, "of first values, order and random layers (default: the file's)")
+  c->add_option("--seed", o->seed, "of initial values, order and random layers (default: the file's)")
       ->check(from_to(0, kMany))
       ->type_name("N");
   c->add_option("--output,-o", o->output, "write a page with charts, for any browser")->type_name("PAGE.svg");

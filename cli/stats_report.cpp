@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 
 std::string heading(const StatsReport& r) {
   return fmt::format("{} examples in {} batch{}, {}", r.examples, r.batches, r.batches == 1 ? "" : "es",
-                     r.weights.empty() ? fmt::format("first values of seed {}", r.seed)
+                     r.weights.empty() ? fmt::format("initial values of seed {}", r.seed)
                                        : fmt::format("weights of {}", r.weights));
 }
 

@@ -148,7 +148,7 @@ Verdict judge_initial_loss(const RecipeModel& model, const InitialLoss& measured
   const std::string wanted = fmt::format("{} = {:.4f}", expected.text, *expected.value);
   if (!std::isfinite(measured.loss)) {
     v.status = Status::fail;
-    v.text = fmt::format("the loss is not finite at the first values; {} is expected", wanted);
+    v.text = fmt::format("the loss is not finite at the initial values; {} is expected", wanted);
     v.hints = {"`gradc stats` shows the layers whose values explode", "`gradc train` names the operation"};
     return v;
   }
@@ -159,7 +159,7 @@ Verdict judge_initial_loss(const RecipeModel& model, const InitialLoss& measured
   if (measured.loss > *expected.value + kInitialLossTolerance * scale) {
     v.status = Status::fail;
     v.text += ": too high, the scores differ before anything was learnt";
-    v.hints = {"smaller first values in the last layer, as in dense(10, init=normal(0, 0.01))",
+    v.hints = {"smaller initial values in the last layer, as in dense(10, init=normal(0, 0.01))",
                "inputs of unit scale: `normalize image by channel` or `by standard` in the data block",
                "a layer whose values explode stands in `gradc stats`"};
   } else if (measured.loss < *expected.value - kInitialLossTolerance * scale) {
@@ -368,7 +368,7 @@ std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& t
   }
   if (first - early < 0.02 * scale)
     seen.push_back(
-        "the loss stands still at first and falls later: unlucky first values, or a rate that wants a "
+        "the loss does not fall at first and falls later: unlucky initial values, or a rate that needs a "
         "warm-up");
   // How far single updates deviate from their neighbours, compared with the whole change of the loss.
   double stray = 0;
