@@ -55,23 +55,23 @@ gradc_status guarded(const std::function<void()>& body) noexcept {
 }
 
 gradc_session* create_session(const gradc_program& program, std::shared_ptr<const void> owner,
-                              const gradc_image* image, int32_t threads) {
+                              const gradc_image* bundle, int32_t threads) {
   if (threads < 0 || threads > runtime::kMaxThreads)
     throw RunError(kExitUsage, fmt::format("a session of {} threads; expected 0 (choose) to {}", threads,
                                            runtime::kMaxThreads));
   auto made = std::make_unique<gradc_session>();
   made->program = &program;
   made->owner = std::move(owner);
-  // The environment's wishes are for the tool: a program says what it wants.
+  // Environment variables configure the tool only: an embedding program sets what it needs.
   made->runs =
       std::make_unique<runtime::Session>(program, threads > 0 ? threads : runtime::usable_processors());
   made->threads = made->runs->threads();
   const TrainRecord train = read_experiment(program.experiment_json).train;
   made->seed = static_cast<uint64_t>(train.seed);
-  made->driver = train.driver;
-  if (image && image->weight_bytes) {
+  made->full_batch = train.driver;
+  if (bundle && bundle->weight_bytes) {
     runtime::load_checkpoint(*made->runs, "the embedded weights",
-                             {image->weights, image->weights + image->weight_bytes});
+                             {bundle->weights, bundle->weights + bundle->weight_bytes});
   } else if (program.init.run) {
     made->runs->initialize(made->seed);
   }
@@ -114,21 +114,22 @@ KeptReport::KeptReport(runtime::NotFiniteReport made) : report(std::move(made)) 
 }
 
 void check_weights(gradc_session& session) {
-  if (session.looked_at) return;
+  if (session.checked) return;
   if (const auto found = session.runs->find_not_finite())
     throw_not_finite(session,
                      runtime::not_finite_weights(*found, session.progress.step, session.progress.step));
-  session.looked_at = true;
+  session.checked = true;
 }
 
 void throw_not_finite(gradc_session& session, const runtime::NotFiniteError& error) {
   runtime::NotFiniteReport report = runtime::unexplained(error);
   if (error.function.empty()) {
-    // The text says all that is known.
+    // The report has all that is known.
   } else if (session.explain) {
     try {
       report = session.explain(*session.runs, error);
-    } catch (const std::exception& failure) {  // the step's failure is what the caller asked for
+    } catch (const std::exception&
+                 failure) {  // the caller needs the failure of the step, not that of its explanation
       report.text +=
           fmt::format("\nThe step could not be replayed to find the operation: {}", failure.what());
     }
@@ -232,7 +233,7 @@ int64_t rows_of_view(const gradc_view& view, const std::string& where, const cha
   if (view.strides) {
     int64_t step = 1;
     for (int32_t i = view.rank - 1; i >= 0; --i) {
-      // The stride of an axis of one element moves nothing; xtensor writes 0 there.
+      // The stride of an axis of one element has no effect; xtensor writes 0 there.
       if (view.shape[i] != 1 && view.strides[i] != step)
         usage(
             fmt::format("the array is a view with gaps or another order (strides [{}] of {}); memory is read "
@@ -420,7 +421,7 @@ gradc_status gradc_session_initialize(gradc_session* session, uint64_t seed) {
     session->seed = seed;
     session->progress.step = session->progress.epoch = 0;
     session->steps = 0;
-    session->looked_at = true;
+    session->checked = true;
   });
 }
 
@@ -429,11 +430,11 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
   return guarded([&] {
     const Use use(session, "gradc_session_step");
     session->runs->require_training();
-    if (!session->driver.empty())
+    if (!session->full_batch.empty())
       throw RunError(kExitUsage,
                      fmt::format("gradc_session_step: the optimizer {} looks at all examples before "
                                  "it moves, and a step has one batch",
-                                 session->driver));
+                                 session->full_batch));
     if (const int64_t most = gradc_session_batch(session); rows > most)
       throw RunError(kExitUsage,
                      fmt::format("gradc_session_step: {} rows; the model was compiled for at most {} a step",
@@ -447,7 +448,7 @@ gradc_status gradc_session_step(gradc_session* session, const void* const* input
       capi::throw_not_finite(
           *session, runtime::not_finite_loss(*session->runs, session->progress, 0, session->seed, -1, batch));
     session->steps = ++session->progress.step;
-    session->looked_at = false;
+    session->checked = false;
   });
 }
 
@@ -657,7 +658,7 @@ gradc_status gradc_session_load(gradc_session* session, const char* path) {
     const Use use(session, "gradc_session_load");
     if (!path) throw RunError(kExitUsage, "gradc_session_load: `path` is null");
     runtime::load_checkpoint(*session->runs, path);
-    session->looked_at = true;
+    session->checked = true;
   });
 }
 

@@ -1,4 +1,4 @@
-// What the C interfaces share: how exceptions become statuses, and sessions of any program. Private to them.
+// Shared by the C interfaces, and private to them: exceptions to statuses, and sessions of any program.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -23,16 +23,16 @@ gradc_status failed(gradc_status status, const char* message) noexcept;
 // Runs `body` and turns what it throws into a status and a message.
 gradc_status guarded(const std::function<void()>& body) noexcept;
 
-// A session of a program, which lives as long as `owner` (null: for ever); `image` (may be null) may hold
+// Creates a session of a program, which exists as long as `owner` (null: for ever); `bundle` (may be null) may hold
 // parameters to start from. Throws.
 gradc_session* create_session(const gradc_program& program, std::shared_ptr<const void> owner,
-                              const gradc_image* image, int32_t threads);
+                              const gradc_image* bundle, int32_t threads);
 
-// Options as a caller of this or an earlier version filled them: what it did not know has its default.
-// `defaults` are from the struct's _init(), `function` is for messages. Throws RunError (kExitUsage).
+// Checks the size of options that a caller of this or an earlier version filled: fields that it did not know have their
+// defaults. `function` is for messages. Throws RunError (kExitUsage).
 void check_options_size(uint32_t size, size_t known, const char* function);
-// The same for structs that are filled for a caller, whose initialiser is `init`: no more is written than the
-// caller knows of.
+// The same for structs that are filled for a caller, whose initialiser is `init`: only fields that the caller knows are
+// written.
 void check_result_size(uint32_t size, size_t known, const char* init);
 template <class Result>
 void give_result(Result* to, Result made, const char* init) {
@@ -40,6 +40,7 @@ void give_result(Result* to, Result made, const char* init) {
   made.size = to->size;
   std::memcpy(to, &made, made.size);
 }
+// The caller's options over `defaults`, which are from the struct's _init(); `given` may be null.
 template <class Options>
 Options known_options(const Options* given, const Options& defaults, const char* function) {
   Options result = defaults;
@@ -50,8 +51,8 @@ Options known_options(const Options* given, const Options& defaults, const char*
   return result;
 }
 
-// An array of the caller's as the type `name: dtype[shape]` of one example; returns its rows. Throws RunError
-// (kExitUsage, kExitDataError) with `where` before the message.
+// Checks an array of the caller's against the type `name: dtype[shape]` of one example; returns its rows. Throws
+// RunError (kExitUsage, kExitDataError) with `where` before the message.
 int64_t rows_of_view(const gradc_view& view, const std::string& where, const char* name, int32_t dtype,
                      int32_t rank, const int64_t* shape, bool bytes_too = false);
 
@@ -60,7 +61,7 @@ int64_t rows_of_view(const gradc_view& view, const std::string& where, const cha
 std::vector<const gradc_view*> match_views(const gradc_view* views, int32_t count,
                                            const std::vector<std::string>& names, const std::string& where);
 
-// A report as the C interface shows it, with what it points to.
+// A report as a C struct, with the storage that it points to.
 struct KeptReport {
   explicit KeptReport(runtime::NotFiniteReport made);
   KeptReport(const KeptReport&) = delete;
@@ -69,7 +70,7 @@ struct KeptReport {
   std::vector<const char*> notes, helps;
 };
 
-// Throws as throw_not_finite() does where an update since the last look made parameters or state so.
+// Throws as throw_not_finite() does where an update since the last check made parameters or state not finite.
 void check_weights(gradc_session& session);
 
 // Keeps the report of a failed step and throws its text as a RunError (kExitCheckFailed).
@@ -83,10 +84,10 @@ struct gradc_session {
   int32_t threads = 0;
   std::unique_ptr<gradc::runtime::Session> runs;  // null: closed
   gradc::runtime::StepScalars progress;
-  bool looked_at = true;           // parameters and state, since the last update
+  bool checked = true;             // parameters and state, since the last update
   std::atomic<int64_t> steps = 0;  // progress.step, for any thread
   uint64_t seed = 1;
-  std::string driver;           // of an optimizer of all examples; empty: none
+  std::string full_batch;       // name of the full-batch optimizer; empty: none
   std::vector<double> metrics;  // of the last result
   // Of the last training.
   std::vector<std::vector<double>> kept_values;
@@ -94,13 +95,13 @@ struct gradc_session {
   std::vector<gradc_part_result> kept_parts;
   std::string sha256;
   std::string sampled;  // of the last sample
-  // Why a loss is not finite; null: nobody here can say. May throw.
+  // Explains why a loss is not finite; null: without a compiler. May throw.
   std::function<gradc::runtime::NotFiniteReport(const gradc::runtime::Session&,
                                                 const gradc::runtime::NotFiniteError&)>
       explain;
   std::unique_ptr<gradc::capi::KeptReport> not_finite;  // of the last step; null: it was finite
 
-  // Who uses it; the mutex is held for moments only.
+  // The current user; the mutex is never held during a call.
   std::mutex mutex;
   std::condition_variable freed;
   bool busy = false, closing = false, destroyed = false;
@@ -111,8 +112,8 @@ struct gradc_session {
 
 namespace gradc::capi {
 
-// Holds a session while a call lasts. Throws RunError (kExitUsage) when it is null, closed or in use by
-// another thread. A callback's calls are within the one that made it, and allowed where `nested`.
+// Marks a session as used during a call. Throws RunError (kExitUsage) when it is null, closed or in use by another
+// thread. Calls from a callback are nested in the call that made it, and allowed if `nested`.
 class Use {
  public:
   Use(gradc_session* session, const char* function, bool nested = false);

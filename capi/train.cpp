@@ -22,7 +22,7 @@ namespace {
 using capi::guarded;
 using capi::Use;
 
-// Results of parts as the C structs show them; everything stands in the session.
+// Stores results of splits as C structs, with their storage, in the session.
 void keep_parts(gradc_session& s, const std::vector<runtime::PartResult>& parts) {
   s.kept_values.clear();
   s.kept_names.clear();
@@ -37,7 +37,7 @@ void keep_parts(gradc_session& s, const std::vector<runtime::PartResult>& parts)
   }
 }
 
-// Hands on what happens to the program's callbacks.
+// Forwards events to the program's callbacks.
 class Callbacks final : public runtime::TrainObserver {
  public:
   Callbacks(gradc_session& session, const gradc_train_options& options)
@@ -48,7 +48,7 @@ class Callbacks final : public runtime::TrainObserver {
   void step_done(const runtime::StepReport& report) override {
     session_.progress.step = report.step;
     session_.steps = report.step;
-    session_.looked_at = false;
+    session_.checked = false;
     if (!options_.on_step) return;
     metrics_.clear();
     for (const auto& [name, value] : report.result.metrics) metrics_.push_back(value);
@@ -107,7 +107,7 @@ class Callbacks final : public runtime::TrainObserver {
   std::vector<double> metrics_;
 };
 
-// Fields that some program reads, as they are before any preparation.
+// The fields that some program reads, before any preparation.
 std::vector<DataField> fields_to_give(const gradc_program& program, const DataRecord& record) {
   std::vector<DataField> fields;
   const auto add = [&](const std::string& name) {
@@ -126,7 +126,7 @@ std::vector<DataField> fields_to_give(const gradc_program& program, const DataRe
   return fields;
 }
 
-// Whether the record makes something else of a field before a program reads it.
+// Whether the record changes a field before a program reads it.
 bool is_prepared(const DataField& type, const DataRecord& record) {
   const auto prepares = [&](const std::vector<DataMethod>& methods) {
     return std::any_of(methods.begin(), methods.end(),
@@ -140,7 +140,7 @@ bool is_prepared(const DataField& type, const DataRecord& record) {
 runtime::Field field_of(const gradc_view& view, const std::string& where, const DataField& type,
                         bool prepared, int64_t& rows) {
   runtime::Field field{.name = type.name, .shape = type.shape, .origin = where};
-  // What `normalize` and `augment` read may have another shape than what they make of it.
+  // `normalize` and `augment` may change a field's shape.
   const bool own_shape = prepared && view.shape && view.rank > 1;
   if (own_shape) field.shape.assign(view.shape + 1, view.shape + view.rank);
   const int32_t dtype = type.is_float ? GRADC_F32 : GRADC_I32;
@@ -253,7 +253,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
       }
     }();
     session->progress.step = trained.steps;
-    session->looked_at = true;
+    session->checked = true;
     session->steps = trained.steps;
     session->progress.epoch = trained.epochs;
     session->progress.total = std::max(session->progress.total, trained.steps);
@@ -276,7 +276,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
 
 namespace {
 
-// Examples as the model reads them, through a view.
+// Prepares examples as the model reads them, through a view.
 void prepare(gradc_session* session, const gradc_view* raw, const runtime::View& view, void* output,
              int64_t* bytes) {
   if (!raw || !raw->name || !bytes)

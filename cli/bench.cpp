@@ -1,5 +1,5 @@
-// `gradc bench`: how long a training step takes on one batch that stands in memory, where in it the time
-// goes, and how near that is to what the machine can do. Knows no operator.
+// `gradc bench`: the time of a training step on one batch in memory, its distribution over kernels, and how near they
+// are to the machine's limits. Knows no operator.
 #include <fmt/format.h>
 #include <sys/resource.h>
 #if defined(__x86_64__)
@@ -29,7 +29,7 @@ struct BenchOptions {
   ModelOptions model;
   double seconds = 2;  // of measuring, and half as long again for the kernels
   int64_t steps = 0;   // measured; 0: as many as the seconds allow
-  std::string trace;   // Chrome trace of some steps
+  std::string trace;   // file for a Chrome trace of some steps
   bool ablate = false;
   bool all = false;  // every kernel, in full
 };
@@ -59,8 +59,8 @@ double quantile(std::vector<double> values, double q) {
   return values[at];
 }
 
-// A model, compiled, with one made-up batch that it is trained on again and again. Where --mem-limit has the
-// batch taken in pieces, a step is all of them and the update.
+// A compiled model with one synthetic batch that it is trained on repeatedly. Where --mem-limit splits the batch into
+// pieces, a step is all of them and the update.
 class Subject {
  public:
   Subject(const CompileRequest& request, int threads)
@@ -75,7 +75,7 @@ class Subject {
                 inputs_.data(static_cast<size_t>(i)));
     }
     if (request.profile) {
-      size_t calls = 0;  // of any program, since initialisation notes times too
+      size_t calls = 0;  // of any program, since initialisation records times too
       for (const auto& [name, lowered] : compiled_.lowered().programs)
         calls = std::max(calls, lowered.program.calls.size());
       times_.resize(2 * calls * static_cast<size_t>(session_.threads()));
@@ -87,8 +87,8 @@ class Subject {
     session_.initialize(1);
   }
 
-  // Has each program call of a step told to `noted`, with its times as gradc_step_args.profile has them; the
-  // request asked for a profile.
+  // Calls `noted` for each program call of a step, with its times in the form of gradc_step_args.profile; the request
+  // must enable profiling.
   using Noted = std::function<void(const std::string& program, const std::vector<uint64_t>& times)>;
   void note_times(Noted noted) { noted_ = std::move(noted); }
 
@@ -119,7 +119,7 @@ class Subject {
     return seconds;
   }
 
-  // Seconds of each step, for so long or so many.
+  // Seconds of each step, for `seconds` or `steps`.
   std::vector<double> measure(double seconds, int64_t steps) {
     std::vector<double> times;
     const auto begin = Clock::now();
@@ -160,15 +160,15 @@ struct CallProfile {
 struct Profile {
   std::vector<CallProfile> calls;
   double step_ms = 0;
-  double elsewhere_ms = 0;  // of the step, in no kernel: barriers, waiting, entering and leaving
+  double elsewhere_ms = 0;  // of the step outside kernels: barriers, waiting, entry and exit
   nlohmann::json trace = nlohmann::json::array();  // Chrome trace events
 };
 
-// The calls of one program of a step, and the place of the first of them among those of the whole step.
+// The calls of one program of a step, and the index of the first of them among those of the whole step.
 struct ProfiledProgram {
   const passes::LoweredProgram& lowered;
   size_t first;
-  int64_t times;             // that a step calls it
+  int64_t times;             // calls of it in a step
   std::vector<size_t> ends;  // after each call, or after its segment
   size_t calls() const { return lowered.program.calls.size(); }
 };
@@ -181,8 +181,8 @@ ProfiledProgram profiled(const passes::LoweredProgram& lowered, size_t first, in
   return p;
 }
 
-// Adds the ticks of each of its calls, as `threads` threads noted them: threads do not meet within a segment,
-// so its slowest one counts.
+// Adds the ticks of each of its calls, as recorded by `threads` threads: threads do not synchronise within a segment,
+// so the slowest one counts.
 void add_ticks(const ProfiledProgram& p, const std::vector<uint64_t>& noted, size_t threads,
                std::vector<uint64_t>& ticks) {
   const auto taken = [&](size_t t, size_t call) {
@@ -310,7 +310,7 @@ void print_kernels(const Profile& p, const MachineLimits& machine, bool all) {
       p.elsewhere_ms, percent(p.elsewhere_ms, p.step_ms));
 }
 
-// What figures beyond the machine's limits mean, where there are such.
+// Explanations of figures beyond the machine's limits, if there are any.
 std::vector<std::string> limit_notes(const Profile& p, const MachineLimits& machine) {
   size_t arithmetic = 0, memory = 0;
   for (const CallProfile& c : p.calls) {
@@ -353,7 +353,7 @@ ordered_json kernels_json(const Profile& p, const MachineLimits& machine) {
   return list;
 }
 
-// What each optional pass is worth: the step without it against the step with all, in turns.
+// The effect of each optional pass: the step without it against the step with all, measured in turns.
 void ablate(const CompileRequest& request, const BenchOptions& options, Subject& whole) {
   if (!options.model.json)
     fmt::print("\n{:<22} {:>10} {:>8}  {}\n", "without", "ms a step", "ratio", "what it does");
@@ -389,7 +389,7 @@ int run_bench(const BenchOptions& options) {
   const auto start = Clock::now();
   if (!options.trace.empty()) runtime::check_output_path(options.trace, "trace");
   CompileRequest request = compile_request(options.model);
-  request.object_cache.clear();  // a start from nothing is what is measured
+  request.object_cache.clear();  // a compilation without the cache is measured
   request.training_first = true;
   Subject subject(request, options.model.threads);
   subject.step();
@@ -400,7 +400,7 @@ int run_bench(const BenchOptions& options) {
   getrusage(RUSAGE_SELF, &usage);
   const double peak_rss_mb = static_cast<double>(usage.ru_maxrss) / 1024;
 
-  // Before and after the profile: on a shared machine the limits move, and the higher ones hold.
+  // Before and after the profile: on a shared machine the measured limits vary, and the higher ones count.
   MachineLimits machine = measure_machine(subject.compiled().target(), subject.threads());
   const Profile kernels = profile(request, options.model.threads, options.seconds / 2);
   machine.raise(measure_machine(subject.compiled().target(), subject.threads()));

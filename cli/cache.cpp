@@ -1,5 +1,4 @@
-// `gradc cache`: where compiled objects are kept, what is there, and its removal. Knows nothing of the files'
-// form.
+// `gradc cache`: the folder of compiled objects, its contents, and their removal. Knows nothing of the files' format.
 #include "cli/cache.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// Where the tool keeps compiled objects: what the environment says of it.
+// Where the tool keeps compiled objects, from environment variables.
 #pragma once
 #include <string>
 
@@ -7,7 +7,7 @@ namespace gradc::cli {
 // Where objects are kept by default: $GRADC_CACHE_DIR, else $XDG_CACHE_HOME/gradc, else $HOME/.cache/gradc;
 // empty when none of them is set.
 std::string default_cache_folder();
-// What GRADC_CACHE says; throws RunError (exit 2) for a value that is neither on nor off.
+// The value of GRADC_CACHE; throws RunError (exit 2) if it is neither on nor off.
 bool cache_is_on();
 
 }  // namespace gradc::cli

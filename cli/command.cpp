@@ -1,4 +1,4 @@
-// Options that several commands share, and the compile request made of them.
+// Options that several commands share, and the compile request made from them.
 #include "cli/command.h"
 
 #include <fmt/format.h>
@@ -87,7 +87,7 @@ CompileRequest compile_request(const ModelOptions& options, int64_t batch) {
   request.passes.stop_after = options.stop_after;
   request.passes.verify = environment_switch("GRADC_VERIFY")
                               .value_or(!options.print_after.empty() || !options.stop_after.empty());
-  // It refuses what it cannot prove, sound or not: only where passes are tested.
+  // It rejects plans that it cannot prove, sound or not: only for tests of passes.
   request.passes.prove_plans =
       environment_switch("GRADC_PROVE_PLANS").value_or(environment_switch("GRADC_VERIFY").value_or(false));
   request.passes.print_locations = options.locations;

@@ -1,4 +1,4 @@
-// What a command of the tool is, and the options that several of them share. A command is one file with its
+// A command of the tool, and the options that several of them share. A command is one file with its
 // options, its `add_NAME`, and a row in command_line.cpp.
 #pragma once
 #include <CLI/CLI.hpp>
@@ -20,7 +20,7 @@ using standalone::from_to;
 using standalone::kMany;
 using standalone::number_from_to;
 
-// A subcommand with its options, which `run` holds.
+// A subcommand; `run` owns its options.
 struct Command {
   CLI::App* app = nullptr;
   std::function<int()> run;  // returns an exit code
@@ -49,11 +49,11 @@ void add_pass_options(CLI::App* app, ModelOptions& o);
 void add_code_options(CLI::App* app, ModelOptions& o);
 void add_color_option(CLI::App* app, std::string& color);
 
-// The compiler's request for these options, for batches of `batch` examples (0: the file's). Says on stderr
-// what --mem-limit took. Throws RunError (exit 2) for a --set without '=' or a limit out of reach.
+// The compiler's request for these options, for batches of `batch` examples (0: the file's). Reports on stderr what
+// --mem-limit changed. Throws RunError (exit 2) for a --set without '=' or a limit out of reach.
 CompileRequest compile_request(const ModelOptions& options, int64_t batch = 0);
 
-// Whether text for people on stderr may have colour.
+// Whether text on stderr may have colour.
 bool use_color();
 // Whether text on stdout may have colour; `when` is "always", "never" or "auto" (a terminal, and no
 // NO_COLOR).

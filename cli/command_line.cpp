@@ -31,7 +31,7 @@ int run_command_line(int argc, char** argv) {
 
   std::vector<Command> commands;
   for (const auto add : kCommands) commands.push_back(add(app));
-  app.footer(standalone::footer("gradc"));  // after the commands were made, which would inherit it
+  app.footer(standalone::footer("gradc"));  // after the commands are added, which would inherit it
 
   if (const std::optional<int> code = standalone::parse(app, argc, argv)) return *code;
   const Command& chosen =

@@ -35,7 +35,7 @@ struct CompileOptions {
   bool strip = false;
 };
 
-// What can be emitted, and the file it makes of a model called NAME.
+// The kinds of output, and the name of the file for a model called NAME.
 struct Emit {
   const char* name;
   const char* output;  // {}: the model's name
@@ -75,7 +75,7 @@ Compiled compile_for(const codegen::Target& target, const CompileRequest& reques
   if (options.infer) leave_out_training(module);
   c.lowered = passes::lower(module, pipeline);
   if (c.lowered.stopped) throw RunError(kExitUsage, "compile needs the whole pipeline: no --stop-after");
-  // The limit was met for this machine's own processor; others lay their memory out a little differently.
+  // The limit was met for this machine's own processor; memory plans of others differ a little.
   const MemoryPlan memory = memory_plan(c.lowered, pipeline.batch, model.threads);
   if (model.mem_limit > 0 && memory.peak() > static_cast<int64_t>(model.mem_limit))
     throw RunError(
@@ -111,23 +111,22 @@ std::vector<codegen::Target> chosen_targets(const CompileOptions& options) {
                       "{}; compile once for each",
                       targets.front().name, codegen::name(targets.front().architecture), target.name,
                       codegen::name(target.architecture)));
-  // The image's order: a processor takes the first one it can run.
+  // The bundle's order: a processor takes the first one it can run.
   std::stable_sort(targets.begin(), targets.end(),
                    [](const auto& a, const auto& b) { return a.vector_width > b.vector_width; });
   return targets;
 }
 
-// The parts of the runtime library that only such models can use (standalone/parts.h,
-// runtime/data/dataset.cpp).
-std::vector<std::string> parts_of(const std::string& source, const gradc_program& program) {
-  std::vector<std::string> parts;
-  if (source == "folder") parts.emplace_back("gradc_source_folder");
-  if (program.predict.output_count == 0) return parts;
-  if (source == "text") parts.emplace_back("gradc_part_sample");
+// The optional features of the runtime library for models like this (standalone/features.h, runtime/data/dataset.cpp).
+std::vector<std::string> features_of(const std::string& source, const gradc_program& program) {
+  std::vector<std::string> features;
+  if (source == "folder") features.emplace_back("gradc_source_folder");
+  if (program.predict.output_count == 0) return features;
+  if (source == "text") features.emplace_back("gradc_part_sample");
   bool images = false;
   for (int32_t i = 0; i < program.predict.input_count; ++i) images |= program.predict.inputs[i].rank == 3;
-  if (images) parts.insert(parts.end(), {"gradc_part_view_options", "gradc_part_view_eval"});
-  return parts;
+  if (images) features.insert(features.end(), {"gradc_part_view_options", "gradc_part_view_eval"});
+  return features;
 }
 
 void write_output(const std::string& path, std::string_view what, std::string_view bytes) {
@@ -183,12 +182,12 @@ int run_compile(const CompileOptions& options) {
     header_path = (std::filesystem::path(output).parent_path() / (identifier + ".h")).string();
   if (kind == "header" || kind == "c-api") write_output(header_path, "header", c_header(program, identifier));
   if (executable || library || kind == "obj") {
-    std::vector<codegen::ImageProgram> image;
+    std::vector<codegen::BundleProgram> bundle;
     for (const Compiled& c : compiled)
-      image.push_back({program_list(c.lowered), c.target, &c.tables->program()});
+      bundle.push_back({program_list(c.lowered), c.target, &c.tables->program()});
     std::optional<DiskObjectCache> cache;
     if (!request.object_cache.empty()) cache.emplace(request.object_cache);
-    const auto objects = codegen::emit_image(image, stem, symbol, weights, code, cache ? &*cache : nullptr);
+    const auto objects = codegen::emit_bundle(bundle, stem, symbol, weights, code, cache ? &*cache : nullptr);
     if (library && !shared) {
       write_output(output, "library", codegen::make_archive(objects, {standalone_library(architecture)}));
     } else {
@@ -203,7 +202,7 @@ int run_compile(const CompileOptions& options) {
       link_request.strip = options.strip;
       if (kind != "obj") link_request.objects.push_back(standalone_library(architecture));
       if (executable)
-        link_request.need = parts_of(compiled.front().model->model.experiment.data.source, program);
+        link_request.need = features_of(compiled.front().model->model.experiment.data.source, program);
       link_request.keep = executable ? std::vector<std::string>{} : exported_symbols(identifier);
       link(link_request);
     }

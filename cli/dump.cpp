@@ -21,9 +21,9 @@ namespace {
 struct DumpOptions {
   ModelOptions model;
   std::string stage = "ir";
-  std::string function;  // one function or program alone
-  std::string after;     // a pass: what is there after it, instead of a stage
-  std::string diff;      // a pass: what it changes
+  std::string function;  // only this function or program
+  std::string after;     // a pass: shows the state after it, instead of a stage
+  std::string diff;      // a pass: shows its changes
   std::string format = "text";
   std::string color = "auto";
   std::string output;  // empty: stdout
@@ -44,16 +44,16 @@ void check_known(const std::string& what, const std::string& name, const std::ve
   if (std::find(known.begin(), known.end(), name) == known.end()) unknown(what, name, known);
 }
 
-// What is shown: text alone, or text made of functions or programs, which other formats show as data.
+// The output: text alone, or text of functions or programs, which other formats give as data.
 struct Shown {
-  std::string stage;  // or the pass it is shown after
+  std::string stage;  // or the pass after which it is shown
   std::string text;
   const Module* module = nullptr;
   std::vector<const Function*> functions;
   std::vector<const passes::LoweredProgram*> programs;
 };
 
-// The model at the stage that the options ask for, and all that is shown of it: keeps what Shown points to.
+// The model at the selected stage and its output: owns everything that Shown points to.
 class Dump {
  public:
   explicit Dump(const DumpOptions& options) : options_(options), request_(compile_request(options.model)) {}
@@ -80,7 +80,7 @@ class Dump {
     return shown;
   }
 
-  // What one pass changed, as a diff; empty when it changed nothing.
+  // The changes of one pass as a diff; empty when it changed nothing.
   std::string diff(bool color) {
     const bool on_tensors = passes::is_tensor_pass(options_.diff, "--diff");
     const std::string& pass = options_.diff;
@@ -155,12 +155,12 @@ class Dump {
     return options_.function.empty() || module.function(options_.function) != nullptr;
   }
 
-  // The module, or the one function of it that is asked for; empty where it is not there (yet).
+  // The module, or the selected function; empty where that does not exist (yet).
   std::string module_text(const Module& module, PrintOptions print_options) const {
     print_options.locations = options_.model.locations;
     if (options_.function.empty()) return print(module, print_options);
     const Function* f = module.function(options_.function);
-    // @train_step begins as @train.
+    // Before differentiation @train_step is @train.
     if (!f && options_.function == "train_step") f = module.function("train");
     return f ? print(*f, print_options) : "";
   }

@@ -30,7 +30,7 @@ bool runs(const std::string& path) {
   return access(path.c_str(), X_OK) == 0 && !std::filesystem::is_directory(path);
 }
 
-// The program of that name: a path, or in one of PATH's folders.
+// Finds the program of that name: a path, or a file in one of PATH's folders.
 std::string find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) return runs(name) ? name : "";
   const char* path = environment("PATH");
@@ -42,7 +42,7 @@ std::string find_program(const std::string& name) {
   return "";
 }
 
-// GNU's name of Linux on it, which begins the names of its cross compilers.
+// The GNU triple of Linux on the architecture: the prefix of its cross compilers' names.
 const char* gnu_triple(codegen::Architecture architecture) {
   return architecture == codegen::Architecture::x86_64 ? "x86_64-linux-gnu" : "aarch64-linux-gnu";
 }
@@ -140,7 +140,7 @@ void link(const LinkRequest& request) {
       std::string script = "{ global:";
       for (const std::string& symbol : request.keep) {
         script += fmt::format(" {};", symbol);
-        arguments.push_back("-Wl,-u," + symbol);  // members of libraries are taken for those who ask
+        arguments.push_back("-Wl,-u," + symbol);  // makes the linker take the library member that defines it
       }
       arguments.insert(arguments.end(),
                        {"-shared", "-Wl,-z,defs",

@@ -14,20 +14,19 @@ struct LinkRequest {
   LinkKind kind = LinkKind::executable;
   codegen::Architecture architecture = codegen::Architecture::x86_64;
   std::vector<std::string> objects;  // files, libraries among them, in order
-  std::vector<std::string> keep;     // shared: the symbols that others see
-  std::vector<std::string> need;     // symbols whose members of libraries are taken besides
+  std::vector<std::string> keep;     // shared: the exported symbols
+  std::vector<std::string> need;     // symbols whose library members are linked in addition
   std::string output;
   bool fully_static = false;  // needs no shared library at all
   bool strip = false;
 };
 
-// Throws RunError (exit 1) when there is no linker, with what to install, or when it fails, with what it
-// said.
+// Throws RunError (exit 1) when there is no linker, with what to install, or when it fails, with its output.
 void link(const LinkRequest& request);
 
-// The library that executables are linked with, libgradc_standalone.a, beside this tool: in ../lib/gradc/
+// The library that executables are linked with, libgradc_standalone.a, relative to this tool: in ../lib/gradc/
 // for this machine's architecture, in ../lib/gradc/aarch64-linux-gnu/ or x86_64-linux-gnu/ for the other one.
-// Throws RunError (exit 1) when it is not there, with how to make it.
+// Throws RunError (exit 1) when it is missing, with how to build it.
 std::string standalone_library(codegen::Architecture architecture);
 
 // A folder of its own for intermediate files, removed at the end.

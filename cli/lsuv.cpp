@@ -1,7 +1,7 @@
-// `gradc lsuv`: first values from the data. Layer-sequential unit variance (Mishkin and Matas 2015): one
-// batch goes forward, and each parameter that multiplies it is divided by the standard deviation of its
-// products, so that they vary by 1, before the batch goes on. Products are linear in the parameter, so that
-// one pass does what the paper repeats. Knows no operator: what multiplies is a contraction.
+// `gradc lsuv`: initialisation from the data. Layer-sequential unit variance (Mishkin and Matas 2015): one batch goes
+// forward, and each parameter that multiplies it is divided by the standard deviation of its products, so that they
+// have unit variance, before the batch goes on. Products are linear in the parameter, so one pass suffices where the
+// paper iterates. Knows no operator: multiplications are contractions.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -27,7 +27,7 @@ namespace {
 struct LsuvOptions {
   ModelOptions model;
   std::string save;                 // safetensors
-  std::vector<std::string> except;  // patterns of parameters that stay as they are
+  std::vector<std::string> except;  // patterns of parameters that are not scaled
   std::optional<int64_t> seed, rows;
 };
 
@@ -35,7 +35,7 @@ using interpreter::Tensor;
 
 struct Scaled {
   std::string parameter;
-  double variance = 0;  // of what it makes, before it was scaled
+  double variance = 0;  // of its products before scaling
   double factor = 1;
 };
 
@@ -77,7 +77,7 @@ const Symbol* multiplied(const Module& module, const Op& op) {
   return nullptr;
 }
 
-// Scales the values of `symbols` in the order in which the batch meets them.
+// Scales the values of `symbols` in the order in which the batch is multiplied by them.
 std::vector<Scaled> unit_variance(const Module& module, const std::set<std::string>& except,
                                   const Tensors& batch, uint64_t seed, Tensors& symbols) {
   const Function* train = module.function("train");
@@ -160,7 +160,7 @@ int run_lsuv(const LsuvOptions& options) {
 Command add_lsuv(CLI::App& app) {
   const auto o = std::make_shared<LsuvOptions>();
   CLI::App* c = app.add_subcommand(
-      "lsuv", "first values from the data: scale each layer so that its products vary by 1 on one batch");
+      "lsuv", "initial values from the data: scale each layer to products of unit variance on one batch");
   add_model_options(c, o->model);
   c->add_option("--save", o->save, "write the parameters here, for gradc train --init-from")
       ->required()

@@ -1,5 +1,5 @@
-// Two small loop IR programs, compiled like any other and timed on a team of threads: what registers and what
-// memory give at most. Knows nothing of models.
+// Two small loop IR programs, compiled like any other and timed on a team of threads: the limits of arithmetic and of
+// memory. Knows nothing of models.
 #include "cli/machine.h"
 
 #include <algorithm>
@@ -79,7 +79,7 @@ loop::Program triad_program(const codegen::Target& target) {
   return p;
 }
 
-// Seconds of the quickest of several runs.
+// Seconds of the fastest of several runs.
 double quickest(int runs, const std::function<void()>& body) {
   double best = 1e30;
   for (int i = 0; i < runs; ++i) {
@@ -117,7 +117,7 @@ MachineLimits measure_machine(const codegen::Target& target, int threads) {
   const double multiply_adds =
       static_cast<double>(kRounds) * chains(target) * target.vector_width * static_cast<double>(threads);
   limits.gflops = 2e-9 * multiply_adds / quickest(12, [&] { run("fma_limit"); });
-  run("triad_limit");  // touches the pages
+  run("triad_limit");  // faults the pages in
   limits.gb_per_s = 12e-9 * static_cast<double>(kTriadElements) / quickest(5, [&] { run("triad_limit"); });
   return limits;
 }

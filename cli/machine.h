@@ -1,4 +1,4 @@
-// What this machine can do at most, measured by running generated code. Knows nothing of models.
+// This machine's peak arithmetic and memory bandwidth, measured by running generated code. Knows nothing of models.
 #pragma once
 #include <algorithm>
 
@@ -11,7 +11,7 @@ struct MachineLimits {
   double gb_per_s = 0;  // a[i] = b[i] + s * c[i] on arrays beyond the caches, three floats an element
                         // (STREAM's triad; the write-allocate traffic is not counted)
 
-  // The higher of both: a limit that was measured while others used the machine is too low.
+  // Takes the higher of both: a limit that was measured on a busy machine is too low.
   void raise(const MachineLimits& other) {
     gflops = std::max(gflops, other.gflops);
     gb_per_s = std::max(gb_per_s, other.gb_per_s);

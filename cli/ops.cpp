@@ -1,4 +1,4 @@
-// `gradc ops`: what a model file can call. Prints frontend/reference.h; knows no definition.
+// `gradc ops`: the functions and layers that a model file can call. Prints frontend/reference.h; knows no definition.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -14,7 +14,7 @@ namespace gradc::cli {
 namespace {
 
 struct OpsOptions {
-  std::string name;  // empty: everything, a line each
+  std::string name;  // empty: all, a line each
   bool json = false;
 };
 
@@ -22,7 +22,7 @@ using frontend::ReferenceEntry;
 
 constexpr size_t kWidth = 120;
 
-// The first sentence, or as much of it as fits a line beside the name.
+// The first sentence, or as much of it as fits a line after the name.
 std::string summary(const ReferenceEntry& e) {
   std::string text = e.text.substr(0, e.text.find('\n'));
   if (const size_t end = text.find(". "); end != std::string::npos) text.resize(end + 1);

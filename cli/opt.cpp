@@ -37,7 +37,7 @@ std::string read_ir(const std::string& file) {
   try {
     const std::vector<uint8_t> bytes = runtime::read_file(file, "IR file", kMaxBytes);
     return {bytes.begin(), bytes.end()};
-  } catch (const RunError& error) {  // it is not data, but an argument of the command
+  } catch (const RunError& error) {  // here the file is an argument of the command, not data
     throw RunError(kExitUsage, fmt::format("opt: {}", error.what()));
   }
 }
@@ -48,10 +48,10 @@ void check_sound(const Module& module, const std::string& what) {
   throw RunError(kExitUsage, fmt::format("opt: {} is no sound IR:\n  {}", what, fmt::join(wrong, "\n  ")));
 }
 
-// Runs the passes that lowering needs and that stand before the named one (empty: all), each once.
+// Runs the passes that lowering needs and that come before the named one (empty: all), each once.
 class NeededPasses {
  public:
-  // Where operations have kernels, they have run.
+  // Where operations have kernels, these passes have run.
   explicit NeededPasses(Module& module) : module_(module) {
     for (const auto& f : module.functions)
       for (const auto& op : f->body) done_ = done_ || op->kernel >= 0;
@@ -94,7 +94,7 @@ std::unique_ptr<Module> load_ir(const std::string& file) {
 namespace {
 
 int run_opt(const OptOptions& options) {
-  // Wrong names before any work.
+  // Reject wrong names before any work.
   size_t tensor_passes = 0;
   for (const std::string& name : options.passes) {
     const bool tensor = passes::is_tensor_pass(name, "--pass");

@@ -5,7 +5,7 @@
 
 namespace gradc::cli {
 
-// Writes to stdout, or, where `path` is not empty, a file that is there whole or not at all. Ends the text
+// Writes to stdout or, where `path` is not empty, atomically to a file. Ends the text
 // with a newline. `what` names the file in messages.
 void write_result(const std::string& text, const std::string& path, const char* what);
 

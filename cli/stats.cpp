@@ -1,5 +1,5 @@
-// `gradc stats`: runs the compiled training step on some batches without keeping its updates, and sums up the
-// values of layers and their gradients, which the step gives out beside its loss. Knows no operator.
+// `gradc stats`: runs the compiled training step on some batches without keeping its updates, and summarises the values
+// of layers and their gradients, which are further outputs of the step. Knows no operator.
 #include "cli/stats.h"
 
 #include <fmt/format.h>
@@ -30,8 +30,8 @@ struct StatsOptions {
   std::string output;  // *.svg
 };
 
-// Sums of one array's elements. Batches are looked at twice: their extremes must be known before they are
-// counted into bins.
+// Sums of one array's elements. Each batch is read twice: the extremes must be known before elements are counted into
+// bins.
 class Moments {
  public:
   void add(const float* values, int64_t count) {
@@ -88,7 +88,7 @@ class Moments {
   int64_t zeros_ = 0;
 };
 
-// Where a layer's value and gradient stand among the step's outputs, and what is known of them.
+// A layer: the indices of its value and gradient among the step's outputs, and their statistics.
 struct Layer {
   const frontend::LayerValue* what = nullptr;
   size_t value = 0;
@@ -99,8 +99,8 @@ struct Layer {
   std::vector<uint8_t> alive;  // of each unit
   int64_t saturated = 0;
 
-  // Units share their weights over the places of an image or a sequence: a unit is a channel, the first axis
-  // of an image and the last of anything else.
+  // Units share their weights over the positions of an image or a sequence: a unit is a channel, on the first axis of
+  // an image and on the last of other values.
   int64_t unit_of(int64_t element) const {
     if (shape.empty()) return 0;
     return shape.size() >= 3 ? element / (elements / shape.front()) : element % shape.back();
@@ -212,7 +212,7 @@ class Stats {
   }
 
  private:
-  // One batch at the weights as they are.
+  // Runs one batch; its updates are undone.
   runtime::Sums step(runtime::BatchReader& reader, int64_t index) {
     runtime::StepScalars scalars;
     scalars.total = std::max<int64_t>(report_.batches, 1);
@@ -229,7 +229,7 @@ class Stats {
     return const_cast<float*>(static_cast<const float*>(session_.step_output(index)));
   }
 
-  // Of the batch's mean loss.
+  // The gradient of the batch's mean loss.
   const float* gradient(const Layer& l) { return output(*l.gradient); }
 
   void finish() {
@@ -304,7 +304,7 @@ Command add_stats(CLI::App& app) {
       ->type_name("N");
   add_list(c, "--layers", o->layers, "only layers whose names match, where * is any text (repeatable)")
       ->type_name("PATTERN");
-  c->add_option("--seed", o->seed, "of first values, order and random layers (default: the file's)")
+  c->add_option("--seed", o->seed, "of initial values, order and random layers (default: the file's)")
       ->check(from_to(0, kMany))
       ->type_name("N");
   c->add_option("--output,-o", o->output, "write a page with charts, for any browser")->type_name("PAGE.svg");

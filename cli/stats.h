@@ -1,5 +1,5 @@
-// `gradc stats`: what the layers of a model make of its data, and the gradients that reach them: moments,
-// dead and saturated units, histograms. docs/stats.md defines each number.
+// `gradc stats`: statistics of the values of a model's layers on its data, and of their gradients: moments, dead and
+// saturated units, histograms. docs/stats.md defines each number.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -14,7 +14,7 @@ namespace gradc::cli {
 inline constexpr double kSaturatedShare = 0.025;
 inline constexpr int kHistogramBins = 40;
 
-// Numbers of one array over all examples that were looked at. Moments, extremes and histogram are those of
+// Statistics of one array over all examples that were read. Moments, extremes and histogram are those of
 // its finite elements.
 struct Summary {
   int64_t count = 0, not_finite = 0;
@@ -28,13 +28,13 @@ struct LayerStats {
   std::string name, callee, place;
   Shape shape;  // of one example
   Summary value;
-  std::optional<Summary> gradient;  // none where no trained parameter lies before it
+  std::optional<Summary> gradient;  // none where no trained parameter comes before it
   double dead = 0;                  // share of units that are 0 for every example
-  std::optional<double> saturated;  // share of values; none for a function without ends
+  std::optional<double> saturated;  // share of values; none for a function with an unbounded range
 };
 
 struct StatsReport {
-  std::string file, weights;  // the model's name; where its parameters came from, empty: the initialisers
+  std::string file, weights;  // the model's name; the file of its parameters, empty: the initialisers
   int64_t examples = 0, batches = 0;
   uint64_t seed = 0;
   double loss = 0;  // mean
@@ -44,7 +44,7 @@ struct StatsReport {
 std::string render_stats(const StatsReport& report);
 // One JSON object a line.
 std::string render_stats_json(const StatsReport& report);
-// A page of its own: standard deviations over depth, then a row a layer.
+// One page: standard deviations over depth, then a row a layer.
 std::string render_stats_svg(const StatsReport& report);
 
 }  // namespace gradc::cli

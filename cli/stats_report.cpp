@@ -1,4 +1,4 @@
-// What `gradc stats` found, as text, as JSON and as an SVG page. Knows nothing of models.
+// The report of `gradc stats` as text, as JSON and as an SVG page. Knows nothing of models.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 
 std::string heading(const StatsReport& r) {
   return fmt::format("{} examples in {} batch{}, {}", r.examples, r.batches, r.batches == 1 ? "" : "es",
-                     r.weights.empty() ? fmt::format("first values of seed {}", r.seed)
+                     r.weights.empty() ? fmt::format("initial values of seed {}", r.seed)
                                        : fmt::format("weights of {}", r.weights));
 }
 
@@ -31,7 +31,7 @@ std::string percent(std::optional<double> share) {
   return share ? fmt::format("{:.1f}%", 100 * *share) : "-";
 }
 
-// Heights of bars are the square roots of counts, so that a spike does not flatten all else.
+// Heights of bars are the square roots of counts, so that a spike does not flatten all others.
 double height(int64_t count, int64_t most) {
   return most > 0 ? std::sqrt(static_cast<double>(count) / static_cast<double>(most)) : 0;
 }
@@ -50,7 +50,7 @@ std::string bars(const Summary& s) {
   return text;
 }
 
-// A column of text: its heading, and what stands in it for a layer.
+// A column of text: its heading, and its cell for a layer.
 struct Column {
   const char* heading;
   std::function<std::string(const LayerStats&)> cell;
@@ -215,7 +215,7 @@ class Page {
         x1, y1, x2, y2, colour, width);
   }
 
-  // Standard deviations over depth, on a logarithmic scale: what vanishes and what explodes.
+  // Standard deviations over depth, on a logarithmic scale, which shows vanishing and exploding values.
   void chart(int top) {
     std::vector<Point> values, gradients;
     for (size_t i = 0; i < r_.layers.size(); ++i) {
@@ -292,7 +292,7 @@ class Page {
     line(kMargin, y + 6, kPageWidth - kMargin, y + 6, "#999");
   }
 
-  // Names keep their ends, which tell them apart.
+  // Shortens names at the front, since their ends distinguish them.
   static std::string shortened(const std::string& name, size_t most) {
     return name.size() <= most ? name : "…" + name.substr(name.size() - most + 1);
   }

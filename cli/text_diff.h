@@ -1,4 +1,4 @@
-// The difference of two texts, line by line. Knows nothing of what they say.
+// The difference of two texts, line by line. Knows nothing of their contents.
 #pragma once
 #include <string>
 

@@ -1,4 +1,4 @@
-// `gradc train`: compiles, loads the data, trains, and explains what is not finite. Knows no operator.
+// `gradc train`: compiles, loads the data, trains, and explains values that are not finite. Knows no operator.
 #include <fmt/format.h>
 
 #include "cli/command.h"
@@ -21,7 +21,7 @@ int run_train(const TrainOptions& options) {
   if (!options.run.save.empty()) runtime::check_output_path(options.run.save, "weights file");
   CompileRequest request = compile_request(options.model);
   request.training_first = true;
-  // Before the work: what only the model file's rules can tell.
+  // Check before compiling what needs the model file's rules.
   request.loaded = [&](const LoadedModel& model) {
     runtime::check_train_options(options.run, model.model.experiment.train);
   };

@@ -1,4 +1,4 @@
-// `gradc eval`, `gradc predict`, `gradc sample` and `gradc check`: the commands that do not train. Knows no
+// `gradc eval`, `gradc predict`, `gradc sample` and `gradc average`: commands that use trained weights. Knows no
 // operator.
 #include <fmt/format.h>
 
@@ -26,7 +26,7 @@ struct EvalOptions {
   std::vector<std::string> weights;  // safetensors; several: an ensemble
   int64_t samples = 1;          // predictions of each, with random layers drawing again (Monte-Carlo dropout)
   std::string split;            // empty: test, else val, else train
-  bool raw = false;             // the parameters themselves where the model has averages of them
+  bool raw = false;             // use the parameters, even where the model has averages of them
   bool ten_crop = false;        // the mean over ten crops of each image
   std::vector<int64_t> scales;  // and over several sizes of it
   bool views() const { return ten_crop || !scales.empty(); }
@@ -68,7 +68,7 @@ void add_eval_options(CLI::App* app, EvalOptions& o) {
   standalone::add_split_option(app, o.split);
 }
 
-// Says so where --stop-after left nothing to run.
+// Reports that --stop-after left nothing to run.
 bool stopped(const CompiledModel& compiled, const ModelOptions& options) {
   if (compiled.complete()) return false;
   fmt::print(stderr, "gradc: stopped after {}; nothing was run\n", options.stop_after);

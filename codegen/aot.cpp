@@ -11,8 +11,7 @@
 namespace gradc::codegen {
 namespace {
 
-// The structs of runtime/abi.h as constants. Field order and types are the header's; that the sizes agree is
-// checked.
+// The structs of runtime/abi.h as constants. Field order and types are the header's; sizes are checked.
 class Tables {
  public:
   explicit Tables(llvm::Module& module)
@@ -40,14 +39,14 @@ class Tables {
         "program");
   }
 
-  llvm::Constant* image(const std::vector<llvm::Constant*>& programs,
-                        const std::vector<llvm::Constant*>& features, std::string_view weights) {
+  llvm::Constant* bundle(const std::vector<llvm::Constant*>& programs,
+                         const std::vector<llvm::Constant*>& features, std::string_view weights) {
     return record({int32(GRADC_ABI_VERSION), int32(static_cast<int32_t>(programs.size())), array(programs),
                    array(features), bytes(weights), int64(static_cast<int64_t>(weights.size()))},
                   sizeof(gradc_image));
   }
 
-  // Equal texts, which the programs of several targets have, are written once.
+  // Equal texts, as in programs for several targets, are stored once.
   llvm::Constant* text(const char* t) {
     if (!t) return null();
     llvm::GlobalVariable*& made = texts_[t];
@@ -58,7 +57,7 @@ class Tables {
  private:
   llvm::Constant* entry(const gradc_entry_info& e, const std::string& symbol) {
     llvm::Constant* run = null();
-    if (e.output_count > 0 || e.arena_bytes > 0 || e.max_threads > 0) {  // the model has it
+    if (e.output_count > 0 || e.arena_bytes > 0 || e.max_threads > 0) {  // the entry exists
       auto* type = llvm::FunctionType::get(i32_, {ptr_, i32_, i32_}, false);
       llvm::Function* f = module_.getFunction(symbol);
       if (!f) f = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, symbol, module_);
@@ -140,14 +139,14 @@ std::string bytes_of(const Object& object) { return {object->getBufferStart(), o
 
 }  // namespace
 
-std::vector<ObjectFile> emit_image(const std::vector<ImageProgram>& programs, const std::string& name,
-                                   const std::string& symbol, std::string_view weights,
-                                   const CodegenOptions& options, ObjectCache* cache) {
+std::vector<ObjectFile> emit_bundle(const std::vector<BundleProgram>& programs, const std::string& name,
+                                    const std::string& symbol, std::string_view weights,
+                                    const CodegenOptions& options, ObjectCache* cache) {
   const LlvmScope scope;
-  GRADC_CHECK(!programs.empty(), "an image without a program");
+  GRADC_CHECK(!programs.empty(), "a bundle without a program");
   std::vector<ObjectFile> objects;
   std::vector<std::string> prefixes;
-  for (const ImageProgram& p : programs) {
+  for (const BundleProgram& p : programs) {
     CodegenOptions own = options;
     own.symbol_prefix = fmt::format("{}.{}.", symbol, p.target.name);
     prefixes.push_back(own.symbol_prefix);
@@ -166,8 +165,9 @@ std::vector<ObjectFile> emit_image(const std::vector<ImageProgram>& programs, co
     list.push_back(tables.program(*programs[i].tables, prefixes[i]));
     features.push_back(tables.text(programs[i].target.required.c_str()));
   }
-  llvm::Constant* image = tables.image(list, features, weights);
-  new llvm::GlobalVariable(module, image->getType(), true, llvm::GlobalValue::ExternalLinkage, image, symbol);
+  llvm::Constant* bundle = tables.bundle(list, features, weights);
+  new llvm::GlobalVariable(module, bundle->getType(), true, llvm::GlobalValue::ExternalLinkage, bundle,
+                           symbol);
   if (options.verify) {
     std::string text;
     llvm::raw_string_ostream out(text);

@@ -1,5 +1,4 @@
-// Loop IR to object files for linking: code, and the runtime's tables as constant data. LLVM's headers are
-// no part of this interface.
+// Loop IR to object files for linking: code, and the runtime's tables as constant data. Does not expose LLVM's headers.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -12,8 +11,8 @@
 
 namespace gradc::codegen {
 
-// One model for one processor.
-struct ImageProgram {
+// A model's programs for one processor, in a bundle.
+struct BundleProgram {
   std::vector<const loop::Program*> programs;
   Target target;
   // The tables, without code: `run` of the entry called NAME becomes the program of that name.
@@ -25,12 +24,12 @@ struct ObjectFile {
   std::string bytes;
 };
 
-// Objects that hold one model's code for each processor and a gradc_image `symbol` that leads to it, visible
-// to whoever links them; all else is hidden. Equal arguments give equal bytes. `weights`: a safetensors file
+// Objects of a bundle: one model's code for each processor and a gradc_image `symbol` that refers to it, visible to
+// other objects; all else is hidden. Equal arguments give equal bytes. `weights`: a safetensors file
 // to embed, or empty. Names of objects begin with `name`.
-std::vector<ObjectFile> emit_image(const std::vector<ImageProgram>& programs, const std::string& name,
-                                   const std::string& symbol, std::string_view weights,
-                                   const CodegenOptions& options, ObjectCache* cache);
+std::vector<ObjectFile> emit_bundle(const std::vector<BundleProgram>& programs, const std::string& name,
+                                    const std::string& symbol, std::string_view weights,
+                                    const CodegenOptions& options, ObjectCache* cache);
 
 // A static library (ar) of objects and of the members of other static libraries. Throws RunError (exit 1)
 // when one of those cannot be read.

@@ -12,12 +12,10 @@
 
 namespace gradc::codegen {
 
-// The place that debug info shows: for what is written in the prelude, which is no file on disk, the line of
-// the user's file that called it.
+// The location in debug info: for prelude code, which is no file on disk, the line of the user's file that called it.
 Location shown_location(const Location& location);
 
-// DWARF line tables: the .nn line each statement serves, so that debuggers, profilers and crash reports can
-// name it.
+// DWARF line tables: the .nn line of each statement, for debuggers, profilers and crash reports.
 class DebugInfo {
  public:
   DebugInfo(llvm::Module& module, const std::string& main_file);
@@ -38,7 +36,7 @@ struct EmitContext {
   llvm::Module& module;
   const Target& target;
   DebugInfo* debug = nullptr;  // null: none
-  bool small = false;          // elementary functions and random words are calls, not code in each kernel
+  bool small = false;          // elementary functions and random words are calls, not inlined
 };
 
 // Attributes every generated function carries: the target, no exceptions, denormals flushed.
@@ -54,13 +52,13 @@ llvm::Function* emit_kernel(const EmitContext& context, const loop::Kernel& kern
                             llvm::GlobalValue::LinkageTypes linkage);
 
 // The function SYMBOL(args, thread, threads) that makes the program's calls; kernels[i] is the function of
-// calls[i]. With `profile` it notes the time of each, see gradc_step_args.profile.
+// calls[i]. With `profile` it records the time of each, see gradc_step_args.profile.
 llvm::Function* emit_entry(const EmitContext& context, const loop::Program& program,
                            const std::string& symbol, const std::vector<llvm::Function*>& kernels,
                            bool profile);
 
-// Two kernels with equal keys generate equal code: everything but names and, unless `locations`, the places
-// that debug info shows.
+// Two kernels with equal keys generate equal code: everything but names and, unless `locations`, the locations in debug
+// info.
 std::string kernel_key(const loop::Kernel& kernel, bool locations = false);
 
 }  // namespace gradc::codegen

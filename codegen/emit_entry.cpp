@@ -1,5 +1,5 @@
-// The entry of a program: its kernel calls one after another, each over this thread's part, with barriers and
-// the guard between.
+// The entry of a program: its kernel calls one after another, each over this thread's chunk, with barriers and the
+// guard between.
 #include <map>
 #include <tuple>
 
@@ -54,9 +54,9 @@ class EntryEmitter {
     Value* rows = field(b_.getInt64Ty(), offsetof(gradc_step_args, rows));
     const auto panel = static_cast<uint64_t>(program_.panel);
     panels_ = b_.CreateUDiv(b_.CreateAdd(rows, b_.getInt64(panel - 1)), b_.getInt64(panel), "panels");
-    for (const loop::Call& call : program_.calls) part(call.partition);
+    for (const loop::Call& call : program_.calls) chunk(call.partition);
     if (!program_.segments.empty()) {
-      part({loop::Partition::Extent::panels, 1, 1});
+      chunk({loop::Partition::Extent::panels, 1, 1});
       const Count panels{&b_, panels_}, full{&b_, number(program_.panels)}, threads{&b_, threads_};
       runs_by_panels_ = runtime::runs_by_panels(panels, full, threads).value;
       local_panels_ = runtime::local_panels(full, threads).value;
@@ -80,12 +80,12 @@ class EntryEmitter {
   }
 
  private:
-  struct Part {
+  struct Chunk {
     Value *lo, *hi;
   };
 
-  // Until finish() subnormal operands and results are zero. saved_: on x86-64 where the control register was
-  // written, on aarch64 its value.
+  // Flushes subnormal operands and results to zero until finish(). saved_: on x86-64 the address of the saved control
+  // register, on aarch64 its value.
   void flush_subnormals() {
     if (neon_) {
       saved_ = b_.CreateIntrinsic(llvm::Intrinsic::aarch64_get_fpcr, {}, {});
@@ -103,11 +103,11 @@ class EntryEmitter {
     return b_.CreateLoad(type, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), f_->getArg(0), offset));
   }
 
-  // Computed once, before the first call, for each way of splitting that the program uses.
-  Part part(const loop::Partition& p) {
+  // This thread's chunk. Computed once for each partition that the program uses, before the first call.
+  Chunk chunk(const loop::Partition& p) {
     const auto key = std::make_tuple(p.kind, p.extent, p.unit);
-    if (const auto it = parts_.find(key); it != parts_.end()) return it->second;
-    Part r{};
+    if (const auto it = chunks_.find(key); it != chunks_.end()) return it->second;
+    Chunk r{};
     if (p.kind == loop::Partition::Extent::fixed && p.extent <= 1) {
       r = {number(0), b_.CreateSelect(b_.CreateICmpEQ(thread_, number(0)), number(p.extent), number(0))};
     } else {
@@ -121,13 +121,13 @@ class EntryEmitter {
       r.lo = bound(thread_);
       r.hi = bound(b_.CreateAdd(thread_, number(1)));
     }
-    parts_[key] = r;
+    chunks_[key] = r;
     return r;
   }
 
   Value* number(int64_t n) { return b_.getInt64(static_cast<uint64_t>(n)); }
 
-  // `panel`: the one at hand where calls run panel by panel, else null.
+  // `panel`: the current one where calls run panel by panel, else null.
   Value* pointer(int index, Value* panel = nullptr) {
     const loop::Allocation& a = program_.allocations[static_cast<size_t>(index)];
     const auto offset = static_cast<uint64_t>(a.offset);
@@ -157,7 +157,7 @@ class EntryEmitter {
                                     mine);
       }
       case loop::Space::local: {
-        // Kernels count panels from the batch's first, which may not be stored in memory.
+        // Kernels count panels from the batch's first, while local memory holds only a thread's current panel.
         Value* at = panel ? b_.CreateSub(b_.CreateAdd(b_.CreateMul(thread_, number(program_.local_bytes)),
                                                       number(a.offset)),
                                          b_.CreateMul(panel, number(panel_bytes(program_, a))))
@@ -172,7 +172,7 @@ class EntryEmitter {
 
   BasicBlock* block(const char* name) { return BasicBlock::Create(f_->getContext(), name, f_); }
 
-  // aarch64 lets programs read the counter of the system's clock, not that of cycles.
+  // On aarch64 programs can read the system counter, but not the cycle counter.
   Value* cycles() {
     return b_.CreateIntrinsic(neon_ ? llvm::Intrinsic::readsteadycounter : llvm::Intrinsic::readcyclecounter,
                               {}, {});
@@ -183,8 +183,8 @@ class EntryEmitter {
     if (profile_) b_.CreateStore(cycles(), time(index));
   }
 
-  // A call that is made in pieces has taken the time from its first piece's begin to that plus all pieces'
-  // lengths.
+  // A call made in pieces is recorded as one interval: from the begin of its first piece, as long as all pieces
+  // together.
   void add_time(size_t call, Value* begin) {
     Value* taken = b_.CreateSub(cycles(), begin);
     Value* first = b_.CreateLoad(b_.getInt64Ty(), time(2 * call));
@@ -194,19 +194,19 @@ class EntryEmitter {
     b_.CreateStore(b_.CreateAdd(b_.CreateSelect(none, begin, end), taken), time(2 * call + 1));
   }
 
-  void meet(const loop::Call& call) {
+  void synchronise(const loop::Call& call) {
     if (call.barrier_before || call.guard_before) barrier();
     if (call.guard_before) guard();
   }
 
   void emit(size_t index, llvm::Function* kernel) {
-    meet(program_.calls[index]);
+    synchronise(program_.calls[index]);
     emit_work(index, kernel);
   }
 
   void emit_work(size_t index, llvm::Function* kernel) {
     const loop::Call& call = program_.calls[index];
-    const Part p = part(call.partition);
+    const Chunk p = chunk(call.partition);
     BasicBlock* work = block("work");
     BasicBlock* next = block("next");
     b_.CreateCondBr(b_.CreateICmpULT(p.lo, p.hi), work, next);
@@ -240,8 +240,8 @@ class EntryEmitter {
   // Panel by panel where threads have about as many of them, else call by call.
   void emit(const loop::Segment& segment, const std::vector<llvm::Function*>& kernels) {
     const auto first = static_cast<size_t>(segment.first), last = static_cast<size_t>(segment.last);
-    meet(program_.calls[first]);
-    const Part panels = part({loop::Partition::Extent::panels, 1, 1});
+    synchronise(program_.calls[first]);
+    const Chunk panels = chunk({loop::Partition::Extent::panels, 1, 1});
     BasicBlock *together = block("segment"), *apart = block("apart"), *next = block("next");
     b_.CreateCondBr(runs_by_panels_, together, apart);
 
@@ -276,20 +276,20 @@ class EntryEmitter {
     b_.CreateBr(next);
 
     b_.SetInsertPoint(apart);
-    // What a partition's bounds need was computed before the first call.
+    // All chunks' bounds were computed before the first call.
     for (size_t i = first; i < last; ++i) {
-      if (i > first) meet(program_.calls[i]);
+      if (i > first) synchronise(program_.calls[i]);
       emit_work(i, kernels[i]);
     }
     b_.CreateBr(next);
     b_.SetInsertPoint(next);
   }
 
-  // Parts made before the first band, then at the end of each: [band][call].
+  // Chunks completed before the first band, then at the end of each: [band][call].
   llvm::GlobalVariable* band_table(const loop::Segment& segment) {
     std::vector<uint64_t> values(static_cast<size_t>(segment.last - segment.first), 0);
     for (const std::vector<int64_t>& band : segment.bands)
-      for (const int64_t parts : band) values.push_back(static_cast<uint64_t>(parts));
+      for (const int64_t chunks : band) values.push_back(static_cast<uint64_t>(chunks));
     llvm::Constant* data = llvm::ConstantDataArray::get(f_->getContext(), values);
     return new llvm::GlobalVariable(*f_->getParent(), data->getType(), true,
                                     llvm::GlobalValue::PrivateLinkage, data, "bands");
@@ -331,7 +331,7 @@ class EntryEmitter {
   llvm::IRBuilder<> b_;
   Value *panels_ = nullptr, *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr,
         *times_ = nullptr, *runs_by_panels_ = nullptr, *local_panels_ = nullptr;
-  std::map<std::tuple<loop::Partition::Extent, int64_t, int64_t>, Part> parts_;
+  std::map<std::tuple<loop::Partition::Extent, int64_t, int64_t>, Chunk> chunks_;
 };
 
 }  // namespace

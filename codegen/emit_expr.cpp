@@ -11,7 +11,7 @@ using loop::ExprKind;
 using loop::Scalar;
 namespace intrinsic = llvm::Intrinsic;
 
-// Many instructions, where the others are one to three.
+// Operations of many instructions; the others take one to three.
 static bool is_polynomial(loop::UnaryOp op) {
   using loop::UnaryOp;
   switch (op) {
@@ -77,7 +77,7 @@ Value* KernelEmitter::compute(const ExprData& e) {
     case ExprKind::concat: {
       llvm::SmallVector<int, 64> lanes;
       for (int i = 0; i < e.type.lanes; ++i) lanes.push_back(i);
-      const auto vector = [&](const loop::Expr& a) {  // shuffles take no scalars
+      const auto vector = [&](const loop::Expr& a) {  // shuffles need vectors
         return a->type.lanes == 1 ? b_.CreateVectorSplat(1, emit(a)) : emit(a);
       };
       Value* low = vector(e.args[0]);
@@ -214,12 +214,12 @@ Value* KernelEmitter::emit_cast(const ExprData& e) {
   if (from.is_float() && e.type.is_float()) return b_.CreateFPCast(a, to);
   if (from.is_float())
     return b_.CreateIntrinsic(intrinsic::fptosi_sat, {to, a->getType()},
-                              {a});  // out of range: the nearest; NaN: 0
+                              {a});  // out of range: the nearest integer; NaN: 0
   if (from.scalar == Scalar::i1) return e.type.is_float() ? b_.CreateUIToFP(a, to) : b_.CreateZExt(a, to);
   return e.type.is_float() ? b_.CreateSIToFP(a, to) : b_.CreateSExtOrTrunc(a, to);
 }
 
-// The order is part of loop IR's meaning: upper half onto lower half until one lane is left.
+// Loop IR defines the order: upper half onto lower half until one lane is left.
 Value* KernelEmitter::emit_reduce(const ExprData& e) {
   Value* v = emit(e.args[0]);
   for (int n = e.args[0]->type.lanes / 2; n >= 1; n /= 2) {

@@ -13,8 +13,7 @@ using loop::Stmt;
 using loop::StmtKind;
 
 namespace {
-constexpr int64_t most_unrolled_turns =
-    1024;  // beyond, `unroll` is not heeded: code would grow without bound
+constexpr int64_t most_unrolled_turns = 1024;  // above it `unroll` is ignored: code would grow without bound
 }
 
 KernelEmitter::KernelEmitter(const EmitContext& context, llvm::Function* function)
@@ -96,7 +95,7 @@ void KernelEmitter::emit(const loop::StmtData& s) {
   }
 }
 
-// Mutable variables live in the entry block's allocas until SROA makes them registers.
+// Mutable variables are allocas of the entry block until SROA promotes them to registers.
 llvm::AllocaInst* KernelEmitter::storage(const loop::Variable& v) {
   llvm::AllocaInst*& slot = storage_[v.get()];
   if (!slot) {
@@ -106,7 +105,7 @@ llvm::AllocaInst* KernelEmitter::storage(const loop::Variable& v) {
   return slot;
 }
 
-// Rotated from the start: a guard, then a loop tested at its end, which is the form LLVM's loop passes want.
+// Rotated from the start: a guard, then a loop tested at its end, the form that LLVM's loop passes expect.
 void KernelEmitter::emit_loop(const loop::StmtData& s) {
   Value* begin = emit(s.begin);
   Value* end = emit(s.end);

@@ -17,7 +17,7 @@
 namespace gradc::codegen {
 namespace {
 
-// Everything in one module, for people to read.
+// Everything in one module, for dumps.
 std::unique_ptr<llvm::Module> whole_module(llvm::LLVMContext& context,
                                            const std::vector<const loop::Program*>& programs,
                                            const Target& target, llvm::TargetMachine& machine,
@@ -29,8 +29,8 @@ std::unique_ptr<llvm::Module> whole_module(llvm::LLVMContext& context,
   return build_module(context, plan, jobs, entries, target, machine, options);
 }
 
-// The C library's functions that generated code may call, as they are linked here: in a program that loads
-// gradc as a plug-in the search of the process need not find them, and may find others of these names.
+// The C library's functions that generated code may call, at the addresses linked here: in a program that loads gradc
+// as a plug-in, a search of the process may miss them or find others of these names.
 llvm::orc::SymbolMap math_library(llvm::orc::LLJIT& jit) {
   using Function = double (*)(double);
   static const std::pair<const char*, Function> functions[] = {
@@ -86,9 +86,8 @@ std::string emit_assembly(const std::vector<const loop::Program*>& programs, con
   return text.str().str();
 }
 
-// A debugger that looks finds the code's lines; gdb searches the process for `__jit_debug_register_code`.
-// Asked of LLVM by address, because an executable that holds LLVM shows none of its functions to a search by
-// name. Without it everything works but the debugger's comfort.
+// Registers code with debuggers; gdb searches the process for `__jit_debug_register_code`. LLVM's function is passed by
+// address, because an executable that links LLVM does not export its functions. A failure affects debuggers only.
 void support_debuggers(llvm::orc::LLJIT& jit) {
   auto* layer = llvm::dyn_cast<llvm::orc::ObjectLinkingLayer>(&jit.getObjLinkingLayer());
   if (!layer) return;
@@ -109,8 +108,7 @@ struct Jit::Impl {
     there.insert(stages.begin(), stages.end());
   }
 
-  // What failed on the way to a symbol goes to the session's reporter alone; the symbol only says that it is
-  // not there.
+  // Errors of the compilation go to the session's reporter only; the lookup itself reports just a missing symbol.
   llvm::orc::ExecutorAddr address_of(const std::string& name) {
     llvm::Expected<llvm::orc::ExecutorAddr> found = jit->lookup(name);
     if (found) return *found;
@@ -125,7 +123,7 @@ struct Jit::Impl {
     reported += (reported.empty() ? "" : "; ") + message(std::move(error));
   }
 
-  // What a program still lacks: its own stage, and those of kernels that it shares with others.
+  // Stages that a program still lacks: its own, and those of kernels that it shares with others.
   std::set<size_t> missing(size_t program) const {
     std::set<size_t> stages = {plan.stages[program]};
     for (const size_t job : plan.calls[program]) stages.insert(plan.jobs[job].stage);

@@ -1,4 +1,4 @@
-// Loop IR to native code through LLVM, in memory (ORC). LLVM's headers are no part of this interface.
+// Loop IR to native code through LLVM, in memory (ORC). Does not expose LLVM's headers.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -17,7 +17,7 @@ const char* name(Architecture architecture);  // "x86-64", "aarch64"
 // This machine's. Throws RunError (exit 2) when it is neither.
 Architecture host_architecture();
 
-// What code is made for. vector_width: f32 lanes of one register. registers: vector registers.
+// The processor that code is generated for. vector_width: f32 lanes of one register. registers: vector registers.
 struct Target {
   std::string name;  // "native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"
   Architecture architecture = Architecture::x86_64;
@@ -26,7 +26,7 @@ struct Target {
   std::string triple;
   int vector_width = 16;
   int registers = 32;
-  std::string required;  // what a processor must have to run the code: LLVM's names, by commas
+  std::string required;  // features the processor must have: LLVM's names, separated by commas
 };
 
 // Throws RunError (exit 2) with the known names when `name` is unknown, or cannot run on this machine and
@@ -42,17 +42,16 @@ Target find_cpu(const std::string& cpu);
 struct CodegenOptions {
   bool debug_info = true;
   bool verify = true;  // LLVM's verifier on the module
-  // Programs whose own kernels and entries are in modules apart, by this order, so that a Jit can leave them
-  // until they are needed. Code is the same wherever it is stored.
+  // Programs whose own kernels and entries are in separate modules, in this order, so that a Jit can defer their
+  // compilation. The code is the same in any module.
   std::vector<std::string> apart;
   bool profile = false;  // entries write gradc_step_args.profile
-  // Before the names of kernels and entries, which then are hidden: for objects that are linked into an
-  // executable or a library. Empty: for the JIT, which looks entries up by their programs' names.
+  // A prefix of the names of kernels and entries, which then are hidden: for objects that are linked into an executable
+  // or a library. Empty: for the JIT, which looks entries up by their programs' names.
   std::string symbol_prefix;
 };
 
-// The name that the function of each program's each call has in generated code: calls of equal kernels share
-// one.
+// For each program, the names of its calls' functions in generated code: calls of equal kernels share one.
 std::vector<std::vector<std::string>> call_symbols(const std::vector<const loop::Program*>& programs,
                                                    const CodegenOptions& options = {});
 
@@ -62,9 +61,9 @@ std::string emit_llvm(const std::vector<const loop::Program*>& programs, const T
 std::string emit_assembly(const std::vector<const loop::Program*>& programs, const Target& target,
                           const CodegenOptions& options = {});
 
-// Object files of earlier compilations. A key holds all that decides an object's bytes, in an unspecified
-// form and of any length. Several threads call it at once; neither function throws, since code can always be
-// generated again.
+// Object files of earlier compilations. A key contains all that determines an object's bytes, in an unspecified form
+// and of any length. Several threads call it at once; neither function throws, since code can always be generated
+// again.
 class ObjectCache {
  public:
   virtual ~ObjectCache() = default;
@@ -75,17 +74,17 @@ class ObjectCache {
 // Compiled programs; entry points live as long as the object.
 class Jit {
  public:
-  // With `wait` the programs that options.apart names are compiled when entry() is first asked for them:
-  // until then they must live, and `cache` (null: none) too, which is used while constructing only otherwise.
-  // Bodies of all others' kernels are not read again.
+  // With `wait` the compilation of programs in options.apart is deferred to their first entry(): until then they and
+  // `cache` (null: none) must exist. Otherwise `cache` is used only by the constructor. Kernel bodies of all other
+  // programs are not read again.
   Jit(const std::vector<const loop::Program*>& programs, const Target& target,
       const CodegenOptions& options = {}, ObjectCache* cache = nullptr, bool wait = false);
   ~Jit();
   Jit(const Jit&) = delete;
-  // Null when there is none. Any number of threads may ask: one compiles what waits, the others wait for it.
-  // Throws what compiling throws; it is tried again when asked again.
+  // Null when there is none. Thread-safe: one thread compiles a deferred program, the others wait for it. Throws what
+  // compiling throws; the next call tries again.
   gradc_entry entry(const std::string& program_name) const;
-  // The same, or null where it waits.
+  // The same, or null where compilation is deferred.
   gradc_entry compiled(const std::string& program_name) const;
 
  private:

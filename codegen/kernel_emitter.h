@@ -35,14 +35,13 @@ class KernelEmitter {
   Value* emit_cast(const loop::ExprData& e);
   Value* emit_reduce(const loop::ExprData& e);
 
-  // What `make` emits from the arguments: here, or, where code is to be small, in a function of the module
-  // that all its kernels call. `name` and the arguments' types decide what it is; the result has the first
-  // one's type.
+  // Emits make(arguments): inline, or, for small code, in a function that all kernels of the module call. `name` and
+  // the arguments' types identify it; the result has the first argument's type.
   Value* shared(const std::string& name, llvm::ArrayRef<Value*> arguments,
                 const std::function<Value*(VectorMath&, llvm::ArrayRef<Value*>)>& make);
 
   llvm::Type* type(loop::Type t);
-  // in_bounds only where the access surely happens: a masked one may point outside.
+  // in_bounds only for accesses that certainly happen: a masked one may point outside.
   Value* address(const loop::Buffer& buffer, Value* index, bool in_bounds);
   static llvm::Align alignment(const loop::Buffer& buffer);
 
@@ -55,7 +54,7 @@ class KernelEmitter {
   std::unordered_map<const loop::VariableData*, llvm::AllocaInst*> storage_;
   std::unordered_map<const loop::BufferData*, Value*> buffers_;
   std::unordered_map<const loop::ExprData*, Value*>
-      memo_;  // of the statement at hand: shared subexpressions are computed once
+      memo_;  // of the current statement: shared subexpressions are computed once
 };
 
 }  // namespace gradc::codegen

@@ -1,5 +1,4 @@
-// What makes two kernels the same code: a serialisation of a kernel without names and summary, with or
-// without locations.
+// The key of equal code: a serialisation of a kernel without names and summary, with or without locations.
 #include <bit>
 
 #include "codegen/emit.h"
@@ -35,7 +34,7 @@ class KeyWriter {
     for (; v >= 0x80; v >>= 7) out_ += static_cast<char>(v | 0x80);
     out_ += static_cast<char>(v);
   }
-  // Nodes get numbers as they are met; a node met again is its number.
+  // Nodes are numbered in order of their first visit; a repeated node is written as its number.
   bool number(const void* p) {
     const auto [it, fresh] = numbers_.emplace(p, numbers_.size() + 1);
     add(fresh ? 0 : it->second);

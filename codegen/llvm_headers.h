@@ -1,5 +1,4 @@
-// Every LLVM header codegen uses, precompiled once; included by codegen's sources only, never by a header
-// others see.
+// Every LLVM header codegen uses, precompiled once; included by codegen's sources and private headers only.
 #pragma once
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wall"

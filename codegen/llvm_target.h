@@ -1,5 +1,4 @@
-// LLVM's side of a Target: set-up of the library, the machine code is made for, and what it can do. Private
-// to codegen.
+// LLVM's side of a Target: set-up of the library, the target machine and its features. Private to codegen.
 #pragma once
 #include <fmt/format.h>
 
@@ -10,13 +9,13 @@
 
 namespace gradc::codegen {
 
-// Registers the back ends and what becomes of LLVM's fatal errors: InternalError, or the end of the process
-// where there is no memory (LlvmScope). Cheap after the first call.
+// Registers the back ends and the handler of LLVM's fatal errors: InternalError, or the end of the process where there
+// is no memory (LlvmScope). Cheap after the first call.
 void initialize_llvm();
 
 // Throws RunError (exit 2) when LLVM does not know the triple or CPU.
 llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target);
-// quick: code soon, without optimising it.
+// quick: compile fast, without optimising.
 std::unique_ptr<llvm::TargetMachine> make_machine(const Target& target, bool quick = false);
 
 inline bool has_neon(const Target& t) { return t.architecture == Architecture::aarch64; }
@@ -25,12 +24,11 @@ inline bool has_avx512(const Target& t) { return t.vector_width >= 16; }
 
 // The text of an llvm::Error, which it consumes.
 std::string message(llvm::Error error);
-// Whether a text of LLVM or the system says that there is no memory: error codes do not survive the JIT's
-// layers.
+// Whether a message of LLVM or the system reports that there is no memory: the JIT's layers drop error codes.
 bool is_out_of_memory(std::string_view text);
 
-// What LLVM could not do is an InternalError, but for want of memory, which a user can mend: `what` says what
-// it was to do.
+// Throws an InternalError for a failure of LLVM, or a RunError if it ran out of memory; `what` names the attempted
+// action.
 [[noreturn]] void fail_llvm(const char* what, const std::string& text);
 
 template <class T>
@@ -43,10 +41,10 @@ inline void expect(llvm::Error error, const char* what) {
   if (error) fail_llvm(what, message(std::move(error)));
 }
 
-// Alive while LLVM's code runs on this thread. LLVM has no way back from an allocation that fails: it is
-// built without clean-ups, so an exception through its frames leaves locks held and registries half made, and
-// what the process compiles next hangs or crashes. So where memory runs out within the scope the process ends
-// at once with kExitRunFailed and a message.
+// Exists while LLVM's code runs on this thread. LLVM cannot recover from a failed allocation: it is built without
+// exception clean-ups, so an exception through its frames leaves locks held and registries incomplete, and the next
+// compilation hangs or crashes. So where memory runs out within the scope the process ends at once with kExitRunFailed
+// and a message.
 class LlvmScope {
  public:
   LlvmScope();

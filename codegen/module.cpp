@@ -37,7 +37,7 @@ void check(const llvm::Module& module, const char* when) {
     throw InternalError(fmt::format("LLVM's verifier, {}: {}", when, out.str()));
 }
 
-// Which of a call's buffers no other one overlaps, reads among themselves aside.
+// Whether each of a call's buffers overlaps no other one, except where both are only read.
 std::vector<bool> exclusive_buffers(const loop::Program& program, const loop::Call& call) {
   const loop::Kernel& kernel = program.kernels[static_cast<size_t>(call.kernel)];
   const auto allocation = [&](size_t i) -> const loop::Allocation& {
@@ -138,7 +138,7 @@ Plan make_plan(const std::vector<const loop::Program*>& programs, const CodegenO
             {&kernel, program->panel, exclusive, std::move(symbol), program->once, key.size() + 500, stage});
       }
       KernelJob& job = plan.jobs[it->second];
-      if (stage < job.stage) {  // what it is compiled from must outlive that stage only
+      if (stage < job.stage) {  // the kernel must exist only until that stage is compiled
         job.stage = stage;
         job.kernel = &kernel;
       }
@@ -156,7 +156,8 @@ std::vector<std::vector<size_t>> split(const Plan& plan, const std::vector<size_
   std::vector<Piece> pieces(1);  // the first: what runs once
   for (const size_t job : jobs) {
     Piece& piece = plan.jobs[job].once ? pieces[0] : pieces.emplace_back();
-    piece.weight += plan.jobs[job].weight * (plan.jobs[job].once ? 3 : 1);  // with random numbers
+    piece.weight +=
+        plan.jobs[job].weight * (plan.jobs[job].once ? 3 : 1);  // initial values draw random numbers
     piece.jobs.push_back(job);
   }
   std::stable_sort(pieces.begin() + 1, pieces.end(),

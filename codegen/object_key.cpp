@@ -1,5 +1,5 @@
-// What makes two object files the same bytes: a serialisation of everything that code generation reads. Knows
-// nothing of where objects are kept.
+// The key of equal object files: a serialisation of everything that code generation reads. Knows nothing of where
+// objects are kept.
 #include "codegen/emit.h"
 #include "codegen/module.h"
 #include "codegen/source_hash.h"
@@ -7,8 +7,8 @@
 namespace gradc::codegen {
 namespace {
 
-// Every part with its length before it, so that no two lists of parts give one text.
-class PartWriter {
+// Writes every field with its length before it, so that different lists of fields never give the same text.
+class KeyWriter {
  public:
   void add(std::string_view part) {
     add(part.size());
@@ -21,7 +21,7 @@ class PartWriter {
   std::string out_;
 };
 
-// Of the library that is loaded, which a package update may have replaced since gradc was built.
+// The version of the loaded library, which a package update may have replaced since gradc was built.
 std::string llvm_version() {
   unsigned major = 0, minor = 0, patch = 0;
   LLVMGetVersion(&major, &minor, &patch);
@@ -32,7 +32,7 @@ std::string llvm_version() {
 
 std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, const std::vector<size_t>& entries,
                        const Target& target, const CodegenOptions& options) {
-  PartWriter key;
+  KeyWriter key;
   key.add(source_hash);
   key.add(llvm_version());
   key.add(target.triple);
@@ -44,13 +44,13 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, const 
   key.add(options.symbol_prefix);
   if (options.debug_info) key.add(main_file(plan.programs));
 
-  // Decides the kernels' linkage.
+  // This determines the kernels' linkage.
   key.add(static_cast<uint64_t>(jobs.size() == plan.jobs.size() && entries.size() == plan.programs.size()));
   key.add(jobs.size());
   for (const size_t i : jobs) {
     const KernelJob& job = plan.jobs[i];
     key.add(job.symbol);
-    if (options.debug_info) key.add(job.kernel->name);  // the name a debugger shows
+    if (options.debug_info) key.add(job.kernel->name);  // the name in a debugger
     key.add(static_cast<uint64_t>(job.panel));
     key.add(static_cast<uint64_t>(job.once));
     key.add(std::string(job.exclusive.begin(), job.exclusive.end()));
@@ -59,7 +59,7 @@ std::string object_key(const Plan& plan, const std::vector<size_t>& jobs, const 
 
   key.add(entries.size());
   for (const size_t p : entries) {
-    loop::Program calls = *plan.programs[p];  // an entry knows nothing of its kernels but their symbols
+    loop::Program calls = *plan.programs[p];  // an entry depends on its kernels' symbols only
     calls.kernels.clear();
     key.add(loop::print(calls));
     for (const size_t job : plan.calls[p]) {

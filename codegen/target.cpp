@@ -1,4 +1,4 @@
-// Which machines code can be made for, and what this one is; knows nothing of loop IR.
+// The targets that code can be generated for, and this machine's; knows nothing of loop IR.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,11 +23,11 @@ struct Level {
   Architecture architecture;
   const char* name;
   int vector_width, registers;
-  std::vector<const char*> features;  // what tells it from the level below
+  std::vector<const char*> features;  // its features beyond the level below
 };
 
-// The x86-64 psABI's levels; FMA comes with v3, so that code for v2 rounds a product and a sum each. Of
-// aarch64 what every processor has: NEON, with FMA.
+// The x86-64 psABI's levels; FMA comes with v3, so that code for v2 rounds a product and a sum each. For aarch64 the
+// features of every processor: NEON, with FMA.
 const std::vector<Level>& levels() {
   constexpr auto x86 = Architecture::x86_64, arm = Architecture::aarch64;
   static const std::vector<Level> table = {
@@ -46,8 +46,7 @@ std::vector<Level> levels(Architecture architecture) {
   return result;
 }
 
-// The highest level of the architecture that a processor with these features reaches; none: not even the
-// least.
+// The highest level of the architecture that a processor with these features supports; none: not even the lowest.
 std::optional<Level> reached(Architecture architecture, const llvm::StringMap<bool>& features) {
   std::optional<Level> highest;
   for (const Level& level : levels(architecture)) {
@@ -59,7 +58,7 @@ std::optional<Level> reached(Architecture architecture, const llvm::StringMap<bo
   return highest;
 }
 
-// What the levels of an architecture up to this one add up to.
+// The features of all levels of an architecture up to this one.
 std::string required_features(const Level& level) {
   std::vector<std::string> all;
   for (const Level& below : levels(level.architecture)) {
@@ -92,7 +91,7 @@ std::string triple_for(Architecture architecture) {
 thread_local int llvm_scopes = 0;         // alive on this thread
 std::new_handler next_handler = nullptr;  // the host's, if it has one
 
-// Allocates nothing, and runs no destructors: other threads are still at work.
+// Allocates nothing, and runs no destructors: other threads are still running.
 [[noreturn]] void end_out_of_memory() {
   static std::atomic_flag said;
   while (said.test_and_set()) std::this_thread::sleep_for(std::chrono::seconds(1));  // another is about to
@@ -230,7 +229,7 @@ Target find_target(const std::string& name, bool must_run) {
                                              llvm::sys::getHostCPUName().str(),
                                              runs ? runs->name : "none of the levels"));
   }
-  // Of aarch64 LLVM has no processor that is called as the level is.
+  // LLVM has no aarch64 processor of the level's name.
   const bool arm = level.architecture == Architecture::aarch64;
   return {name,
           level.architecture,
@@ -302,7 +301,7 @@ llvm::orc::JITTargetMachineBuilder machine_builder(const Target& target) {
   builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Default);
   builder.setRelocationModel(llvm::Reloc::PIC_);
   builder.setCodeModel(
-      llvm::CodeModel::Small);  // a JIT would else get the large one: an address computed for every constant
+      llvm::CodeModel::Small);  // the JIT's default, large, computes an address for every constant
   return builder;
 }
 

@@ -18,8 +18,7 @@ namespace intrinsic = llvm::Intrinsic;
 constexpr double inf = std::numeric_limits<double>::infinity();
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-// Adding it to a small f32 rounds to an integer that then stands in the low bits (and FTZ or rounding modes
-// do not matter).
+// Adding it to a small f32 rounds to an integer, which is then in the low bits (independent of FTZ and rounding modes).
 constexpr double round_f32 = 0x1.8p23;
 constexpr double round_f64 = 0x1.8p52;
 
@@ -71,7 +70,7 @@ Value* VectorMath::polynomial(Value* x, llvm::ArrayRef<double> c) {
   return p;
 }
 
-// Spelled as the compare and select that x86's min and max are (the second operand when either is NaN). NEON
+// The compare and select that match x86's min and max (the second operand when either is NaN). NEON
 // has instructions whose result is NaN when either is.
 Value* VectorMath::minimum(Value* a, Value* b) {
   if (has_neon_) return call(intrinsic::minimum, {a, b});
@@ -204,7 +203,7 @@ Value* VectorMath::log(Value* x) {
   return log_special(x, log_poly(b_.CreateFSub(m, real(x, 1)), e));
 }
 
-// log(u + c) with u = 1 + x rounded and c what the rounding lost (exact; Kahan). f takes c at u's scale.
+// log(u + c) with u = 1 + x rounded and c what the rounding lost (exact; Kahan). c is added to f at u's scale.
 Value* VectorMath::log1p_bounded(Value* x, Value* u) {
   Value* lost = b_.CreateFSub(x, b_.CreateFSub(u, real(x, 1)));
   Value* offset = b_.CreateSub(as_bits(u), integer(x, sqrt_half_bits));
@@ -229,7 +228,7 @@ Value* VectorMath::tanh(Value* x) {
   return call(intrinsic::copysign, {b_.CreateFDiv(t, b_.CreateFAdd(t, real(x, 2))), x});
 }
 
-// 1 / (1 + e^-x), with one Newton step for what 1 + e lost in rounding (else up to 2.4 ulp). From -88 on down
+// 1 / (1 + e^-x), with one Newton step for the rounding error of 1 + e (else up to 2.4 ulp). From -88 on down
 // the result is less than any normal number, so that e need not grow further.
 Value* VectorMath::sigmoid(Value* x) {
   Value* one = real(x, 1);
@@ -302,7 +301,7 @@ Value* VectorMath::pow(Value* x, Value* y) {
                                               0.41221029092426203, 0.31987081839724968, 0.28332765796804182});
   Value* log2 = fma(s, p, e);
   log2 = b_.CreateSelect(b_.CreateFCmpOEQ(wide, real(wide, 0)), real(wide, -inf), log2);
-  log2 = b_.CreateSelect(b_.CreateFCmpOLT(wide, real(wide, inf)), log2, wide);  // infinity and NaN stay
+  log2 = b_.CreateSelect(b_.CreateFCmpOLT(wide, real(wide, inf)), log2, wide);  // keeps infinity and NaN
   Value* t = b_.CreateFMul(log2, b_.CreateFPExt(y, f64));
   t = clamp_low(clamp_high(t, 200), -200);
   Value* shifted = b_.CreateFAdd(t, real(t, round_f64));
@@ -337,7 +336,7 @@ Value* VectorMath::library(const char* name, llvm::ArrayRef<Value*> args) {
       module->getOrInsertFunction(name, llvm::FunctionType::get(b_.getDoubleTy(), parameters, false));
   auto* function = llvm::cast<llvm::Function>(callee.getCallee());
   function->setDoesNotThrow();
-  function->setDoesNotAccessMemory();  // errno is not read by anyone
+  function->setDoesNotAccessMemory();  // nothing reads errno
   function->setWillReturn();
   if (!args[0]->getType()->isVectorTy()) return b_.CreateCall(callee, llvm::SmallVector<Value*, 2>(args));
   Value* result = llvm::PoisonValue::get(args[0]->getType());
@@ -376,8 +375,8 @@ Value* VectorMath::unary(loop::UnaryOp op, Value* x) {
 }
 
 // The rounds run in 64-bit lanes whose upper halves are ignored: then a round's product, high half and low
-// half are one multiply of 32-bit halves (vpmuludq) and one shift. What all lanes share stays scalar until it
-// meets a vector, for two rounds in part.
+// half are one multiply of 32-bit halves (vpmuludq) and one shift. Words that are equal in all lanes stay scalar until
+// they are combined with a vector: some do for two rounds.
 Value* VectorMath::philox(int word, llvm::ArrayRef<Value*> c) {
   llvm::Type* i64 = b_.getInt64Ty();
   llvm::Type* i32 = b_.getInt32Ty();

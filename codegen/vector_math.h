@@ -44,7 +44,7 @@ class VectorMath {
   Value* polynomial(Value* x, llvm::ArrayRef<double> coefficients);  // constant term first
   Value* call(llvm::Intrinsic::ID id, llvm::ArrayRef<Value*> args);
   Value* library(const char* name, llvm::ArrayRef<Value*> args);
-  Value* clamp_low(Value* x, double low);  // a NaN stays
+  Value* clamp_low(Value* x, double low);  // NaN is unchanged
   Value* clamp_high(Value* x, double high);
   Reduced reduce_ln2(Value* x);
   Value* scale(Value* p, const Reduced& e);  // p 2^n for n from -252 to 254, overflowing to infinity

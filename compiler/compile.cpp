@@ -25,7 +25,7 @@ namespace {
 // Model files are written by hand; anything larger is some other file given by mistake.
 constexpr uintmax_t kMaxModelBytes = 4 << 20;
 
-// ". Did you mean 'mlp.nn'?" for a name that no file has, from the model files beside it.
+// ". Did you mean 'mlp.nn'?" for a file that does not exist, from the model files in its folder.
 std::string nearby_files(const std::filesystem::path& path) {
   std::error_code error;
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
@@ -128,7 +128,7 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   code.profile = request.profile;
   code.verify = request.passes.verify;
   code.debug_info = request.debug_info.value_or(debugger_watches());
-  // Evaluation needs nearly all that prediction has, and not the other way round.
+  // Evaluation shares nearly all kernels of prediction, but not the other way round.
   code.apart = {"predict", "eval"};
   const bool wait = request.training_first && lowered_.programs.count("train_step") > 0;
   if (!request.object_cache.empty()) cache_ = std::make_unique<DiskObjectCache>(request.object_cache);
@@ -148,7 +148,7 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   if (wait) forget_bodies();
 }
 
-// On a thread of its own, as all compiling is: the caller's may have a small stack.
+// Compiles on a thread of its own: the caller's may have a small stack.
 gradc_entry CompiledModel::late_code(void* owner) {
   const Late& late = *static_cast<const Late*>(owner);
   if (const gradc_entry code = late.model->jit_->compiled(late.name)) return code;
@@ -166,8 +166,8 @@ gradc_entry CompiledModel::late_code(void* owner) {
   return code;
 }
 
-// Loop IR is larger than the code that it became (50 MB for ResNet-20), and the step's own memory is about to
-// be touched for the first time.
+// Loop IR is larger than its compiled code (50 MB for ResNet-20), and the step's own memory is about to be used for the
+// first time.
 void CompiledModel::forget_bodies() {
   for (auto& [name, lowered] : lowered_.programs) {
     if (entry_of(tables_->program(), name).late) continue;

@@ -1,5 +1,5 @@
-// From a model file to native programs behind the runtime's ABI: the one place that joins frontend, passes
-// and codegen. Knows nothing of training, data or the command line.
+// From a model file to native programs with the runtime's ABI: the only code that joins frontend, passes and codegen.
+// Knows nothing of training, data or the command line.
 #pragma once
 #include <deque>
 #include <functional>
@@ -31,27 +31,27 @@ struct LoadedModel;
 
 struct CompileRequest {
   std::string file;                             // the model file as the user named it
-  std::optional<std::string> text;              // what it says, where it is not to be read
+  std::optional<std::string> text;              // its text, if the file is not to be read
   std::map<std::string, std::string> settings;  // --set name=value
   std::string target = "native";
   int64_t batch = 0;                   // B; 0: as the file says
   passes::PipelineOptions passes;      // batch, vector width and registers are filled in from the two above
   std::string object_cache;            // folder of objects compiled earlier; empty: none
   bool color = false;                  // of diagnostics
-  bool profile = false;                // code that notes the time of each kernel call
+  bool profile = false;                // code that records the time of each kernel call
   int64_t micro_batches = 1;           // pieces of each batch, whose gradients add up (frontend::Options)
   bool infer = false;                  // without training: no init, train_step and update
   bool training_first = false;         // eval and predict are compiled when they are first called
-  std::optional<bool> debug_info;      // lines for debuggers; nothing said: where one watches the process
+  std::optional<bool> debug_info;      // lines for debuggers; default: if one traces the process
   bool stochastic_evaluation = false;  // eval and predict draw random numbers as training does
-  bool layer_values = false;           // what layers make as further outputs of the step (gradc stats)
+  bool layer_values = false;           // layers' values as further outputs of the step (gradc stats)
   std::vector<std::string> layers;     // patterns of those; none: all
-  frontend::Variation variation;       // otherwise than the file says (gradc recipe)
-  // Shown the model after the frontend, before anything is compiled; may throw. Null: nobody looks.
+  frontend::Variation variation;       // deviations from the file (gradc recipe)
+  // Called with the model after the frontend, before anything is compiled; may throw. Null: not called.
   std::function<void(const LoadedModel&)> loaded;
 };
 
-// A model file after the frontend. Sources stay here because diagnostics and locations refer to them.
+// A model file after the frontend. Keeps the sources because diagnostics and locations refer to them.
 struct LoadedModel {
   SourceManager sources;
   uint32_t file = 0;
@@ -68,13 +68,12 @@ std::unique_ptr<LoadedModel> load_model(const CompileRequest& request);
 passes::PipelineOptions pipeline_options(const CompileRequest& request, const codegen::Target& target,
                                          const LoadedModel& model);
 
-// Takes the programs of training out of a module that has been through the tensor passes.
+// Removes the programs of training from a module after the tensor passes.
 void leave_out_training(Module& module);
 
 class ProgramTables;
 
-// Native code of every program of a model, with the tables that describe it. Everything that program() points
-// to lives here.
+// Native code of every program of a model, with the tables that describe it. Owns everything that program() points to.
 class CompiledModel {
  public:
   // Throws as load_model does; RunError (exit 2) for an unknown target, pass or batch.
@@ -85,12 +84,12 @@ class CompiledModel {
   const gradc_program& program() const;
   const Module& module() const { return *loaded_->model.module; }
   const std::vector<frontend::LayerValue>& values() const { return loaded_->model.values; }
-  // What the model file says, of the batch that the programs are compiled for.
+  // The model file's records, with the batch that the programs are compiled for.
   const Experiment& experiment() const { return loaded_->model.experiment; }
-  // With training_first and native code, kernels of the programs that are compiled have no bodies any more.
+  // With training_first and native code, kernels of compiled programs have lost their bodies.
   const passes::Lowered& lowered() const { return lowered_; }
   const codegen::Target& target() const { return target_; }
-  // Objects of the native code that the cache had and had not, so far.
+  // Objects of the native code that were and were not in the cache, so far.
   size_t cache_hits() const { return cache_ ? cache_->hits() : 0; }
   size_t cache_misses() const { return cache_ ? cache_->misses() : 0; }
   // False when --stop-after ended the pipeline: there is no native code then.

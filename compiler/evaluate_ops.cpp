@@ -1,5 +1,5 @@
-// Walks a function in double precision, operation by operation; asks each operation's definition and knows
-// none by name.
+// Walks a function in double precision, operation by operation; uses each operation's definition and knows none by
+// name.
 #include "compiler/evaluate_ops.h"
 
 #include <cfloat>
@@ -18,8 +18,8 @@ namespace {
 constexpr double kRounding = 0x1p-24;  // half a unit in the last place of a float, relative
 
 // The result an operation has when all its float operands are magnitudes, with the second and later ones
-// negated if `negate`: for sums and differences the sum of the terms' magnitudes; elsewhere a number of no
-// meaning, which does no harm beyond a wider estimate.
+// negated if `negate`: for sums and differences the sum of the terms' magnitudes; elsewhere a meaningless number, which
+// at worst widens the estimate.
 Tensor magnitude(const Op& op, const std::vector<const Tensor*>& operands, interpreter::Context& context,
                  bool negate) {
   std::vector<Tensor> copies;
@@ -39,8 +39,8 @@ Tensor magnitude(const Op& op, const std::vector<const Tensor*>& operands, inter
   return op.def->evaluate(op, pointers, context);
 }
 
-// Whether f32 arithmetic makes the operation's results without rounding: they are moved or chosen, or small
-// whole numbers. Who looks for an extremum by comparing with it relies on that.
+// Whether f32 arithmetic computes the operation's results without rounding: they are moved or chosen, or small whole
+// numbers. Code that finds an extremum by comparing with it relies on that.
 bool is_exact(const Op& op) {
   const OpDef& def = *op.def;
   switch (def.kind) {
@@ -62,7 +62,7 @@ double rounding_size(uint64_t run) { return run % 2 ? 1 : 4; }
 OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, const AfterOp& after) {
   OpValues owned;
   std::map<const Op*, const Tensor*> values;
-  std::map<const Op*, int> uses;  // by operations still to come
+  std::map<const Op*, int> uses;  // by later operations
   for (const auto& op : f.body)
     for (const Op* operand : op->operands) ++uses[operand];
   interpreter::Context context = input.context;
@@ -108,7 +108,7 @@ void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_
       double* data = result.data.data();
       PhiloxWords words{};
       for (size_t i = 0; i < result.data.size(); ++i) {
-        // Of each run, operation and element another word.
+        // A different word for each run, operation and element.
         if (i % 4 == 0)
           words = philox4x32_10({static_cast<uint32_t>(i / 4), number, 0, 0}, static_cast<uint32_t>(run), 0);
         if (operands.empty() && static_cast<double>(static_cast<float>(data[i])) == data[i]) continue;
@@ -121,7 +121,7 @@ void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_
         data[i] += kRounding * rounding_size(run) * bound * u;
       }
     }
-    // What f32 cannot hold is infinite there, and NaN in what follows.
+    // Values beyond the range of f32 become infinite, as in native code.
     if (op.type.dtype == DType::f32)
       for (double& value : result.data)
         if (std::fabs(value) > FLT_MAX) value = std::copysign(HUGE_VAL, value);

@@ -1,6 +1,6 @@
-// Walks a function in double precision, operation by operation, with a say after each: for error estimates
-// and for explaining non-finite values. The interpreter proper (ir/interpreter) is the reference; this shares
-// its definitions.
+// Walks a function in double precision, operation by operation, with a callback after each that may change the result:
+// for error estimates and for explaining non-finite values. The reference interpreter is ir/interpreter; this uses the
+// same definitions.
 #pragma once
 #include <functional>
 #include <map>
@@ -23,14 +23,15 @@ OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, con
 
 // One Monte Carlo arithmetic run (Parker 1997): every f32 result is moved at random by as much as f32
 // rounding may move it, times rounding_size(run), where the rounding of a sum is relative to the sum of its
-// terms' magnitudes; what f32 does not round stays exact, what is beyond its range becomes infinite. How far values of several runs differ from the
-// exact ones says how far f32 code may rightly differ: cancellation and decisions near a tie included.
-// `observe` sees every moved result.
+// terms' magnitudes; results that f32 does not round stay exact, those beyond its range become infinite. The
+// differences between several runs and the exact values estimate how far correct f32 code may differ, including
+// cancellation and decisions near a tie.
+// `observe` is called with every moved result.
 void rounding_run(const Function& f, const interpreter::RunInput& input, uint64_t run,
                   const std::function<void(const Op& op, const interpreter::Tensor& result)>& observe);
 
-// Every other run moves results four times as far: native code rounds long sums more often than once, so a
-// decision may be lost to it that lies somewhat beyond one rounding.
+// Every other run moves results four times as far: native code rounds long sums more than once, so a decision may flip
+// even if its margin is somewhat larger than one rounding.
 double rounding_size(uint64_t run);
 
 }  // namespace gradc::compiler

@@ -14,7 +14,7 @@ namespace gradc::compiler {
 
 namespace {
 
-// Passes and lowering alone, without code; the module is thrown away.
+// Runs passes and lowering without code generation; the module is discarded.
 struct Trial {
   MemoryPlan plan;
   int64_t batch = 0;
@@ -27,21 +27,21 @@ Trial plan_for(const CompileRequest& request, int threads) {
   passes::PipelineOptions pipeline = pipeline_options(request, target, *loaded);
   pipeline.print = nullptr;
   pipeline.stop_after.clear();
-  pipeline.verify = false;  // what is chosen is lowered once more, and verified then
+  pipeline.verify = false;  // the chosen plan is lowered once more, and verified then
   passes::run_tensor_passes(*loaded->model.module, pipeline);
   const passes::Lowered lowered = passes::lower(*loaded->model.module, pipeline);
   return {memory_plan(lowered, pipeline.batch, threads), pipeline.batch, loaded->model.batch_mixes};
 }
 
 constexpr int kLevels[] = {1, 2, 3, 4, 6, 8, 12, 16, 24};
-// In a unit that shows it: a limit of 1 kB is not "0.00 MB".
+// In a unit with significant digits: a limit of 1 kB is not "0.00 MB".
 std::string size_text(int64_t bytes) {
   if (bytes < 1000) return fmt::format("{} bytes", bytes);
   return bytes < 100'000 ? fmt::format("{:.1f} kB", static_cast<double>(bytes) / 1e3)
                          : megabytes(static_cast<double>(bytes));
 }
 
-constexpr int64_t kLeastPiece = 32;  // rows: fewer take no less, since rows are computed in panels
+constexpr int64_t kLeastPiece = 32;  // rows: fewer save nothing, since rows are computed in panels
 
 }  // namespace
 
@@ -81,7 +81,7 @@ std::string fit_memory(CompileRequest& request, int threads, int64_t limit) {
                          whole.batch, pieces);
     return how;
   };
-  // The first that fits of ever more arithmetic; a lower number of segments may well take less than a higher.
+  // Tries levels in order of arithmetic and takes the first that fits; fewer segments may take less memory than more.
   const auto search = [&](int64_t pieces) -> std::optional<std::string> {
     request.micro_batches = pieces;
     const auto fits = [&](int level) {
@@ -99,7 +99,7 @@ std::string fit_memory(CompileRequest& request, int threads, int64_t limit) {
     return fmt::format("{} within {}, {} without a limit: {}", size_text(least.peak), size_text(limit),
                        size_text(whole.plan.peak()), how);
   };
-  // Parameters and their state stay whatever is done.
+  // Parameters and their state cannot be reduced.
   if (whole.plan.parameters < limit) {
     if (const auto how = search(1)) return found(*how);
     if (whole.batch_mixes.empty() && request.batch == 0)

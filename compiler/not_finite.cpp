@@ -1,5 +1,5 @@
-// Why a loss or an update is not finite: replays a step or its forward part in double precision with every
-// result rounded as native code rounds it. Knows no operator.
+// Explains why a loss or an update is not finite: replays a step or its forward pass in double precision with every
+// result rounded as in native code. Knows no operator.
 #include "compiler/not_finite.h"
 
 #include <fmt/format.h>
@@ -46,8 +46,7 @@ runtime::ValueRange range_of(const Tensor& t, std::string name = {}) {
   return range;
 }
 
-// The source line of a place with a caret under the column, where one is known; empty when it is in none of
-// the files.
+// The source line of a location with a caret under the column, if that is known; empty when it is in none of the files.
 std::string source_line(const SourceManager& sources, const runtime::NotFiniteReport& at) {
   for (uint32_t file = 1; file <= sources.file_count(); ++file) {
     if (sources.name(file) != at.file) continue;
@@ -60,7 +59,7 @@ std::string source_line(const SourceManager& sources, const runtime::NotFiniteRe
   return "";
 }
 
-// The user's own place of an operation: the innermost one outside the prelude.
+// The location of an operation in the user's file: the innermost one outside the prelude.
 void set_place(const Op& op, runtime::NotFiniteReport& report) {
   for (const Location& l : op.locations) {
     if (!l.valid() || !l.file) continue;
@@ -78,14 +77,14 @@ void set_place(const Op& op, runtime::NotFiniteReport& report) {
   }
 }
 
-// The operand's name in the IR, and what it is.
+// The operand's kind and its name in the IR.
 std::string describe(const Op& op) {
   if (op.is("input")) return fmt::format("input {}", op.symbol());
   if (op.is("symbol")) return fmt::format("parameter {}", op.symbol());
   return fmt::format("%{} {}", op.id, op.name());
 }
 
-// The scalars of a step, where the function reads some.
+// Adds the scalars of a step that the function reads.
 void add_scalars(const Function& f, const runtime::NotFiniteError& error, interpreter::RunInput& input) {
   static const char* const names[] = GRADC_SCALAR_NAMES;
   const runtime::StepScalars& s = error.scalars;
@@ -131,7 +130,7 @@ interpreter::RunInput input_of(const Module& module, const Function& f, const ru
   return input;
 }
 
-// The operation that made the first value that is not finite, on the way to the loss or to an update; null
+// The operation that computed the first value that is not finite, among those the loss or an update depends on; null
 // when the replay stays finite.
 const Op* find_origin(const Function& f, const OpValues& values) {
   const Op* op = nullptr;
@@ -139,7 +138,7 @@ const Op* find_origin(const Function& f, const OpValues& values) {
     if ((o.name == "loss" || o.name == "penalty") && !finite(values.at(o.value))) op = op ? op : o.value;
   for (const Update& u : f.updates)
     if (!op && !finite(values.at(u.value))) op = u.value;
-  // From the loss back to where all operands are still finite.
+  // Walk back from the loss to an operation whose operands are all finite.
   for (bool moved = op != nullptr; moved;) {
     moved = false;
     for (const Op* operand : op->operands)
@@ -152,7 +151,7 @@ const Op* find_origin(const Function& f, const OpValues& values) {
   return op;
 }
 
-// Makes @train_step and @update of what the frontend wrote, as compiling begins.
+// Makes @train_step and @update from the frontend's module, as the first passes of compilation do.
 void add_gradients(Module& module) {
   passes::PipelineOptions options;
   options.stop_after = "differentiate";
@@ -205,7 +204,7 @@ runtime::NotFiniteReport explain_not_finite(const CompileRequest& request, const
   const Function* function = module.function(error.function);
   GRADC_CHECK(function, "the module has no @{}", error.function);
   const interpreter::RunInput input = input_of(module, *function, session, error);
-  // Native code overflows where a float does.
+  // Native code overflows at the range of a float.
   OpValues values =
       evaluate_ops(*function, input, [](const Op& op, const std::vector<const Tensor*>&, Tensor& value) {
         if (op.type.dtype != DType::f32) return;

@@ -1,5 +1,5 @@
-// Compiled objects on disk. Files are written under a temporary name and renamed, so that a reader sees whole
-// ones only; none is trusted before its hash was computed.
+// Compiled objects on disk. Files are written under a temporary name and renamed, so that a reader sees only complete
+// ones; an entry is used only if its hash is right.
 #include "compiler/object_cache.h"
 
 #include <dirent.h>
@@ -27,11 +27,11 @@ namespace gradc::compiler {
 namespace {
 
 constexpr std::string_view kMagic = "gradc object ";
-constexpr int kFormat = 1;  // of the files; one more whenever they or the meaning of keys change
+constexpr int kFormat = 1;  // of the files; to be incremented when they or the meaning of keys change
 constexpr std::string_view kSuffix = ".gradc-object";
 constexpr std::string_view kTemporary = ".tmp-";  // then six letters
 constexpr size_t kHashDigits = 64;
-constexpr time_t kAbandoned = 3600;  // seconds after which a temporary file belongs to nobody
+constexpr time_t kAbandoned = 3600;  // seconds after which a temporary file counts as abandoned
 
 struct Descriptor {
   int number = -1;
@@ -81,15 +81,15 @@ bool write_all(int file, std::string_view text) {
   return true;
 }
 
-// The folder and those above it that are missing, for this user alone.
+// Creates the folder and its missing parents, with access for this user only.
 void make_folders(const std::string& folder) {
   for (size_t slash = folder.find('/', 1); slash != std::string::npos; slash = folder.find('/', slash + 1))
     mkdir(folder.substr(0, slash).c_str(), 0700);
   mkdir(folder.c_str(), 0700);
 }
 
-// The object of an entry, if that is what the file holds and nobody else could have written it: an object is
-// code, which will run.
+// The object of an entry, if the file is valid and only this user could have written it: an object is code that will
+// run.
 std::optional<std::string> read_entry(int file, const std::string& name) {
   struct stat status{};
   if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
@@ -152,7 +152,7 @@ DiskObjectCache::DiskObjectCache(std::string folder, uint64_t limit)
 DiskObjectCache::~DiskObjectCache() {
   try {
     if (stored_ != 0) trim_cache(folder_, limit_);
-  } catch (const std::exception&) {  // no memory: another run will do it
+  } catch (const std::exception&) {  // no memory: left to another run
   }
 }
 
@@ -164,7 +164,8 @@ std::optional<std::string> DiskObjectCache::load(const std::string& key) noexcep
         open(path_of(folder_, name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
     std::optional<std::string> object;
     if (file.number >= 0) object = read_entry(file.number, name);
-    if (object) futimens(file.number, nullptr);  // used now; on a read-only file system it stays as it is
+    if (object)
+      futimens(file.number, nullptr);  // marks it as used; fails harmlessly on a read-only file system
     ++(object ? hits_ : misses_);
     return object;
   } catch (const std::exception&) {  // no memory
@@ -183,7 +184,7 @@ void DiskObjectCache::store(const std::string& key, std::string_view object) noe
     std::string temporary = fmt::format("{}{}XXXXXX", path, kTemporary);
     Descriptor file{mkostemp(temporary.data(), O_CLOEXEC)};  // readable and writable by this user alone
     if (file.number < 0) return;
-    // Not synced: an entry that a crash of the machine cuts short is found out by its hash.
+    // Not synced: the hash reveals an entry that a crash of the machine truncated.
     bool good = write_all(file.number, header(name, object)) && write_all(file.number, object);
     if (close(std::exchange(file.number, -1)) != 0) good = false;
     if (good && rename(temporary.c_str(), path.c_str()) == 0) {
@@ -209,7 +210,7 @@ CacheUsage clear_cache(const std::string& folder) {
   std::string failure;
   for (const File& file : files_of(folder)) {
     if (unlink(file.path.c_str()) != 0) {
-      if (errno != ENOENT)  // else another process was quicker
+      if (errno != ENOENT)  // else another process removed it
         failure = fmt::format("{}: cannot remove the cache entry: {}", file.path, runtime::error_text(errno));
       continue;
     }
@@ -242,7 +243,7 @@ void trim_cache(const std::string& folder, uint64_t limit) {
 }
 
 std::string cache_problem(const std::string& folder) {
-  // The folder itself, or the one that it would be made in.
+  // Checks the folder itself, or the one that it would be created in.
   for (std::string path = folder;;) {
     struct stat status{};
     if (stat(path.c_str(), &status) == 0) {

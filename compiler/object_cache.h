@@ -1,6 +1,5 @@
-// Compiled objects on disk, so that the next run of a model starts without LLVM's work. Knows files, nothing
-// of what is in an object. Whatever is wrong with the folder or an entry, a run goes on as if it were not
-// there.
+// Compiled objects on disk, so that the next run of a model need not compile. Knows files, nothing of an object's
+// contents. If the folder or an entry is unusable, a run continues as without it.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -12,13 +11,13 @@
 namespace gradc::compiler {
 
 // An entry is a file of its own, named after the SHA-256 of gradc's version and the key: a line of text with
-// the hashes of key and object, then the object. Any number of processes may use one folder at once. What is
-// damaged, of another version or of another user is not loaded, and replaced where that is allowed.
+// the hashes of key and object, then the object. Any number of processes may use one folder at once. An entry that is
+// damaged, of another version or of another user is not loaded, and is replaced if permissions allow.
 class DiskObjectCache final : public codegen::ObjectCache {
  public:
   static constexpr uint64_t kDefaultLimit = uint64_t{256} << 20;  // bytes
 
-  // The folder is made, for this user alone, when the first object is stored.
+  // The folder is created, with access for this user only, when the first object is stored.
   explicit DiskObjectCache(std::string folder, uint64_t limit = kDefaultLimit);
   // Brings the folder below its limit if anything was stored.
   ~DiskObjectCache() override;
@@ -43,8 +42,8 @@ struct CacheUsage {
   int64_t entries = 0, bytes = 0;
 };
 CacheUsage cache_usage(const std::string& folder);
-// Removes every entry, and what interrupted runs left of one; files that are not the cache's stay. Returns
-// what was removed; throws RunError (exit 1) if something could not be.
+// Removes every entry and the temporary files of interrupted runs, no other files. Returns what was removed; throws
+// RunError (exit 1) if something could not be.
 CacheUsage clear_cache(const std::string& folder);
 // Removes entries until they have at most `limit` bytes, the least recently used first.
 void trim_cache(const std::string& folder, uint64_t limit);

@@ -22,7 +22,7 @@ gradc_entry_info& entry_of(gradc_program& program, const std::string& name) {
 }
 
 int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
-  // Most of a small program's values stay in the caches, so bytes weigh little against FLOP.
+  // Most of a small program's values stay in the caches, so bytes cost little compared with FLOP.
   constexpr double kFlopPerSecond = 20e9, kBytesPerSecond = 160e9, kBarrierSeconds = 0.3e-6;
   double seconds = 0;
   for (const passes::CallCost& cost : lowered.costs)
@@ -41,7 +41,8 @@ int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
 
 namespace {
 
-// Absolute paths of the data by their last part: what runs elsewhere looks for them in its working folder.
+// Replaces absolute paths of the data by their last component: an executable on another machine looks for it in its
+// working folder.
 void strip_paths(DataRecord& data) {
   const auto strip = [](std::string& path) {
     if (path.empty() || path[0] != '/') return;
@@ -56,7 +57,7 @@ void strip_paths(DataRecord& data) {
   }
 }
 
-// Of the function that the frontend wrote.
+// Those of the frontend's function.
 const IndexRanges& ranges_of(const LoadedModel& model, const std::string& program) {
   static const IndexRanges none;
   const auto found = model.model.index_ranges.find(program == "train_step" ? "train" : program);

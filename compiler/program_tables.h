@@ -1,5 +1,4 @@
-// The runtime's tables of a model's programs (runtime/abi.h), filled from what the compiler knows; without
-// code.
+// The runtime's tables of a model's programs (runtime/abi.h), without code.
 #pragma once
 #include <deque>
 #include <string>
@@ -19,18 +18,17 @@ gradc_entry_info& entry_of(gradc_program& program, const std::string& name);
 // which suffices because results do not depend on the number of threads.
 int useful_threads(const passes::LoweredProgram& lowered, int64_t batch);
 
-// Everything that program() points to lives here.
+// Owns everything that program() points to.
 class ProgramTables {
  public:
-  // `request`: what the model was compiled for; its file and settings are noted. With `strip` neither the
-  // model's source nor settings are, and of absolute paths of data the last part alone: nothing that tells
-  // of the model file or of the machine it was compiled on.
+  // `request`: the one that the model was compiled for; its file and settings are recorded. With `strip` the model's
+  // source and settings are left out, and absolute paths of data are reduced to their last component: nothing reveals
+  // the model file or the machine it was compiled on.
   ProgramTables(const LoadedModel& model, const passes::Lowered& lowered, const codegen::Target& target,
                 int64_t batch, const CompileRequest& request, bool strip = false);
   ProgramTables(const ProgramTables&) = delete;
 
-  // The `run` of every entry is null until the caller sets it; an entry the model lacks has no outputs
-  // either.
+  // The `run` of every entry is null until the caller sets it; an entry that does not exist has no outputs either.
   gradc_program& program() { return program_; }
   const gradc_program& program() const { return program_; }
 

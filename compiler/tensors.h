@@ -16,7 +16,7 @@ using Tensors = std::map<std::string, interpreter::Tensor>;
 void from_memory(const void* memory, DType dtype, int64_t elements, double* values);
 void to_memory(const double* values, DType dtype, int64_t elements, void* memory);
 
-// The rows of an entry's inputs, as the runtime hands them over, as tensors by name.
+// The rows of an entry's inputs, given as the runtime passes them, as tensors by name.
 Tensors batch_of(const gradc_entry_info& entry, const void* const* inputs, int64_t rows);
 
 }  // namespace gradc::compiler

@@ -1,4 +1,4 @@
-// Values as programs store them, back in logical order.
+// Restores the logical order of values that programs store in panels.
 #include "passes/lowered.h"
 
 namespace gradc::passes {

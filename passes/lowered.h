@@ -1,4 +1,4 @@
-// What lowering gives of a module: loop IR programs, and what they mean to those who call them.
+// The result of lowering a module: loop IR programs, and the layout of their inputs, outputs and symbols.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -36,7 +36,7 @@ struct LoweredProgram {
   std::vector<std::string> outputs;  // names in order of Space::output offsets
   std::vector<StoredValue> stored;
   int64_t least_arena_bytes =
-      0;  // the most that is alive between two barriers: no plan of the arena takes less
+      0;  // the most that is live between two barriers: a lower bound of any plan of the arena
 };
 
 struct Lowered {

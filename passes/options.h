@@ -22,15 +22,14 @@ struct PassInfo {
 };
 struct LoweredProgram;
 
-// What a pass did. While it is shown, Op::id of an operation that was there before a tensor pass is its
-// number from before, and the new ones are numbered from there on, so that print() by id gives texts that
-// compare line by line. Afterwards every function is numbered as usual. A function that a pass
-// made of another begins with that one's operations (@train_step with those of @train).
+// What a pass did. During the callback, operations that existed before a tensor pass keep their Op::id and new ones are
+// numbered after them, so that the texts of print() compare line by line. Afterwards every function is numbered as
+// usual. A function that a pass made of another begins with that one's operations (@train_step with those of @train).
 struct PassReport {
   const PassInfo& pass;
   bool enabled = true, changed = false;
   const Module* module = nullptr;            // after a tensor pass
-  std::map<std::string, int> numbered = {};  // by function: the highest number from before
+  std::map<std::string, int> numbered = {};  // by function: the highest id before the pass
   const LoweredProgram* program = nullptr;   // after a loop pass, which shows each program
 };
 
@@ -41,22 +40,22 @@ struct PipelineOptions {
   std::string stop_after;            // empty: run all
   bool print_locations = false;
   bool verify = true;  // the IR verifier after every pass; else once, after the tensor passes
-  // With it: loop::check_plan after the last pass. It refuses what it cannot prove, sound or not.
+  // With `verify`: loop::check_plan after the last pass. It rejects what it cannot prove, sound or not.
   bool prove_plans = true;
   // Receives the text of --print-after: a heading line, then the IR, or "(unchanged)".
   std::function<void(const std::string&)> print;
-  std::function<void(const PassReport&)> observe;  // is shown what every pass did, disabled ones too
-  // Tests of what finds wrong passes: may make what a tensor pass made wrong, before it is verified and
-  // shown.
+  std::function<void(const PassReport&)> observe;  // called after every pass, disabled ones too
+  // For tests of the tools that find wrong passes: may corrupt the result of a tensor pass before it is verified and
+  // observed.
   std::function<void(const PassInfo&, Module&)> tamper;
   std::function<void(const PassInfo&, loop::Program&)> tamper_loops;  // the same for passes on loop IR
   int64_t batch = 1;                                                  // B
-  int64_t pieces = 1;     // of each batch; more than one: @train_step's first row need not be its batch's
+  int64_t pieces = 1;  // of each batch; with more than one, @train_step's first row need not be its batch's
   int vector_width = 16;  // f32 lanes
   int registers = 32;
-  int recompute = 0;  // level of the pass: 0: what costs less so; 1: elementwise operations; n > 1: forward
+  int recompute = 0;  // level of the pass: 0: where it saves time; 1: elementwise operations; n > 1: forward
                       // in n segments (recompute.cpp)
-  int64_t band_bytes = 640 << 10;  // of what the calls of a segment touch for a band of images
+  int64_t band_bytes = 640 << 10;  // that the calls of a segment access for a band of images
                                    // (segments.cpp); second-level caches have 1 MiB or more
   bool strict_math = false;        // convolutions by their definition alone, no Winograd
   bool gradient_outputs = false;   // outputs "grad.P" on @train_step (gradc check)

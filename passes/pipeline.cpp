@@ -48,8 +48,8 @@ void on_draft(lowering::Lowering& l) {
   pass(l);
 }
 
-// Order is meaning: stable forms come before gradients are taken; dropout and batchnorm are recognised before
-// composite operations are taken apart; operations are put in order before kernels are chosen.
+// The order matters: stable forms are found before differentiation; dropout and batchnorm are recognised before
+// composite operations are decomposed; operations are ordered before kernels are chosen.
 const std::vector<Pass>& passes() {
   constexpr bool optional = true, needed = false;
   static const std::vector<Pass> list = {
@@ -91,7 +91,8 @@ const std::vector<Pass>& passes() {
         optional},
        nullptr,
        on_draft<lowering::make_segments>},
-      {{"partition", "the split over threads: barriers where parts meet, the guard before updates", needed},
+      {{"partition", "the split over threads: barriers where accesses conflict, the guard before updates",
+        needed},
        nullptr,
        on_draft<lowering::place_barriers>},
       {{"plan_memory", "one arena: values that live at different times share memory", needed},
@@ -128,7 +129,7 @@ void check_names(const PipelineOptions& o) {
   if (!o.stop_after.empty()) check_name(o.stop_after, "--stop-after", false);
 }
 
-// Runs a pass where it is enabled, and does for every pass what does not depend on which it is.
+// Runs a pass if it is enabled, then prints, verifies and reports its result.
 class Manager {
  public:
   explicit Manager(const PipelineOptions& options) : options_(options) {}
@@ -154,7 +155,7 @@ class Manager {
     return options_.stop_after != pass.info.name;
   }
 
-  // A pass on loop IR, on each function; likewise.
+  // Runs a pass on loop IR on each function; the result as above.
   bool run(const Pass& pass, std::vector<std::unique_ptr<lowering::Lowering>>& functions) {
     PassReport report{pass.info};
     report.enabled = report.changed = !listed(options_.disable, pass.info.name);
@@ -187,7 +188,7 @@ class Manager {
     for (const auto& f : module.functions) f->renumber();
   }
 
-  // Numbers below zero mark what is there before a pass: what it makes has others.
+  // Negative ids mark the operations that exist before a pass; new operations get others.
   void mark_old(PassReport& report, const Module& module) const {
     if (!options_.observe) return;
     for (const auto& f : module.functions) {
@@ -196,7 +197,7 @@ class Manager {
     }
   }
 
-  // Gives what was there its number again, and what is new the numbers after those.
+  // Restores the ids of old operations, and numbers new ones after them.
   static void number_new(PassReport& report, const Module& module) {
     for (const auto& f : module.functions) {
       int& last = report.numbered[f->name];  // 0 for a function that the pass made
@@ -290,7 +291,8 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
       lowered.stopped = true;
       break;
     }
-  // Barriers and memory are there after the last pass; what a test makes wrong is for others to find.
+  // Only after the last pass does the program have barriers and offsets. A program that a test corrupts is left to the
+  // tool under test.
   if (options.verify && options.prove_plans && !lowered.stopped && !options.tamper_loops)
     for (const auto& l : functions) {
       const std::vector<std::string> wrong = loop::check_plan(l->result.program, {.batch = options.batch});

@@ -1,4 +1,4 @@
-// The one place where the order of passes is written down: from the frontend's module to loop IR programs.
+// Runs the passes, in the one list that gives their order: from the frontend's module to loop IR programs.
 #pragma once
 #include <string>
 #include <vector>
@@ -11,14 +11,14 @@ namespace gradc::passes {
 // Every pass in order, tensor passes first, then loop passes.
 const std::vector<PassInfo>& pass_list();
 
-// Outputs "value.NAME" of @train, the values of layers (frontend.h), stay one an example in @train_step, with
-// their gradients "gradient.NAME" after them; such a step has no guard.
+// Outputs "value.NAME" of @train, the values of layers (frontend.h), are not summed over the batch in @train_step;
+// their gradients "gradient.NAME" follow them. Such a step has no guard.
 // Runs the tensor passes on the module in place: makes @train_step from @train and @update.*, adds the batch
 // sums of losses and metrics, optimises every function. Returns false when stop_after ended it.
 bool run_tensor_passes(Module& module, const PipelineOptions& options);
 
-// Whether a pass works on tensor IR, and not on loop IR. Throws RunError (exit 2) for an unknown name; `flag`
-// is what gave it.
+// Whether a pass works on tensor IR, and not on loop IR. Throws RunError (exit 2) for an unknown name; `flag` is the
+// option that named it.
 bool is_tensor_pass(const std::string& name, const char* flag);
 
 // Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws

@@ -1,5 +1,5 @@
-/* The contract between compiled code and the runtime: plain C, versioned. JIT and ahead-of-time code present
- * the same structs; the training loop sees nothing else. All memory is the runtime's; compiled code allocates
+/* The contract between compiled code and the runtime: plain C, versioned. JIT and ahead-of-time code provide
+ * the same structs; the training loop sees nothing else. The runtime owns all memory; compiled code allocates
  * nothing. */
 #ifndef GRADC_RUNTIME_ABI_H
 #define GRADC_RUNTIME_ABI_H
@@ -46,7 +46,7 @@ typedef struct gradc_step_args {
   uint64_t* profile; /* 88: read only by code compiled for profiling, which then writes, for thread t of the
                         entry's n calls, the processor's cycle counter before and after call c to
                         profile[2 * (t * n + c)] and the next (of a call made in pieces: before the first, and
-                        that plus the length of all); untouched where t has no part of c */
+                        that plus the length of all); unchanged where t has no share of c */
 } gradc_step_args;
 
 /* Runs one program as thread `thread` of `threads`; every thread of the team calls it with the same args.
@@ -57,7 +57,7 @@ typedef int32_t (*gradc_entry)(const gradc_step_args* args, int32_t thread, int3
 
 enum gradc_dtype { GRADC_F32 = 0, GRADC_F64 = 1, GRADC_I32 = 2, GRADC_BOOL = 3 /* one byte */ };
 
-/* What outlives a call. `name` is PyTorch-like ("dense_1.weight"); slots, averages and gradients belong to a
+/* A value that outlives a call. `name` is PyTorch-like ("dense_1.weight"); slots, averages and gradients belong to a
  * parameter and are named after it: "dense_1.weight.m", "dense_1.weight.ema", "dense_1.weight.grad". */
 enum gradc_symbol_kind {
   GRADC_PARAMETER = 0,
@@ -73,16 +73,16 @@ typedef struct gradc_symbol {
   int32_t dtype; /* gradc_dtype */
   int32_t rank;
   const int64_t* shape; /* logical, PyTorch's order */
-  int64_t offset;       /* bytes into parameters; elements stand there row-major in logical order */
+  int64_t offset;       /* bytes into parameters; elements are stored row-major in logical order */
 } gradc_symbol;
 
-/* Elements of each example of an input of i32 that the model takes as positions: they must lie in
- * 0 .. extent - 1. What lies outside would be read as 0 and train nothing, so that whoever hands the values
- * over checks them (runtime/data/batches.h). */
+/* Elements of each example of an input of i32 that the model uses as positions: they must be in
+ * 0 .. extent - 1. Others would be read as 0 and train nothing, so callers must check the values
+ * (runtime/data/batches.h). */
 typedef struct gradc_index_range {
   int64_t first, count; /* elements of an example, row-major */
   int64_t extent;
-  const char* use; /* what reads so many, and where: "`cross_entropy` at m.nn:9" */
+  const char* use; /* the operation that reads them, and its location: "`cross_entropy` at m.nn:9" */
 } gradc_index_range;
 
 /* An input of an entry: one field of the data set. */
@@ -126,8 +126,8 @@ typedef struct gradc_entry_info {
   int32_t panels;        /* of a full batch */
   int64_t local_bytes;   /* of each panel that local_panels (runtime/panels.h) counts, a multiple of 64 */
   int64_t scratch_bytes; /* of each thread that runs it, a multiple of 64 */
-  /* Null: `run` is the code. Else `run` only says that the program exists, and late(owner) gives the code,
-   * compiled when it is first asked for, by any thread; never called by generated code, and may throw. */
+  /* Null: `run` is the code. Else `run` only tells that the program exists, and late(owner) returns the code,
+   * compiled at the first call, from any thread; generated code never calls it, and it may throw. */
   gradc_entry (*late)(void* owner);
   void* owner;
 } gradc_entry_info;
@@ -142,7 +142,7 @@ typedef struct gradc_program {
   int64_t parameter_bytes;
   int32_t symbol_count;
   const gradc_symbol* symbols;
-  gradc_entry_info init;       /* writes every symbol's first value; rows = 1 */
+  gradc_entry_info init;       /* writes every symbol's initial value; rows = 1 */
   gradc_entry_info train_step; /* outputs: "loss", then metrics by name, then the update's numbers ("lr",
                                   "grad_norm": f64) unless `update` has them; where the compiler was asked
                                   for them, batched ones: "value.LAYER", "gradient.LAYER" */
@@ -158,7 +158,7 @@ typedef struct gradc_program {
                      last; they share micro_step, and differ in row_offset. 0 is 1 */
 } gradc_program;
 
-/* What an executable or a library holds: one model, compiled for one processor or several. */
+/* The bundle in an executable or a library: one model, compiled for one processor or several. */
 typedef struct gradc_image {
   uint32_t abi_version;
   int32_t program_count;

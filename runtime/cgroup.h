@@ -1,4 +1,4 @@
-// What the process's control group lets it use, versions 1 and 2; knows nothing of who asks.
+// The resource limits of the process's control group, versions 1 and 2.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -12,11 +12,11 @@ struct CgroupFiles {
   std::string root = "/sys/fs/cgroup";
 };
 
-// Processors by the quota (2.5: 250 ms of run time each 100 ms), the least along the path to the root; empty
-// without a quota.
+// Processors by the quota (2.5: 250 ms of run time each 100 ms), the smallest along the path to the root; empty without
+// a quota.
 std::optional<double> cgroup_cpu_limit(const CgroupFiles& files);
 
-// Bytes of the memory limit, the least along the path; empty without one.
+// Bytes of the memory limit, the smallest along the path; empty without one.
 std::optional<uint64_t> cgroup_memory_limit(const CgroupFiles& files);
 
 }  // namespace gradc::runtime

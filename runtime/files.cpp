@@ -39,7 +39,7 @@ std::string directory_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// Follows symbolic links, so that a link stays a link and its target is replaced.
+// Follows symbolic links, so that the link's target is replaced and not the link.
 std::string resolved(const std::string& path) {
   char* real = realpath(path.c_str(), nullptr);
   if (!real) return path;
@@ -52,19 +52,19 @@ constexpr std::string_view kTemporary = ".tmp-";  // then process and counter, b
 
 // Opens a new file named after `path`, which becomes its name; -1 on an error. Not by mkstemp: its files are
 // private, and the process's umask, which they lack, cannot be read without changing it for other threads.
-// The lock says that somebody writes; file systems without locks do without.
+// The lock marks the file as being written; on file systems without locks there is none.
 int open_beside(std::string& path) {
   static std::atomic<uint32_t> next = 0;
   const std::string beside = path + std::string(kTemporary);
   for (int attempt = 0; attempt < 1000; ++attempt) {
     path = fmt::format("{}{:x}-{:x}", beside, getpid(), next++);
     const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file < 0 && errno == EEXIST) continue;  // a killed process's, or one of another machine
+    if (file < 0 && errno == EEXIST) continue;  // left by a killed process, or in use on another machine
     if (file < 0) return file;
     const bool taken = flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     struct stat status{};
     if (!taken && (fstat(file, &status) != 0 || status.st_nlink != 0)) return file;
-    close(file);  // between the two calls it was taken for abandoned, and removed
+    close(file);  // between the two calls another process took it for abandoned and removed it
   }
   return -1;
 }
@@ -86,7 +86,7 @@ void remove_if_abandoned(const std::string& path) {
   struct stat status{}, now{};
   if (file.number < 0 || fstat(file.number, &status) != 0) return;
   if (!S_ISREG(status.st_mode) || status.st_uid != geteuid()) return;
-  if (flock(file.number, LOCK_EX | LOCK_NB) != 0) return;  // its process lives
+  if (flock(file.number, LOCK_EX | LOCK_NB) != 0) return;  // its writer is alive
   // It may have been renamed since it was opened.
   if (lstat(path.c_str(), &now) == 0 && now.st_ino == status.st_ino && now.st_dev == status.st_dev)
     unlink(path.c_str());
@@ -108,7 +108,8 @@ FileSizeGuard::~FileSizeGuard() {
   sigemptyset(&wanted);
   sigaddset(&wanted, SIGXFSZ);
   const timespec now{};
-  sigtimedwait(&wanted, nullptr, &now);  // the signal of a write that failed is this thread's own
+  sigtimedwait(&wanted, nullptr,
+               &now);  // takes the pending signal of a failed write, which is sent to this thread
   pthread_sigmask(SIG_SETMASK, &old_, nullptr);
   errno = error;
 }
@@ -148,7 +149,7 @@ std::vector<uint8_t> read_file(const std::string& path, std::string_view what, u
     throw fail(fmt::format("it has {} bytes; more than {} are not accepted", status.st_size, limit));
   std::vector<uint8_t> bytes;
   const auto size = static_cast<uint64_t>(status.st_size);
-  // The kernel promises memory that it does not have, and kills whoever touches it: so ask first.
+  // The kernel overcommits memory and kills the process on access: so check first.
   if (size >= kCheckedBytes && size > available_memory())
     throw fail(
         fmt::format("there is no memory for its {} bytes; {} are available", size, available_memory()));
@@ -246,12 +247,12 @@ void OutputFile::commit() {
     if (closed != 0) fail("write", errno);
     return;
   }
-  // Renamed while the lock is held, so that nobody takes the temporary file for abandoned. Once synced, the
-  // content is safe, and close() has nothing to say.
+  // Renamed while the lock is held, so that no process takes the temporary file for abandoned. Once synced, the content
+  // is safe, and errors of close() do not matter.
   if (fsync(file_) != 0 || rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", errno);
   close(file_);
   file_ = -1;
-  // The directory too, so that the new name survives a crash; some file systems cannot, which is no error.
+  // Sync the directory too, so that the new name survives a crash; some file systems cannot, which is no error.
   Descriptor directory{open(directory_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (directory.number >= 0) fsync(directory.number);
 }

@@ -11,14 +11,14 @@
 
 namespace gradc::runtime {
 
-// The bytes of a regular file. `what` names its part in messages ("weights file"). Throws RunError
+// The bytes of a regular file. `what` names its role in messages ("weights file"). Throws RunError
 // (kExitDataError) when it is missing, unreadable, no regular file or larger than `limit` bytes.
 std::vector<uint8_t> read_file(const std::string& path, std::string_view what,
                                uint64_t limit = uint64_t{1} << 40);
 
-// Writes a file so that `path` holds either its old content or the whole new one, whatever happens: the bytes
-// go to a temporary file in the same directory, which commit() syncs and renames; without commit() the
-// temporary is removed, and one that a killed process leaves is removed by check_output_path(). Symbolic
+// Writes a file so that `path` always holds either its old content or the whole new one: the bytes go to a temporary
+// file in the same directory, which commit() syncs and renames; without commit() the temporary file is removed, and one
+// that a killed process leaves is removed by check_output_path(). Symbolic
 // links are followed. A device or pipe (/dev/null) is written directly. Errors are RunError (kExitRunFailed).
 class OutputFile {
  public:
@@ -35,27 +35,27 @@ class OutputFile {
   void write_through(const uint8_t* data, size_t bytes);
   [[noreturn]] void fail(const char* action, int error);
   std::string path_;       // as the user wrote it, for messages
-  std::string target_;     // where it goes, links resolved
+  std::string target_;     // the path with links resolved
   std::string temporary_;  // empty: written directly
   std::string what_;
   std::vector<uint8_t> buffer_;
   int file_ = -1;
 };
 
-// Throws now what OutputFile would throw later, as far as that can be known without writing: before a long
-// run. Removes what killed processes left of earlier attempts to write the file.
+// For use before a long run: throws what OutputFile would throw later, as far as that can be known without writing.
+// Removes temporary files that killed processes left for this path.
 void check_output_path(const std::string& path, std::string_view what);
 
-// Throws now what read_file would throw later, without reading: before a long run.
+// For use before a long run: throws what read_file would throw later, without reading.
 void check_input_path(const std::string& path, std::string_view what);
 
-// Removes from a folder the temporary files of OutputFile whose process is gone, where `target` says so of
-// the name of the file that they were to become: regular files of this user on which no process holds the
-// lock that a writer holds until it renames. Errors are passed over.
+// Removes from a folder the temporary files of OutputFile whose process is gone, if `target` is true of the name they
+// were to be renamed to: regular files of this user on which no process holds the lock that a writer holds until it
+// renames. Errors are ignored.
 void remove_abandoned(const std::string& folder, const std::function<bool(std::string_view)>& target);
 
-// While it lives, a write of this thread past a file size limit fails with EFBIG, which can be reported,
-// instead of ending the process; signals' handling stays as the process has it.
+// While it exists, a write of this thread past a file size limit fails with EFBIG, which can be reported, instead of
+// ending the process; the process's signal handling is not changed.
 class FileSizeGuard {
  public:
   FileSizeGuard();

@@ -1,4 +1,4 @@
-// Signals by a flag and a handler that lets the second one through.
+// A handler that sets a flag at the first signal and restores the default action for the second.
 #include "runtime/interrupt.h"
 
 #include <cerrno>
@@ -16,7 +16,7 @@ static void note_interrupt(int number) {
     came = number;
     return;
   }
-  // Blocked until this handler returns, and then deadly.
+  // The second signal: blocked until this handler returns, then its default action ends the process.
   const int error = errno;
   struct sigaction action{};
   action.sa_handler = SIG_DFL;

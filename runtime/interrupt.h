@@ -1,13 +1,13 @@
-// The first signal to end (SIGINT, SIGTERM, SIGHUP) asks a run to end, the second kills. Knows nothing of the
-// run.
+// The first termination signal (SIGINT, SIGTERM, SIGHUP) requests that a run end, the second kills. Knows nothing of
+// the run.
 #pragma once
 #include <array>
 #include <csignal>
 
 namespace gradc::runtime {
 
-// While it lives, a first SIGINT (^C), SIGTERM (schedulers, kill) or SIGHUP (a terminal that closes) only
-// sets a flag; a second of any of them has its default action. The old handling returns at the end. A signal
+// While it exists, a first SIGINT (^C), SIGTERM (schedulers, kill) or SIGHUP (a terminal that closes) only
+// sets a flag; a second of any of them has its default action. The destructor restores the old handlers. A signal
 // that the process ignores (nohup, jobs of scripts) stays ignored. One guard at a time.
 class InterruptGuard {
  public:
@@ -16,7 +16,7 @@ class InterruptGuard {
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;
   bool interrupted() const { return signal() != 0; }
-  int signal() const;     // the one that came; 0: none
+  int signal() const;     // the one received; 0: none
   int exit_code() const;  // 128 and its number, as shells count: 130, 143, 129
 
  private:

@@ -29,7 +29,7 @@ std::string human(uint64_t bytes) {
 
 [[noreturn]] void out_of_memory(uint64_t bytes, std::string_view what, uint64_t available) {
   std::string message = fmt::format("not enough memory for the {}: it needs {}", what, human(bytes));
-  // A refusal though there seems to be enough: limits that are not known here, or address space in pieces.
+  // The allocation failed although there seems to be enough: unknown limits, or a fragmented address space.
   if (available < bytes)
     message += fmt::format(", and {} are available", human(available));
   else
@@ -74,7 +74,7 @@ uint64_t available_memory() {
 
 AlignedBlock::AlignedBlock(uint64_t bytes, std::string_view what) {
   if (bytes == 0) return;
-  // The kernel promises memory that it does not have, and kills whoever touches it: so ask first.
+  // The kernel overcommits memory and kills the process on access: so check first.
   if (bytes >= kCheckedBytes) {
     const uint64_t available = available_memory();
     if (bytes > available || bytes > kLargest) out_of_memory(bytes, what, available);

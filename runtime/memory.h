@@ -1,4 +1,4 @@
-// Aligned, zeroed memory blocks for parameters, arena and batches; knows nothing of what stands in them.
+// Aligned, zeroed memory blocks for parameters, arena and batches; knows nothing of their contents.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,8 +7,7 @@
 
 namespace gradc::runtime {
 
-// Owns `bytes` zero bytes, aligned to 64 (to 2 MiB, with huge pages asked for, where the block is that
-// large).
+// Owns `bytes` zero bytes, aligned to 64 (to 2 MiB, with huge pages requested, where the block is that large).
 class AlignedBlock {
  public:
   AlignedBlock() = default;
@@ -39,10 +38,10 @@ class AlignedBlock {
   size_t mapping_bytes_ = 0;
 };
 
-// Bytes this process may still take: the least of what /proc/meminfo has, the control group's limit leaves,
+// Bytes this process may still allocate: the minimum of what /proc/meminfo reports, and what the control group's limit
 // and the process's own limits (ulimit -v, -d) leave; UINT64_MAX when none can be read.
 uint64_t available_memory();
-// What takes less is not worth a look at the available memory.
+// Smaller blocks are not checked against the available memory.
 inline constexpr uint64_t kCheckedBytes = uint64_t{64} << 20;
 
 }  // namespace gradc::runtime

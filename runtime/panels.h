@@ -18,14 +18,14 @@ auto by_panels(const N& panels, const N& threads) {
   return panels * 10 >= each * threads * 9;
 }
 
-// Panels for whose local values, which only a segment's kernels touch, there is room: one a thread, or all.
+// Panels that values used only in a segment (local values) need memory for: one a thread, or all.
 template <class N>
 N local_panels(const N& panels, const N& threads) {
   return select(by_panels(panels, threads), threads, panels);
 }
 
-// Whether a call with so many panels, of a full batch's `full`, takes whole panels: part batches too where a
-// thread has room for one panel only.
+// Whether a call with so many panels, of a full batch's `full`, takes whole panels: partial batches must, too, where a
+// thread has memory for one panel only.
 template <class N>
 auto runs_by_panels(const N& panels, const N& full, const N& threads) {
   return by_panels(panels, threads) | ((panels > threads) & by_panels(full, threads));

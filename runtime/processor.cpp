@@ -1,4 +1,4 @@
-// Asks CPUID through the compiler's builtin, which wants its names written out; on aarch64 the kernel.
+// Reads CPUID through the compiler's builtin, which takes only string literals; on aarch64 asks the kernel.
 #include "runtime/processor.h"
 
 #include <map>
@@ -10,7 +10,7 @@
 namespace gradc::runtime {
 namespace {
 
-// What can be asked for, and whether it is there.
+// Features that can be queried, and whether the processor has them.
 std::map<std::string, bool> known_features() {
 #if defined(__x86_64__)
   __builtin_cpu_init();

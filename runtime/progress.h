@@ -1,4 +1,4 @@
-// Shows how a long run goes on: a bar on a terminal, a line an interval elsewhere. Knows nothing of training.
+// Shows the progress of a long run: a bar on a terminal, elsewhere a line at intervals. Knows nothing of training.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -18,10 +18,10 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   bool off() const { return mode_ == ProgressMode::off; }
-  // True when update() would show something now, so that its text need not be made for nothing: a bar is
+  // True when update() would show something now; lets the caller skip making the text: a bar is
   // redrawn at most ten times a second, a line is written every ten seconds.
   bool due();
-  // `label` is before the bar ("epoch 3/10"), `text` after it; done of total fill it.
+  // `label` is before the bar ("epoch 3/10"), `text` after it; done / total is its filled share.
   void update(const std::string& label, int64_t done, int64_t total, const std::string& text);
   // A line that stays.
   void line(const std::string& text);

@@ -1,4 +1,4 @@
-// The thread team: a run is published by a counter that the workers watch, its end by another.
+// The thread team: workers wait on a counter of runs, the caller on a counter of workers that are not done.
 #include "runtime/threads.h"
 
 #include <sched.h>
@@ -21,12 +21,11 @@
 namespace gradc::runtime {
 namespace {
 
-// About 30 microseconds of pauses, longer than threads that run side by side wait for each other.
+// About 30 microseconds of pauses, longer than threads that all run wait for each other.
 constexpr int kSpins = 1000;
-// Then the processor is offered to others for some 100 microseconds: on a busy machine two threads of the
-// team may share one, and a thread that slept at once would be woken beside the other again and again.
-// Measured on 2 processors under a load of 8: for seconds 200 microseconds a barrier without this, soon back
-// at 0.3 with it.
+// Then the thread yields for some 100 microseconds: on a shared machine two threads of the team may be on one
+// processor, and a thread that slept at once would be woken on the same processor again and again. Measured on 2
+// processors under a load of 8: 200 microseconds a barrier for seconds without yielding; with it soon 0.3 again.
 constexpr int kYields = 400;
 
 inline void pause() {
@@ -50,7 +49,7 @@ int count_of(const char* text) {
 
 int usable_processors() {
   int processors = 0;
-  // The mask can be larger than cpu_set_t: grow until the kernel is content.
+  // The mask can be larger than cpu_set_t: grow until the kernel accepts it.
   for (int bits = 1024; bits <= 1 << 20 && processors == 0; bits *= 4) {
     cpu_set_t* mask = CPU_ALLOC(bits);
     if (!mask) break;
@@ -77,8 +76,7 @@ int choose_thread_count(int requested) {
                                              kMaxThreads));
     return count;
   }
-  // OpenMP's variable may hold a list, one count a nesting level; like OpenMP, a value that is none counts as
-  // unset.
+  // OpenMP's variable may hold a list, one count a nesting level; like OpenMP, an invalid value counts as unset.
   if (const char* text = environment("OMP_NUM_THREADS"))
     if (const int count = count_of(text); count > 0) return std::min(count, kMaxThreads);
   return usable_processors();
@@ -86,7 +84,7 @@ int choose_thread_count(int requested) {
 
 Team::Team(int threads) {
   GRADC_CHECK(threads >= 1 && threads <= kMaxThreads, "{} threads", threads);
-  // With more threads than processors a spinning thread only keeps the one waited for from running.
+  // With more threads than processors, spinning only keeps the awaited thread from running.
   spins_ = threads <= usable_processors() ? kSpins : 1;
   workers_.reserve(static_cast<size_t>(threads) - 1);
   try {
@@ -148,7 +146,7 @@ void Team::worker(int thread) {
 }
 
 void Team::barrier() {
-  // The phase cannot move before this thread has arrived, so it may be read first.
+  // The phase cannot change before this thread has arrived, so it may be read first.
   const uint32_t phase = phase_.load(std::memory_order_relaxed);
   if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
     missing_.store(static_cast<uint32_t>(active_), std::memory_order_relaxed);

@@ -13,11 +13,11 @@ namespace gradc::runtime {
 inline constexpr int kMaxThreads = 1024;
 
 // Threads to use: `requested` if positive, else GRADC_THREADS, else OMP_NUM_THREADS, else the processors this
-// process may use (affinity mask and control group quota, rounded up). Throws RunError (kExitUsage) for a
-// value that is no count.
+// process may use (affinity mask and control group quota, rounded up). Throws RunError (kExitUsage) for an invalid
+// value.
 int choose_thread_count(int requested);
 
-// Processors this process may use: the affinity mask, cut by the control group's quota.
+// Processors this process may use: the affinity mask, limited by the control group's quota.
 int usable_processors();
 
 // The caller is thread 0; the other threads are started once and wait between runs: first spinning, then
@@ -52,7 +52,7 @@ class Team {
   void worker(int thread);
   void wait_while(std::atomic<uint32_t>& word, uint32_t value) const;
 
-  // What the waiting threads read and what the arriving ones write stand in cache lines of their own.
+  // Words that waiting threads read and words that arriving threads write are in separate cache lines.
   alignas(128) std::atomic<uint32_t> phase_{0};    // barriers passed
   alignas(128) std::atomic<uint32_t> missing_{0};  // threads not yet at the barrier
   alignas(128) std::atomic<uint32_t> start_{0};    // runs begun
@@ -60,7 +60,7 @@ class Team {
   alignas(128) Erased function_ = nullptr;         // null: stop
   void* context_ = nullptr;
   int active_ = 1;  // threads of this run
-  int spins_ = 0;   // looks at a word before going to sleep
+  int spins_ = 0;   // loads of a word before going to sleep
   std::vector<std::thread> workers_;
 };
 

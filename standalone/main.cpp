@@ -9,8 +9,8 @@
 #include "runtime/execution/checkpoint.h"
 #include "runtime/execution/report.h"
 #include "runtime/files.h"
+#include "standalone/features.h"
 #include "standalone/options.h"
-#include "standalone/parts.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
 
@@ -32,17 +32,17 @@ struct Options {
   runtime::TrainOptions train;
   runtime::PredictOptions predict;
   ViewOptions views;
-  std::string program;                       // this one, as it was called
+  std::string program;                       // the executable's name, as it was called
   std::vector<std::string> train_arguments;  // of `train`, but for --data
 };
 
-bool has_weights(const gradc_image& image) { return image.weight_bytes != 0; }
+bool has_weights(const gradc_image& bundle) { return bundle.weight_bytes != 0; }
 
-std::vector<uint8_t> embedded_weights(const gradc_image& image) {
-  return {image.weights, image.weights + image.weight_bytes};
+std::vector<uint8_t> embedded_weights(const gradc_image& bundle) {
+  return {bundle.weights, bundle.weights + bundle.weight_bytes};
 }
 
-// A word as a shell reads it back.
+// Quotes a word for a shell.
 std::string shell_word(const std::string& text) {
   const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
   if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
@@ -51,7 +51,7 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
-// What follows `train` on the command line, without --data and its values.
+// The arguments after `train`, without --data and its values.
 std::vector<std::string> train_arguments(int argc, char** argv) {
   std::vector<std::string> arguments;
   for (int i = 2; i < argc; ++i) {
@@ -66,10 +66,10 @@ std::vector<std::string> train_arguments(int argc, char** argv) {
 
 class Executable {
  public:
-  Executable(const gradc_image& image, const Options& options)
-      : image_(image),
+  Executable(const gradc_image& bundle, const Options& options)
+      : bundle_(bundle),
         options_(options),
-        program_(capi::program_for_this_processor(image)),
+        program_(capi::program_for_this_processor(bundle)),
         experiment_(read_experiment(program_.experiment_json)) {
     override_options(experiment_.data, options.data);
   }
@@ -146,7 +146,7 @@ class Executable {
       return kExitOk;
     }
     std::vector<std::string> targets;
-    for (int32_t i = 0; i < image_.program_count; ++i) targets.emplace_back(image_.programs[i]->target);
+    for (int32_t i = 0; i < bundle_.program_count; ++i) targets.emplace_back(bundle_.programs[i]->target);
     int64_t parameters = 0;
     for (int32_t i = 0; i < program_.symbol_count; ++i) {
       const gradc_symbol& s = program_.symbols[i];
@@ -170,7 +170,7 @@ class Executable {
                                     {"targets", targets},
                                     {"target", program_.target},
                                     {"trains", program_.train_step.run != nullptr},
-                                    {"embedded_weights", has_weights(image_)},
+                                    {"embedded_weights", has_weights(bundle_)},
                                     {"parameters", parameters},
                                     {"batch", program_.batch},
                                     {"inputs", inputs},
@@ -186,7 +186,7 @@ class Executable {
     line("model", fmt::format("{} (gradc {})", program_.name, program_.gradc_version));
     line("does",
          fmt::format("{}; {}", program_.train_step.run ? "train, eval, predict" : "eval, predict",
-                     has_weights(image_) ? "trained parameters are embedded" : "no parameters embedded"));
+                     has_weights(bundle_) ? "trained parameters are embedded" : "no parameters embedded"));
     line("targets", fmt::format("{}; here {}", fmt::join(targets, ", "), program_.target));
     line("parameters", fmt::format("{}", parameters));
     line("batch", fmt::format("{}", program_.batch));
@@ -212,7 +212,8 @@ class Executable {
     throw RunError(kExitCheckFailed, fmt::format("{}\n  = help: {}", error.what(), help));
   }
 
-  // An executable holds no compiler that could replay a step: the tool does, on the same run.
+  // An executable has no compiler to replay a step with, so it names the command with which the tool explains the same
+  // run.
   std::string how_to_explain() const {
     const std::string file = program_.name;
     std::string command = fmt::format("gradc train {} --target {}", shell_word(file), program_.target);
@@ -245,19 +246,19 @@ class Executable {
     if (!options_.weights.empty()) {
       runtime::load_checkpoint(*session, options_.weights);
     } else {
-      runtime::load_checkpoint(*session, weights_name(), embedded_weights(image_));
+      runtime::load_checkpoint(*session, weights_name(), embedded_weights(bundle_));
     }
     return session;
   }
 
-  const gradc_image& image_;
+  const gradc_image& bundle_;
   const Options& options_;
   const gradc_program& program_;
   Experiment experiment_;
 };
 
-int run(const gradc_image& image, const std::string& name, int argc, char** argv) {
-  const gradc_program& any = *image.programs[0];
+int run(const gradc_image& bundle, const std::string& name, int argc, char** argv) {
+  const gradc_program& any = *bundle.programs[0];
   CLI::App app(
       fmt::format("{}, compiled by gradc {}: a neural network that trains, evaluates and predicts by itself.",
                   any.name, any.gradc_version),
@@ -280,9 +281,9 @@ int run(const gradc_image& image, const std::string& name, int argc, char** argv
   const auto weights = [&](CLI::App* command) {
     CLI::Option* option = command->add_option(
         "--weights", o.weights,
-        has_weights(image) ? "other parameters than the embedded ones" : "trained parameters (safetensors)");
+        has_weights(bundle) ? "other parameters than the embedded ones" : "trained parameters (safetensors)");
     option->type_name("FILE");
-    if (!has_weights(image)) option->required();
+    if (!has_weights(bundle)) option->required();
   };
   CLI::App* train = nullptr;
   if (any.train_step.run) {
@@ -320,7 +321,7 @@ int run(const gradc_image& image, const std::string& name, int argc, char** argv
   if (const std::optional<int> code = parse(app, argc, argv)) return *code;
   o.program = argc > 0 ? argv[0] : name;
   o.train_arguments = train_arguments(argc, argv);
-  Executable executable(image, o);
+  Executable executable(bundle, o);
   if (train && *train) return executable.train();
   if (*eval) return executable.eval();
   if (*predict) return executable.predict();

@@ -26,8 +26,7 @@ CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<std::s
 
 namespace {
 
-// Digits with an optional sign. Empty: no whole number; else its value, at an end of int64_t where it is
-// beyond.
+// Digits with an optional sign. Empty: no whole number; else its value, clamped to the range of int64_t.
 std::optional<int64_t> whole_number(std::string_view text) {
   const bool negative = text.starts_with('-');
   if (negative || text.starts_with('+')) text.remove_prefix(1);
@@ -39,7 +38,7 @@ std::optional<int64_t> whole_number(std::string_view text) {
   return negative ? -value : value;
 }
 
-// Why `text` is no finite number, or nothing and its value.
+// Parses `text` into `value`; returns why it is no finite number, or an empty text.
 std::string parse_number(std::string_view text, double& value) {
   std::string_view digits = text;
   if (digits.starts_with('+')) digits.remove_prefix(1);
@@ -226,7 +225,7 @@ std::vector<std::string> option_names(const CLI::App& app) {
   return names;
 }
 
-// What is wrong with the command line, in one sentence.
+// The error of the command line, in one sentence.
 std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   const auto chosen = app.get_subcommands();
   const CLI::App& command = chosen.empty() ? app : *chosen.front();

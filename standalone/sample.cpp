@@ -1,8 +1,8 @@
-// The command `sample` of executables (parts.h).
+// The feature `sample` of executables: a command (features.h).
 #include "runtime/execution/sample.h"
 
+#include "standalone/features.h"
 #include "standalone/options.h"
-#include "standalone/parts.h"
 
 namespace gradc::standalone {
 namespace {

@@ -1,7 +1,7 @@
-// Several views of each image, in executables (parts.h).
+// Several views of each image, in executables (features.h).
 #include "runtime/execution/ensemble.h"
+#include "standalone/features.h"
 #include "standalone/options.h"
-#include "standalone/parts.h"
 
 extern "C" void gradc_part_view_options(CLI::App* app, gradc::standalone::ViewOptions* options) {
   gradc::standalone::add_view_options(app, options->ten_crop, options->scales);

@@ -8,14 +8,14 @@
 
 namespace gradc {
 
-// Thrown by GRADC_CHECK; the driver prints it with a request to report it and exits 70.
+// Thrown by GRADC_CHECK; the tool prints it with a request to report it and exits 70.
 struct InternalError : std::logic_error {
   using std::logic_error::logic_error;
 };
 
 [[noreturn]] void internal_error(const char* file, int line, const std::string& what);
 
-// A run that cannot go on for a reason the user can mend (files, data, limits); carries the exit code.
+// A run that cannot continue for a reason the user can correct (files, data, limits); carries the exit code.
 struct RunError : std::runtime_error {
   RunError(int exit_code, const std::string& message) : std::runtime_error(message), exit_code(exit_code) {}
   int exit_code;

@@ -38,7 +38,7 @@ class Painter {
   bool color_;
 };
 
-// A span as lines and columns, clamped to its file; `end` is the place after its last character.
+// A span as lines and columns, clamped to its file; `end` is the position after its last character.
 struct Extent {
   uint32_t file = 0;
   LineColumn begin, end;
@@ -59,7 +59,7 @@ Extent extent_of(const SourceManager& sources, Span span) {
   return e;
 }
 
-// What is marked on one line: bytes from `begin` up to `end` (from 0).
+// A marked range of one line: bytes from `begin` up to `end` (from 0).
 struct Mark {
   size_t begin = 0, end = 0;
   bool primary = false;
@@ -117,7 +117,7 @@ class Renderer {
           {begin, std::max(clamp(e.end.line, e.end.column), begin + 1), primary, text});
       return;
     }
-    // Over several lines the first and the last are shown; the text stands at the last.
+    // Of several lines the first and the last are shown; the text is at the last.
     const size_t first_size = sources_.line(e.file, e.begin.line).size();
     lines[e.begin.line].push_back({begin, std::max(first_size, begin + 1), primary, {}});
     const std::string_view last = sources_.line(e.file, e.end.line);
@@ -182,8 +182,8 @@ class Renderer {
     }
   }
 
-  // One line below: bars at the marks before mark `at` that still have texts to come, then a bar (connecting)
-  // or the text of `at`.
+  // One line below: bars at the marks before mark `at`, whose texts follow later, then a bar (connecting) or the text
+  // of `at`.
   void hang(const SourceView& view, const std::vector<Mark>& row, size_t at, bool connecting) {
     std::string line = gutter() + ' ';
     int column = 0;
@@ -232,8 +232,8 @@ void put_place(OrderedJson& object, const SourceManager& sources, Span span) {
 // Broken UTF-8 in names is replaced: JSON has no bytes.
 std::string one_line(const OrderedJson& object) { return json_line(object) + '\n'; }
 
-// Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours (Damerau
-// 1964), no part edited twice.
+// Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours (Damerau 1964), no
+// substring edited twice.
 size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) last[j] = j;
@@ -342,7 +342,7 @@ std::string Diagnostics::render_json() const {
 }
 
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates) {
-  constexpr size_t kLongest = 64;  // the distance costs the product of the lengths
+  constexpr size_t kLongest = 64;  // the distance takes time proportional to the product of the lengths
   if (name.empty() || name.size() > kLongest) return {};
   // A third of the name may differ, but never all of it.
   const size_t limit = std::min(std::max<size_t>(name.size(), 3) / 3, name.size() - 1);

@@ -1,4 +1,4 @@
-// What the user did wrong, as data: a code, places with labels, the trail that led there, advice. Rendered as
+// A user's mistake as data: a code, labelled spans, the trail of calls, advice. Rendered as
 // text or JSON. Compiler mistakes are asserts (support/check.h), never diagnostics.
 #pragma once
 #include <string>
@@ -21,8 +21,8 @@ enum ExitCode : int {
   kExitInterrupted = 130,
 };
 
-// The one shape of a user's mistake. What it says as text stands in message, label, notes and helps; what of
-// that a program may want to use by itself stands in fields of its own as well.
+// The one form of a user's mistake. Its text is in message, label, notes and helps; what programs may want to use
+// separately is in fields of its own as well.
 struct Diagnostic {
   struct Label {
     Span span;
@@ -30,20 +30,20 @@ struct Diagnostic {
   };
   std::string code;  // "E0203"; stable
   std::string message;
-  Span span;                       // the primary place
+  Span span;                       // the primary span
   std::string label;               // printed after the primary carets
-  std::vector<Label> related;      // further places
+  std::vector<Label> related;      // further spans
   std::vector<std::string> notes;  // "in `residual`, called at line 26 with channels=32"
   std::vector<std::string> helps;  // what to try
-  // What its place takes and what stands there instead, in the words of the message: "an integer" and "0.5",
+  // What was expected at the span and what was found instead, in the words of the message: "an integer" and "0.5",
   // or types as the language writes them, "f32[64]" and "f32[32]" (of two operands the first is the expected
-  // one). Both or neither, but for a name of which nothing more is known than that it is found.
+  // one). Both or neither, except for a name where only `found` is known.
   std::string expected, found;
   std::string suggestion;  // the name that was probably meant in place of `found`; a help says so too
 
   Diagnostic& expect(std::string_view what, std::string_view instead);
-  // Sets `found` and, where one of the candidates is near, `suggestion` and its help "did you mean `it`?" in
-  // these quotes; says whether there was one.
+  // Sets `found` and, if a candidate is near, `suggestion` and its help "did you mean `it`?" in these quotes; returns
+  // whether there was one.
   bool suggest(const std::string& name, const std::vector<std::string>& candidates, char quote = '`');
   // The same for a name that must be one of `candidates`, which a last help lists after `intro` ("there
   // are").
@@ -60,7 +60,7 @@ class Diagnostics {
   size_t count() const { return count_; }
   bool full() const { return count_ >= limit_; }
   const std::vector<Diagnostic>& all() const { return diagnostics_; }
-  // Text as Clang and Rust print it: place, source lines, carets, notes, help. `color` adds ANSI escapes.
+  // Text as Clang and Rust print it: location, source lines, carets, notes, help. `color` adds ANSI escapes.
   std::string render(bool color = false) const;
   // One JSON object a line: severity ("error"), code, message, file, line, column, end_line, end_column,
   // label, related, notes, helps, expected, found, suggestion (the last three "" where they are not known).

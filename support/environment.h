@@ -15,7 +15,7 @@ const std::vector<EnvironmentVariable>& environment_variables();
 
 // The variable's text; null when it is not set. GRADC_CHECKs that the table has the name.
 const char* environment(const std::string& name);
-// "on" or "off"; nothing when it is not set or empty. Throws RunError (exit 2) when it says anything else.
+// "on" or "off"; nothing when it is not set or empty. Throws RunError (exit 2) for any other value.
 std::optional<bool> environment_switch(const std::string& name);
 
 }  // namespace gradc

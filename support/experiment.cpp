@@ -288,7 +288,7 @@ void override_options(DataRecord& record, const std::vector<std::string>& given)
       it->second = value;
       continue;
     }
-    // Anything else is written as in JSON, and stays of its kind.
+    // Other values are written as in JSON, and must keep their type.
     const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
     const bool number = parsed.is_number_integer();
     const bool list = parsed.is_array() && std::all_of(parsed.begin(), parsed.end(),

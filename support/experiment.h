@@ -1,5 +1,5 @@
-// What a model file says of its data and its training, as plain records: the frontend fills them in, the
-// training loop follows them. A compiled program carries them as JSON (gradc_program.experiment_json).
+// A model file's data and training as plain records: the frontend fills them in, the training loop reads them. A
+// compiled program carries them as JSON (gradc_program.experiment_json).
 #pragma once
 #include <cstdint>
 #include <map>
@@ -13,7 +13,7 @@ namespace gradc {
 // One argument of a data source, as written: mnist("dir", batch=128) has {"", "dir"} and {"batch", 128}.
 using RecordValue = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>>;
 
-// Examples taken out of the part `from`; one of the three forms.
+// Examples taken out of the split `from`; one of the three forms.
 struct DataSplit {
   std::string name;             // "val"
   int64_t count = 0;            // so many from the end
@@ -24,8 +24,8 @@ struct DataSplit {
   bool operator==(const DataSplit&) const = default;
 };
 
-// A field of the data before normalize and augment: the source's own, or one that the model file declares, of
-// a source that reads the user's own files.
+// A field of the data before normalize and augment: the source's own, or one that the model file declares for a source
+// that reads the user's files.
 struct DataField {
   std::string name;
   bool is_float = true;              // f32, else i32
@@ -65,9 +65,9 @@ struct DataRecord {
   bool operator==(const DataRecord&) const = default;
 };
 
-// A number that epochs are judged by: loss or a metric on a part of the data.
+// A number that epochs are judged by: loss or a metric on a split.
 struct Monitor {
-  std::string part, metric;  // "val", "accuracy"; no part: none
+  std::string part, metric;  // "val", "accuracy"; empty part: none
   bool greater = false;      // is better
 
   bool operator==(const Monitor&) const = default;
@@ -78,7 +78,7 @@ struct CheckpointRule {
   int64_t every = 0;   // 0: none
   bool steps = false;  // updates, not epochs
   int64_t keep = 0;    // files; 0: all
-  Monitor best;        // which are kept; no part: the last
+  Monitor best;        // which are kept; empty part: the last
 
   bool operator==(const CheckpointRule&) const = default;
 };
@@ -100,12 +100,12 @@ struct PlateauRule {
   bool operator==(const PlateauRule&) const = default;
 };
 
-// A `loss`, as far as its value before training is known: what it is where every class scores the same.
+// A `loss`, with its value before training if that is known: its value where every class has the same score.
 struct LossRecord {
   std::string name;        // as written; empty: none
-  double weight = 1;       // of its place in the sum
-  std::string function;    // of the prelude that makes it, "cross_entropy"; empty: another
-  int64_t classes = 0;     // that it tells apart
+  double weight = 1;       // of the term in the sum
+  std::string function;    // the prelude's function, "cross_entropy"; empty: another
+  int64_t classes = 0;     // number of classes
   double indifferent = 0;  // its value there: log(classes) for cross_entropy
 
   bool operator==(const LossRecord&) const = default;
@@ -113,7 +113,7 @@ struct LossRecord {
 
 struct OptimizerRecord {
   std::string name;  // "adamw"
-  double lr = 0;     // as written; schedules and factors not in it
+  double lr = 0;     // as written, without schedules and factors
 
   bool operator==(const OptimizerRecord&) const = default;
 };
@@ -122,12 +122,12 @@ struct TrainRecord {
   int64_t epochs = 1;
   int64_t seed = 1;
   int64_t accumulate = 1;  // batches an update; 0: all of an epoch
-  // Rows that a batch must have for what the model takes over it to mean anything: 2 for a variance.
+  // The fewest rows of a batch for which the model's statistics over it are defined: 2 for a variance.
   int64_t least_rows = 1;
   CheckpointRule checkpoint;
   StopRule stop;
   PlateauRule plateau;
-  // An optimizer that is a procedure of the runtime ("gd", "lbfgs", "svrg") and its numbers; empty: none.
+  // A full-batch optimizer, which the runtime implements ("gd", "lbfgs", "svrg"), and its numbers; empty: none.
   std::string driver;
   std::map<std::string, double> driver_options;
   std::vector<LossRecord> losses;
@@ -141,7 +141,7 @@ struct TrainRecord {
 struct Experiment {
   DataRecord data;
   TrainRecord train;
-  std::map<std::string, std::string> settings;  // that `--set` chose
+  std::map<std::string, std::string> settings;  // from `--set`
 
   bool operator==(const Experiment&) const = default;
 };
@@ -172,7 +172,7 @@ struct Experiment {
 //              "penalised": true, "line_search": true}}                                      default false
 //   MONITOR: {"part": "val", "metric": "accuracy", "greater": true}; part "" where there is none
 // Names and paths are bytes and JSON holds code points: each byte is written as the code point of its value,
-// so that ASCII stays as it is.
+// so that ASCII is unchanged.
 std::string experiment_json(const Experiment& experiment);
 
 // The record of such a text. Throws InternalError for any other: the compiler writes it, not the user.

@@ -1,4 +1,4 @@
-// JSON as one line of text, whatever is in it; knows nothing of what it says.
+// JSON as one line of text, for any contents.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>

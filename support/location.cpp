@@ -1,4 +1,4 @@
-// Places in model files as text; knows nothing of operations.
+// Locations in model files as text; knows nothing of operations.
 #include "support/location.h"
 
 #include <fmt/core.h>

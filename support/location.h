@@ -1,4 +1,4 @@
-// Where an operation comes from: a line of a model file and the trail of layer calls that led there.
+// The origin of an operation: a line of a model file and the trail of layer calls that led there.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -16,7 +16,7 @@ struct CallSite {
   std::shared_ptr<const CallSite> parent;
 };
 
-// A place in a source file (prelude files are named "prelude/NAME.nn"); line 0 means "nowhere".
+// A location in a source file (prelude files are named "prelude/NAME.nn"); line 0 means "nowhere".
 struct Location {
   std::shared_ptr<const std::string> file;
   uint32_t line = 0;
@@ -25,8 +25,8 @@ struct Location {
   bool valid() const { return line != 0; }
 };
 
-// "mlp.nn:12:5", or "?" when invalid. For an operation written in the prelude, user_place gives the innermost
-// place in the user's own file on its trail.
+// "mlp.nn:12:5", or "?" when invalid. For an operation written in the prelude, user_place gives the innermost location
+// in the user's file on its trail.
 std::string to_string(const Location& l);
 std::string user_place(const Location& l);
 

@@ -1,6 +1,6 @@
 // The one definition of gradc's random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers:
-// as easy as 1, 2, 3"), counter based, so that a number depends on its place alone, never on threads, layout
-// or order of evaluation.
+// as easy as 1, 2, 3"), counter based, so that a number depends on its position alone, never on threads, layout or
+// order of evaluation.
 #pragma once
 #include <array>
 #include <cstdint>

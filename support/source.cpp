@@ -1,4 +1,4 @@
-// Source files and places in them. A line ends with \n, \r\n or \r alone.
+// Source files and positions in them. A line ends with \n, \r\n or \r alone.
 #include "support/source.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Source files and places in them; knows nothing of the language.
+// Source files and positions in them; knows nothing of the language.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -28,7 +28,7 @@ struct LineColumn {
 // Owns the text of every file a compilation reads. File numbers start at 1; references stay valid.
 class SourceManager {
  public:
-  // Adds text under a name as the user would type it. Returns the file's number.
+  // Adds text under a name in the form a user would type. Returns the file's number.
   uint32_t add(std::string name, std::string text);
   const std::string& name(uint32_t file) const;
   const std::string& text(uint32_t file) const;

@@ -52,7 +52,7 @@ bool within(uint32_t code, const std::array<Range, N>& ranges) {
   return within(code, ranges.data(), ranges.data() + N);
 }
 
-// Control characters and marks that change the direction of what follows.
+// Control characters and marks that change the direction of the text after them.
 bool is_unsafe(uint32_t code) {
   static constexpr std::array<Range, 6> kUnsafe = {
       {{0x00, 0x1F}, {0x7F, 0x9F}, {0x200E, 0x200F}, {0x2028, 0x202E}, {0x2066, 0x2069}, {0xFEFF, 0xFEFF}}};

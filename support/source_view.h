@@ -1,5 +1,5 @@
-// One source line as it is shown on a terminal: tabs expanded, what cannot be printed replaced, long lines
-// cropped around the marked part, and the column at which each byte stands. Knows nothing of diagnostics.
+// One source line as it is shown on a terminal: tabs expanded, unprintable characters replaced, long lines cropped
+// around the marked bytes, and the column of each byte. Knows nothing of diagnostics.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -12,15 +12,14 @@ class SourceView {
  public:
   static constexpr int kTab = 4;            // tab stops
   static constexpr size_t kLongLine = 240;  // bytes; a longer line is cropped
-  static constexpr size_t kCropped = 160;   // bytes of it that stay
-  static constexpr size_t kContext = 60;    // of these, before the marked part
+  static constexpr size_t kCropped = 160;   // bytes that are kept
+  static constexpr size_t kContext = 60;    // of these, before the mark
 
-  // `mark` is the byte (from 0) that must be seen.
+  // `mark` is the byte (from 0) that must be visible.
   SourceView(std::string_view line, size_t mark);
 
   const std::string& text() const { return text_; }
-  // The column (from 0) of a byte of the line; a byte that is cropped away gives the nearest one that is
-  // shown.
+  // The column (from 0) of a byte of the line; for a byte that is cropped, that of the nearest visible one.
   int column(size_t byte) const;
 
  private:

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Times gradc's training steps beside PyTorch's and JAX's in one interleaved run; knows them only from outside.
+"""Times training steps of gradc, PyTorch and JAX in one interleaved run; uses them only as programs.
 
 In each round every workload of bench/workloads/ is timed by gradc and then by each peer, always in the same order, so
-that a slow minute of the machine falls on all of them. A figure is the median over the rounds of each run's median.
+that a slow minute of the machine affects all of them. A figure is the median over the rounds of each run's median.
 
 docs/benchmarks.md is written only when all eight workloads ran against all three peers; otherwise it is left alone.
 
 usage: bench_peers.py [WORKLOAD...] [--seconds S] [--rounds N] [--threads N] [--impl torch,torch_compile,jax]
                       [--no-write]
 
-Exits with 0 when gradc ran on every workload, whatever the ratios; with 1 when not; with 2 for a wrong command line.
+Exits with 0 when gradc ran on every workload, with any ratios; with 1 when not; with 2 for a wrong command line.
 """
 import argparse
 import datetime
@@ -30,8 +30,8 @@ from statistics import median
 from typing import Dict, NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN_LIMIT_S = 900  # beside the measuring itself: a compilation that takes longer has failed
-QUIET_LOAD = 0.5  # a 1-minute load average above this means that something else is running
+RUN_LIMIT_S = 900  # besides the measurement: a longer compilation counts as failed
+QUIET_LOAD = 0.5  # 1-minute load average of an idle machine, at most
 
 
 class Goal(NamedTuple):
@@ -41,7 +41,7 @@ class Goal(NamedTuple):
     own_memory: Optional[float] = None  # our peak memory / parameters and optimizer state
 
 
-# The goals, by workload in the order of the tables: what prototypes written by hand reached.
+# The goals, by workload in the order of the tables: results of prototypes written by hand.
 GOALS: Dict[str, Goal] = {
     "mlp": Goal(0.42, start_ms=300, memory=0.25),
     "tanh10": Goal(0.80),
@@ -52,7 +52,7 @@ GOALS: Dict[str, Goal] = {
     "wide": Goal(0.45, own_memory=1.15),
     "tiny": Goal(0.06),
 }
-IMAGES = ("lenet", "resnet20", "plain20", "vgg")  # PyTorch is timed in both layouts there, and the better one counts
+IMAGES = ("lenet", "resnet20", "plain20", "vgg")  # PyTorch is timed in both layouts; the better one counts
 
 
 class Peer(NamedTuple):
@@ -167,7 +167,7 @@ def variants_of(workload, peers):
 def measure(arguments, peers):
     measured = Measurements()
     with tempfile.TemporaryDirectory() as cache:
-        # torch.compile keeps what it compiled in a folder of this run: the first round starts from nothing.
+        # torch.compile caches in a folder of this run: the first round starts with an empty cache.
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
         for round_number in range(1, arguments.rounds + 1):
             for workload in arguments.workloads:
@@ -183,7 +183,7 @@ def measure(arguments, peers):
                             result = run_peer(arguments, workload, variant, environment)
                     except Failure as failure:
                         measured.failures[key] = str(failure)
-                        measured.results.pop(key, None)  # a peer that fails now and then is no measure
+                        measured.results.pop(key, None)  # no results from a peer that fails at times
                         say(f"{where}  failed: {failure}")
                         continue
                     measured.results.setdefault(key, []).append(result)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares gradc's losses with PyTorch's over the first steps of training, optimizer by optimizer; knows both only from outside.
+"""Compares gradc's losses with PyTorch's over the first steps of training, optimizer by optimizer; uses both only as programs.
 
 A small net without dropout (784-64-32-10, batchnorm after the first layer, ReLU) trains the same number of steps in both from the same
 weights, on the same batches in the data's own order. Every step's loss must agree to 1e-4 relative. gradc makes the initial weights and
@@ -36,7 +36,7 @@ train {
 }
 """
 
-# What gradc calls it, and PyTorch's own.
+# gradc's name, and PyTorch's optimizer.
 OPTIMIZERS = {
     "sgd": ("sgd(lr=0.1)", lambda torch, p: torch.optim.SGD(p, lr=0.1)),
     "sgd_decay": ("sgd(lr=0.1, weight_decay=0.01)", lambda torch, p: torch.optim.SGD(p, lr=0.1, weight_decay=0.01)),

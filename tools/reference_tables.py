@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes tests/cli/pytorch.json: what PyTorch computes, in double precision, for the optimizers, schedules, activations, losses and
+"""Writes tests/cli/pytorch.json: PyTorch's results, in double precision, for the optimizers, schedules, activations, losses and
 layers that gradc's prelude has too. tests/cli/methods_test.cpp holds native code to it, so that the tests need no PyTorch.
 
-usage: reference_tables.py [--check]     (--check: only say whether the committed table is what PyTorch computes now)
+usage: reference_tables.py [--check]     (--check: only compare the committed table with PyTorch's results)
 
 A case's `expression` is .nn text with the input `x`; its `torch` function gets the same input and the parameters by gradc's names.
 x is the input plus (1 + label) x0, x0 being a parameter of zeros, so that its gradient shows that of x. The loss is the mean over the
@@ -84,7 +84,7 @@ OPTIMIZERS = {
 }
 
 
-# What treats a matrix otherwise than a vector, on the same numbers as a matrix.
+# Optimizers that treat a matrix differently from a vector, on the same numbers as a matrix.
 MATRIX_OPTIMIZERS = {
     "adafactor(lr=0.1, eps=1e-6)": lambda p: o.Adafactor(p, lr=0.1, eps=(1e-6, 1e-3)),
     "adafactor(lr=0.1, decay=-0.5, eps=1e-6, least=0.1, clip=1.05, weight_decay=0.1)":
@@ -93,7 +93,7 @@ MATRIX_OPTIMIZERS = {
     "muon(lr=0.1, momentum=0.5, nesterov=false, rounds=3, weight_decay=0.3, match_adamw=true)":
         lambda p: o.Muon(p, lr=0.1, momentum=0.5, nesterov=False, ns_steps=3, weight_decay=0.3, adjust_lr_fn="match_rms_adamw"),
 }
-# The same numbers as a matrix that is higher than wide, and one that is wider.
+# The same numbers as a tall matrix and a wide one.
 TALL_OPTIMIZERS = {"muon(lr=0.1)": lambda p: o.Muon(p, lr=0.1)}
 
 
@@ -126,7 +126,7 @@ def optimizer_traces():
             "wide_traces": {name: trace_of(make, [1, 4]) for name, make in TALL_OPTIMIZERS.items()}}
 
 
-# --- schedules: the rate of each scheduler step, from lr = 0.5; `unit` is what a scheduler step is for gradc
+# --- schedules: the rate of each scheduler step, from lr = 0.5; `unit` is gradc's unit of a scheduler step
 
 s = torch.optim.lr_scheduler
 SCHEDULES = [

@@ -22,10 +22,10 @@ using namespace gradc;
 
 struct gradc_model {
   std::shared_ptr<const compiler::CompiledModel> compiled;
-  std::shared_ptr<const compiler::CompileRequest> request;  // it was compiled for
+  std::shared_ptr<const compiler::CompileRequest> request;  // that it was compiled for
 };
 
-// Diagnostics with all their texts in one place.
+// Diagnostics with the storage of all their texts.
 struct gradc_diagnostics {
   std::string text;
   std::deque<std::string> texts;
@@ -39,7 +39,7 @@ namespace {
 using Json = nlohmann::json;
 using capi::guarded;
 
-// The compiler's nesting is limited for a stack of this size; an embedding program's thread may have less.
+// The compiler limits nesting for a stack of this size; an embedding program's thread may have less.
 constexpr size_t kStackBytes = size_t{16} << 20;
 
 // Calls `body` on a stack of its own and passes on what it throws.
@@ -93,7 +93,7 @@ class Builder {
     d.suggestion = keep(line.at("suggestion"));
     made_->all.push_back(d);
   }
-  // An error that is not of the model file.
+  // An error without a location in the model file.
   void add(const std::string& message) {
     gradc_diagnostic d{};
     d.code = d.place.label = d.expected = d.found = d.suggestion = "";
@@ -168,7 +168,7 @@ gradc_status compile(const char* file, const char* text, const gradc_compile_opt
       request.file = file;
       if (text) request.text = text;
       auto made = std::make_unique<gradc_model>();
-      std::optional<compiler::ModelError> error;  // guarded() knows nothing of models
+      std::optional<compiler::ModelError> error;  // guarded() cannot pass on a ModelError
       on_large_stack([&] {
         try {
           if (known.memory_limit > 0)
@@ -198,7 +198,7 @@ gradc_status compile(const char* file, const char* text, const gradc_compile_opt
       builder.add(std::string(gradc_last_error()));
       *diagnostics = builder.release();
     }
-  } catch (...) {  // no memory for the diagnostics: the status and the message tell
+  } catch (...) {  // no memory for the diagnostics: the caller has the status and the message
   }
   return status;
 }

@@ -1,5 +1,4 @@
-// A batch of examples as tensors, read through the runtime's data sets or made up; knows nothing of what is
-// checked with it.
+// A batch of examples as tensors, read through the runtime's data sets or synthetic; knows nothing of the checks.
 #include "cli/check/batch.h"
 
 #include <algorithm>
@@ -18,8 +17,8 @@ using interpreter::Tensor;
 
 namespace {
 
-// How many integers each element of an example's input may be, as every program that reads it has it; 2 where
-// none says so.
+// The number of values that each integer element of an example's input may have, so that it fits every program that
+// reads it; 2 where none gives a range.
 std::vector<int64_t> integer_bounds(const gradc_program& program, const std::string& name, int64_t elements) {
   std::vector<int64_t> bounds(static_cast<size_t>(elements), INT64_MAX);
   for (const gradc_entry_info* entry : {&program.train_step, &program.eval, &program.predict})
@@ -51,7 +50,7 @@ Tensors made_up_batch(const CompiledModel& compiled, int64_t rows) {
       ++stream;
       for (size_t i = 0; i < t.data.size(); ++i) {
         const uint32_t word = random_word(1, 0, stream, i, 0);
-        // Floats as the native code will read them.
+        // Floats of f32 precision, as native code reads them.
         t.data.data()[i] = is_float
                                ? static_cast<double>(static_cast<float>(2 * uniform_from_word(word) - 1))
                                : static_cast<double>(

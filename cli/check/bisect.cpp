@@ -1,6 +1,5 @@
-// `gradc check --bisect-passes`: runs the model in the interpreter as each pass leaves it, tensor IR and loop
-// IR, then as native code, and finds the first step whose results are not those of the model as it was
-// written. Knows no operator.
+// `gradc check --bisect-passes`: interprets the model's tensor IR and loop IR after each pass, then runs native code,
+// and finds the first step whose results differ from those of the model as written. Knows no operator.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,14 +22,14 @@ using interpreter::Tensor;
 namespace {
 
 constexpr int64_t kMostRows = 6;      // formulas do not depend on their number
-constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics are not what they start from
+constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics do not have their initial values
 const char* const kNative = "code_generation";
-// Loop IR is interpreted up to so many operations: seconds. Beyond, only when native code is wrong.
+// Loop IR is interpreted up to so many operations, which take seconds; beyond, only when native code is wrong.
 constexpr double kMostInterpreted = 1e8;
-constexpr int kThreads = 4;  // so that calls which split unlike each other meet
+constexpr int kThreads = 4;  // so that calls with different partitions conflict
 
-// The passes on loop IR, and how what they leave is run. Barriers are there from `partition` on, and are
-// missed in one of the two orders of threads; offsets are there from `plan_memory` on.
+// The passes on loop IR, and how their results are interpreted. Programs have barriers from `partition` on; a missing
+// one shows in one of the two orders of threads. They have offsets from `plan_memory` on.
 struct LoopStage {
   const char* pass;
   std::vector<loop::RunOptions> ways;
@@ -42,7 +41,7 @@ const LoopStage kLoopStages[] = {
      {{.threads = kThreads, .apart = true}, {.threads = kThreads, .reversed = true, .apart = true}}},
     {"plan_memory", {{.threads = kThreads}, {.threads = kThreads, .reversed = true}}}};
 
-// Every constant of the module 1 % larger: a pass that does this is wrong.
+// Simulates a wrong pass: every constant of the module becomes 1 % larger.
 void make_wrong(Module& module) {
   bool any = false;
   for (const auto& f : module.functions)
@@ -65,8 +64,8 @@ void scale_stores(const std::vector<loop::Stmt>& body) {
   }
 }
 
-// What each of these can do wrong: another value, another order, no barriers, memory that is shared while it
-// is in use.
+// Simulates a mistake of each pass: another value, another order, no barriers, memory that is shared while it is in
+// use.
 void make_wrong(const std::string& what, loop::Program& program) {
   if (what == "segments") {
     std::reverse(program.calls.begin(), program.calls.end());
@@ -94,7 +93,7 @@ class Bisector {
     request_.compile.passes.gradient_outputs = true;
     request_.compile.passes.strict_math = true;  // as for the check itself
     if (break_pass == kNative) {
-      // Loop IR is interpreted as the last pass leaves it, and code is made of something else.
+      // Loop IR is interpreted after the last pass, while native code is generated from a corrupted copy.
       native_ = request_.compile;
       native_.passes.tamper_loops = [](const passes::PassInfo& pass, loop::Program& program) {
         if (pass.name == "plan_memory") make_wrong(kNative, program);
@@ -111,7 +110,7 @@ class Bisector {
         };
     }
     if (break_pass != kNative) native_ = request_.compile;
-    // Examples come through the runtime's tables, which compiling fills in; the code is run last.
+    // Reading examples needs the runtime's tables, so compile first; the code is run last.
     compiled_ = std::make_unique<CompiledModel>(native_);
     const int64_t rows = std::min(kMostRows, compiled_->program().batch);
     call_.inputs = first_batch(*compiled_, rows, report_.notes);
@@ -139,7 +138,7 @@ class Bisector {
       if (pass.program) loops_[pass.pass.name][pass.program->program.name] = pass.program->program;
       if (!pass.module || report_.culprit()) return;
       BisectReport::Step step{pass.pass.name, pass.enabled, pass.changed};
-      // What did not change need not be run again; a pass that was made wrong says nothing of it.
+      // An unchanged module need not be run again, unless a test corrupts it: then `changed` is not reliable.
       if (pass.enabled && (pass.changed || pipeline.tamper)) compare_module(*pass.module, step);
       report_.steps.push_back(step);
     };
@@ -188,7 +187,7 @@ class Bisector {
   }
 
   void compare_module(const Module& module, BisectReport::Step& step) const {
-    // Before differentiation its gradients are taken from a copy.
+    // Before differentiation, gradients come from a differentiated copy.
     std::unique_ptr<Module> copy;
     if (module.function("train")) {
       ModuleParseResult parsed = parse_module(print(module));
@@ -207,7 +206,7 @@ class Bisector {
     }
   }
 
-  // What interpreting the compared programs takes once, roughly: whole panels are computed.
+  // An estimate of the operations to interpret the compared programs once; whole panels are computed.
   double operations() const {
     double flop = 0;
     const int64_t batch = compiled_->program().batch;
@@ -237,7 +236,7 @@ class Bisector {
     return step;
   }
 
-  // Native code, or what stands for it.
+  // Runs native code, or the engine in its place.
   BisectReport::Step run_code(const char* what, NativeCaller::Engine engine, int threads) {
     BisectReport::Step step{what, true, true};
     NativeCaller caller(*compiled_);
@@ -306,7 +305,7 @@ class Bisector {
   }
 
   CheckRequest request_;
-  CompileRequest native_;  // what code is made of
+  CompileRequest native_;  // the request that native code is compiled from
   std::unique_ptr<CompiledModel> compiled_;
   std::map<std::string, std::map<std::string, loop::Program>> loops_;  // by pass and program
   std::unique_ptr<LoadedModel> reference_;

@@ -1,5 +1,5 @@
 // `gradc check`: runs native code, the interpreter and central differences on the same rows and compares
-// them. Knows no operator; the comparison's arithmetic is in compare.cpp and evaluate.cpp.
+// them. Knows no operator; the comparison's arithmetic is in compare.cpp and compiler/evaluate_ops.cpp.
 #include "cli/check/check.h"
 
 #include <algorithm>
@@ -23,8 +23,7 @@ constexpr int64_t kLeastBatch = 40;       // more than a panel of 32
 // Examples in central differences: formulas do not depend on their number.
 constexpr int64_t kLeastNumericRows = 3, kMostNumericRows = 8;
 
-// Makes one operator's gradient wrong by 1 % while it lives. For testing the check: a check that cannot fail
-// is none.
+// Makes one operator's gradient wrong by 1 % while it exists, to test that the check can fail.
 class BrokenGradient {
  public:
   explicit BrokenGradient(const std::string& op) {
@@ -36,7 +35,7 @@ class BrokenGradient {
                      fmt::format("--break-gradient: there is no operator '{}' with a gradient{}", op,
                                  nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
     }
-    def_ = const_cast<OpDef*>(def);  // the registry's records live on the heap and are not const themselves
+    def_ = const_cast<OpDef*>(def);  // the registry's records are not const objects
     original_ = def->gradient;
     def_->gradient = [](Builder& b, Op* at, Op* g) {
       std::vector<Op*> parts = original_(b, at, g);
@@ -66,7 +65,7 @@ Tensors head(const Tensors& batch, int64_t rows) {
   return result;
 }
 
-// The interpreter's work on one example, forward.
+// The FLOP of interpreting one example's forward pass.
 double forward_flop(const Module& module) {
   double flop = 0;
   for (const auto& op : module.function("train")->body)
@@ -104,8 +103,7 @@ CheckReport Checker::run() {
         compiled_.program().batch, batch, batch));
   check_init();
   warm_up(full);
-  // The full batch; a part of it that ends within a panel of examples; and the few rows that central
-  // differences use.
+  // The full batch; a partial one that ends within a panel of examples; and the few rows that central differences use.
   std::set<int64_t, std::greater<>> sizes = {
       full, std::max<int64_t>(1, full * 2 / 3 - (full * 2 / 3 + 1) % 2), numeric_rows()};
   for (const int64_t rows : sizes) check_rows(rows);
@@ -120,7 +118,7 @@ CompileRequest Checker::native_request(const CheckRequest& request) {
   CompileRequest r = request.compile;
   if (r.batch == 0) r.batch = affordable_batch(r);
   r.passes.keep_all_values = true;
-  r.passes.strict_math = true;  // Winograd's rounding is looked at product by product: check_as_trained()
+  r.passes.strict_math = true;  // Winograd's rounding is checked product by product: check_as_trained()
   r.passes.gradient_outputs = true;
   return r;
 }
@@ -201,7 +199,7 @@ std::string Checker::symbol_place(const std::string& name) const {
   return s ? user_place(s->location) : "";
 }
 
-// A few steps, so that biases, slots and statistics are not the zeros and ones they start from.
+// Runs a few steps, so that biases, slots and statistics do not have their initial zeros and ones.
 void Checker::warm_up(int64_t rows) {
   const Tensors start = caller_.symbols();
   for (uint64_t step = 0; step < 3; ++step) {
@@ -220,7 +218,7 @@ void Checker::warm_up(int64_t rows) {
   symbols_ = symbols_now();
 }
 
-// Symbols that native code does without are zeros.
+// Symbols that native code does not have are zeros.
 Tensors Checker::symbols_now() const {
   Tensors symbols = caller_.symbols();
   for (const Symbol& s : reference_->model.module->symbols)
@@ -233,7 +231,7 @@ void Checker::restore(const Tensors& symbols) {
     if (has_symbol(name)) caller_.set_symbol(name, value);
 }
 
-// Fails the check, since nothing can be compared.
+// Adds a failing row, since nothing can be compared.
 void Checker::not_finite(const char* kind, const std::string& program, int64_t rows) {
   report_.rows.push_back(
       {kind, program, "loss", "", "", rows, 0, std::numeric_limits<double>::infinity(), 0, false, false});

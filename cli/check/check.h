@@ -1,6 +1,5 @@
-// `gradc check`: does the optimised native code compute what the model file says? Three witnesses, see
-// docs/check.md: native code, the double-precision interpreter, and central differences of the interpreted
-// loss.
+// `gradc check`: does the optimised native code compute what the model file specifies? Compares native code, the
+// double-precision interpreter, and central differences of the interpreted loss; see docs/check.md.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -13,7 +12,7 @@ namespace gradc::cli {
 
 using namespace compiler;
 
-// The table of tolerances, all relative; docs/check.md says where each comes from.
+// The table of tolerances, all relative; docs/check.md derives each.
 struct Tolerances {
   double value = 5e-5;           // a stored value or output, native against the interpreter
   double gradient = 2e-4;        // a parameter's gradient, native against the interpreter
@@ -21,14 +20,14 @@ struct Tolerances {
   double update = 5e-5;          // a new parameter, state or slot, given the native gradient
   double numeric = 1e-5;         // the interpreter's gradient along a direction against central differences
   double native_numeric = 1e-3;  // the native gradient along a direction against central differences
-  double rounding = 8;           // else, of native values: so many times the spread of Monte Carlo runs with
-                                 // f32 rounding
+  // Beyond these a native value may differ by so many times the spread of Monte Carlo runs with f32 rounding.
+  double rounding = 8;
 };
 
 struct CheckRequest {
   CompileRequest compile;
   uint64_t seed = 1;
-  std::string break_gradient;  // an operator whose gradient is made wrong first (a test of the check itself);
+  std::string break_gradient;  // an operator whose gradient is corrupted first (to test the check);
                                // empty: none
 };
 
@@ -44,7 +43,7 @@ struct CheckRow {
   double max_absolute = 0;
   double max_relative = 0;
   double tolerance = 0;
-  bool rounding = false;  // beyond the tolerance, but no further than f32 rounding explains
+  bool rounding = false;  // beyond the tolerance, but within what f32 rounding explains
   bool pass = true;
 };
 
@@ -57,11 +56,11 @@ struct CheckReport {
 // Throws what compiling throws.
 CheckReport check_model(const CheckRequest& request);
 
-// What `--bisect-passes` finds: the state of the model after each step of the compilation, run, against the
-// interpreter on the model as it was written.
+// The result of `--bisect-passes`: the model run after each step of the compilation, compared with the interpreter on
+// the model as written.
 struct BisectReport {
   struct Step {
-    std::string name;  // of a pass, or of what follows them
+    std::string name;  // of a pass, or of a later step
     bool enabled = true, changed = false;
     double worst = 0;            // relative difference of an output or update
     std::string program, value;  // where: "train_step", "loss"
@@ -72,14 +71,14 @@ struct BisectReport {
   const Step* culprit() const;  // null: none
 };
 
-// `break_pass`: a pass, or "code_generation", whose result is made wrong first (a test of the bisection
-// itself); empty: none. Throws what compiling throws.
+// `break_pass`: a pass, or "code_generation", whose result is corrupted first (to test the bisection); empty: none.
+// Throws what compiling throws.
 BisectReport bisect_passes(const CheckRequest& request, const std::string& break_pass);
 std::string render_bisect(const BisectReport& report);
 std::string render_bisect_json(const BisectReport& report);
 
-// A table with one line an operation and a parameter (the worst of the batches) and the verdict last; or one
-// JSON object a line.
+// A table with a line for each operation and parameter (the worst of the batches) and the verdict last; or one JSON
+// object a line.
 std::string render_check(const CheckReport& report);
 std::string render_check_json(const CheckReport& report);
 

@@ -1,7 +1,6 @@
-// What the sections of `gradc check` share: one compiled model with two copies of its IR, the rows, the
-// report, and the comparisons that f32 rounding may still explain. The sections are in check.cpp (set-up,
-// first values), check_programs.cpp (values, outputs, updates), check_numeric.cpp (slopes) and
-// check_kinks.cpp.
+// The state that the sections of `gradc check` share: one compiled model with two copies of its IR, the rows, the
+// report, and the comparisons that f32 rounding may still explain. The sections are in check.cpp (set-up, initial
+// values), programs.cpp (values, outputs, updates), numeric.cpp (slopes) and kinks.cpp.
 #pragma once
 #include <memory>
 #include <set>
@@ -17,7 +16,7 @@ class Checker {
   CheckReport run();
 
  private:
-  // A comparison beyond its tolerance, which f32 rounding may explain.
+  // A comparison beyond its tolerance that f32 rounding may explain.
   struct Doubt {
     size_t row;  // of the report
     const Op* op;
@@ -36,14 +35,13 @@ class Checker {
   // Adds a row; `op` is the reference's operation in the function that settle() will be called for.
   void add(CheckRow row, const interpreter::Tensor& native, const interpreter::Tensor& reference,
            const Op* op);
-  // Decides the doubts that comparisons with this function's values left, with as few Monte Carlo runs as
-  // that takes.
+  // Settles the doubts about comparisons with this function's values, with as few Monte Carlo runs as possible.
   void settle(const Function& f, const interpreter::RunInput& input);
   void not_finite(const char* kind, const std::string& program, int64_t rows);
   void check_init();
   void warm_up(int64_t rows);
 
-  // check_programs.cpp
+  // programs.cpp
   void check_rows(int64_t rows);
   void check_values(const std::string& program, const CallRequest& call, const Tensors& symbols);
   void check_as_trained(int64_t rows);
@@ -52,22 +50,22 @@ class Checker {
   void check_updates(const Function& f, const interpreter::RunInput& input, int64_t rows,
                      std::set<std::string>& done, const interpreter::RunResult* known = nullptr);
 
-  // check_numeric.cpp
+  // numeric.cpp
   struct Difference {
     double slope = 0;
-    double rounding = 0;  // how far the loss's own rounding may move it
+    double rounding = 0;  // how far the rounding of the loss may move it
   };
   struct Slope {
     std::string name;  // of the parameter
     interpreter::Tensor direction{};
     Difference difference{};
-    double reference = 0, native = 0;  // what the gradients say
-    double scale = 0;                  // what errors are relative to
+    double reference = 0, native = 0;  // the slopes from the gradients
+    double scale = 0;                  // the reference value of relative errors
     double spread = 0;                 // of the reference with f32 rounding, so far
     size_t row = 0;                    // of the report, for the native slope
   };
-  // Gradients by the interpreter, through @update where several batches make one update; with every f32
-  // result moved as in that rounding_run, if there is one.
+  // Gradients by the interpreter, through @update where several batches make one update; with every f32 result moved as
+  // in rounding_run `run`, unless it is 0.
   Tensors gradients(const CallRequest& call, const Tensors& symbols, uint64_t run = 0) const;
   double loss(const interpreter::RunInput& input) const;
   Difference central_difference(interpreter::RunInput& input, const Tensors& directions) const;
@@ -77,7 +75,7 @@ class Checker {
   void check_numeric();
   void check_zeros();
 
-  // check_kinks.cpp
+  // kinks.cpp
   void check_kinks();
 
   const CheckRequest& request_;
@@ -91,7 +89,7 @@ class Checker {
   CheckReport report_;
 };
 
-std::string place_of(const Op& op);  // the first line of the user's that it comes from
+std::string place_of(const Op& op);  // the innermost location in the user's file
 double norm(const interpreter::Tensor& t);
 double dot(const interpreter::Tensor& a, const interpreter::Tensor& b);
 

@@ -1,4 +1,4 @@
-// `gradc check`: what was asked, to check_model() or bisect_passes(), and their reports. Knows no operator.
+// `gradc check`: its options; calls check_model() or bisect_passes() and prints the report. Knows no operator.
 #include <fmt/format.h>
 
 #include "cli/check/check.h"

@@ -65,7 +65,7 @@ void RoundingBound::add_run(const Tensor& perturbed, double size) {
 }
 
 bool RoundingBound::covers(const Tensor& native, double factor) const {
-  // The spread of nearly all elements: a few that flip at a tie must not widen what the others are allowed.
+  // The spread of nearly all elements: a few that flip at a tie must not widen the tolerance of the others.
   std::vector<double> sorted;
   for (const double spread : spread_)
     if (std::isfinite(spread)) sorted.push_back(spread);

@@ -17,17 +17,17 @@ struct Comparison {
 // range of a float agrees with an infinite native value, and NaN with NaN.
 Comparison compare(const interpreter::Tensor& native, const interpreter::Tensor& reference, double tolerance);
 
-// Most Monte Carlo runs for one comparison; the first that explains a difference ends them. A decision that native
-// code takes otherwise goes that way in every second run, about: 32 runs miss one of a thousand such elements once in
-// four million times.
+// The greatest number of Monte Carlo runs for one comparison; the first that explains a difference ends them. A
+// decision that differs in native code also differs in about every second run: 32 runs miss one of a thousand such
+// elements once in four million times.
 inline constexpr uint64_t kRoundingRuns = 32;
 
-// How far f32 code may rightly be from the reference: grows with each Monte Carlo run that is put in. Where a run
-// leaves the range of f32 anything is right: NaN, say, of two infinities.
+// The distance that correct f32 code may have from the reference: grows with each Monte Carlo run that is added. Where
+// a run leaves the range of f32 every value is accepted, as NaN may result from two infinities.
 class RoundingBound {
  public:
   explicit RoundingBound(const interpreter::Tensor& reference);
-  // Roundings were `size` times as large as they may be: a distance counts for that much less.
+  // The run's roundings were `size` times too large: its distances are divided by that.
   void add_run(const interpreter::Tensor& perturbed, double size);
   // Whether every element is within `factor` times the larger of its own spread and that of nine elements
   // in ten.

@@ -1,8 +1,8 @@
 // Gradients where an operation's decision is a tie (relu at 0, `select(x > 0, ...)` at 0, `min(x, 6)` at 6).
-// Examples seldom come there, so a value is put there, and the elementwise operations that follow it are
-// looked at alone: their gradient must lie between the slopes of both sides, and where these are equal be
-// that slope. What the gradient is between two unlike slopes is convention (docs/language.md, "Kinks"). Knows
-// no operator: who decides is who records decisions.
+// Examples seldom reach a tie, so a value is set to it, and the elementwise operations that follow are checked in
+// isolation: their gradient must be between the slopes of both sides, and equal to them where they agree. The choice
+// between two different slopes is a convention (docs/language.md, "Kinks"). Knows no operator: the operations that
+// decide are those that record decisions.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -22,12 +22,12 @@ using Values = std::map<const Op*, const Tensor*>;
 
 namespace {
 
-constexpr int64_t kRows = 2;    // of examples: places there are enough
+constexpr int64_t kRows = 2;    // of examples: each has elements enough
 constexpr double kStep = 1e-4;  // of a one-sided difference, relative to the value's size
 constexpr double kUnsure =
-    1e-3;  // a side whose slope changes by more, relatively, between two steps has none
+    1e-3;  // a side whose slope differs by more, relatively, between two steps has none
 
-// Values that a trained parameter has a part in: the others' gradients are not used.
+// Values that depend on a trained parameter: gradients of others are not used.
 Ops trained_values(const Module& module, const Function& f) {
   Ops result;
   for (const auto& s : f.symbols)
@@ -38,17 +38,17 @@ Ops trained_values(const Module& module, const Function& f) {
   return result;
 }
 
-// The elementwise operations after `from` whose results depend on it through such operations alone, so that
-// one element of `from` moves the elements of its own place. `held` are those without a gradient (sign,
+// The elementwise operations after `from` whose results depend on it through such operations alone, so that one element
+// of `from` affects only elements at its own position. `held` are the operations without a gradient (sign,
 // stop_gradient), which count as constants.
 struct Region {
   const Op* from = nullptr;
-  std::vector<const Op*> ops;  // in order, the held ones too
+  std::vector<const Op*> ops;  // in order, with the held ones
   Ops inside, held;
-  std::vector<const Op*> ends;  // values that something outside uses
+  std::vector<const Op*> ends;  // values that are used outside
 
   Region(const Function& f, const Op* start) : from(start), inside{start} {
-    Ops follow = {start};  // all that depends on `from`
+    Ops follow = {start};  // everything that depends on `from`
     for (const auto& op : f.body) {
       const auto is_in = [&](const Op* o) { return inside.count(o) != 0; };
       if (std::none_of(op->operands.begin(), op->operands.end(),
@@ -101,7 +101,7 @@ class Local {
     f_.renumber();
   }
 
-  // With `value` at the start; the rest as in the whole function.
+  // Runs the region with `value` at the start; other operands as in the whole function.
   Tensors run(const Values& values, const Tensors& held, const Tensor& value, const interpreter::Context& c) {
     interpreter::RunInput in;
     in.context = c;
@@ -110,7 +110,7 @@ class Local {
     return interpreter::run(f_, in).outputs;
   }
 
-  // The values at the start's `value` of what counts as constant.
+  // The values of the held operations, which count as constant, with `value` at the start.
   Tensors held(const Values& values, const Tensor& value, const interpreter::Context& c) const {
     std::map<const Op*, Tensor> own;
     own[region_.from] = value;
@@ -133,7 +133,7 @@ class Local {
     inputs_[name_of(op)] = op;
     return image_[op] = f_.add_input(name_of(op), op->type);
   }
-  // Constants stay constants, since a tie with one is none of two values.
+  // Constants stay constants: an operand that is one takes no part in a tie of two values.
   Op* copy(const Op* op) {
     if (const auto it = image_.find(op); it != image_.end()) return it->second;
     if (op->def->random || op->def->kind == OpKind::external || !is_constant(op)) return input(op);
@@ -191,7 +191,7 @@ Side side_of(double at, const double (&y)[4], double h) {  // y at h / 2, h, h, 
   return s;
 }
 
-// Where a value is put: at 0, or at the other operand of who decides.
+// A tie to set a value to: 0, or the deciding operation's other operand.
 struct Tie {
   const Op* from;
   const Op* at;  // null: 0
@@ -206,7 +206,7 @@ std::string text_of(const Tie& tie) {
   return fmt::format("where %{} is {}", tie.from->id, at);
 }
 
-// Ties of an operation's operands with each other, or with 0 where it has but one.
+// Ties of an operation's operands with each other, or with 0 if there is only one.
 std::vector<Tie> ties_of(const Op& op, const Ops& trained) {
   std::vector<Tie> ties;
   const auto put = [&](const Op* from, const Op* at) {
@@ -220,7 +220,7 @@ std::vector<Tie> ties_of(const Op& op, const Ops& trained) {
   return ties;
 }
 
-// The tie's value as a tensor of the type; none where the other operand has another shape, or moves along.
+// The tie's value as a tensor of the type; none where the other operand has another shape or depends on the first.
 std::optional<Tensor> tie_value(const Tie& tie, const Values& values, const Region& region, int64_t rows) {
   Tensor t = interpreter::make_tensor(tie.from->type, rows);
   if (!tie.at) return t;
@@ -235,11 +235,11 @@ std::optional<Tensor> tie_value(const Tie& tie, const Values& values, const Regi
   return t;
 }
 
-// The worst element: how far its gradient lies outside what the sides' slopes allow, and at which end.
+// The worst element: how far its gradient is outside the range of the sides' slopes, and at which end.
 struct Worst {
   int64_t places = 0;
   size_t end = 0;
-  double error = 0, relative = 0, beyond = 0;  // beyond: relative to what is allowed
+  double error = 0, relative = 0, beyond = 0;  // beyond: relative to the tolerance
 };
 void look_at(Worst& worst, size_t end, double gradient, const Side& below, const Side& above,
              double tolerance) {

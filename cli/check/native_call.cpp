@@ -1,5 +1,5 @@
-// Calls a compiled program once and reads what it left behind as double-precision tensors; knows the ABI's
-// memory layouts, no operator.
+// Calls a compiled program once and reads the values that it stored as double-precision tensors; knows the ABI's memory
+// layouts, no operator.
 #include "cli/check/native_call.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Calls a compiled program once and reads what it left behind as double-precision tensors. For checks and
+// Calls a compiled program once and reads the values that it stored as double-precision tensors. For checks and
 // explanations, not for training.
 #pragma once
 #include <functional>
@@ -25,9 +25,9 @@ struct CallRequest {
 // The same step's call of @update, which has no rows.
 CallRequest update_call(CallRequest request);
 
-// What the interpreter runs a function on to compute what the native call of this request does: fields of the
-// batch, the step's scalars, and where the rows are in the batch. Inputs that are none of these (the gradient
-// that @update takes alone) are given in `more`.
+// The interpreter's inputs to compute the same as the native call of this request: fields of the
+// batch, the step's scalars, and the rows' offset in the batch. Other inputs (gradients that only @update takes) are
+// given in `more`.
 interpreter::RunInput interpreter_input(const Function& f, const CallRequest& request, const Tensors& symbols,
                                         const Tensors& more = {});
 
@@ -36,13 +36,13 @@ class NativeCaller {
  public:
   explicit NativeCaller(const CompiledModel& compiled);
 
-  // Has programs run by something else that computes the same, with scratch memory for so many threads. The
-  // outputs and parameters are where the native entries would leave them.
+  // Runs programs by an engine instead of native code, with scratch memory for so many threads. It must store outputs
+  // and parameters as the native entries do.
   using Engine = std::function<int32_t(const std::string& program, const gradc_step_args& args)>;
   void set_engine(Engine engine, int threads);
 
-  // Runs program "init", "train_step", "update", "eval" or "predict"; returns what the entry returned. The
-  // arena is filled with bytes that read as NaN first, so that a value no kernel wrote shows.
+  // Runs program "init", "train_step", "update", "eval" or "predict"; returns what the entry returned. The arena is
+  // filled with NaN first, so that a value that no kernel wrote is detected.
   int32_t call(const std::string& name, const CallRequest& request);
   // Outputs of the last call by name, and values it stored in the arena or the parameter block.
   const Tensors& outputs() const { return outputs_; }

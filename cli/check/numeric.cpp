@@ -1,5 +1,5 @@
-// Slopes of the loss along random directions: what gradients say of them, and central differences of the
-// interpreted loss, which use no gradient formula.
+// Slopes of the loss along random directions: from gradients, and from central differences of the interpreted loss,
+// which use no gradient formula.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,7 +31,7 @@ Tensor direction_for(const Tensor& w, uint64_t seed, uint32_t stream) {
   return direction;
 }
 
-// The size that a gradient of this norm gives a slope on average.
+// The average size of a slope for a gradient of this norm.
 double expected_slope(const Tensor& gradient, const Tensor& direction) {
   return norm(gradient) * norm(direction) / std::sqrt(static_cast<double>(gradient.data.size()));
 }
@@ -119,8 +119,8 @@ Checker::Difference Checker::central_difference(interpreter::RunInput& input,
       kLossRounding * DBL_EPSILON * std::max(std::fabs(sides[0]), std::fabs(sides[1])) / (2 * kNumericStep)};
 }
 
-// One random direction a parameter: the loss's slope along it by central differences, with every decision
-// as at the centre, against what the gradients say.
+// One random direction a parameter: the loss's slope along it by central differences, with every decision as at the
+// centre, compared with the gradients.
 void Checker::check_numeric() {
   if (native_gradient_.empty() || largest_gradient_ == 0) {
     report_.rows.push_back({"numeric", "train_step", "(all parameters)", "", "", numeric_rows(), 0,
@@ -155,8 +155,8 @@ void Checker::check_numeric() {
   std::vector<size_t> doubtful;
   for (size_t i = 0; i < slopes.size(); ++i) {
     Slope& s = slopes[i];
-    // A gradient that is zero by its nature (a bias before a batchnorm) is nothing but rounding: a
-    // thousandth of the largest counts as no less.
+    // A gradient that is zero mathematically (a bias before a batchnorm) is only rounding: the scale is at least a
+    // thousandth of the largest.
     s.scale = std::max(s.scale, 1e-3 * largest);
     add_slope("numeric", s, s.reference, call.rows, tolerances_.numeric);
     s.row = add_slope("native numeric", s, s.native, call.rows, tolerances_.native_numeric);
@@ -165,7 +165,7 @@ void Checker::check_numeric() {
   settle_slopes(slopes, doubtful, call);
 }
 
-// Adds a row; returns its place in the report.
+// Adds a row; returns its index in the report.
 size_t Checker::add_slope(const char* kind, const Slope& s, double value, int64_t rows, double tolerance) {
   const double error = std::fabs(value - s.difference.slope);
   CheckRow r{
@@ -176,8 +176,8 @@ size_t Checker::add_slope(const char* kind, const Slope& s, double value, int64_
   return report_.rows.size() - 1;
 }
 
-// Native slopes beyond their tolerance, which f32 rounding may explain: carried through the gradient to the
-// slope, decisions that lie within rounding of a tie included.
+// Settles native slopes beyond their tolerance that f32 rounding may explain: runs with rounding through the gradient
+// to the slope, including decisions within rounding of a tie.
 void Checker::settle_slopes(std::vector<Slope>& slopes, std::vector<size_t> doubtful,
                             const CallRequest& call) {
   for (uint64_t run = 1; run <= kRoundingRuns && !doubtful.empty(); ++run) {
@@ -195,8 +195,8 @@ void Checker::settle_slopes(std::vector<Slope>& slopes, std::vector<size_t> doub
   }
 }
 
-// At rows of zeros and at initial parameters, whose biases are zeros, many operations decide at a tie: native
-// code and interpreter must decide alike, and the gradient must be that of the decisions (docs/language.md,
+// At rows of zeros and at initial parameters, whose biases are zeros, many operations decide at a tie: native code and
+// interpreter must decide in the same way, and the gradient must follow the decisions (docs/language.md,
 // "Kinks").
 void Checker::check_zeros() {
   CallRequest call = call_for(numeric_rows());
@@ -239,7 +239,7 @@ void Checker::check_zeros() {
     expected += std::pow(expected_slope(gradient, d), 2);
   }
   settle_gradients(call);
-  if (!std::isfinite(slope)) return;  // and native code agrees, which is all that can be said
+  if (!std::isfinite(slope)) return;  // and native code agrees: nothing else can be compared
   Slope all{"(all parameters)"};
   all.difference = central_difference(input, directions);
   all.scale = std::max(std::fabs(all.difference.slope), std::sqrt(expected));
@@ -251,7 +251,7 @@ void Checker::check_zeros() {
   report_.rows.push_back(row);
 }
 
-// settle() for gradients, whichever program makes them: doubts are found by the name of their row.
+// settle() for gradients, of either program: doubts are found by the name of their row.
 void Checker::settle_gradients(const CallRequest& call) {
   for (uint64_t run = 1; run <= kRoundingRuns && !doubts_.empty(); ++run) {
     const Tensors moved = gradients(call, initial_, run);

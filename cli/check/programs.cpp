@@ -1,5 +1,5 @@
-// The programs of a model as `gradc check` compares them: every value that native code stored, products as
-// training makes them, outputs, gradients and updates. Knows no operator.
+// Compares the programs of a model: every value that native code stored, products as training computes them, outputs,
+// gradients and updates. Knows no operator.
 #include <algorithm>
 #include <cmath>
 
@@ -15,7 +15,7 @@ using interpreter::Tensor;
 
 namespace {
 
-// Loop IR of one program, without code: it costs a fraction of what compiling does.
+// Loop IR of one program, without code generation, which takes most of the time of compiling.
 std::string loop_text(const CompileRequest& request, const std::string& program) {
   const std::unique_ptr<LoadedModel> loaded = load_model(request);
   passes::PipelineOptions options = pipeline_options(request, codegen::find_target(request.target), *loaded);
@@ -28,9 +28,9 @@ double root_mean_square(const Tensor& t) {
   return t.data.size() ? norm(t) / std::sqrt(static_cast<double>(t.data.size())) : 0;
 }
 
-// Where an operation decides (relu, x > 0, max) on operands that lie within their own tolerance of a tie,
-// native code may go the other way. Where it has what that way gives, the reference becomes that, and what
-// follows is asked of that way too.
+// Where an operation decides (relu, x > 0, max) on operands within their own tolerance of a tie, native code may decide
+// differently. Where its result fits the other decision, the reference takes that, so that later operations are
+// compared with it too.
 void follow_ties(const Op& op, const std::vector<const Tensor*>& operands, const Tensor& native,
                  double tolerance, interpreter::Context context, Tensor& reference) {
   if (op.def->kind != OpKind::elementwise) return;
@@ -51,7 +51,7 @@ void follow_ties(const Op& op, const std::vector<const Tensor*>& operands, const
       Tensor moved = *operands[k];
       for (size_t i = 0; i < moved.data.size(); ++i) {
         double& x = moved.data.data()[i];
-        // An exact 0 was decided before, by a relu.
+        // An exact 0 is the result of an earlier decision, of a relu.
         if (x != 0 || comparison) x += sign * tolerance * std::max(std::fabs(x), size);
       }
       std::vector<const Tensor*> others = operands;
@@ -106,8 +106,7 @@ void Checker::check_values(const std::string& program, const CallRequest& call, 
   for (const passes::StoredValue& stored : lowered.stored)
     if (lowered.program.allocations[static_cast<size_t>(stored.allocation)].space == loop::Space::arena)
       in_arena[stored.op] = &stored;
-  // Compared as they come: all values of a large network at once would need its activations many times
-  // over.
+  // Compared one by one: all values of a large network at once would take many times the memory of its activations.
   evaluate_ops(f, input, [&](const Op& op, const std::vector<const Tensor*>& operands, Tensor& reference) {
     const auto it = in_arena.find(&op);
     Tensor native;
@@ -120,9 +119,9 @@ void Checker::check_values(const std::string& program, const CallRequest& call, 
   settle(f, input);
 }
 
-// Products that training makes in another way than the definition, each against the interpreter's value of
-// the same operation given the operands that native code stored: through a deep network their rounding
-// would drown what is looked for.
+// Products that training computes in another way than by the definition (Winograd), each against the interpreter's
+// value of the same operation on the operands that native code stored: accumulated over a deep network, their rounding
+// would hide errors.
 void Checker::check_as_trained(int64_t rows) {
   if (request_.compile.passes.strict_math) return;
   CompileRequest r = native_request(request_);
@@ -150,7 +149,7 @@ void Checker::check_as_trained(int64_t rows) {
     Tensor native;
     if (it == stored.end() || !caller.stored(lowered, *it->second, native)) return;
     follow_ties(op, operands, native, tolerances_.trained, input.context, value);
-    // Sums of a product's epilogue cancel: the definition's are compared, with their rounding known.
+    // Sums in a product's epilogue cancel: they are compared with strict_math only, where their rounding is known.
     if (products.count(op.kernel) && op.def->kind != OpKind::reduction)
       add({"trained", program, fmt::format("%{} {}", op.id, op.name()), place_of(op), to_string(op.type),
            rows, 0, 0, tolerances_.trained},
@@ -182,12 +181,12 @@ void Checker::check_outputs(const std::string& program, const CallRequest& call,
   }
   settle(f, input);
   if (program != "train_step" && program != "update") return;
-  // With @update to come, what this leaves is what that starts from.
+  // If @update follows, it starts from the symbols that this call stored.
   if (program == "train_step" && compiled_.program().update.run) {
     with_sums_ = symbols_;
     for (const auto& [name, value] : caller_.symbols()) with_sums_[name] = value;
   }
-  // Updates follow from the native gradient: an optimizer that divides by a tiny gradient's own size would
+  // Updates are computed from the native gradient: an optimizer that divides by the size of a tiny gradient would
   // magnify its rounding.
   std::set<std::string> done;
   const Module& forward = *forward_->model.module;

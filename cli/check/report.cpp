@@ -1,4 +1,4 @@
-// The report of `gradc check` as a table and as JSON; knows nothing of how it came about.
+// The report of `gradc check` as a table and as JSON; knows nothing of the checks.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,8 +13,7 @@ namespace gradc::cli {
 
 namespace {
 
-// Rows that differ only in the number of examples are one line: the worst of them, with every number of
-// examples named.
+// Rows that differ only in the number of examples are one line: the worst of them, with all numbers of examples.
 struct Line {
   CheckRow worst;
   std::string rows;
@@ -110,7 +109,7 @@ std::string render_check(const CheckReport& report) {
 
 std::string render_check_json(const CheckReport& report) {
   using Json = nlohmann::ordered_json;
-  // JSON has no infinity: a difference that is no number is null.
+  // JSON has no infinity: a difference that is not finite is null.
   const auto number = [](double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); };
   std::string text;
   for (const std::string& note : report.notes)

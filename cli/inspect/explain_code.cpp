@@ -30,7 +30,7 @@ const char* meaning_of(const std::string& code) {
   return nullptr;
 }
 
-// What the compiler says to the example.
+// The compiler's message for the example.
 std::string message_of(const frontend::Explanation& e, bool color) {
   if (e.example.empty()) return "";
   SourceManager sources;

@@ -1,5 +1,5 @@
-// The page of `gradc dump --format html`: what the compiler knows of a model at every stage, as one JSON
-// record that the page's script (cli/page/inspect.js) shows. Knows no operator.
+// The page of `gradc dump --format html`: a model at every stage as one JSON record, which the page's script
+// (cli/page/inspect.js) shows. Knows no operator.
 #include "cli/inspect/inspect_page.h"
 
 #include <fmt/format.h>
@@ -40,7 +40,7 @@ class Origins {
   Json all_ = Json::array();
 };
 
-// A function as its text, whose line i is operation i, with what the script must know of each operation.
+// A function as its text, whose line i is operation i, with data of each operation for the script.
 Json function_record(const Function& f, Origins& origins) {
   Json ops = Json::array();
   for (const auto& op : f.body) {
@@ -58,8 +58,8 @@ Json module_record(const Module& module, Origins& origins) {
   return list;
 }
 
-// Where each operation of a function was before a pass: its number then, or 0 where the pass made it.
-// Operations the pass made come with their name and origins.
+// For each operation of a function its number before a pass, or 0 if the pass made it; operations that the pass made
+// have their name and origins.
 Json lineage(const passes::PassReport& report, const Function& f, Origins& origins) {
   const auto known = report.numbered.find(f.name);
   const int numbered = known == report.numbered.end() ? 0 : known->second;
@@ -151,7 +151,7 @@ Json sources_record(const SourceManager& sources, uint32_t user_file, const Json
   Json list = Json::array();
   for (uint32_t file = 1; file <= sources.file_count(); ++file) {
     const std::string start = sources.name(file) + ":";
-    // Of the prelude what the model uses.
+    // Of the prelude only files that the model uses.
     const bool used = file == user_file || std::any_of(origins.begin(), origins.end(), [&](const Json& o) {
                         return o.at("place").get_ref<const std::string&>().rfind(start, 0) == 0;
                       });
@@ -233,7 +233,7 @@ std::string inspect_page(const CompileRequest& request, const std::string& progr
     Json entry = program_json(p, false);
     for (Json& kernel : entry["kernels"]) {
       kernel["group"] = kernel_number(kernel.at("name"));
-      kernel.erase("buffers");  // its text has them
+      kernel.erase("buffers");  // the text contains them
       kernel.erase("places");
     }
     programs.push_back(std::move(entry));
@@ -250,7 +250,7 @@ std::string inspect_page(const CompileRequest& request, const std::string& progr
     for (size_t c = 0; c < symbols[p].size(); ++c) programs[p]["calls"][c]["code"] = symbols[p][c];
   record["programs"] = std::move(programs);
   codegen::CodegenOptions bare;
-  bare.debug_info = false;  // metadata would be most of the text
+  bare.debug_info = false;  // debug metadata would be most of the text
   record["llvm"] = split_llvm(codegen::emit_llvm(list, target, bare));
   record["asm"] = split_assembly(codegen::emit_assembly(list, target));
   record["passes"] = std::move(passes);

@@ -11,7 +11,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-// As text names a value: "%7", "%image", "@dense_1.weight".
+// A value's name in text: "%7", "%image", "@dense_1.weight".
 std::string value_name(const Op& op) {
   if (op.is("input")) return "%" + op.symbol();
   if (op.is("symbol")) return "@" + op.symbol();

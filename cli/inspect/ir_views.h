@@ -9,8 +9,7 @@
 
 namespace gradc::cli {
 
-// One operation's places: where it was written, with the trail of calls, innermost first. Equal origins give
-// equal texts.
+// An operation's locations in the source, with the trail of calls, innermost first. Equal origins give equal texts.
 nlohmann::ordered_json places_json(const std::vector<Location>& locations);
 
 nlohmann::ordered_json symbols_json(const Module& module);

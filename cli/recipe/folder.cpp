@@ -1,4 +1,4 @@
-// Trials and verdicts as JSON files. Each is written whole or not at all.
+// Trials and verdicts as JSON files, each written atomically.
 #include "cli/recipe/folder.h"
 
 #include <fmt/format.h>
@@ -33,7 +33,7 @@ constexpr uint64_t kMostBytes = 64 << 20;  // of a file that this command wrote
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 double number_of(const Json& json) { return json.is_null() ? std::nan("") : json.get<double>(); }
 
-// A whole number that fits. nlohmann's own conversion wraps what does not, and cuts fractions off.
+// A whole number that fits. nlohmann's own conversion wraps values out of range, and truncates fractions.
 template <class Int>
 Int whole_number(const Json& value, const char* field, Int least = 0,
                  Int most = std::numeric_limits<Int>::max()) {
@@ -116,12 +116,12 @@ Verdict verdict_of(const Json& j) {
   return v;
 }
 
-// The same order whether trials were run or read.
+// An order that does not depend on whether trials were run or read.
 bool before(const Trial& a, const Trial& b) {
   return std::tie(a.config.step, a.id) < std::tie(b.config.step, b.id);
 }
 
-// Reads a file that this command wrote; anything else in it is the file's fault.
+// Reads a file that this command wrote; other contents are an error of the file.
 template <class Read>
 void read_json(const std::string& path, Read&& read) {
   const std::vector<uint8_t> bytes = runtime::read_file(path, "recipe's file", kMostBytes);
@@ -181,7 +181,7 @@ Json json_of(const Verdict& v) {
           {"hints", v.hints}};
 }
 
-// A name as it comes back from JSON, where bytes that are not UTF-8 were replaced.
+// A name as read back from JSON, where bytes that are not UTF-8 were replaced.
 static std::string as_written(const std::string& name) {
   return Json::parse(json_line(Json(name))).get<std::string>();
 }

@@ -1,5 +1,5 @@
-// The folder of `gradc recipe`: finished trials and verdicts as JSON, so that nothing is run twice. Knows
-// files, not what is in them.
+// The folder of `gradc recipe`: finished trials and verdicts as JSON, so that nothing is run twice. Knows files, not
+// the meaning of their contents.
 #pragma once
 #include <map>
 #include <nlohmann/json.hpp>
@@ -16,7 +16,7 @@ nlohmann::ordered_json json_of(const Verdict& verdict);
 // The name of a trial: the first digits of its configuration's SHA-256.
 std::string id_of(const TrialConfig& config);
 
-// Whose trials a folder holds.
+// The model that a folder's trials belong to.
 struct RecipeIdentity {
   std::string model;                            // the file's name without its folder
   std::string source_sha256;                    // of its text
@@ -25,7 +25,7 @@ struct RecipeIdentity {
 
 class RecipeFolder {
  public:
-  // Makes the folder, or reads what an earlier run left. Throws RunError: kExitUsage for the folder of
+  // Creates the folder, or reads an earlier run's. Throws RunError: kExitUsage for the folder of
   // another model, or one that holds other files; kExitRunFailed where it cannot be written; kExitDataError
   // for a damaged file.
   RecipeFolder(std::string path, const RecipeIdentity& identity);
@@ -37,7 +37,7 @@ class RecipeFolder {
   const std::vector<Trial>& trials() const { return trials_; }
   // A finished trial of this configuration, or null.
   const Trial* find(const TrialConfig& config) const;
-  // Writes it at once. The reference holds until the next add().
+  // Writes it immediately. The reference is valid until the next add().
   const Trial& add(Trial trial);
   // The last verdict on each step.
   const std::map<int, Verdict>& verdicts() const { return verdicts_; }

@@ -6,7 +6,7 @@
 
 namespace gradc::cli {
 
-// The whole page: verdicts, charts, and a table of all trials. `validation`: the part they are judged on.
+// The whole page: verdicts, charts, and a table of all trials. `validation`: the split they are judged on.
 std::string recipe_page(const RecipeModel& model, const RecipeFolder& folder, const Monitor& objective,
                         const std::string& validation);
 

@@ -1,4 +1,4 @@
-// `gradc recipe`: decides which trials to run, step by step, tells what they showed, and writes the page.
+// `gradc recipe`: decides which trials to run, step by step, reports their results, and writes the page.
 // docs/recipe.md. Knows no operator.
 #include <fmt/format.h>
 
@@ -26,7 +26,7 @@ namespace gradc::cli {
 
 namespace {
 
-// `gradc recipe`; docs/recipe.md says what the steps do with these.
+// `gradc recipe`; docs/recipe.md describes how the steps use these.
 struct RecipeOptions {
   ModelOptions model;
   std::string steps = "1-6";
@@ -34,7 +34,7 @@ struct RecipeOptions {
   std::optional<uint64_t> seed;
   std::string objective;  // "accuracy", "min error"; empty: the first accuracy, else the loss
   bool keep_going = false;
-  bool schedule = false;  // the file's, in searches
+  bool schedule = false;  // use the file's schedule in searches
   int64_t overfit_batches = 10, overfit_epochs = 200;
   double overfit_accuracy = 1;
   std::vector<double> rates = {1e-1, 1e-2, 1e-3, 1e-4};
@@ -49,7 +49,7 @@ struct RecipeOptions {
 
 using Json = nlohmann::ordered_json;
 
-constexpr RateRange kAllRates = {1e-4, 1e-1};  // searched in where step 3 was not made
+constexpr RateRange kAllRates = {1e-4, 1e-1};  // searched if step 3 was not run
 constexpr double kRefineFactor = 3;            // around the best rate, either way
 
 // "1-3,5" as the numbers of steps.
@@ -123,7 +123,7 @@ std::vector<std::string> metrics_of(const Module& module, const Experiment& expe
   return names;
 }
 
-// What the search is for, on the part `val`.
+// The objective of the search, on the split `val`.
 Monitor objective_of(const std::string& text, const RecipeModel& model) {
   Monitor m{"val", "loss", false};
   if (text.empty()) {
@@ -255,7 +255,7 @@ class Recipe {
   }
 
   void overfit() {
-    // The file's rate first, then others, the nearest first.
+    // The file's rate first, then the others in order of distance from it.
     std::vector<double> rates = {model_.lr};
     if (!model_.line_search) {
       std::vector<double> others = o_.rates;
@@ -303,7 +303,7 @@ class Recipe {
     search(kCoarse, 0, range, o_.decays, o_.trials, o_.epochs);
   }
 
-  // Around the best trial of `known`, with the weight decays of the best third of them.
+  // Searches around the best trial of `known`, with the weight decays of the best third of them.
   void refine(int step, double factor, std::vector<Trial> known, int round = 0) {
     const std::vector<int> steps = {kCoarse, kRefine, kRepeat};
     const Trial* best = best_trial(known, objective_, steps);
@@ -359,7 +359,7 @@ class Recipe {
     } else {
       const auto key = static_cast<uint64_t>(step) * 1000 + static_cast<uint64_t>(round);
       std::set<std::pair<double, double>> drawn;
-      // A pair that was drawn before is drawn again; a narrow range may not have so many.
+      // A pair that was drawn before is rejected; a narrow range may not have so many.
       for (uint64_t i = 0; std::ssize(plan) < count && i < 100 * static_cast<uint64_t>(count); ++i) {
         const double which = uniform_from_word(random_word(model_.seed, key, 0, i, 1));
         const double decay = decays[static_cast<size_t>(which * static_cast<double>(decays.size()))];
@@ -384,7 +384,7 @@ class Recipe {
     return result;
   }
 
-  // The trials of a plan, run or found; none when interrupted.
+  // The trials of a plan, run or found in the folder; none when interrupted.
   std::optional<std::vector<Trial>> run_all(const std::vector<TrialConfig>& plan,
                                             const std::function<bool(const Trial&)>& enough = {}) {
     std::vector<Trial> trials;
@@ -497,7 +497,7 @@ class Recipe {
   std::optional<RecipeFolder> folder_;
   std::optional<TrialRunner> runner_;
   std::vector<Trial> last_search_;
-  int failed_ = 0;  // the first step that did
+  int failed_ = 0;  // the first step that failed
   int64_t run_ = 0, kept_ = 0;
 };
 

@@ -1,5 +1,5 @@
-// `gradc recipe`: the steps from a new model to good learning rates, as records, and what is concluded from
-// them. docs/recipe.md says what each step does. Knows nothing of compiling, files and pages.
+// `gradc recipe`: the steps from a new model to good learning rates, as records, and the conclusions from them.
+// docs/recipe.md describes each step. Knows nothing of compiling, files and pages.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -16,26 +16,26 @@ enum RecipeStep : int { kInitialLoss = 1, kOverfit, kRates, kCoarse, kRefine, kC
 inline constexpr int kRecipeSteps = 7;
 const char* title_of(int step);
 
-// A training loss further than this share from what a model that knows nothing has is wrong.
+// An initial training loss is wrong if it differs by more than this share from that of uniform predictions.
 inline constexpr double kInitialLossTolerance = 0.1;
-// A rate makes the loss fall when it takes this share of it.
+// A rate makes the loss fall if it falls by this share.
 inline constexpr double kFall = 0.05;
-// Without an accuracy to measure by, examples are overfitted when this share of the first loss is left.
+// Without an accuracy metric, examples are overfitted when this share of the first loss is left.
 inline constexpr double kOverfitLoss = 0.1;
 
-// One training run. With the model, its settings and data this fixes every bit of it.
+// One training run. With the model, its settings and data it determines every bit.
 struct TrialConfig {
   int step = 0;
   double lr = 0;                       // of the first optimizer; others by the same factor
   std::optional<double> weight_decay;  // of every optimizer; none: the file's
-  bool regularised = true;             // penalties, random layers and augmentation as the file has them
+  bool regularised = true;             // with the file's penalties, random layers and augmentation
   bool schedule = false;               // the file's; else rates are constant
   int64_t batches = 0;                 // of the training examples; 0: all
   int64_t epochs = 0;                  // at most; 0: as many as the updates need
   int64_t updates = 0;                 // at most; 0: as many as the epochs have
   double target = 0;                   // accuracy on the training examples at which it ends; 0: none
   uint64_t seed = 1;
-  std::string validation;  // the part that is evaluated: "val", "0.1 of train", or none
+  std::string validation;  // the split that is evaluated: "val", "0.1 of train", or none
 };
 
 struct TrialEpoch {
@@ -55,10 +55,10 @@ struct Trial {
   bool finite() const { return failed_update == 0; }
 };
 
-// A number of an epoch: "loss" or a metric of a part; NaN where there is none.
+// A number of an epoch: "loss" or a metric of a split; NaN where there is none.
 double value_of(const TrialEpoch& epoch, const std::string& part, const std::string& metric);
 
-// The best value of what is searched for, and its epoch; none where no epoch has a finite one.
+// The best value of the objective, and its epoch; none where no epoch has a finite one.
 struct BestValue {
   double value = 0;
   int64_t epoch = 0;
@@ -78,7 +78,7 @@ struct Verdict {
   std::vector<std::string> hints;  // what to do
 };
 
-// What the model file says that verdicts speak of.
+// The properties of the model file that verdicts refer to.
 struct RecipeModel {
   std::string file;
   std::vector<LossRecord> losses;
@@ -91,12 +91,12 @@ struct RecipeModel {
 };
 
 struct InitialLoss {
-  double loss = 0;                  // of training batches at the first values, without regularisation
+  double loss = 0;                  // of training batches at the initial values, without regularisation
   std::optional<double> penalised;  // the same with the penalties, where there are any
   int64_t examples = 0;
   std::string why_not;  // not measured, because
 };
-// The loss where all classes score the same, and how it comes about ("log(10)"); or why there is none.
+// The loss where all classes have the same score, and its formula ("log(10)"); or why there is none.
 struct ExpectedLoss {
   std::optional<double> value;
   std::string text;
@@ -108,11 +108,11 @@ Verdict judge_initial_loss(const RecipeModel& model, const InitialLoss& measured
 Verdict judge_overfit(const RecipeModel& model, const std::vector<Trial>& trials, int64_t examples);
 bool overfitted(const RecipeModel& model, const Trial& trial);
 Verdict judge_rates(const RecipeModel& model, const std::vector<Trial>& trials);
-// The share of the first loss that a trial took, from its first update to the mean of its last tenth; minus
+// The share of the first loss by which a trial's loss fell, from its first update to the mean of its last tenth; minus
 // infinity where it was not finite.
 double fall(const Trial& trial);
-// The rates to search in after step 3: around those that made the loss fall at least half as far as the best
-// did, half a decade further on either side. None where no rate did.
+// The rates to search in after step 3: those that made the loss fall at least half as far as the best did, extended by
+// half a decade on either side. None where no rate did.
 std::optional<std::pair<double, double>> promising_rates(const std::vector<Trial>& trials);
 
 struct RateRange {
@@ -120,7 +120,7 @@ struct RateRange {
 };
 Verdict judge_search(const RecipeModel& model, int step, const std::vector<Trial>& trials,
                      const Monitor& objective, const RateRange& range);
-// What a trial's curves show, a sentence each; none: nothing out of the ordinary.
+// Observations on a trial's curves, a sentence each; none: nothing unusual.
 std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& trial,
                                         const Monitor& objective);
 Verdict judge_curves(const RecipeModel& model, const std::vector<Trial>& trials, const Monitor& objective);

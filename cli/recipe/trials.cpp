@@ -31,7 +31,7 @@ frontend::Variation variation_of(const TrialConfig& config) {
           .weight_decay = config.weight_decay};
 }
 
-// Notes what a run shows, and ends it when it is interrupted or has reached its goal.
+// Records a run's numbers, and ends it when it is interrupted or has reached its goal.
 class Watcher final : public runtime::TrainObserver {
  public:
   Watcher(Trial& trial, const RecipeModel& model, const runtime::InterruptGuard& interrupt,
@@ -66,7 +66,7 @@ class Watcher final : public runtime::TrainObserver {
 TrialRunner::TrialRunner(const CompileRequest& request, int threads) : request_(request), threads_(threads) {
   session({});
   experiment_ = compiled_.at(current_)->experiment();
-  // Trials are short: what ends a run or writes files is not theirs.
+  // Trials are short: rules that end a run or write files do not apply.
   experiment_.train.stop = {};
   experiment_.train.checkpoint = {};
   validation_ = "val";
@@ -91,7 +91,7 @@ TrialRunner::TrialRunner(const CompileRequest& request, int threads) : request_(
 runtime::Session& TrialRunner::session(const frontend::Variation& variation) {
   const std::string key = key_of(variation);
   if (session_ && current_ == key) return *session_;
-  session_.reset();  // its memory before the next one's
+  session_.reset();  // free its memory before the next one's is allocated
   std::unique_ptr<CompiledModel>& compiled = compiled_[key];
   if (!compiled) {
     CompileRequest request = request_;

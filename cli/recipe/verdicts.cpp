@@ -1,5 +1,5 @@
-// What is concluded from the trials of `gradc recipe`: a verdict on each step, in words, and what a trial's
-// curves show. Pure functions of records.
+// Conclusions from the trials of `gradc recipe`: a verdict on each step, as text, and observations on a trial's curves.
+// Pure functions of records.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -148,7 +148,7 @@ Verdict judge_initial_loss(const RecipeModel& model, const InitialLoss& measured
   const std::string wanted = fmt::format("{} = {:.4f}", expected.text, *expected.value);
   if (!std::isfinite(measured.loss)) {
     v.status = Status::fail;
-    v.text = fmt::format("the loss is not finite at the first values; {} is expected", wanted);
+    v.text = fmt::format("the loss is not finite at the initial values; {} is expected", wanted);
     v.hints = {"`gradc stats` shows the layers whose values explode", "`gradc train` names the operation"};
     return v;
   }
@@ -159,7 +159,7 @@ Verdict judge_initial_loss(const RecipeModel& model, const InitialLoss& measured
   if (measured.loss > *expected.value + kInitialLossTolerance * scale) {
     v.status = Status::fail;
     v.text += ": too high, the scores differ before anything was learnt";
-    v.hints = {"smaller first values in the last layer, as in dense(10, init=normal(0, 0.01))",
+    v.hints = {"smaller initial values in the last layer, as in dense(10, init=normal(0, 0.01))",
                "inputs of unit scale: `normalize image by channel` or `by standard` in the data block",
                "a layer whose values explode stands in `gradc stats`"};
   } else if (measured.loss < *expected.value - kInitialLossTolerance * scale) {
@@ -190,7 +190,7 @@ bool overfitted(const RecipeModel& model, const Trial& trial) {
 
 namespace {
 
-// What was reached on the training examples in the last epoch: "accuracy 34.1%, loss 1.87".
+// The results on the training examples in the last epoch: "accuracy 34.1%, loss 1.87".
 std::string reached(const RecipeModel& model, const Trial& trial) {
   if (trial.epochs.empty()) return "no epoch was completed";
   std::vector<std::string> parts;
@@ -368,9 +368,9 @@ std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& t
   }
   if (first - early < 0.02 * scale)
     seen.push_back(
-        "the loss stands still at first and falls later: unlucky first values, or a rate that wants a "
+        "the loss does not fall at first and falls later: unlucky initial values, or a rate that needs a "
         "warm-up");
-  // What single updates stray from their neighbours, against what was learnt in all.
+  // How far single updates deviate from their neighbours, compared with the whole change of the loss.
   double stray = 0;
   const size_t half = trial.losses.size() / 2;
   for (size_t i = half + 1; i < trial.losses.size(); ++i)

@@ -1,5 +1,5 @@
-// Smaller tensor IR: functions, outputs and updates that go, operations that become one of their operands, an
-// earlier value of their type, or zero; then what nothing needs any more.
+// Reduces tensor IR: removes functions, outputs and updates, replaces operations by zero, one of their operands, or an
+// input or symbol of their type; then removes everything unused.
 #include <algorithm>
 #include <set>
 
@@ -59,7 +59,7 @@ class IrReducer : Shrinking {
                              return true;
                            }) ||
               again;
-      // An output of what its operation is made of, whatever the type.
+      // Replace an output by an operand of its operation, of any type.
       for (const size_t operand : {0, 1, 2})
         again = of_functions([](Function& f) { return f.outputs.size(); },
                              [operand](Function& f, size_t i) {
@@ -69,7 +69,7 @@ class IrReducer : Shrinking {
                                return true;
                              }) ||
                 again;
-      // From the end: what an operation is made of goes with it.
+      // From the end: the operands of a replaced operation are removed with it.
       for (const int kind : {0, 1, 2})
         again =
             of_functions([](Function& f) { return f.body.size(); },
@@ -80,7 +80,7 @@ class IrReducer : Shrinking {
   }
 
  private:
-  // Operation `at` replaced: by zero (kind 0), an operand of its type (1), an earlier value of its type (2).
+  // Replaces operation `at` by zero (kind 0), an operand of its type (1), an input or symbol of its type (2).
   static bool shorten(Function& f, size_t at, int kind) {
     const std::vector<Op*> ops = f.ops();
     Op* op = ops[at];
@@ -92,7 +92,7 @@ class IrReducer : Shrinking {
       Op* zero = b.constant(0, op->type.dtype);
       if (!(op->type == zero->type))
         zero = b.create("broadcast", {zero}, {{"shape", op->type.shape}, {"batched", op->type.batched}});
-      // A value that is a zero spread out is as small as it gets.
+      // A broadcast zero cannot be reduced further.
       if (op->is("broadcast") && op->operands[0]->is("constant")) return false;
       f.replace_uses(op, zero);
       return true;
@@ -115,7 +115,7 @@ class IrReducer : Shrinking {
     return false;
   }
 
-  // Tries edit(module, i) for every i of count(module) on a module of its own.
+  // Tries edit(module, i) for every i below count(module), each on a fresh module.
   template <class Count, class Change>
   bool each(Count count, Change edit) {
     bool any = false;

@@ -1,4 +1,4 @@
-// The command `gradc reduce`: asks a program, or gradc itself, whether each candidate is still interesting.
+// The command `gradc reduce`: runs a program, or gradc itself, to decide whether each candidate is still interesting.
 #include "cli/reduce/reduce.h"
 
 #include <fcntl.h>
@@ -38,15 +38,15 @@ struct ReduceOptions {
   std::vector<std::string> command;  // exit code 0: still interesting
   bool check = false, crash = false;
   std::string error;              // a code
-  std::vector<std::string> with;  // further arguments of the gradc command that these three run
-  std::string output;             // empty: beside the file
+  std::vector<std::string> with;  // further arguments of the gradc command that these three options run
+  std::string output;             // empty: in the file's folder
   double seconds = 60;            // for one run of the command
   bool json = false;
 };
 
 constexpr int kTimedOut = -1;
 
-// The exit code of a command, 128 + n where signal n ended it, kTimedOut past its time; what it says goes to
+// The exit code of a command, 128 + n where signal n ended it, kTimedOut past its time; its output goes to the file
 // `said`.
 int run_command(const std::vector<std::string>& command, const std::string& said, double seconds) {
   posix_spawn_file_actions_t actions;
@@ -56,7 +56,8 @@ int run_command(const std::vector<std::string>& command, const std::string& said
   posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // so that what it starts ends with it
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETPGROUP);  // so that its child processes can be ended with it
   std::vector<std::string> arguments = command;
   std::vector<char*> argv;
   for (std::string& a : arguments) argv.push_back(a.data());
@@ -96,14 +97,14 @@ std::string own_path() {
   return tool.string();
 }
 
-// What is run on a candidate, and which of its answers is wanted.
+// The command to run on a candidate, and the test of its result.
 struct Question {
   std::vector<std::string> command;  // "{}" is the candidate
   std::function<bool(int code, const std::string& said)> wanted;
   std::string words;  // what is looked for
 };
 
-// The codes of "error[E0203]" and the like in what gradc said.
+// The codes of "error[E0203]" and the like in gradc's output.
 std::set<std::string> codes_in(const std::string& said) {
   const std::string mark = "error[";
   std::set<std::string> codes;
@@ -114,8 +115,7 @@ std::set<std::string> codes_in(const std::string& said) {
   return codes;
 }
 
-// A text without its numbers: what it is about stays the same when shapes shrink and layers are numbered
-// anew.
+// A text without its numbers, which change when shapes shrink and layers are renumbered.
 std::string without_numbers(const std::string& text) {
   std::string result;
   for (const char c : text)
@@ -158,8 +158,8 @@ std::vector<CheckFailure> failures_in(const std::string& said) {
   return failures;
 }
 
-// A check that fails where the original's does, which is asked first: in the same section, for a parameter or
-// operation that failed there. Whatever else comes to fail is another fault.
+// A check that fails as the original's does, which is run first: in the same section, for a parameter or operation that
+// failed there. Other failures are other faults.
 Question question_of_check(const std::string& tool) {
   const auto original = std::make_shared<CheckFailure>();
   return {{tool, "check", "{}", "--json"},
@@ -176,7 +176,7 @@ Question question_of_check(const std::string& tool) {
           "a check that fails"};
 }
 
-// The messages of "error[E0203]: ..." of one code, as they are worded.
+// The wordings of messages "error[E0203]: ..." of one code.
 std::set<std::string> wordings_in(const std::string& said, const std::string& code) {
   const std::string mark = "error[" + code + "]: ";
   std::set<std::string> wordings;
@@ -187,7 +187,7 @@ std::set<std::string> wordings_in(const std::string& said, const std::string& co
   return wordings;
 }
 
-// Errors of that code in the original's words; other errors than the original's are not what is looked for.
+// Errors of that code with the original's wording; other errors do not count.
 Question question_of_error(const std::string& tool, const std::string& code) {
   struct Original {
     std::set<std::string> codes, wordings;

@@ -1,4 +1,4 @@
-// `gradc reduce`: makes a model file or IR that shows something smaller, as long as it still shows it.
+// `gradc reduce`: makes a model file or IR smaller while it still has an interesting property.
 #pragma once
 #include <functional>
 #include <set>
@@ -7,7 +7,7 @@
 
 namespace gradc::cli {
 
-// Whether a text still shows what is looked for.
+// Whether a text still has the interesting property.
 using Interesting = std::function<bool(const std::string& text)>;
 
 struct Reduction {
@@ -15,7 +15,7 @@ struct Reduction {
   int64_t tries = 0;
 };
 
-// What both reductions share: the smallest text so far, and what was tried.
+// Shared by both reductions: the smallest text so far, and the candidates that were tried.
 class Shrinking {
  public:
   Shrinking(std::string text, const Interesting& interesting,
@@ -23,7 +23,7 @@ class Shrinking {
       : interesting_(interesting), better_(better) {
     result_.text = std::move(text);
   }
-  // Goes on from the candidate when it is new and still shows what is looked for.
+  // Continues from the candidate if it is new and still interesting.
   bool take(const std::string& candidate) {
     if (candidate == result_.text || !tried_.insert(candidate).second) return false;
     ++result_.tries;

@@ -1,5 +1,5 @@
-// Smaller model files: lines, then what the syntax tree says can go (declarations, statements, arguments) or
-// be replaced by a part of itself (expressions, blocks, integers). Zeller and Hildebrandt 2002, "Simplifying
+// Reduces model files: removes lines, then nodes of the syntax tree (declarations, statements, arguments), or replaces
+// nodes by their children or smaller values (expressions, blocks, integers). Zeller and Hildebrandt 2002, "Simplifying
 // and isolating failure-inducing input", for lines; Regehr et al. 2012, "Test-case reduction for C compiler
 // bugs", for the loop over kinds of edits until none succeeds.
 #include <algorithm>
@@ -107,7 +107,7 @@ class Edits {
   void statement(const Statement& s) {
     remove(s.span);
     if (s.body_span.valid() && s.body_span.end > s.body_span.begin + 1 && !s.body.empty()) {
-      // What stands in the block, without what is around it.
+      // The contents of the block, without the block.
       const Span inner{s.body.front().span.file, s.body.front().span.begin, s.body.back().span.end};
       replace(s.span, of(inner));
     }
@@ -173,7 +173,7 @@ class TextReducer : Shrinking {
         std::string candidate, line;
         for (size_t i = 0; std::getline(in, line); ++i)
           if (i < first || i >= first + length) candidate += line + "\n";
-        // A file that was well formed shall stay so: what breaks it is another mistake.
+        // A well-formed file must stay so: a syntax error would be another mistake.
         if (parses_ && !Edits(candidate).parses()) {
           first += length;
           continue;
@@ -201,7 +201,7 @@ class TextReducer : Shrinking {
         const std::string candidate = apply(text, e);
         if (!Edits(candidate).parses() || !take(candidate)) continue;
         again = any = true;
-        break;  // places have moved
+        break;  // offsets have changed
       }
     }
     return any;

@@ -20,8 +20,8 @@ std::vector<size_t> full_shape(const Type& type, int64_t rows) {
   return shape;
 }
 
-// A tensor that came from outside or from a definition must be what the IR says of it, or later operations
-// would read past its end.
+// A tensor from a caller or a definition must have the type that the IR gives it, or later operations would read past
+// its end.
 void check_tensor(const Tensor& t, const Type& type, int64_t rows, const std::string& what) {
   GRADC_CHECK(t.type == type, "{} has type {}, not {}", what, to_string(t.type), to_string(type));
   GRADC_CHECK(!type.batched || t.rows == rows, "{} has {} rows in a run of {}", what, t.rows, rows);
@@ -59,7 +59,7 @@ class Run {
   }
 
  private:
-  // Decisions are kept by number, so two operations with one number would replay each other's.
+  // Decisions are stored by id, so two operations with one id would replay each other's.
   void check_ids() const {
     std::set<int> ids;
     for (const auto& op : f_.body)
@@ -108,7 +108,7 @@ class Run {
   const Function& f_;
   const RunInput& input_;
   Context context_;
-  std::map<const Op*, int> uses_;                        // still to come
+  std::map<const Op*, int> uses_;                        // later uses
   std::unordered_map<const Op*, Tensor> owned_;          // results of operations; nodes do not move
   std::unordered_map<const Op*, const Tensor*> values_;  // those and the caller's
 };

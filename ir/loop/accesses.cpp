@@ -1,10 +1,10 @@
-// Walks a kernel's statements once, with a symbol for each counter: a counter is its loop's begin plus the
-// step times the number of the turn; a quotient, minimum or loaded integer is a new symbol with the
+// Walks a kernel's statements once, with a symbol for each counter: a counter is its loop's begin plus the step times
+// the number of the iteration; a quotient, minimum or loaded integer is a new symbol with the
 // inequalities that define it. Conditions and masks add inequalities.
 //
-// A loop over this thread's part, "for i = lo * R to hi * R", belongs to a unit of the partition: i is R
-// units times the number of the unit, plus what is less than a unit's R elements. So does any other value
-// that conditions keep in the part, such as an index that is compared with lo and hi.
+// A loop over this thread's range, "for i = lo * R to hi * R", belongs to a unit of the partition: i is R times the
+// number of the unit, plus a remainder less than R. So does any other value that conditions keep in the range, such as
+// an index that is compared with lo and hi.
 #include "ir/loop/accesses.h"
 
 #include <fmt/format.h>
@@ -74,8 +74,8 @@ class Walker {
     return next;
   }
 
-  // Constants that go on in equal steps, once or from several beginnings: wider elements where nothing stands
-  // between them, else a counter of its own. Whether they are such.
+  // Compresses constants with equal steps, from one or several beginnings: into wider elements where they are adjacent,
+  // else into a counter of its own. Returns whether they have equal steps.
   bool in_steps(MemoryUse& access) {
     std::vector<int64_t>& c = access.constants;
     const int64_t step = c[1] - c[0];
@@ -120,7 +120,7 @@ class Walker {
         hi_ = Linear::of(partition_.extent);
       } else if (partition_.extent % partition_.unit == 0) {
         hi_ = hi_ + partition_.unit;
-      } else {  // the last unit is cut short
+      } else {  // the last unit may be partial
         const int64_t grain = std::gcd(partition_.unit, partition_.extent);
         const Linear rest = Linear::atom(a.add(1, partition_.unit / grain), grain);
         hi_ = hi_ + rest;
@@ -138,16 +138,16 @@ class Walker {
     if (by_panels()) {
       o.panel = result_.atoms.add(0, units_ - 1);
       result_.atoms.require(Linear::atom(kPanels) - Linear::atom(o.panel) - 1);
-      if (partition_.extent > 1) o.part = result_.atoms.add(0, partition_.extent - 1);
+      if (partition_.extent > 1) o.chunk = result_.atoms.add(0, partition_.extent - 1);
     } else if (units_ > 1) {
       o.unit = result_.atoms.add(0, units_ - 1);
     }
     return o;
   }
-  // The number of a unit: of a panel's part, as the kernel counts them.
+  // The number of a unit as the kernel counts them; with panels, of a panel's chunk.
   Linear number_of(const Owner& o) const {
     if (!by_panels()) return o.unit < 0 ? Linear{} : Linear::atom(o.unit);
-    return Linear::atom(o.panel, partition_.extent) + (o.part < 0 ? Linear{} : Linear::atom(o.part));
+    return Linear::atom(o.panel, partition_.extent) + (o.chunk < 0 ? Linear{} : Linear::atom(o.chunk));
   }
   int64_t unit() const { return by_panels() ? 1 : partition_.unit; }
   bool splits() const { return by_panels() || units_ > 1; }
@@ -212,11 +212,11 @@ class Walker {
     if (turns <= 0) return;
     const size_t owners = owners_.size();
     Linear counter;
-    if (const std::optional<Linear> own = own_part(begin, end, s.step)) {
+    if (const std::optional<Linear> own = own_range(begin, end, s.step)) {
       counter = *own;
     } else {
       const int64_t most = turns >= kUnbounded ? kUnbounded : (turns - 1) / s.step;
-      // A symbol of its own even for one turn, so that what the end requires is known of it.
+      // A symbol of its own even for one iteration, so that the loop's end bounds it.
       counter = begin;
       if (most > 0 || !begin.is_constant()) counter = begin + Linear::atom(a.add(0, most), s.step);
     }
@@ -239,7 +239,7 @@ class Walker {
     return c > 0 && c % each == 0 ? c / each : 0;
   }
 
-  // A new unit of the thread's.
+  // A new unit of the thread's range.
   Owner another_owner() {
     const Owner own = new_owner();
     Atoms& a = result_.atoms;
@@ -248,8 +248,8 @@ class Walker {
     return own;
   }
 
-  // The counter of a loop over this thread's part.
-  std::optional<Linear> own_part(const Linear& begin, const Linear& end, int64_t step) {
+  // The counter of a loop over this thread's range.
+  std::optional<Linear> own_range(const Linear& begin, const Linear& end, int64_t step) {
     const int64_t r = multiple(begin, first_);
     if (r == 0) return std::nullopt;
     const Linear shift = begin - lo_ * r;
@@ -259,7 +259,7 @@ class Walker {
     Linear counter = number_of(own) * chunk + shift;
     if (chunk % step == 0) {
       if (chunk > step) counter = counter + Linear::atom(result_.atoms.add(0, chunk / step - 1), step);
-    } else {  // turns begin anywhere in a unit
+    } else {  // iterations begin anywhere in a unit
       counter = counter + Linear::atom(result_.atoms.add(0, chunk - 1));
     }
     if (!owners_.empty()) split_twice();
@@ -278,7 +278,7 @@ class Walker {
 
   // --- facts
 
-  // What is known at a place, to forget what is learned after it.
+  // The facts known at a point, to restore after a scope.
   struct Scope {
     size_t facts, truths, aliases, owners;
   };
@@ -298,7 +298,7 @@ class Walker {
     return true;
   }
 
-  // What a bound on the newest atom says of the others, too.
+  // Also the consequences of a bound on the newest atom for the others.
   void fact(const Linear& sum) {
     Linear f = tightened(sum);
     facts_.push_back(f);
@@ -358,8 +358,8 @@ class Walker {
     }
   }
 
-  // A sum that facts from the given one on keep in the thread's part belongs to a unit of it. `of`: an
-  // access's own facts, which come last.
+  // A sum that facts from the given one on keep in the thread's range belongs to a unit of it. `of`: an access's own
+  // facts, which come last.
   void own_by_facts(size_t from, const Linear& lane) {
     if (!splits() || by_panels()) return;
     const size_t end = facts_.size();
@@ -372,7 +372,7 @@ class Walker {
       if (!owners_.empty() && lane.is_constant() && independent(sum)) split_twice();
       belongs(sum, r * unit(), 1);
     }
-    // The turn before this one of a loop over the part, where there is one.
+    // The previous iteration of a loop over the range, where there is one.
     for (size_t l = 0; l < own_loops_.size(); ++l) {
       const OwnLoop& loop = own_loops_[l];
       if (!is_open(loop.owner) || loop.counter.coefficient(loop.owner.unit) == 0) continue;
@@ -389,7 +389,7 @@ class Walker {
     return std::any_of(owners_.begin(), owners_.end(),
                        [&](const Belonging& b) { return b.owner.unit == own.unit; });
   }
-  // Whether it is no counter of an open loop over the part, nor made of one.
+  // Whether it does not depend on a counter of an open loop over the range.
   bool independent(const Linear& sum) const {
     for (const OwnLoop& loop : own_loops_)
       if (is_open(loop.owner))
@@ -398,8 +398,8 @@ class Walker {
     return true;
   }
 
-  // sum = chunk times a unit of the thread's + steps of what is less than a chunk; so one of the sum's atoms
-  // is the rest.
+  // sum = chunk times a unit of the thread's range + a multiple of step below chunk; so one of the sum's atoms is that
+  // remainder.
   void belongs(const Linear& sum, int64_t chunk, int64_t step) {
     const Owner own = another_owner();
     const Linear rest = Linear::atom(result_.atoms.add(0, chunk / step - 1), step);
@@ -438,7 +438,7 @@ class Walker {
       else
         width = lanes;
     }
-    // The lane at hand, a symbol of its own.
+    // The current lane, a symbol of its own.
     if (mask || at.coefficient(kLane) != 0) {
       if (mask) assume(mask, true);
       const auto [known, fresh] = lanes_.try_emplace(lanes, -1);
@@ -475,7 +475,7 @@ class Walker {
       a.owners.push_back({last_, a.at});
       a.owners.push_back({first_, a.at});
     }
-    // Where there is a sum with remainders, most proofs are by it: it comes first.
+    // A sum with remainders comes first, since most proofs use it.
     std::vector<OwnUnit> all;
     for (OwnUnit& o : a.owners) {
       if (Linear other = with_remainders(o.at); other != o.at) all.push_back({o.owner, std::move(other)});
@@ -483,7 +483,7 @@ class Walker {
     }
     a.owners = std::move(all);
     if (at_) a.location = at_->location;
-    // What differs by its constant alone is one access.
+    // Accesses that differ only in their constant are one.
     std::string key = fmt::format("{} {} {}", a.buffer, writes, width);
     const auto append = [&](const Linear& sum) {
       for (const auto& [atom, c] : sum.terms) key += fmt::format(" {}*{}", c, atom);
@@ -512,7 +512,7 @@ class Walker {
     } catch (const TooLarge&) {
       value = opaque(e->type);
     }
-    // 32 bits wrap where a value does not fit; what is read from memory may be any.
+    // 32-bit values wrap where they do not fit; a value from memory may be any.
     if (e->type.scalar == Scalar::i32 && !value.is_constant() && e->kind != ExprKind::variable &&
         e->kind != ExprKind::load &&
         (result_.atoms.least(value, facts_) < INT32_MIN || result_.atoms.greatest(value, facts_) > INT32_MAX))
@@ -603,8 +603,8 @@ class Walker {
     return whole + Linear::atom(it->second);
   }
 
-  // A sum with m * rest, of which it also has quotients, as m * (d * quotient + remainder): bounds of the
-  // quotient and of the remainder then say what takes several inequalities otherwise.
+  // A sum with m * rest, of which it also has quotients, as m * (d * quotient + remainder): bounds of the quotient and
+  // of the remainder then replace several inequalities.
   Linear with_remainders(Linear sum) {
     for (auto division = divisions_.rbegin(); division != divisions_.rend(); ++division) {
       if (sum.coefficient(division->quotient) == 0) continue;
@@ -626,8 +626,8 @@ class Walker {
     return sum;
   }
 
-  // d times a quotient is at most `rest`, whose newest atom `limit` bounds by others: so that bound on the quotient,
-  // which integers make sharper than both inequalities are together (2 q <= i and i <= 2 k + 1 give q <= k).
+  // d times a quotient is at most `rest`, whose newest atom `limit` bounds by others. The result is that bound on the
+  // quotient, which for integers is sharper than both inequalities together: 2 q <= i and i <= 2 k + 1 give q <= k.
   static std::optional<Linear> without_newest(const Linear& remainder, const Linear& rest,
                                               const Linear& limit) {
     const int64_t c = rest.terms.back().second, d = limit.coefficient(rest.terms.back().first);
@@ -655,8 +655,8 @@ class Walker {
   Linear new_extreme(Type type, const Linear& a, const Linear& b, int64_t sign) {
     Atoms& atoms = result_.atoms;
     if (sign == 1 && !by_panels() && splits()) {
-      if (a == hi_ && b.is_constant()) return part_end(b.constant);
-      if (b == hi_ && a.is_constant()) return part_end(a.constant);
+      if (a == hi_ && b.is_constant()) return range_end(b.constant);
+      if (b == hi_ && a.is_constant()) return range_end(a.constant);
     }
     const int64_t low_a = atoms.least(a), low_b = atoms.least(b), high_a = atoms.greatest(a),
                   high_b = atoms.greatest(b);
@@ -668,8 +668,8 @@ class Walker {
     return value;
   }
 
-  // min(hi, cap): where the part does not begin after it, the end of a unit of the part, perhaps cut short.
-  Linear part_end(int64_t cap) {
+  // min(hi, cap): unless the range begins after it, the end of a unit of the range, which may be partial.
+  Linear range_end(int64_t cap) {
     if (cap <= 0) return Linear::of(cap);
     Atoms& atoms = result_.atoms;
     int64_t grain = std::gcd(partition_.unit, cap);
@@ -713,7 +713,7 @@ class Walker {
     int value;  // atom
     Linear yes, no;
   };
-  // A unit of the thread's. From facts: the atom that it shows to be a sum of the unit.
+  // A unit of the thread's range. From facts: the atom that they show to be a sum of the unit.
   struct Belonging {
     Owner owner;
     int atom = -1;
@@ -736,8 +736,8 @@ class Walker {
   std::unordered_map<const VariableData*, Expr> conditions_;
   std::vector<Selected> selected_;
   std::vector<Linear> facts_;
-  std::vector<std::pair<int, Linear>> aliases_;       // atoms that are known to be other sums
-  std::vector<std::pair<const void*, bool>> truths_;  // variables and expressions that are known
+  std::vector<std::pair<int, Linear>> aliases_;       // atoms that are known to equal other sums
+  std::vector<std::pair<const void*, bool>> truths_;  // variables and expressions with known truth
   std::vector<Belonging> owners_;                     // of the open loops and conditions
   std::vector<OwnLoop> own_loops_;
   std::vector<int> ends_;     // units that minima with hi end in

@@ -1,5 +1,5 @@
-// What a kernel's calls touch: for each load and store, the elements as a sum of loop counters with what is
-// known of them, derived from the kernel's own statements. Knows nothing of barriers or memory plans.
+// The accesses of a kernel's calls: for each load and store, the elements as a sum of loop counters with their known
+// bounds, derived from the kernel's own statements. Knows nothing of barriers or memory plans.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,14 +9,14 @@
 
 namespace gradc::loop {
 
-// The unit of the partition that an access belongs to: of a fixed extent the number of its unit, of panels
-// the panel and, where panels are cut into parts, the part. Atoms; -1: none.
+// The unit of the partition that an access belongs to: of a fixed extent the number of its unit, of panels the panel
+// and, where panels are split into chunks, the chunk. Atoms; -1: none.
 struct Owner {
-  int unit = -1, panel = -1, part = -1;
+  int unit = -1, panel = -1, chunk = -1;
   friend bool operator==(const Owner&, const Owner&) = default;
 };
 
-// A unit that is the thread's where an access happens, and the access's elements as a sum that shows it.
+// A unit of the thread's range that an access belongs to, and the access's elements as a sum that shows it.
 struct OwnUnit {
   Owner owner;
   Linear at;
@@ -26,7 +26,7 @@ struct OwnUnit {
 struct MemoryUse {
   int buffer = 0;  // of the kernel
   bool writes = false;
-  // It touches, for each of `constants`, `width` elements from `at` + constant on.
+  // It accesses, for each of `constants`, `width` elements from `at` + constant on.
   Linear at;
   std::vector<int64_t> constants;  // ascending
   int64_t width = 1;
@@ -42,7 +42,7 @@ inline constexpr int kPanelsAtom = 1, kRowsAtom = 2, kSharedAtoms = 4;
 struct KernelAccesses {
   Atoms atoms;
   std::vector<MemoryUse> accesses;
-  std::vector<std::string> errors;  // the split over threads that changes what is computed
+  std::vector<std::string> errors;  // cases where the split over threads changes results
 };
 
 // `batch`: rows of a full batch.

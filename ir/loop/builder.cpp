@@ -21,7 +21,8 @@ std::string spelled(std::string_view name) {
   return s;
 }
 
-// One turn: from `begin` to an end at most a step further, seen as constants or as end = begin + constant.
+// Whether the loop has one iteration: from `begin` to an end at most a step further, as constants or as end = begin +
+// constant.
 bool runs_once(const Expr& begin, const Expr& end, int64_t step) {
   if (begin->kind == ExprKind::constant && end->kind == ExprKind::constant)
     return begin->integer < end->integer && end->integer - begin->integer <= step;

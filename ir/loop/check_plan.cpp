@@ -1,5 +1,5 @@
-// Each check takes the accesses of two calls (accesses.h) and looks for a proof that what they touch is apart
-// wherever they may run at the same time, or in another order than the program's.
+// Each check takes the accesses of two calls (accesses.h) and searches for a proof that they do not conflict where they
+// may run at the same time, or in another order than the program's.
 #include "ir/loop/check_plan.h"
 
 #include <fmt/format.h>
@@ -30,22 +30,22 @@ Facts joined(const Facts& a, const Facts& b) {
   return r;
 }
 
-// Which units of two calls one thread has in common.
+// Which units of two calls run on one thread.
 enum class Sharing : uint8_t {
-  nothing,  // any unit of one may run beside any unit of the other
-  units,    // equal partitions: units of different numbers run beside each other
+  nothing,  // any unit of one may run concurrently with any unit of the other
+  units,    // equal partitions: units of different numbers run concurrently
   panels,   // both run panel by panel: units of different panels do
 };
 
-// Looks for proofs about two calls' accesses, one by a thread, the other by another.
+// Searches for proofs about two calls' accesses, by different threads.
 class Pair {
  public:
   Pair(const KernelAccesses& a, const KernelAccesses& b) : atoms_(a.atoms) {
     offset_ = atoms_.append(b.atoms, kSharedAtoms);
   }
 
-  // Whether x of the first call and y of the second touch different elements wherever their units may run at
-  // the same time.
+  // Whether x of the first call and y of the second access different elements wherever their units may run at the same
+  // time.
   bool apart(const MemoryUse& x, const MemoryUse& y, Sharing sharing) {
     const auto [known, fresh] = apart_.try_emplace({x.shape, y.shape, sharing});
     if (fresh) known->second = are_apart(x, y, sharing);
@@ -59,11 +59,11 @@ class Pair {
     for (Linear& f : there.facts) f = renumbered(f, kSharedAtoms, offset_);
     for (OwnUnit& o : there.owners) {
       o.at = renumbered(o.at, kSharedAtoms, offset_);
-      for (int* atom : {&o.owner.unit, &o.owner.panel, &o.owner.part})
+      for (int* atom : {&o.owner.unit, &o.owner.panel, &o.owner.chunk})
         if (*atom >= 0) *atom += offset_;
     }
     if (apart_at_all(x, there, sharing)) return true;
-    // One constant after the other where a hull of all is too much.
+    // One constant after the other where the hull of all is too large.
     if (x.constants.size() * y.constants.size() == 1 || x.constants.size() * y.constants.size() > 64)
       return false;
     MemoryUse one = x, other = there;
@@ -97,7 +97,7 @@ class Pair {
         const Linear differ = (Linear::atom(m) - Linear::atom(n)) * sign - 1;
         if (atoms_.proves(differ * -1 - 1, all)) continue;  // they do not
         all.push_back(differ);
-        // And what the range of each says of the other.
+        // And the bounds of each from the range of the other.
         const Linear greater = Linear::atom(sign > 0 ? m : n), less = Linear::atom(sign > 0 ? n : m);
         all.push_back(greater - (atoms_.least(less, facts) + 1));
         all.push_back(less * -1 + (atoms_.greatest(greater, facts) - 1));
@@ -109,12 +109,12 @@ class Pair {
     if (a.panel < 0 || b.panel < 0 || !either_way(a.panel, b.panel, {})) return false;
     if (sharing == Sharing::panels) return true;
     const Facts same = equal(Linear::atom(a.panel), Linear::atom(b.panel));
-    if (a.part < 0 || b.part < 0) return true;
-    return either_way(a.part, b.part, same);
+    if (a.chunk < 0 || b.chunk < 0) return true;
+    return either_way(a.chunk, b.chunk, same);
   }
 
-  // Whether the elements differ where the facts hold: one access lies above the other, or it is shown by rows
-  // or by counters.
+  // Whether the elements differ where the facts hold: one access is above the other, or they differ by rows or by
+  // counters.
   bool distinct(const MemoryUse& x, const MemoryUse& y, const Facts& facts, const std::vector<int>& taken,
                 int splits = kMostSplits) const {
     const Linear above = x.at - y.at + (x.constants.front() - y.constants.back() - y.width);
@@ -124,8 +124,8 @@ class Pair {
            distinct_by_counters(x, y, facts, taken, separated);
   }
 
-  // Whether one lies above the other where the counters that both multiply by the same number differ, or,
-  // taking these for equal one by one, largest first, does so then.
+  // Whether one is above the other where the counters that both multiply by the same number differ, or where these are
+  // equal, assumed one by one, largest first.
   template <class F>
   static bool distinct_by_counters(const MemoryUse& x, const MemoryUse& y, Facts facts,
                                    std::vector<int> taken, const F& separated) {
@@ -178,9 +178,9 @@ class Pair {
     return r;
   }
 
-  // Whether both accesses lie in rows of one length and touch no row in common, or no column in common where
-  // their rows are equal. A row may be a sum of several counters: what distinct_by_counters takes for equal
-  // one by one need not be equal where rows are.
+  // Whether both accesses are in rows of one length and have no row in common, or no column in common where their rows
+  // are equal. A row may be a sum of several counters: those that distinct_by_counters assumes equal one by one need
+  // not be equal where rows are.
   bool distinct_by_rows(const MemoryUse& x, const MemoryUse& y, const Facts& facts,
                         const std::vector<int>& taken, int splits) const {
     std::set<int64_t, std::greater<>> lengths;
@@ -293,7 +293,7 @@ class PlanChecker {
       const Linear first = a.at + a.constants.front(), last = a.at + (a.constants.back() + a.width - 1);
       Linear elements = Linear::of(at.elements);
       std::string limit = fmt::format("{} elements", at.elements);
-      // What is the caller's ends with the rows there are.
+      // The caller's memory ends with the existing rows.
       const bool rows =
           at.space == Space::input ||
           (at.space == Space::output && (atoms.depends(a.at, kRowsAtom) || atoms.depends(a.at, kPanelsAtom)));
@@ -329,8 +329,8 @@ class PlanChecker {
     return p.kind == Partition::Extent::fixed && p.extent <= p.unit;
   }
 
-  // Whether all threads meet before a call; `together`: where segments run panel by panel.
-  bool meets(size_t call, bool together) const {
+  // Whether all threads synchronise before a call; `together`: where segments run panel by panel.
+  bool synchronises(size_t call, bool together) const {
     const Call& c = p_.calls[call];
     const bool inside =
         together && segment_of_[call] >= 0 && call > 0 && segment_of_[call - 1] == segment_of_[call];
@@ -340,7 +340,7 @@ class PlanChecker {
   void races(bool together) {
     size_t begin = 0;
     for (size_t c = 0; c < calls_.size(); ++c) {
-      if (meets(c, together)) begin = c;
+      if (synchronises(c, together)) begin = c;
       for (size_t e = begin; e <= c; ++e) pair(e, c, together, begin);
     }
   }
@@ -357,13 +357,14 @@ class PlanChecker {
 
   void pair(size_t e, size_t c, bool together, size_t begin) {
     const Sharing shared = sharing(e, c, together);
-    if (shared == Sharing::units && one_unit(e)) return;  // one thread does both
+    if (shared == Sharing::units && one_unit(e)) return;  // one thread runs both
     if (!checked_.insert({e, c, shared}).second) return;
     std::optional<Pair> proofs;
     const auto since = [&] {
       const std::string mode = together ? ", where segments run panel by panel" : "";
-      return meets(begin, together) ? fmt::format("the last barrier stands before {}{}", name(begin), mode)
-                                    : fmt::format("no barrier stands before them{}", mode);
+      return synchronises(begin, together)
+                 ? fmt::format("the last barrier stands before {}{}", name(begin), mode)
+                 : fmt::format("no barrier stands before them{}", mode);
     };
     for (const auto& [x, first] : calls_[e].by_allocation)
       for (const auto& [y, second] : calls_[c].by_allocation) {
@@ -378,7 +379,7 @@ class PlanChecker {
         const Space space = allocation(x).space;
         if (space == Space::scratch ||
             (space == Space::local && together && segment_of_[e] == segment_of_[c]))
-          continue;  // a thread's own
+          continue;  // thread-local
         if (!proofs) proofs.emplace(calls_[e].of, calls_[c].of);
         accesses(*proofs, e, c, first, second, shared, since);
       }
@@ -409,7 +410,7 @@ class PlanChecker {
     const auto [begin, end] = extent(number);
     return fmt::format("`{}` (bytes {} to {})", allocation(number).name, begin, end - 1);
   }
-  // Memory that each thread has for itself, where segments run panel by panel or not.
+  // Whether an allocation is thread-local, where segments run panel by panel or not.
   bool own(int number, bool together) const {
     const Space space = allocation(number).space;
     return space == Space::scratch || (space == Space::local && together);
@@ -425,7 +426,7 @@ class PlanChecker {
     return begin_a < end_b && begin_b < end_a;
   }
 
-  // --- segments: parts of a panel in the order of the bands
+  // --- segments: chunks of a panel in the order of the bands
 
   void order(const Segment& s) {
     const auto count = static_cast<size_t>(s.last - s.first);
@@ -442,15 +443,15 @@ class PlanChecker {
       }
   }
 
-  struct Reach {
+  struct ElementRange {
     int64_t low = kUnbounded, high = -kUnbounded;  // elements within the panel; low > high: none
-    bool meets(const Reach& r) const { return low <= r.high && r.low <= high; }
-    void add(const Reach& r) { low = std::min(low, r.low), high = std::max(high, r.high); }
+    bool overlaps(const ElementRange& r) const { return low <= r.high && r.low <= high; }
+    void add(const ElementRange& r) { low = std::min(low, r.low), high = std::max(high, r.high); }
   };
 
-  // What each part of a panel touches of an allocation; reads and writes, or one of them.
-  const std::vector<Reach>& parts(size_t call, int number, bool only_writes) {
-    const auto [it, fresh] = parts_.try_emplace({call, number, only_writes});
+  // The elements of an allocation that each chunk of a panel accesses: by reads and writes, or by writes only.
+  const std::vector<ElementRange>& chunks(size_t call, int number, bool only_writes) {
+    const auto [it, fresh] = chunks_.try_emplace({call, number, only_writes});
     if (!fresh) return it->second;
     const int64_t count = p_.calls[call].partition.extent;
     it->second.resize(static_cast<size_t>(count));
@@ -462,8 +463,8 @@ class PlanChecker {
           own.panel < 0 ? a->at : a->at - Linear::atom(own.panel, a->at.coefficient(own.panel));
       for (int64_t p = 0; p < count; ++p) {
         Facts facts = a->facts;
-        if (own.part >= 0)
-          facts = atoms.with_ranges(within, joined(facts, equal(Linear::atom(own.part), Linear::of(p))));
+        if (own.chunk >= 0)
+          facts = atoms.with_ranges(within, joined(facts, equal(Linear::atom(own.chunk), Linear::of(p))));
         it->second[static_cast<size_t>(p)].add(
             {atoms.least_by_cases(within, facts) + a->constants.front(),
              -atoms.least_by_cases(within * -1, facts) + a->constants.back() + a->width - 1});
@@ -472,16 +473,16 @@ class PlanChecker {
     return it->second;
   }
 
-  // A part of the second call must not come before a part of the first that touches what it does.
+  // A chunk of the second call must not come before a conflicting chunk of the first.
   void bands(const Segment& s, size_t first, size_t second, int number, bool first_writes) {
-    const std::vector<Reach>& earlier = parts(first, number, first_writes);
-    const std::vector<Reach>& later = parts(second, number, !first_writes);
+    const std::vector<ElementRange>& earlier = chunks(first, number, first_writes);
+    const std::vector<ElementRange>& later = chunks(second, number, !first_writes);
     const size_t w = first - static_cast<size_t>(s.first), r = second - static_cast<size_t>(s.first);
     for (size_t band = 0; band < s.bands.size(); ++band)
       for (auto p = static_cast<size_t>(band ? s.bands[band - 1][r] : 0);
            p < static_cast<size_t>(s.bands[band][r]); ++p)
         for (auto q = static_cast<size_t>(s.bands[band][w]); q < earlier.size(); ++q) {
-          if (!later[p].meets(earlier[q])) continue;
+          if (!later[p].overlaps(earlier[q])) continue;
           error(
               "part {} of a panel in {} {} elements {} to {} of `{}` in band {} of the segment of calls {} "
               "to {}, "
@@ -510,7 +511,7 @@ class PlanChecker {
         if (fresh && !calls_[c].written.count(number))
           error("{} reads {}, which nothing has written before", name(c), place(number));
       }
-    // Calls of one segment run in any order of panels, so that what one holds all hold.
+    // Calls of one segment run in any order of panels, so a value that is live in one is live in all.
     const auto from = [&](size_t c) {
       return segment_of_[c] < 0 ? c
                                 : static_cast<size_t>(p_.segments[static_cast<size_t>(segment_of_[c])].first);
@@ -533,7 +534,7 @@ class PlanChecker {
           error("{} reads {} of scratch memory, which it does not write", name(c), place(number));
   }
 
-  // Parameters are written when the guard has been looked at, which nothing changes afterwards.
+  // Parameters are written only after the guard was checked, and its value does not change afterwards.
   void guard() {
     if (p_.guard < 0) return;
     bool looked = false;
@@ -549,7 +550,7 @@ class PlanChecker {
     }
   }
 
-  // Calls that run one by one find room for all panels in local memory, in part batches too.
+  // Where calls run one by one, local memory must hold all panels, of partial batches too.
   void room() {
     if (p_.local_bytes == 0) return;
     constexpr int64_t kMost = 256;
@@ -570,7 +571,7 @@ class PlanChecker {
   std::vector<CallAccesses> calls_;
   std::vector<std::string> errors_;
   std::set<std::tuple<size_t, size_t, Sharing>> checked_;
-  std::map<std::tuple<size_t, int, bool>, std::vector<Reach>> parts_;
+  std::map<std::tuple<size_t, int, bool>, std::vector<ElementRange>> chunks_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Whether a program's memory plan, its split over threads, its barriers and segments are sound, for every
-// number of threads and of rows: a proof from the kernels' own statements, which trusts nothing that the
-// passes noted while they made them. docs/loop_ir.md says what is proven.
+// number of threads and of rows: a proof from the kernels' own statements, independent of what the passes recorded.
+// docs/loop_ir.md lists what is proven.
 #pragma once
 #include <string>
 #include <vector>
@@ -14,7 +14,8 @@ struct PlanOptions {
   size_t most_errors = 20;
 };
 
-// What is not proven, a sentence each: kernels, buffers, addresses and the barriers around them. Empty when
+// The properties that are not proven, a sentence each: kernels, buffers, addresses and the barriers around them. Empty
+// when
 // sound. The program must verify().
 std::vector<std::string> check_plan(const Program& program, const PlanOptions& options = {});
 

@@ -27,8 +27,7 @@ void widen(std::initializer_list<Expr*> operands) {
 
 int64_t wrap(uint64_t v) { return static_cast<int64_t>(v); }
 
-// Arithmetic wraps as the generated code does; null where there is nothing sensible to fold (division by
-// zero).
+// Arithmetic wraps as in generated code; null where nothing can be folded (division by zero).
 Expr fold_integers(BinaryOp op, Type t, int64_t a, int64_t b) {
   const auto ua = static_cast<uint64_t>(a), ub = static_cast<uint64_t>(b);
   const uint64_t bits = t.scalar == Scalar::i32 ? 32 : 64;

@@ -24,10 +24,10 @@ struct Lane {
 using Value = std::vector<Lane>;
 
 struct Memory {
-  uint8_t* base = nullptr;  // where element 0 would stand
-  int64_t elements = 0;     // number of the one after the last
+  uint8_t* base = nullptr;  // address of element 0
+  int64_t elements = 0;     // index after the last element
   Scalar scalar = Scalar::f32;
-  int64_t first = 0;  // those before it do not stand there
+  int64_t first = 0;  // index of the first element that exists
 };
 
 double rounded(Scalar s, double v) {
@@ -174,7 +174,7 @@ class Machine {
       case ExprKind::cast:
         for (size_t l = 0; l < lanes; ++l) {
           const bool from_float = e->args[0]->type.is_float();
-          // Random words are unsigned where they become floats after a shift, so signed conversion is right
+          // Random words become floats only after a shift, which leaves them positive, so signed conversion is right
           // for them too.
           if (e->type.is_float())
             r[l].f = rounded(s, from_float ? arg(0, l).f : static_cast<double>(arg(0, l).i));
@@ -288,7 +288,7 @@ class Machine {
 
 int interpret(const Program& p, const RunMemory& args, const RunOptions& options) {
   const int threads = options.threads;
-  // Of each thread; memory of its own reads as NaN until it is written, as the arena does for checks.
+  // By allocation and thread; it reads as NaN until it is written, as the arena does for checks.
   std::map<std::pair<int, int>, std::vector<uint8_t>> apart;
   const auto own = [&](int index, int thread) {
     const Allocation& a = p.allocations[static_cast<size_t>(index)];
@@ -300,7 +300,7 @@ int interpret(const Program& p, const RunMemory& args, const RunOptions& options
   const int64_t locals = runtime::local_panels<int64_t>(p.panels, threads);
   uint8_t* const local_memory = args.arena + p.arena_bytes;
   uint8_t* const scratch_memory = local_memory + locals * p.local_bytes;
-  // `panel`: at hand, where calls run panel by panel, else -1.
+  // `panel`: the current one where calls run panel by panel, else -1.
   const auto memory = [&](int index, int thread, int64_t panel = -1) {
     const Allocation& a = p.allocations[static_cast<size_t>(index)];
     Memory m{nullptr, a.elements, a.scalar};

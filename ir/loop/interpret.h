@@ -1,4 +1,5 @@
-// Runs loop IR programs statement by statement, so that lowering can be told from code generation. Floats are
+// Runs loop IR programs statement by statement, so that faults of lowering and of code generation can be distinguished.
+// Floats are
 // rounded as the program's types say; math functions are the C library's. Checks every access against the
 // bounds of its allocation. Slow: some tens of nanoseconds for each element that is computed.
 #pragma once
@@ -8,9 +9,9 @@
 
 namespace gradc::loop {
 
-// What a program runs on: the fields of gradc_step_args (runtime/abi.h), which say more.
+// The memory of a run: the fields of gradc_step_args (runtime/abi.h), which has their contracts.
 struct RunMemory {
-  uint8_t* arena = nullptr;       // and after it local and scratch memory, as Program says
+  uint8_t* arena = nullptr;       // followed by local and scratch memory, as in Program
   uint8_t* parameters = nullptr;  // allocations of Space::parameter
   const void* const* inputs = nullptr;
   void* const* outputs = nullptr;
@@ -21,9 +22,9 @@ struct RunMemory {
 
 struct RunOptions {
   int threads = 1;
-  bool reversed = false;  // the threads take their turns backwards
-  // Every value of the arena, of local and of scratch memory is stored in memory of its own, whatever its
-  // offset: for programs whose memory is not planned yet. `arena` is not used.
+  bool reversed = false;  // threads run in reverse order
+  // Every value of the arena, of local and of scratch memory is stored in memory of its own and its offset is ignored:
+  // for programs whose memory is not planned yet. `arena` is not used.
   bool apart = false;
 };
 

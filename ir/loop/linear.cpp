@@ -1,6 +1,6 @@
-// Proofs eliminate the newest atom of a sum, either by what is required of it or by its range, until a number
-// is left: a restricted Fourier-Motzkin elimination (Schrijver 1986, "Theory of Linear and Integer
-// Programming", 12.2). What is required of an atom mentions older ones alone, so the search ends.
+// Proofs eliminate the newest atom of a sum, either by an inequality on it or by its range, until a number is left: a
+// restricted Fourier-Motzkin elimination (Schrijver 1986, "Theory of Linear and Integer
+// Programming", 12.2). Inequalities on an atom contain only older ones, so the search ends.
 #include "ir/loop/linear.h"
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace gradc::loop {
 namespace {
 
 constexpr int kMostSteps = 3000;  // of one search
-constexpr int kMostChoices = 3;   // minima and maxima that one proof takes apart
+constexpr int kMostChoices = 3;   // minima and maxima that one proof splits into cases
 
 int64_t added(int64_t a, int64_t b) {
   int64_t r;
@@ -131,20 +131,19 @@ int64_t Atoms::least_by_ranges(const Linear& sum) const {
   return total <= -kUnbounded ? -kUnbounded : total >= kUnbounded ? kUnbounded : static_cast<int64_t>(total);
 }
 
-// `turned`: an older atom has been taken out already by what is required of the newest.
+// `turned`: an older atom has already been eliminated by an inequality on the newest.
 int64_t Atoms::search(const Linear& sum, const std::vector<Linear>& facts, int turned, int& budget) const {
   int64_t best = least_by_ranges(sum);
   if (sum.terms.empty() || --budget < 0) return best;
   const auto [x, c] = sum.terms.back();
-  // Takes out an atom with coefficient `of` in the sum by adding a multiple of something that is not
-  // negative.
+  // Eliminates an atom with coefficient `of` in the sum by adding a multiple of a sum that is not negative.
   const auto through = [&](const Linear& g, int64_t of, int64_t d, int next_turned) {
     if (d == 0 || (d > 0) != (of > 0)) return;
     const int64_t common = std::gcd(std::abs(of), std::abs(d)), a = std::abs(d) / common;
     try {
       const int64_t found = search(sum * a - g * (std::abs(of) / common), facts, next_turned, budget);
       if (found > -kUnbounded) best = std::max(best, ceil_div(found, a));
-    } catch (const TooLarge&) {  // not this way
+    } catch (const TooLarge&) {  // numbers too large this way
     }
   };
   for (const Linear& g : facts)
@@ -167,8 +166,8 @@ int64_t Atoms::search(const Linear& sum, const std::vector<Linear>& facts, int t
   return best;
 }
 
-// Atoms that no inequality joins are bounded apart: the search takes time that grows with the product of the
-// ways there are for each.
+// Atoms that no inequality connects are bounded separately: the time of the search grows with the product of the
+// choices for each.
 int64_t Atoms::least(const Linear& sum, const std::vector<Linear>& facts, int64_t enough) const {
   if (const int64_t quick = least_by_ranges(sum); quick >= enough || sum.is_constant()) return quick;
   const std::vector<int> all = reached(sum, facts);  // newest first
@@ -305,7 +304,7 @@ bool Atoms::depends(const Linear& sum, int atom) const {
   return std::find(all.begin(), all.end(), atom) != all.end();
 }
 
-// Whether the facts contradict what is required of the atoms that the sum depends on.
+// Whether the facts contradict the inequalities on the atoms that the sum depends on.
 bool Atoms::never(const Linear& sum, const std::vector<Linear>& facts) const {
   for (const int atom : reached(sum, facts))
     for (const Linear& g : required(atom))
@@ -327,7 +326,7 @@ bool Atoms::proves(const Linear& sum, const std::vector<Linear>& facts, int choi
     for (const auto& [a, b] : atoms_[static_cast<size_t>(atom)].choices) {
       if (std::find(facts.begin(), facts.end(), a) != facts.end() ||
           std::find(facts.begin(), facts.end(), b) != facts.end())
-        continue;  // it is made
+        continue;  // it exists
       if (++tried > 2 * kMostChoices) return false;
       if (under(a) && under(b)) return true;
     }

@@ -1,5 +1,5 @@
-// Sums of integer multiples of unknowns ("atoms": loop counters, numbers of rows, quotients), and what
-// inequalities prove of them. Exact integer arithmetic; knows nothing of loop IR.
+// Sums of integer multiples of unknowns ("atoms": loop counters, numbers of rows, quotients), and proofs about them
+// from inequalities. Exact integer arithmetic; knows nothing of loop IR.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -32,7 +32,7 @@ inline Linear operator-(const Linear& a, int64_t b) { return a + Linear::of(-b);
 
 inline constexpr int64_t kUnbounded = int64_t{1} << 60;  // as a bound: none is known
 
-// The atoms of a kernel, their ranges, and what holds among them.
+// The atoms of a kernel, their ranges, and the inequalities among them.
 class Atoms {
  public:
   int add(int64_t low, int64_t high);
@@ -41,13 +41,13 @@ class Atoms {
   int64_t high(int atom) const { return atoms_[static_cast<size_t>(atom)].high; }
   // Each sum is at least 0 wherever its atoms have values.
   void require(const Linear& sum);
-  // What is required of the atom and older ones.
+  // The inequalities on the atom and older ones.
   const std::vector<Linear>& required(int atom) const { return atoms_[static_cast<size_t>(atom)].required; }
-  // One of two sums is at least 0: what an atom is that stands for a minimum or maximum. The atom is the
-  // newest one in both.
+  // One of two sums is at least 0: the definition of an atom that is a minimum or maximum. The atom is the newest one
+  // in both.
   void require_one(int atom, const Linear& a, const Linear& b);
-  // Takes in another kernel's atoms, with new numbers from the returned one on: atom i becomes i + that,
-  // those below `shared` stay.
+  // Appends another kernel's atoms, renumbered by the returned offset: atom i becomes i + offset, those below `shared`
+  // keep their numbers.
   int append(const Atoms& other, int shared);
 
   // The largest lower bound of a sum that is found, given facts (sums that are at least 0); at least
@@ -56,14 +56,14 @@ class Atoms {
   int64_t greatest(const Linear& sum, const std::vector<Linear>& facts = {}) const;
   // The same by the atoms' ranges alone.
   int64_t least_by_ranges(const Linear& sum) const;
-  // The same, with minima and maxima taken apart; slower.
+  // The same, with a case distinction for minima and maxima; slower.
   int64_t least_by_cases(const Linear& sum, const std::vector<Linear>& facts, int choices = 3) const;
   // The facts, and the whole numbers that bound each atom that the sum depends on, oldest first: sharper than
-  // what is required of several together.
+  // inequalities on several together.
   std::vector<Linear> with_ranges(const Linear& sum, std::vector<Linear> facts) const;
   // Whether the sum is proven to be at least 0.
   bool proves(const Linear& sum, const std::vector<Linear>& facts = {}) const;
-  // Whether the sum's range depends on an atom: by its terms, or by what is required of these.
+  // Whether the sum's range depends on an atom: by its terms, or by inequalities on these.
   bool depends(const Linear& sum, int atom) const;
 
  private:
@@ -84,7 +84,7 @@ class Atoms {
       found_;  // least_of_piece of sum and facts, until more is required
 };
 
-// A sum known to be at least 0, divided by what divides all its coefficients: integers make it stronger.
+// A sum known to be at least 0, divided by the common divisor of its coefficients and rounded, which makes it stronger.
 Linear tightened(const Linear& sum);
 
 // The sum with atoms from `shared` on renumbered by `offset`.

@@ -1,5 +1,5 @@
-// Loop IR: explicit loops, buffers, vector registers and scalar expression trees. What every tensor operation
-// becomes before LLVM; it knows no tensor operator. One Kernel is one native function; a Program is the
+// Loop IR: explicit loops, buffers, vector registers and scalar expression trees. Every tensor operation is lowered to
+// it before LLVM; it knows no tensor operator. One Kernel is one native function; a Program is the
 // static list of kernel calls that makes one entry (a training step), with its memory and its split over
 // threads.
 #pragma once
@@ -180,7 +180,7 @@ struct StmtData {
 };
 
 // One native function: void(const gradc_step_args*, int64 lo, int64 hi, pointers of buffers...).
-// Predefined variables, all immutable one-lane: lo, hi (i64: this thread's part of the partition), rows (i64:
+// Predefined variables, all immutable one-lane: lo, hi (i64: this thread's range of the partition), rows (i64:
 // n), panels (i64: ceil(n / panel width)), row_offset (i64), seed_lo, seed_hi, step_lo, step_hi (i32: the
 // random key's words).
 struct Kernel {
@@ -200,8 +200,8 @@ enum class Space : uint8_t {
   input,      // offset is the index into args.inputs
   output,     // offset is the index into args.outputs
   scalars,    // args.scalars (f64)
-  scratch,    // offset is bytes into memory that each thread has for itself, kept for one call only
-  local,      // values of a segment alone, one part a panel: offset is bytes into Program::local_bytes
+  scratch,    // offset is bytes into thread-local memory, which does not outlive a call
+  local,      // values of one segment, one block a panel: offset is bytes into Program::local_bytes
 };
 struct Allocation {
   std::string name;  // the tensor value or symbol it holds: "%12", "@dense_1.weight", "input image"
@@ -212,12 +212,12 @@ struct Allocation {
 };
 
 // How a call is split over threads: thread t of T gets, of U = ceil(extent/unit) units, [U*t/T, U*(t+1)/T),
-// in elements and capped at extent. Results never depend on the split: every point of the partitioned axis is
-// computed on its own.
+// in elements and capped at extent. Results never depend on the split: every point of the partitioned axis is computed
+// independently.
 struct Partition {
   enum class Extent : uint8_t { fixed, panels } kind = Extent::fixed;
-  int64_t extent = 1;  // fixed: of the axis; 1: thread 0 alone runs it. panels: parts each panel is cut into
-                       // (rows of an image, say): part p of panel q is number q * extent + p
+  int64_t extent = 1;  // fixed: of the axis; 1: thread 0 alone runs it. panels: chunks of each panel
+                       // (rows of an image, say): chunk p of panel q is number q * extent + p
   int64_t unit = 1;
   friend bool operator==(const Partition&, const Partition&) = default;
 };
@@ -226,21 +226,21 @@ struct Call {
   int kernel = 0;            // index into Program.kernels
   std::vector<int> buffers;  // an index into Program.allocations for each of the kernel's buffers
   Partition partition;
-  bool barrier_before = false;  // all threads meet before it
+  bool barrier_before = false;  // all threads synchronise before it
   bool guard_before =
       false;  // return 1 on every thread here if the guard value is not finite (there is a barrier before it)
 };
 
 // Calls that a thread may run one after the other for each of its panels, a band of images at a time, instead
-// of each for the whole batch: what one writes is read by the next while it is in the caches. All are split
-// over panels and touch what others of them touch only within the panel at hand.
+// of each for the whole batch: what one writes is read by the next while it is in the caches. All are split over panels
+// and access each other's values only within the current panel.
 //
-// A segment says how its calls may run, not what they compute: an entry runs them so where all threads have
-// about as many panels (by_panels in runtime/panels.h), and else one after the other with their barriers.
+// A segment affects how its calls run, not what they compute: an entry runs them panel by panel where all threads have
+// about as many panels (by_panels in runtime/panels.h), else one after the other with their barriers.
 struct Segment {
   int first = 0, last = 0;  // the calls [first, last)
-  // For each band, how many of a panel's parts each call has made when the band ends: never fewer than
-  // before, at the end all of its partition's extent.
+  // For each band, how many of a panel's chunks each call has completed when the band ends: never fewer than before, at
+  // the end all of its partition's extent.
   std::vector<std::vector<int64_t>> bands;
 };
 
@@ -248,16 +248,16 @@ struct Program {
   std::string name;       // "train_step"
   int64_t panel = 32;     // examples a panel
   int vector_width = 16;  // f32 lanes the kernels were built for
-  bool once = false;      // runs once, not once a step: code is better small and soon there than quick
+  bool once = false;  // runs once, not once a step: small code that compiles fast is better than fast code
   std::vector<Kernel> kernels;
   std::vector<Allocation> allocations;
   std::vector<Call> calls;
   std::vector<Segment> segments;  // in order, without overlap
   int guard = -1;                 // allocation of the f32 scalar that must be finite; -1: none
   int64_t arena_bytes = 0;
-  // Behind the arena_bytes local memory, local_bytes for each of local_panels(panels, threads)
-  // (runtime/abi.h): where a segment runs panel by panel, thread t's panel is at t * local_bytes; where
-  // it runs call by call, a value's panels are stored one after the other, at that number times its offset.
+  // After the arena comes local memory, local_bytes for each of local_panels(panels, threads) (runtime/panels.h):
+  // where a segment runs panel by panel, thread t's panel is at t * local_bytes; where it runs call by call, a value's
+  // panels are stored consecutively, at that number times its offset.
   int64_t local_bytes = 0;
   int64_t panels = 1;         // of the full batch
   int64_t scratch_bytes = 0;  // after that, of each thread
@@ -266,7 +266,7 @@ struct Program {
 // Bytes of working memory that so many threads need: the arena, local and scratch memory.
 int64_t working_bytes(const Program& p, int threads);
 
-// Bytes of one panel's part of a value in local memory.
+// Bytes of one panel of a value in local memory.
 int64_t panel_bytes(const Program& p, const Allocation& a);
 
 // Builds a kernel's body with unique names; statements go to the innermost open block.
@@ -275,7 +275,7 @@ class Builder {
   explicit Builder(Kernel& kernel);
   Buffer buffer(std::string_view name, Scalar scalar, Access access, int64_t alignment = 4);
   Expr let(std::string_view name,
-           Expr value);  // names a value; constants and variables come back as they are
+           Expr value);  // names a value; constants and variables are returned unchanged
   Variable declare(std::string_view name, Expr initial);
   void assign(const Variable& v, Expr value);
   void store(const Buffer& b, Expr index, Expr value, Expr mask = nullptr);
@@ -331,8 +331,7 @@ struct ParseResult {
 };
 ParseResult parse(std::string_view text);
 
-// What is wrong with it: types, scopes, unique names, buffers that exist, calls that fit kernels. Empty when
-// sound.
+// Errors: types, scopes, unique names, buffers that exist, calls that fit kernels. Empty when sound.
 std::vector<std::string> verify(const Program& p);
 std::vector<std::string> verify(const Kernel& k);
 

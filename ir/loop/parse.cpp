@@ -1,5 +1,5 @@
-// Reads the text of docs/loop_ir.md. Any text gives a program or one error with its place; nothing is folded
-// or simplified.
+// Reads the text of docs/loop_ir.md. Any text gives a program or one error with its position; nothing is folded or
+// simplified.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -484,7 +484,7 @@ class Parser {
                                    : (negative ? -1 : 1) * std::numeric_limits<double>::infinity();
         good = true;
       } else {
-        float single = 0;  // read as what it is: through double it would be rounded twice
+        float single = 0;  // parsed as float: through double it would be rounded twice
         const auto [stop, error] = t.scalar == Scalar::f32 ? std::from_chars(digits.data(), end, single)
                                                            : std::from_chars(digits.data(), end, e.number);
         good = error == std::errc() && stop == end;

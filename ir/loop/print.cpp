@@ -1,5 +1,4 @@
-// Loop IR as text, in the grammar of docs/loop_ir.md; parse.cpp reads it back. Prints whatever it is given,
-// sound or not.
+// Loop IR as text, in the grammar of docs/loop_ir.md; parse.cpp reads it back. Prints any program, sound or not.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -175,8 +174,7 @@ class Printer {
     return s;
   }
 
-  // An operand of an infix operator: infix expressions within it are in parentheses, so that no precedence
-  // is to be known.
+  // An operand of an infix operator: infix expressions within it are in parentheses, so that there is no precedence.
   std::string operand(const Expr& e) {
     const bool infix =
         e && (e->kind == ExprKind::compare || (e->kind == ExprKind::binary && e->binary != BinaryOp::min &&

@@ -1,4 +1,4 @@
-// What a program needs to run.
+// The memory that a program needs to run.
 #include "ir/loop/loop_ir.h"
 #include "runtime/panels.h"
 

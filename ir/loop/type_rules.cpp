@@ -157,7 +157,7 @@ Type result_type(const ExprData& e) {
 }
 
 std::string type_error(const ExprData& e) {
-  // By kind: least and most operands.
+  // By kind: the least and greatest number of operands.
   static constexpr std::array<std::pair<size_t, size_t>, 15> arity = {{{0, 0},
                                                                        {0, 0},
                                                                        {1, 2},
@@ -194,7 +194,7 @@ std::string type_error(const ExprData& e) {
     case ExprKind::ramp:
       if (!e.type.is_integer() || arg(0) != e.type.with_lanes(1) || e.type.lanes < 2)
         return fmt::format("ramp from {} to {}", to_string(arg(0)), to_string(e.type));
-      // So that the double that holds it is exact, and its multiples fit 64 bits.
+      // So that the double is exact, and its multiples fit 64 bits.
       if (!(std::abs(e.number) <= 0x1p52))
         return fmt::format("a ramp's stride lies within 2^52, not {}", e.number);
       break;

@@ -1,4 +1,4 @@
-// Says what is wrong with a kernel or a program: types, scopes, names, memory, and calls that do not fit
+// Finds errors of a kernel or a program: types, scopes, names, memory, and calls that do not fit
 // their kernels.
 #include <fmt/format.h>
 
@@ -83,7 +83,7 @@ class KernelVerifier {
     }
   }
 
-  // Whether e is there and sound; its errors are reported.
+  // Whether e exists and is sound; reports its errors.
   bool sound(const Expr& e, const char* what) {
     if (!e) {
       error(fmt::format("{} is missing", what));
@@ -196,7 +196,7 @@ class KernelVerifier {
   std::unordered_set<const BufferData*> buffers_;
   std::unordered_set<const VariableData*> visible_;
   std::vector<const VariableData*> scope_;
-  std::unordered_set<const ExprData*> checked_;  // of the statement at hand
+  std::unordered_set<const ExprData*> checked_;  // of the current statement
 };
 
 class ProgramVerifier {

@@ -19,7 +19,7 @@ class Attributes {
   void set(const std::string& name, Attribute value) { map_[name] = std::move(value); }
   void erase(const std::string& name) { map_.erase(name); }
   const Attribute* find(const std::string& name) const;
-  // Typed access; GRADC_CHECKs that the attribute is there with that type (the verifier has seen to it).
+  // Typed access; GRADC_CHECKs that the attribute exists with that type (the verifier ensures it).
   bool boolean(const std::string& name) const;
   int64_t integer(const std::string& name) const;
   double number(const std::string& name) const;  // an integer attribute is converted

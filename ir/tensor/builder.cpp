@@ -1,5 +1,4 @@
-// The builder: inserts operations with inferred types. Names only the few operators that its own shorthands
-// make.
+// The builder: inserts operations with inferred types. Names only the few operators of its own shorthands.
 #include <algorithm>
 
 #include "ir/tensor/module.h"
@@ -56,7 +55,7 @@ Op* Builder::sum_to(Op* a, const Type& type) {
               to_string(type));
   if (a->type == type) return a;
   const bool batch = a->type.batched && !type.batched;
-  const int extra = std::max(a->type.rank() - type.rank(), 0);  // leading axes that the value does not have
+  const int extra = std::max(a->type.rank() - type.rank(), 0);  // leading axes that `type` does not have
   const int missing = std::max(type.rank() - a->type.rank(), 0);
   std::vector<int64_t> axes;
   bool inside = false;  // whether an axis that stays, with extent 1, is summed
@@ -69,7 +68,7 @@ Op* Builder::sum_to(Op* a, const Type& type) {
   if (batch || !axes.empty()) a = reduce_sum(a, axes, batch, inside);
   if (inside && extra > 0) a = reshape(a, Shape(a->type.shape.begin() + extra, a->type.shape.end()));
   if (a->type == type) return a;
-  // What is left is smaller than the value: the gradient is the same everywhere along the other axes.
+  // The result is smaller than `type`: the gradient is constant along the other axes.
   return create("broadcast", {a}, {{"shape", type.shape}, {"batched", type.batched}});
 }
 

@@ -1,4 +1,4 @@
-// Numbers every element of the integer inputs and lets the operators' own definitions move the numbers about.
+// Numbers every element of the integer inputs and traces the numbers through the operators' own definitions.
 #include "ir/tensor/index_ranges.h"
 
 #include <algorithm>
@@ -15,7 +15,7 @@ using interpreter::Tensor;
 
 bool only_moves(const Op& op) { return op.def->kind == OpKind::view || op.def->kind == OpKind::indexing; }
 
-// What the user called: the definition of the prelude that the operation belongs to, or the operator.
+// The name that the user called: the definition of the prelude that the operation belongs to, or the operator.
 std::string called(const Op& op) {
   if (op.locations.empty() || !op.locations[0].file) return op.name();
   const auto in_prelude = [](const std::string& file) { return file.rfind("prelude/", 0) == 0; };
@@ -25,7 +25,7 @@ std::string called(const Op& op) {
   return op.name();
 }
 
-// Elements are known by number + 1/2: the constants that padding puts between them are whole.
+// Elements have the value number + 1/2, which distinguishes them from constants of padding, which are whole.
 class Analysis {
  public:
   explicit Analysis(const Function& f) {

@@ -1,4 +1,4 @@
-// Functions and modules: making, finding, rewiring and dropping operations. Knows no operator but the two
+// Functions and modules: creating, finding, rewiring and removing operations. Knows no operator but the two
 // external ones, "input" and "symbol".
 #include "ir/tensor/module.h"
 

@@ -23,7 +23,7 @@ enum class SymbolKind : uint8_t {
   parameter,  // trained
   state,      // running statistics
   slot,       // an optimizer's state for one parameter
-  average,    // a parameter's moving average, which evaluation and prediction read in its stead
+  average,    // a parameter's moving average, which evaluation and prediction read instead
   gradient,   // the sum of a parameter's gradients over the micro-batches of one update
   weights,    // the sum of the examples' weights over the micro-batches of one update
 };
@@ -36,8 +36,8 @@ struct Symbol {
   Location location;
 };
 
-// One operation and its result. Inputs and symbol reads are operations too (defs "input" and "symbol"), kept
-// apart from the body.
+// One operation and its result. Inputs and symbol reads are operations too (defs "input" and "symbol"), stored outside
+// the body.
 struct Op {
   const OpDef* def = nullptr;
   std::vector<Op*> operands;
@@ -60,14 +60,14 @@ struct Update {
 struct Output {
   std::string name;  // "loss", "accuracy", "predict"
   Op* value = nullptr;
-  // Of a value of each example, or its sum: the output whose sum over the same rows it is divided by to
-  // become a mean. Empty: the rows count.
+  // For a value of each example, or its sum: the output whose sum over the same rows divides it to give the mean.
+  // Empty: the number of rows.
   std::string divisor = {};
 };
-// A loss whose examples have weights is made of parts, outputs "loss.0", "loss.1", ..., each with a divisor
+// A loss whose examples have weights has parts, outputs "loss.0", "loss.1", ..., each with a divisor
 // of its own; it is the sum of their means, and the output "loss" the sum of their values.
 bool is_loss_part(const Output& output);
-// The sums of weights, "weights.1", ..., that others are divided by.
+// The sums of weights, "weights.1", ..., that divide other outputs.
 bool is_weight_sum(const Output& output);
 
 class Function {
@@ -87,14 +87,14 @@ class Function {
 
   Op* add_input(const std::string& input_name, Type type, Location location = {});
   Op* input(std::string_view input_name) const;  // null when there is none
-  // The read of a symbol, made at the first call.
+  // The read of a symbol, created at the first call.
   Op* read(const Symbol& symbol);
   void renumber();
   // Rewires every use of `from` (operands, outputs, updates) to `to`.
   void replace_uses(Op* from, Op* to);
   std::map<const Op*, int> use_counts() const;  // operands, outputs and updates
-  // Drops body ops that no output or update needs, and symbol reads that nothing uses; inputs stay. Returns
-  // how many ops went.
+  // Removes body ops that no output or update depends on, and unused symbol reads; inputs are kept. Returns how many
+  // ops were removed.
   int remove_dead();
   std::vector<Op*> ops() const;  // body as plain pointers, in order
   // Puts the body in the given order; every body op must be listed once.
@@ -114,7 +114,7 @@ class Module {
 };
 
 // Inserts operations, before a given body op or at the end, with a current location. Shapes and attributes
-// must be right (GRADC_CHECK with the inference's message): a frontend asks infer() first.
+// must be right (GRADC_CHECK with the inference's message): a frontend calls infer() first.
 class Builder {
  public:
   explicit Builder(Function& function) : function_(function), at_(function.body.end()) {}
@@ -151,15 +151,15 @@ class Builder {
   std::vector<Location> locations_;
 };
 
-// Copies ops of `from` (inputs mapped by `inputs`, symbol reads to reads of the same symbols) to the
-// builder's place; returns the image of every op. Updates and outputs are not copied.
+// Copies ops of `from` (inputs mapped by `inputs`, symbol reads to reads of the same symbols) to the builder's
+// position; returns the copy of every op. Updates and outputs are not copied.
 std::map<const Op*, Op*> inline_function(const Function& from, const std::map<std::string, Op*>& inputs,
                                          Module& module, Builder& b);
 
 // Text. print(parse(print(m))) == print(m).
 struct PrintOptions {
   bool locations = false;
-  bool by_id = false;  // values are called by Op::id, which need not be their place in the body
+  bool by_id = false;  // values are named by Op::id, which need not be their position in the body
 };
 std::string print(const Module& m, PrintOptions options = {});
 std::string print(const Function& f, PrintOptions options = {});
@@ -169,7 +169,7 @@ struct ModuleParseResult {
 };
 ModuleParseResult parse_module(std::string_view text);
 
-// What is wrong with it: dependence order, types as inferred, symbols, updates. Empty when sound.
+// Errors: dependence order, types as inferred, symbols, updates. Empty when sound.
 std::vector<std::string> verify(const Module& m);
 std::vector<std::string> verify(const Module& m, const Function& f);
 

@@ -1,9 +1,9 @@
-// What a primitive is: one value holding its name, documentation, operands, attributes, traits, type
-// inference, gradient, lowering, reference evaluation, cost and test samples. Everything that must know
-// operators asks this record; only rewrite patterns name them. To add a primitive, add one OpDef to a file
+// The definition of a primitive: one record of its name, documentation, operands, attributes, traits, type
+// inference, gradient, lowering, reference evaluation, cost and test samples. All code that must know operators uses
+// this record; only rewrite patterns name them. To add a primitive, add one OpDef to a file
 // under ir/ops/ and list its file's register function in ir/ops/registry.cpp: calls in .nn files,
 // did-you-mean, the verifier, autodiff, fusion, docs/ops.md and the value, gradient and text tests all come
-// from it; the registry refuses a record with a part missing.
+// from it; the registry rejects an incomplete record.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -24,17 +24,17 @@ struct Context;
 }  // namespace interpreter
 
 enum class OpKind : uint8_t {
-  elementwise,  // one result element from the elements at the same place of broadcast operands; `scalar`
+  elementwise,  // one result element from the elements at the same position of broadcast operands; `scalar`
                 // lowers it
   reduction,    // attributes axes, batch, keep; `combiner`
   contraction,  // sums of products (einsum, convolutions): lowered by its own loop nest, may carry an
                 // elementwise epilogue
-  indexing,     // moves elements: the result at a place is one operand at a computed place, or a constant
-                // (transpose, slice, pad, concat)
-  view,         // the same elements in the same order under another shape (reshape)
-  source,       // no tensor operand: constants, iota, random numbers, row counts; `scalar` lowers it
-  composite,    // replaced by other ops before fusion (`decompose`): log_softmax, argmax, pick
-  external,     // "input" and "symbol": not computed
+  indexing,   // moves elements: the result at a position is one operand at a computed position, or a constant
+              // (transpose, slice, pad, concat)
+  view,       // the same elements in the same order under another shape (reshape)
+  source,     // no tensor operand: constants, iota, random numbers, row counts; `scalar` lowers it
+  composite,  // replaced by other ops before fusion (`decompose`): log_softmax, argmax, pick
+  external,   // "input" and "symbol": not computed
 };
 
 // The loop nest that makes a contraction (passes/kernels/); an operator without one of its own says which.
@@ -53,9 +53,9 @@ enum class LoopNest : uint8_t {
   orthonormal_rows,
 };
 
-// How a model file calls a primitive. by_kind: elementwise ones by their plain names, others with
-// `primitive.` before them, those that are given values by no operands (sources, random numbers) or take any
-// number of them not at all: built-in functions stand for them.
+// How a model file calls a primitive. by_kind: elementwise ones by their plain names, others with `primitive.` before
+// them; those without operands (sources, random numbers) or with any number of them cannot be called: built-in
+// functions replace them.
 enum class CallForm : uint8_t { by_kind, plain, qualified, none };
 
 enum class AttributeKind : uint8_t { boolean, integer, number, text, integers };
@@ -74,7 +74,7 @@ struct AttributeSpec {
 
 struct InferResult {
   Type type;
-  std::string error;  // empty: fine. Else what a user should read: "channels 16 and 32 differ"
+  std::string error;  // empty: no error. Else the message for the user: "channels 16 and 32 differ"
   static InferResult ok(Type t) { return {std::move(t), {}}; }
   static InferResult fail(std::string e) { return {{}, std::move(e)}; }
 };
@@ -109,7 +109,7 @@ struct ScalarContext {
   bool aligned = false;         // row (batched) or element (unbatched) is a multiple of the lanes
 };
 
-// An operand whose elements are positions: only 0 .. extent - 1 name anything.
+// An operand whose elements are positions: only 0 .. extent - 1 are valid.
 struct IndexUse {
   size_t operand = 0;
   int64_t extent = 0;
@@ -127,20 +127,20 @@ struct OpDef {
   bool commutative = false;
   bool random =
       false;  // result depends on (seed, step, stream, row, element); never merged with another stream
-  bool epilogue = true;  // a contraction whose kernel may go on with elementwise operations on its result
+  bool epilogue = true;  // of a contraction: its kernel may have an elementwise epilogue
   bool images = false;   // batched operands and results of three axes are images [channels, height, width]
   bool cheap = false;    // recomputed in each kernel that needs it instead of stored
   CallForm call = CallForm::by_kind;  // in model files; `none` also where only passes make it
   // Each result is an operand's element, its negative, or a whole number, so f32 does not round it (abs,
   // select, max_pool2d). Not needed for views, indexing and extrema, which never round.
   bool exact = false;
-  // Of operators that read at positions (pick, gather). Null where every integer means something, as in
-  // one_hot, whose result says that a position lies outside.
+  // For operators that read at positions (pick, gather). Null where every integer is valid, as in one_hot, whose result
+  // is zero for positions out of range.
   IndexUse (*index)(const Op& op) = nullptr;
-  // The ends that values level off towards (tanh: -1 and 1); none where they do not.
+  // The asymptotes of the values (tanh: -1 and 1); none where they are unbounded.
   std::optional<std::pair<double, double>> range;
   loop::BinaryOp combiner = loop::BinaryOp::add;  // of a reduction
-  // A reduction that adds, not the operand's values, but the squares of their deviations from their mean.
+  // A reduction that adds the squares of the deviations of the operand's values from their mean.
   bool squared_deviations = false;
   double identity = 0;  // of the combiner
 
@@ -154,8 +154,8 @@ struct OpDef {
   Op* (*decompose)(Builder& b, Op* op) = nullptr;  // composite ops
   interpreter::Tensor (*evaluate)(const Op& op, std::span<const interpreter::Tensor* const> operands,
                                   interpreter::Context& context) = nullptr;
-  // Indexing ops: operand `operand`'s place for the result's place, and (out) a condition under which it
-  // applies; lowering reads operand 0 where its condition holds, else the next operand, else `otherwise`.
+  // Indexing ops: operand `operand`'s position for the result's position, and (out) a condition under which it applies;
+  // lowering reads operand 0 where its condition holds, else the next operand, else `otherwise`.
   std::vector<loop::Expr> (*place)(const Op& op, int operand, std::span<const loop::Expr> result_place,
                                    loop::Expr& condition) = nullptr;
   double (*otherwise)(const Op& op) = nullptr;
@@ -163,14 +163,14 @@ struct OpDef {
   std::vector<OpSample> samples;
 };
 
-// Every primitive, in a fixed order; built once, checked for missing parts.
+// Every primitive, in a fixed order; built once, checked for missing fields.
 const std::vector<OpDef>& op_defs();
 const OpDef* find_op(std::string_view name);  // null when there is none
 CallForm call_form(const OpDef& def);         // never by_kind
 std::vector<std::string> op_names();
 
-// Checks operand count and attributes (unknown, missing, wrong kind; fills in defaults), then asks the
-// definition.
+// Checks operand count and attributes (unknown, missing, wrong kind; fills in defaults), then calls the definition's
+// infer.
 InferResult infer(const OpDef& def, std::span<const Type> operands, Attributes& attributes);
 
 }  // namespace gradc

@@ -1,5 +1,5 @@
 // Reads the text that print.cpp writes; grammar in docs/ir.md. Knows no operation: names, attributes and
-// types are checked by asking the definitions.
+// types are checked through the definitions.
 #include <fmt/core.h>
 
 #include <algorithm>

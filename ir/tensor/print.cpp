@@ -20,7 +20,7 @@ std::string input_name(const std::string& name) {
   return '%' + (bare ? name : to_string(Attribute(name)));
 }
 
-// A file name is bare when nothing in it can be taken for the rest of the place.
+// A file name is bare when no character could belong to the rest of the location.
 std::string spelt_file(const std::string& file) {
   for (const char c : file)
     if (!text::continues_name(c) && c != '/') return to_string(Attribute(file));

@@ -1,4 +1,4 @@
-// What the IR's printer and parser agree on: how names are spelt. Knows no operation.
+// The spelling of names, shared by the IR's printer and parser. Knows no operation.
 #pragma once
 #include <string>
 #include <string_view>
@@ -11,7 +11,7 @@ inline bool begins_name(char c) {
 }
 inline bool continues_name(char c) { return begins_name(c) || c == '.' || c == '-'; }
 
-// Whether a name can stand without quotes.
+// Whether a name needs no quotes.
 inline bool is_bare(std::string_view name) {
   if (name.empty() || !begins_name(name[0])) return false;
   for (const char c : name)

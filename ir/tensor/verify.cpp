@@ -1,6 +1,5 @@
-// What must hold of every module between passes: order, types as inferred, symbols, updates, kernels. Knows
-// no operator; it asks the definitions. Reports all it finds, as text with the guilty operation, and changes
-// nothing.
+// Checks the invariants of every module between passes: order, types as inferred, symbols, updates, kernels. Knows no
+// operator; it uses the definitions. Reports all errors, as text with the guilty operation, and changes nothing.
 #include <fmt/core.h>
 
 #include <map>
@@ -155,14 +154,14 @@ class FunctionVerifier {
     }
   }
 
-  // Kernels run one after another, so no two may need results of each other. Cheap operations are computed
-  // again wherever they are needed: who uses one needs its operands.
+  // Kernels run one after another, so no two may depend on each other. Cheap operations are recomputed wherever they
+  // are used, so a user of one depends on its operands.
   void kernels() {
     std::vector<std::set<int>> users;
     std::vector<int> waiting;
     std::map<int, int> kernel_nodes;
     std::unordered_map<const Op*, int> nodes;  // of stored values
-    // Of a cheap operation: the nodes of the stored values that it is computed from, through others like it.
+    // For a cheap operation: the nodes of the stored values that it is computed from, through other cheap ones.
     std::unordered_map<const Op*, std::set<int>> recomputed_from;
     const auto add_node = [&] {
       users.emplace_back();

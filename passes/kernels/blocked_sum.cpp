@@ -8,8 +8,8 @@ using loop::Expr;
 
 namespace {
 
-// How a loop is cut: `blocks` has the turns of each level from the inside out, in turns of the level before;
-// `each`: every turn is a block of its own.
+// How a loop is split: `blocks` has the length of a block on each level, innermost first, counted in blocks of the
+// level below; `each`: every iteration is a block of its own.
 struct Cut {
   bool each = false;
   std::vector<int64_t> blocks;
@@ -17,7 +17,7 @@ struct Cut {
 
 std::vector<Cut> cuts(const std::vector<SumLoop>& loops, int64_t terms, int64_t body_terms) {
   std::vector<Cut> result(loops.size());
-  int64_t inside = body_terms;  // terms of the level so far
+  int64_t inside = body_terms;  // terms that one iteration of the loop adds to its accumulator
   for (size_t i = loops.size(); i-- > 0;) {
     int64_t turns = loops[i].trips;
     while (inside * turns > 2 * terms) {

@@ -10,12 +10,13 @@
 // is read by rows:
 //   for k block of 2 vectors, for o tile of 8:  acc[8][2] = 0
 //     for row:  b[j] = load X[row][k + j];  acc[i][j] += broadcast(dY[o + i][row]) * b[j]
-// An epilogue that divides or takes roots (Adam's) is made in between the next tile's sums, vector by vector:
-// the divider, and memory for parameters and state, take longer than the processor looks ahead.
+// An epilogue that divides or takes roots (Adam's) is deferred: it runs vector by vector between the products of the
+// next tile. The latency of the divider, and of memory for parameters and state, is longer than out-of-order execution
+// can hide.
 //
 // Every element of the result is summed in one order (reduced letters as the operands name them, the batch by
-// rows), by chains of fused multiply-adds, in blocks where they are long (blocked_sum.h): it does not depend
-// on tiles or threads. Other forms run as scalar loops.
+// rows), by chains of fused multiply-adds, in blocks where they are long (blocked_sum.h): the order does not depend on
+// tiles or threads. Other forms run as scalar loops.
 #include <algorithm>
 #include <functional>
 
@@ -78,8 +79,8 @@ int by_rows(const Spec& s) {
   return -1;
 }
 
-// Whether the operand read by rows is packed block by block, from wherever it is stored: the weight gradient of
-// a dense layer, "no,nk->ok". Else it needs a copy by rows.
+// Whether the operand read by rows is packed block by block from its own layout: the weight gradient of a dense layer,
+// "no,nk->ok". Else it needs a copy by rows.
 bool packs_rows(const Spec& s) {
   const int r = by_rows(s);
   return r >= 0 && s.in[r].size() == 1 && s.reduced.empty();
@@ -104,8 +105,8 @@ class Einsum {
 
  private:
   int64_t extent(char c) const { return s_.extent.at(c); }
-  // The element of an operand given a position for every letter: by number in memory where it is stored in
-  // panels, else (plain, or by rows) by number in logical order.
+  // The index of an operand's element, given a position for every letter: in memory order where the operand is stored
+  // in panels, else (plain, or by rows) in logical order.
   Expr in_memory(int operand, const std::map<char, Expr>& at) const {
     if (!s_.batched[operand]) return linear(operand, at);
     std::vector<Expr> places;
@@ -165,9 +166,9 @@ class Einsum {
            op_->type.dtype == DType::f32;
   }
 
-  // A column of W would touch a cache line and a page a row. So blocks of W, 32 columns wide, are copied to
-  // scratch memory once for all panels, where they are adjacent; a long sum is made in blocks of rows,
-  // between which the sums of all panels rest in scratch memory too:
+  // Reading a column of W would take a cache line and a page for each row. So blocks of W, 32 columns wide, are packed
+  // into scratch memory once for all panels. A long sum is taken in blocks of rows; between blocks the partial sums of
+  // all panels are kept in scratch memory:
   //   for block of 32 columns, for block of rows:  pack
   //     for panel, for 8 columns:  acc[8][2] = 0;  acc[i][j] += broadcast(packed[r][i]) * X[r][j]
   //                                acc += the sums so far;  epilogue, or keep the sums
@@ -175,7 +176,7 @@ class Einsum {
     constexpr int64_t kColumns = 32, kWhole = 512, kRows = 256;
     const int64_t columns = extent(s_.out[0]), sum = extent(s_.reduced[0]);
     const int64_t block =
-        sum <= kWhole ? sum : kRows;  // each sum of a block from zero: rounding grows little
+        sum <= kWhole ? sum : kRows;  // a block's sum starts from zero, which bounds rounding
     const bool several = block < sum;
     const int rows = tile_rows(l_.options.registers), vectors = tile_vectors(l_.width);
     tile_.partition_axis0(columns, kColumns);
@@ -211,7 +212,7 @@ class Einsum {
         }
       });
       b_.loop("q", loop::index(0), panels, 1, [&](Expr q) {
-        // Meanwhile, a share of the block that comes next.
+        // Prefetch a share of the next block of W while this one is used.
         const Expr share = b_.let("share", (count + panels - loop::index(1)) / panels);
         const Expr next = last ? t0 + loop::index(kColumns) : t0;
         const Expr row = (last ? loop::index(0) : r0 + count) + q * share;
@@ -384,7 +385,7 @@ class Einsum {
       if (s_.in[other].find(c) != std::string::npos && s_.in[rows_of].find(c) == std::string::npos)
         candidates += c;
     const char t = tile_letter(candidates, tiled);
-    // Split the tile's letter when it is the first and long enough, else the lanes' letter.
+    // Split the tile's letter over threads when it is the first and long enough, else the lanes' letter.
     const bool by_axis0 = t && t == s_.out[0] && extent(t) >= 4 * kSplitUnit;
     const int64_t block = 2 * l_.width;
     if (by_axis0)
@@ -418,7 +419,7 @@ class Einsum {
       p.mask = mask;
       return p;
     };
-    // Meanwhile(chunk) comes after each `chunk_rows` rows of a panel, numbered over all panels.
+    // Runs meanwhile(chunk) after each `chunk_rows` rows of a panel; chunks are numbered over all panels.
     const auto tile_at = [&](int count, int vectors, int last_lanes, int64_t chunk_rows = kPanel,
                              const std::function<void(const Expr&)>& meanwhile = nullptr) {
       Expr last_mask;
@@ -480,15 +481,15 @@ class Einsum {
       last_mask = mask(vectors - 1);
       tile_.epilogue(point_of);
     };
-    // Tiles whose sums wait in scratch memory for their epilogue: vector e of it comes after chunk e of the
-    // next tile's sums, and what is left behind these.
+    // Tiles with a deferred epilogue: their sums are kept in scratch memory. The epilogue of vector e runs after chunk
+    // e of the next tile's sums; the vectors left over follow the last chunk.
     const auto late_tiles = [&] {
-      const int rows = tile_rows(l_.options.registers), vectors = 2, parts = rows * vectors;
+      const int rows = tile_rows(l_.options.registers), vectors = 2, total = rows * vectors;
       const int64_t tiles = extent(t) / rows;
       int64_t chunk_rows = 2;
-      while (chunk_rows < kPanel && chunk_rows * 2 * parts <= l_.options.batch) chunk_rows *= 2;
+      while (chunk_rows < kPanel && chunk_rows * 2 * total <= l_.options.batch) chunk_rows *= 2;
       const int a = l_.new_scratch(fmt::format("k{} sums", op_->kernel), scalar_of(op_->type.dtype),
-                                   parts * l_.width, tile_.scratch);
+                                   total * l_.width, tile_.scratch);
       tile_.kb.declare_written(a);
       const loop::Buffer sums = tile_.kb.buffer(a, true, AccessScope::anything);
       const Expr begin = by_axis0 ? tile_.lo() : loop::index(0);
@@ -497,13 +498,13 @@ class Einsum {
                           loop::binary(loop::BinaryOp::rem, e, loop::index(vectors)) * loop::index(l_.width),
                           nullptr);
       };
-      const auto late_part = [&](const Expr& first, const Expr& e) {
+      const auto late_vector = [&](const Expr& first, const Expr& e) {
         at[t] = first;
         const Expr sum = b_.let("sum", loop::load(sums, e * loop::index(l_.width), l_.width));
         tile_.epilogue_at(late_point(e), sum);
       };
-      const auto late_parts = [&](const Expr& first, const Expr& from) {
-        b_.loop("e", from, loop::index(parts), 1, [&](const Expr& e) { late_part(first, e); });
+      const auto late_vectors = [&](const Expr& first, const Expr& from) {
+        b_.loop("e", from, loop::index(total), 1, [&](const Expr& e) { late_vector(first, e); });
       };
       tile_.over_rows("o", extent(t), by_axis0, [&](const Expr& o, int count) {
         at[t] = o;
@@ -511,16 +512,17 @@ class Einsum {
         const Expr before = o - loop::index(rows);
         const Expr waiting = b_.let("waiting", loop::compare(loop::CompareOp::gt, o, begin));
         tile_at(count, vectors, l_.width, chunk_rows, [&](const Expr& chunk) {
-          const Expr due = loop::compare(loop::CompareOp::lt, chunk, loop::index(parts));
+          const Expr due = loop::compare(loop::CompareOp::lt, chunk, loop::index(total));
           b_.if_then(due, [&] {
             at[t] = o;
             tile_.prefetch_epilogue(1, 1, [&](int, int) { return late_point(chunk); });
           });
-          b_.if_then(loop::binary(loop::BinaryOp::bit_and, waiting, due), [&] { late_part(before, chunk); });
+          b_.if_then(loop::binary(loop::BinaryOp::bit_and, waiting, due),
+                     [&] { late_vector(before, chunk); });
           at[t] = o;
         });
         b_.if_then(waiting, [&] {
-          late_parts(before, loop::ref(b_.predefined().panels) * loop::index(kPanel / chunk_rows));
+          late_vectors(before, loop::ref(b_.predefined().panels) * loop::index(kPanel / chunk_rows));
         });
         for (int i = 0; i < rows; ++i)
           for (int j = 0; j < vectors; ++j)
@@ -529,7 +531,7 @@ class Einsum {
       const Expr end = loop::index(tiles * rows);
       const Expr own_end = by_axis0 ? loop::binary(loop::BinaryOp::min, tile_.hi(), end) : end;
       b_.if_then(loop::compare(loop::CompareOp::lt, begin, own_end),
-                 [&] { late_parts(own_end - loop::index(rows), loop::index(0)); });
+                 [&] { late_vectors(own_end - loop::index(rows), loop::index(0)); });
     };
     const auto rows_of_tile = [&](int vectors, int last_lanes) {
       if (packs) pack(lanes_value, packed, at.at(v), block, vectors, last_lanes);
@@ -573,9 +575,9 @@ class Einsum {
       all();
   }
 
-  // Brings the elements from `first` on, `vectors` vectors of them, of every example into scratch memory as
-  // [example][block]: from the caller's rows as they are, from panels by transposing. What comes after
-  // the last element or example is never used.
+  // Packs the elements from `first` on, `vectors` vectors of them, of every example into scratch memory as
+  // [example][block]: copies the caller's rows, transposes panels. Values past the last element or example are never
+  // used.
   void pack(const Op* value, const loop::Buffer& packed, const Expr& first, int64_t block, int vectors,
             int last_lanes) {
     const int64_t elements = value->type.elements();
@@ -584,18 +586,18 @@ class Einsum {
       const loop::Buffer source = tile_.kb.buffer(by_row->second.allocation, false, AccessScope::anything);
       b_.loop("m", loop::index(0), loop::ref(b_.predefined().rows), 1, [&](Expr m) {
         for (int j = 0; j < vectors; ++j) {
-          const bool part = j + 1 == vectors && last_lanes != l_.width;
+          const bool partial = j + 1 == vectors && last_lanes != l_.width;
           const Expr mask =
-              part ? loop::compare(
-                         loop::CompareOp::lt,
-                         loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
-                         loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, last_lanes))
-                   : nullptr;
+              partial ? loop::compare(loop::CompareOp::lt,
+                                      loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+                                      loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)},
+                                                         last_lanes))
+                      : nullptr;
           const Expr from = m * loop::index(elements) + first + loop::index(j * l_.width);
           b_.store(packed, m * loop::index(block) + loop::index(j * l_.width),
                    b_.let("x", loop::load(source, from, l_.width, mask)));
         }
-        // The next block's, which the tiles of this one leave time to bring.
+        // Prefetch the next block: it arrives while the tiles of this one are computed.
         for (int64_t c = 0; c < block; c += kLineBytes / 4)
           b_.prefetch(source, m * loop::index(elements) + first + loop::index(block + c));
       });

@@ -18,8 +18,8 @@ Expr existing_rows(KernelBuilder& kb, const Expr& first, int lanes) {
   return loop::binary(loop::BinaryOp::min, loop::ramp(first, 1, lanes), last);
 }
 
-// Elements of an example that follow each other in logical order, as rows have them, and stand at one
-// distance in panels: all of them, or those of the last axis.
+// Elements of an example that are consecutive in logical order, as in rows, and have a constant stride in panels: all
+// of them, or those of the last axis.
 struct Run {
   bool all = true;
   int64_t length = 1, distance = kPanel;  // elements; elements of the panels' memory
@@ -36,8 +36,8 @@ struct Run {
   }
 };
 
-// Calls body(position in the example's memory, logical position) where each run begins; `fixed`: an axis
-// whose place stands in `place` already, or -1.
+// Calls body(position in the example's memory, logical position) at the start of each run; `fixed`: an axis whose
+// position is already in `place`, or -1.
 template <class F>
 void over_runs(const Lowering& l, KernelBuilder& kb, const Type& type, const Run& run,
                std::vector<Expr> place, int fixed, F&& body) {
@@ -75,7 +75,7 @@ void copy_rows_to_panels(Lowering& l, const std::string& name, const Type& type,
   const loop::Buffer source = kb.buffer(from, false, AccessScope::anything);
   const loop::Buffer target =
       kb.buffer(to, true, by_element ? AccessScope::own_axis0 : AccessScope::own_panels,
-                image ? part_rows(type.shape[1], 1, type.shape[1]) : std::vector<RowRange>{});
+                image ? rows_by_chunk(type.shape[1], 1, type.shape[1]) : std::vector<RowRange>{});
   const Expr lo = loop::ref(b.predefined().lo), hi = loop::ref(b.predefined().hi);
   const Run run(l, type);
   const int64_t full = run.length / l.width * l.width, rest = run.length - full;

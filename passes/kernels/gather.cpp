@@ -1,10 +1,10 @@
-// Lowers gather and scatter_add to loops over their places.
+// Lowers gather and scatter_add to loops over the elements they move.
 //
-// A batched result has the examples in the lanes: each lane reads, or adds to, the place its own index names;
-// lanes are different examples, so they never meet. A table without a batch is summed by the thread that owns
-// its part of the first axis, over the examples in order and then over the index in order: the bits depend on
-// no number of threads, and no two threads write one element. Where an element may take many terms, what
-// rounding cuts off each sum is kept beside it and goes into the next term (Kahan 1965).
+// A batched result has the examples in the lanes: each lane reads, or adds to, the element that its own index selects;
+// lanes are different examples, so they never conflict. A table without a batch is summed by the thread that owns a
+// chunk of its first axis, over the examples in order and then over the index in order: the bits do not depend on the
+// number of threads, and no two threads write one element. Where an element may take many terms, the rounding error of
+// its sum is stored beside it and goes into the next term (Kahan 1965).
 #include "passes/kernels/gather.h"
 
 #include <functional>
@@ -68,7 +68,7 @@ class Gather {
             lane_ = s * loop::index(l_.width);
             lanes_ = l_.width;
             if (scatters_) fill_zero();
-            over_places();
+            over_elements();
           });
         });
         return;
@@ -76,11 +76,11 @@ class Gather {
       first_ = lo;
       last_ = hi;
       if (scatters_) fill_zero();
-      if (!rows_->type.batched) return over_places();
+      if (!rows_->type.batched) return over_elements();
       b_.loop("m", loop::index(0), loop::ref(b_.predefined().rows), 1, [&](Expr m) {
         panel_ = m / loop::index(kPanel);
         lane_ = loop::binary(loop::BinaryOp::rem, m, loop::index(kPanel));
-        over_places();
+        over_elements();
       });
     };
     if (batched || partition.extent > 1)
@@ -97,21 +97,21 @@ class Gather {
   }
   AccessScope scope() const { return op_->type.batched ? AccessScope::own_panels : AccessScope::anything; }
 
-  // Whether this thread owns a part of the result's first axis alone.
+  // Whether the result's first axis is split over threads.
   bool splits() const { return first_ && !op_->type.shape.empty() && op_->type.shape[0] > 1; }
 
   // The first axis of `rows_` after the index's.
-  size_t behind() const { return axis_ + index_->type.shape.size(); }
+  size_t after_index() const { return axis_ + index_->type.shape.size(); }
 
-  // The axis of the result that an axis of `rows_` is: of a table the index's axes are none, and those after
-  // them follow the axis that the index names, which is the first one where axis_ is 0.
+  // The axis of the result that corresponds to an axis of `rows_`. In a table the index's axes have none; the axes
+  // after them follow the indexed axis, which is the first one where axis_ is 0.
   std::optional<size_t> result_axis(size_t rows_axis) const {
     if (!scatters_ || rows_axis < axis_) return rows_axis;
-    if (rows_axis < behind()) return std::nullopt;
-    return rows_axis - behind() + axis_ + 1;
+    if (rows_axis < after_index()) return std::nullopt;
+    return rows_axis - after_index() + axis_ + 1;
   }
 
-  // Loops over an axis of `rows_`: this thread's part where the result's first axis is split along it.
+  // Loops over an axis of `rows_`: over this thread's chunk where it is the result's first axis and that is split.
   template <class F>
   void over_axis(const char* name, size_t rows_axis, F&& body) {
     const bool own = splits() && result_axis(rows_axis) == size_t{0};
@@ -119,7 +119,7 @@ class Gather {
             body);
   }
 
-  // Where an element is stored: of a batched value this panel's and, with several lanes, from the first lane on.
+  // The address of an element: in a batched value that of this panel and, with several lanes, of the first lane.
   Expr address(const Op* value, const std::vector<Expr>& places) const {
     if (!value->type.batched) return linear(value->type.shape, places);
     return (panel_ * loop::index(value->type.elements()) + l_.element(value->type, places)) *
@@ -146,7 +146,7 @@ class Gather {
     });
   }
 
-  // Zeros in the part of the table that is this thread's, or in this example's.
+  // Zeros in this thread's chunk of the table, or in this example's.
   void fill_zero() {
     const Shape& shape = op_->type.shape;
     if (op_->type.batched) {
@@ -179,9 +179,9 @@ class Gather {
     if (lost_ >= 0) b_.store(kb_.buffer(lost_, true, scope()), at, value, mask);
   }
 
-  void over_places() {
+  void over_elements() {
     std::vector<Expr> places(rows_->type.shape.size());
-    // The index's places first, so that it is read once for all elements it moves.
+    // The index's axes are outermost, so that an index is read once for all elements it moves.
     std::vector<Expr> at(index_->type.shape.size());
     const auto at_index = [&](auto&& self, size_t i) -> void {
       if (i < at.size()) {
@@ -200,7 +200,7 @@ class Gather {
                                             loop::compare(loop::CompareOp::lt, named_, wide(high))));
       named_ = b_.let("place", loop::select(valid_, named_, wide(loop::index(0))));
       const auto move_all = [&] { outer(places, 0); };
-      // One index for all lanes: nothing to add where it lies outside.
+      // One index for all lanes: nothing is added where it is out of range.
       if (scatters_ && valid_->type.lanes == 1)
         b_.if_then(valid_, move_all);
       else
@@ -211,7 +211,7 @@ class Gather {
 
   // Loops over the axes before and after the index's.
   void outer(std::vector<Expr>& places, size_t a) {
-    if (a == axis_) a = behind();
+    if (a == axis_) a = after_index();
     if (a == places.size()) return move(places);
     over_axis("a", a, [&](Expr i) {
       places[a] = i;
@@ -222,7 +222,7 @@ class Gather {
   void move(const std::vector<Expr>& places) {
     std::vector<Expr> there(places.begin(), places.begin() + static_cast<std::ptrdiff_t>(axis_));
     there.push_back(named_);
-    there.insert(there.end(), places.begin() + static_cast<std::ptrdiff_t>(behind()), places.end());
+    there.insert(there.end(), places.begin() + static_cast<std::ptrdiff_t>(after_index()), places.end());
     if (!scatters_) {
       const Expr v = loop::broadcast(load(table_, there), lanes_);
       return store(places, loop::select(loop::broadcast(valid_, lanes_), v, zero(lanes_)));
@@ -255,12 +255,13 @@ class Gather {
   KernelBuilder kb_;
   loop::Builder& b_;
   const Op* index_;
-  const Op* table_ = nullptr;  // what the index names places of, and what has the index's own axes
+  const Op* table_ = nullptr;  // the value that is indexed, and the one that has the index's own axes
   const Op* rows_ = nullptr;
   size_t axis_;
   bool scatters_ = false;
   std::vector<int> targets_;
-  int lost_ = -1;  // scatter_add of many terms: what rounding cut off each sum, too much where positive
+  int lost_ =
+      -1;  // scatter_add of many terms: rounding errors of the sums, positive where a sum is too large
   Expr panel_, lane_, first_, last_, named_, valid_;
   int lanes_ = 1;
 };

@@ -41,9 +41,10 @@ KernelBuilder::KernelBuilder(Lowering& lowering, const KernelGroup& group)
   }
 }
 
-std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int64_t before, int64_t after) {
+std::vector<RowRange> rows_by_chunk(int64_t chunks, int64_t step, int64_t height, int64_t before,
+                                    int64_t after) {
   std::vector<RowRange> rows;
-  for (int64_t p = 0; p < parts; ++p)
+  for (int64_t p = 0; p < chunks; ++p)
     rows.push_back({std::clamp<int64_t>(p * step - before, 0, height),
                     std::clamp<int64_t>((p + 1) * step + after, 0, height)});
   return rows;
@@ -51,7 +52,7 @@ std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int
 
 namespace {
 
-// What a touch is when a further use of the same allocation adds to it.
+// Extends an access by a further use of the same allocation.
 void widen(MemoryAccess& t, bool writes, AccessScope scope, const std::vector<RowRange>& rows) {
   const auto within_panel = [](AccessScope r) {
     return r == AccessScope::own_panels || r == AccessScope::panel;
@@ -92,11 +93,11 @@ loop::Buffer KernelBuilder::buffer(int allocation, bool writes, AccessScope scop
   return made;
 }
 
-PointEmitter::PointEmitter(KernelBuilder& kb, const KernelGroup& group, AccessScope own, int64_t parts,
+PointEmitter::PointEmitter(KernelBuilder& kb, const KernelGroup& group, AccessScope own, int64_t chunks,
                            int64_t rows)
-    : kb_(kb), group_(group), own_(own), parts_(parts) {
-  if (own_ == AccessScope::own_panels && parts_ > 1 && group_.domain.rank() == 3)
-    rows_ = part_rows(parts_, rows, group_.domain.shape[1]);
+    : kb_(kb), group_(group), own_(own), chunks_(chunks) {
+  if (own_ == AccessScope::own_panels && chunks_ > 1 && group_.domain.rank() == 3)
+    rows_ = rows_by_chunk(chunks_, rows, group_.domain.shape[1]);
 }
 
 void PointEmitter::begin_outer(const Point& point) {
@@ -110,13 +111,12 @@ void PointEmitter::begin_inner(const Point& point) {
   inner_point_ = point;
 }
 
-// The part of a value that the thread's share of the partition covers, when it covers one: a value that spans
-// the partitioned axis.
+// The scope of accesses to a value: the thread's own chunk of it where the value spans the partitioned axis.
 AccessScope PointEmitter::scope_of(const Type& t, Layout layout) const {
   if (own_ == AccessScope::own_panels) {
     if (layout != Layout::panels) return AccessScope::anything;
-    // Parts of a panel are rows of images: a value without those rows is shared by its panel's parts.
-    const bool whole = parts_ == 1 || (t.rank() == 3 && t.shape[1] == parts_);
+    // Chunks of a panel are rows of images: a value without those rows is shared by its panel's chunks.
+    const bool whole = chunks_ == 1 || (t.rank() == 3 && t.shape[1] == chunks_);
     return whole ? AccessScope::own_panels : AccessScope::panel;
   }
   if (own_ == AccessScope::own_axis0) {
@@ -146,8 +146,8 @@ loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loo
   return linear;
 }
 
-// The element index of a value's lanes at a point; `vector` says whether there is one element a lane (else
-// one for all lanes).
+// The element index of a value's lanes at a point; sets `vector` when each lane has its own element (else one for all
+// lanes).
 loop::Expr PointEmitter::address(const Type& t, const Storage& s, const Point& p, bool& vector) {
   std::vector<loop::Expr> places;
   const loop::Expr linear = index_of(t, p, &places);
@@ -162,14 +162,14 @@ loop::Expr PointEmitter::address(const Type& t, const Storage& s, const Point& p
   return linear + loop::index(s.first);
 }
 
-// Values are read where they are computed, so that a thread's part of one kernel meets its own part of the
-// other; an indexing operation reads elsewhere, and only whole panels contain all of its places.
+// Values are read at the point where they are computed, so a thread reads its own chunk of what another kernel wrote.
+// An indexing operation reads other elements; only whole panels are sure to contain them.
 loop::Expr PointEmitter::load(const Op* op, const Point& p, Place place) {
   Lowering& l = kb_.lowering;
   const Storage s = l.storage(op);
   bool vector = false;
   const loop::Expr at = address(op->type, s, p, vector);
-  const bool whole_panels = own_ == AccessScope::own_panels && parts_ == 1;
+  const bool whole_panels = own_ == AccessScope::own_panels && chunks_ == 1;
   const bool panels = own_ == AccessScope::own_panels && s.layout == Layout::panels;
   const loop::Buffer buffer =
       place == Place::same || whole_panels
@@ -222,7 +222,7 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
     const loop::Variable result =
         b.declare("moved", type.is_float() ? loop::constant(type, otherwise)
                                            : loop::constant_int(type, static_cast<int64_t>(otherwise)));
-    // The first operand whose condition holds.
+    // Moves the first operand whose condition holds.
     const auto choose = [&](auto&& self, size_t i) -> void {
       if (i == op->operands.size()) return;
       loop::Expr condition;

@@ -1,4 +1,4 @@
-// One function of tensor IR to one loop IR program: gives every value a place, lowers group after group,
+// Lowers one function of tensor IR to one loop IR program: gives every value an allocation, lowers group after group,
 // copies at the edges.
 #include "passes/kernels/lowering.h"
 
@@ -197,7 +197,7 @@ void Lowering::run() {
   result.program.panel = kPanel;
   result.program.panels = batch_panels();
   result.program.vector_width = width;
-  result.program.once = function.inputs.empty();  // neither data nor a step's scalars: first values
+  result.program.once = function.inputs.empty();  // neither data nor a step's scalars: initial values
   const std::vector<KernelGroup> groups = kernel_groups(function);
   std::map<const Op*, int> group_index;
   for (size_t g = 0; g < groups.size(); ++g)
@@ -267,7 +267,7 @@ void Lowering::run() {
   for (const auto& [value, allocation] : late_updates_)
     copy_plain(*this, "update", value->type, storage(value), allocation);
 
-  // Every value in a place of its own, until the memory plan.
+  // Every value at an offset of its own, until the memory plan.
   for (loop::Allocation& a : result.program.allocations) {
     if (a.space != loop::Space::arena) continue;
     a.offset = result.program.arena_bytes;

@@ -1,14 +1,14 @@
-// Shared state of lowering one function: where values are stored, which calls were made, how each call touches
-// memory. Lowering knows kinds of operations and their attributes through definitions; only contractions' own
+// Shared state of lowering one function: where values are stored, which calls were made, what memory each call
+// accesses. Lowering knows kinds of operations and their attributes through definitions; only contractions' own
 // files know operator names.
 //
 // Physical layout. A batched value is stored in panels of kPanel examples, the batch in the vector lanes:
 //   [panel][element of the example, in the order of passes/tensor/layout.h][kPanel]
-// so every vector operation works on consecutive examples, extents that do not divide need no care, and the
-// one dynamic extent, the number of rows, only sets how many panels run. Lanes at and past `rows` hold finite
-// garbage; only reductions over the batch mask them. Contractions whose sum is over the batch read one
-// operand by rows instead, [row][element] (Layout::rows): the caller's inputs stand so, and other values get
-// a copy. Unbatched values are row-major.
+// so every vector operation works on consecutive examples, extents need not be multiples of the vector width, and the
+// one dynamic extent, the number of rows, only sets how many panels run. Lanes at and past `rows` hold finite garbage;
+// only reductions over the batch mask them. Contractions whose sum is over the batch read one
+// operand by rows instead, [row][element] (Layout::rows): the caller's inputs are stored so, and other values get a
+// copy. Unbatched values are row-major.
 #pragma once
 #include <set>
 
@@ -30,10 +30,10 @@ struct Storage {
   int64_t first = 0;  // element of the allocation where the value starts
 };
 
-// The rows of images of `height` rows that each of `parts` touches when a part makes `step` rows and reads
-// from `before` rows before its first to `after` after its last.
-std::vector<RowRange> part_rows(int64_t parts, int64_t step, int64_t height, int64_t before = 0,
-                                int64_t after = 0);
+// The rows of images of `height` rows that each of `chunks` accesses when a chunk computes `step` rows and reads from
+// `before` rows before its first to `after` rows after its last.
+std::vector<RowRange> rows_by_chunk(int64_t chunks, int64_t step, int64_t height, int64_t before = 0,
+                                    int64_t after = 0);
 
 class KernelBuilder;
 
@@ -57,12 +57,12 @@ class Lowering : public ProgramDraft {
   int new_scratch(std::string name, loop::Scalar scalar, int64_t elements, int64_t& at);
   // Elements a value takes in a layout at the full batch.
   int64_t elements_of(const Type& t, Layout layout) const;
-  // Where a value is stored for reading in panels or plain (views followed); GRADC_CHECKs that it has a place.
+  // Where a value is stored for reading in panels or plain (views followed); GRADC_CHECKs that it is stored.
   Storage storage(const Op* value) const;
   // Where it is stored by rows; GRADC_CHECKs that a rows copy was made.
   Storage rows_storage(const Op* value) const;
   void finish(KernelBuilder& kb, loop::Partition partition);
-  // Number in memory, within its example, of a panels value's element at a position of every axis.
+  // The index in memory, within its example, of the element at a position of every axis; the value is in panels.
   loop::Expr element(const Type& t, const std::vector<loop::Expr>& places) const;
 
   const Module& module;
@@ -70,11 +70,11 @@ class Lowering : public ProgramDraft {
   const std::map<std::string, int64_t>& symbol_offsets;
   const int width;
   const bool images;
-  // The step's contract (runtime/abi.h): its first row has the number 0, or a multiple of the piece's rows.
+  // The step's contract (runtime/abi.h): its first row is number 0, or a multiple of the piece's rows.
   const bool from_row_zero, offset_aligned;
   std::map<const Op*, Storage> panels_or_plain, rows;
-  // Where the value must be stored: its arena place, an output, a symbol in place. Filled before kernels are
-  // built.
+  // The allocations that a value must be stored to: in the arena, an output, a symbol in place. Filled before kernels
+  // are built.
   std::map<const Op*, std::vector<int>> targets;
   std::set<int> symbol_targets;  // allocations of symbols that some kernel writes in place
 
@@ -95,7 +95,7 @@ class Lowering : public ProgramDraft {
   std::vector<std::pair<const Op*, int>> batched_outputs_, plain_outputs_;
 };
 
-// One kernel under construction: its loop IR, and the allocations its buffers stand for.
+// One kernel under construction: its loop IR, and the allocations of its buffers.
 class KernelBuilder {
  public:
   KernelBuilder(Lowering& lowering, std::string name, std::string summary);
@@ -117,7 +117,7 @@ class KernelBuilder {
   std::set<int> written_;
 };
 
-// A place in a group's domain for which values are computed, one vector at a time.
+// A point of a group's domain at which values are computed, one vector at a time.
 struct Point {
   bool batched = false;          // lanes are consecutive examples
   loop::Expr panel, sub;         // batched: lane l is row panel * kPanel + sub * width + l
@@ -132,9 +132,10 @@ struct Point {
 // Computes the operations of one group at points of its domain.
 class PointEmitter {
  public:
-  // `own`: what the partition's part of an allocation is; `parts` of each panel, for own_panels, and the rows
-  // of images that a part is.
-  PointEmitter(KernelBuilder& kb, const KernelGroup& group, AccessScope own, int64_t parts, int64_t rows = 1);
+  // `own`: the scope of a thread's accesses to its own chunk; for own_panels, each panel has `chunks` chunks of `rows`
+  // rows of images.
+  PointEmitter(KernelBuilder& kb, const KernelGroup& group, AccessScope own, int64_t chunks,
+               int64_t rows = 1);
   void begin_outer(const Point& point);  // forgets every value; sets the point for outer values
   void begin_inner(const Point& point);  // forgets inner values
   // The value of an operation of the group (or an operand from outside) at the current inner or outer point.
@@ -163,8 +164,8 @@ class PointEmitter {
   KernelBuilder& kb_;
   const KernelGroup& group_;
   AccessScope own_;
-  int64_t parts_;
-  std::vector<RowRange> rows_;  // of the domain's images, by part
+  int64_t chunks_;
+  std::vector<RowRange> rows_;  // of the domain's images, by chunk
   Point inner_point_, outer_point_;
   std::map<const Op*, loop::Expr> inner_, outer_;
 };
@@ -185,7 +186,7 @@ void copy_rows_to_panels(Lowering& lowering, const std::string& name, const Type
 void copy_panels_to_rows(Lowering& lowering, const std::string& name, const Type& type, int from, int to);
 void copy_plain(Lowering& lowering, const std::string& name, const Type& type, const Storage& from, int to);
 
-// How the outermost axis of extent `extent` is split; a multiple of the widest vector wherever it is long.
+// How an outermost axis of extent `extent` is split: chunks of a long one are multiples of the widest vector.
 inline constexpr int64_t kSplitUnit = 16;
 inline loop::Partition axis_partition(int64_t extent) {
   return {loop::Partition::Extent::fixed, extent, extent >= 4 * kSplitUnit ? kSplitUnit : 1};

@@ -7,10 +7,10 @@
 //     for panel, for lanes:  sum2 += (x - mean)^2       phase 1
 //     for panel, for lanes:  y = relu((x - mean) ...)   phase 2: stores
 //   store what belongs to the outer point; symbols last
-// Values of an earlier phase are loaded where they are stored in memory, else computed again. Updates of symbols
+// Values of an earlier phase are loaded where they are stored in memory, else recomputed. Updates of symbols
 // in place are stored when everything that reads the symbol in this group has been computed.
 //
-// Sums over batch and space of images are made by parts instead (partial_sums.h), in one pass.
+// Sums over batch and space of images are taken by partial sums instead (partial_sums.h), in one pass.
 //
 // Order of summation: each lane adds its examples (or elements) in order, in blocks (blocked_sum.h), the
 // sub-vectors of a panel are added, then the lanes by the fixed tree of loop::reduce. It depends on the
@@ -35,28 +35,28 @@ class Nest {
 
   void run() {
     choose_partition();
-    emitter_.emplace(kb_, g_, own_, parts());
+    emitter_.emplace(kb_, g_, own_, chunks());
     int64_t scratch = 0;
-    if (g_.by_parts()) sums_.emplace(kb_, g_, parts(), 1, scratch);
+    if (g_.by_partial_sums()) sums_.emplace(kb_, g_, chunks(), 1, scratch);
     find_phases();
     if (flat_)
       flat_loop();
     else
       outer_loops();
     l_.finish(kb_, partition_);
-    if (sums_) sums_->add_parts();
+    if (sums_) sums_->add_chunks();
   }
 
  private:
-  // Sums by parts are no loops of their own: every point of the domain is an outer one.
-  bool has_reduction() const { return g_.has_reduction && !g_.by_parts(); }
-  bool reduces_batch() const { return g_.reduces_batch && !g_.by_parts(); }
-  bool reduced(size_t axis) const { return g_.reduced[axis] != 0 && !g_.by_parts(); }
+  // Partial sums (partial_sums.h) need no inner loops: every point of the domain is an outer one.
+  bool has_reduction() const { return g_.has_reduction && !g_.by_partial_sums(); }
+  bool reduces_batch() const { return g_.reduces_batch && !g_.by_partial_sums(); }
+  bool reduced(size_t axis) const { return g_.reduced[axis] != 0 && !g_.by_partial_sums(); }
   int64_t extent(size_t axis) const { return g_.domain.shape[axis]; }
   bool batch_outer() const { return g_.domain.batched && !reduces_batch(); }
-  // Rows of images are the parts that panels are cut into.
+  // Panels are split into chunks of one row of images.
   bool by_image_row() const { return own_ == AccessScope::own_panels && partition_.extent > 1; }
-  int64_t parts() const { return own_ == AccessScope::own_panels ? partition_.extent : 1; }
+  int64_t chunks() const { return own_ == AccessScope::own_panels ? partition_.extent : 1; }
   Expr rows() const { return loop::ref(b_.predefined().rows); }
   Expr panels() const { return loop::ref(b_.predefined().panels); }
   Expr lo() const { return loop::ref(b_.predefined().lo); }
@@ -76,7 +76,7 @@ class Nest {
     return true;
   }
 
-  // Places of moved elements are computed one by one, so there are no vectors along an axis.
+  // Indices of moved elements are computed one by one, so there are no vectors along an axis.
   bool moves_elements() const {
     for (const Op* op : g_.ops)
       if (op->def->kind == OpKind::indexing) return true;
@@ -125,7 +125,7 @@ class Nest {
         const auto p = phase_.find(operand);
         if (p != phase_.end()) at = std::max(at, p->second);
       }
-      if (op->def->kind == OpKind::reduction && !g_.by_parts()) {
+      if (op->def->kind == OpKind::reduction && !g_.by_partial_sums()) {
         reductions_.emplace_back(op, at);
         phases_ = std::max(phases_, at + 1);
         ++at;
@@ -192,12 +192,12 @@ class Nest {
       b_.loop("q", split ? lo() : loop::index(0), split ? hi() : panels(), 1, [&](Expr q) {
         p.panel = q;
         if (by_image_row()) {
-          p.panel = b_.let("panel", q / loop::index(parts()));
-          p.axes[1] = b_.let("y", loop::binary(loop::BinaryOp::rem, q, loop::index(parts())));
+          p.panel = b_.let("panel", q / loop::index(chunks()));
+          p.axes[1] = b_.let("y", loop::binary(loop::BinaryOp::rem, q, loop::index(chunks())));
         }
         if (sums_) begin_sums(p);
         rest(rest, 0);
-        if (sums_) sums_->end_part(q);
+        if (sums_) sums_->end_chunk(q);
       });
     };
     if (split_axis0 && vector_axis_ != 0) {
@@ -212,9 +212,9 @@ class Nest {
     }
   }
 
-  // A part's sums, around the values of its first pixel where they need a shift.
+  // A chunk's sums, around the values of its first pixel where they need a shift.
   void begin_sums(Point p) {
-    sums_->begin_part();
+    sums_->begin_chunk();
     if (!sums_->shifted()) return;
     p.axes[2] = p.sub = loop::index(0);
     p.batched = true;
@@ -292,7 +292,7 @@ class Nest {
     const int lanes = lanes_reduced ? l_.width : outer.lanes;
     struct Sum {
       const Op* op;
-      std::vector<loop::Variable> parts;
+      std::vector<loop::Variable> partial;
     };
     std::vector<Sum> sums;
     for (const auto& [op, at] : reductions_) {
@@ -300,21 +300,21 @@ class Nest {
       Sum sum{op, {}};
       const loop::Type type{scalar_of(op->type.dtype), static_cast<uint16_t>(lanes)};
       for (int s = 0; s < subs; ++s)
-        sum.parts.push_back(b_.declare("acc", type.is_float()
-                                                  ? loop::constant(type, op->def->identity)
-                                                  : loop::constant_int(type, integer_identity(op))));
+        sum.partial.push_back(b_.declare("acc", type.is_float()
+                                                    ? loop::constant(type, op->def->identity)
+                                                    : loop::constant_int(type, integer_identity(op))));
       sums.push_back(std::move(sum));
     }
 
     Point p = outer;
-    const auto at_point = [&](int part, const Expr& exists) {
+    const auto at_point = [&](int vector, const Expr& exists) {
       emitter_->begin_inner(p);
       for (const Sum& sum : sums) emitter_->value(sum.op->operands[0], Level::inner);
       for (const Sum& sum : sums) {
         const Expr v = loop::broadcast(emitter_->value(sum.op->operands[0], Level::inner), lanes);
-        const Expr acc = loop::ref(sum.parts[static_cast<size_t>(part)]);
+        const Expr acc = loop::ref(sum.partial[static_cast<size_t>(vector)]);
         const Expr next = loop::binary(sum.op->def->combiner, acc, v);
-        b_.assign(sum.parts[static_cast<size_t>(part)], exists ? loop::select(exists, next, acc) : next);
+        b_.assign(sum.partial[static_cast<size_t>(vector)], exists ? loop::select(exists, next, acc) : next);
       }
       inner_values(phase, last_phase);
     };
@@ -350,12 +350,12 @@ class Nest {
     std::vector<loop::Variable*> rounded;  // sums whose terms are rounded
     for (Sum& sum : sums)
       if (sum.op->type.is_float() && sum.op->def->combiner == loop::BinaryOp::add)
-        for (loop::Variable& part : sum.parts) rounded.push_back(&part);
+        for (loop::Variable& v : sum.partial) rounded.push_back(&v);
     blocked_sum(b_, rounded, loops, kBlockTerms, 1, innermost);
     for (const Sum& sum : sums) {
-      Expr total = loop::ref(sum.parts[0]);
-      for (size_t s = 1; s < sum.parts.size(); ++s)
-        total = loop::binary(sum.op->def->combiner, total, loop::ref(sum.parts[s]));
+      Expr total = loop::ref(sum.partial[0]);
+      for (size_t s = 1; s < sum.partial.size(); ++s)
+        total = loop::binary(sum.op->def->combiner, total, loop::ref(sum.partial[s]));
       if (lanes_reduced) total = loop::reduce(sum.op->def->combiner, total);
       emitter_->define(sum.op, Level::outer, b_.let(fmt::format("v{}", sum.op->id), total));
     }
@@ -395,7 +395,7 @@ class Nest {
   KernelBuilder kb_;
   loop::Builder& b_;
   std::optional<PointEmitter> emitter_;
-  std::optional<PartialSums> sums_;  // of a group that is by_parts()
+  std::optional<PartialSums> sums_;  // of a group that is by_partial_sums()
   loop::Partition partition_;
   AccessScope own_ = AccessScope::anything;
   bool serial_ = true, flat_ = false, flat_partition_ = false;

@@ -1,5 +1,5 @@
-// Lowers orthonormal_rows: each row less its parts along the rows before it, then divided by its length,
-// twice. One thread, vectors along the row: it runs once, for first values.
+// Lowers orthonormal_rows by Gram and Schmidt's method: subtracts from each row its projections on the rows before it,
+// then divides by its length; each row twice. One thread, vectors along the row: it runs once, for initial values.
 //
 //   for i in rows:  for round in 0..2:
 //     for j in 0..i:  part = sum over k of y[i, k] y[j, k];  y[i, k] -= part y[j, k]
@@ -61,7 +61,7 @@ class Orthonormal {
  private:
   Expr load(const Expr& at, const Expr& mask) { return loop::load(y_, at, l_.width, mask); }
 
-  // Calls body(first column, mask of the columns there are) for the vectors of a row.
+  // Calls body(first column, mask of the columns that exist) for the vectors of a row.
   template <class F>
   void over_row(F&& body) {
     b_.loop("k", loop::index(0), loop::index(columns_), l_.width, [&](Expr k) { body(k, there(k)); });
@@ -80,7 +80,7 @@ class Orthonormal {
     Expr k;
     blocked_sum(b_, {&part}, {sum_loop("k", columns_, l_.width, [&](const Expr& i) { k = i; })},
                 kBlockProducts, 1, [&] {
-                  const Expr mask = there(k);  // what it leaves out reads as 0
+                  const Expr mask = there(k);  // masked lanes read as 0
                   b_.assign(part, loop::fma(load(own + k, mask), load(other + k, mask), loop::ref(part)));
                 });
     return b_.let("total", loop::reduce(loop::BinaryOp::add, loop::ref(sum)));

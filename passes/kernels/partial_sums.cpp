@@ -16,12 +16,12 @@ constexpr int64_t kLaneTerms = 512;  // of one lane's sum
 
 }  // namespace
 
-PartialSums::PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t parts, int64_t rows,
+PartialSums::PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t chunks, int64_t rows,
                          int64_t& scratch)
-    : l_(kb.lowering), kb_(kb), g_(group), parts_(parts), rows_(rows), channels_(group.domain.shape[0]) {
+    : l_(kb.lowering), kb_(kb), g_(group), chunks_(chunks), rows_(rows), channels_(group.domain.shape[0]) {
   const int64_t width = g_.domain.shape[2], column = rows_ * (kPanel / l_.width);
-  GRADC_CHECK((parts_ - 1) * rows_ < g_.domain.shape[1] && g_.domain.shape[1] <= parts_ * rows_,
-              "kernel {}: {} parts of {} rows of {}", g_.number, parts_, rows_, g_.domain.shape[1]);
+  GRADC_CHECK((chunks_ - 1) * rows_ < g_.domain.shape[1] && g_.domain.shape[1] <= chunks_ * rows_,
+              "kernel {}: {} chunks of {} rows of {}", g_.number, chunks_, rows_, g_.domain.shape[1]);
   columns_ = std::max<int64_t>(1, kLaneTerms / column);
   slots_ = ceil_div(width, columns_);
   for (const Op* op : g_.ops)
@@ -42,7 +42,8 @@ PartialSums::PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t pa
 }
 
 loop::Buffer PartialSums::new_partial(const std::string& name, loop::Scalar scalar, int& allocation) {
-  allocation = l_.new_allocation(name, scalar, l_.batch_panels() * parts_ * channels_, loop::Space::arena, 0);
+  allocation =
+      l_.new_allocation(name, scalar, l_.batch_panels() * chunks_ * channels_, loop::Space::arena, 0);
   kb_.declare_written(allocation);
   return kb_.buffer(allocation, true, AccessScope::own_panels);
 }
@@ -82,13 +83,13 @@ Expr PartialSums::identity(const Sum& s, int lanes) const {
   }
 }
 
-void PartialSums::begin_part() {
+void PartialSums::begin_chunk() {
   kb_.b.loop("z", loop::index(0), loop::index(slots_ * channels_ * l_.width), l_.width, [&](Expr z) {
     for (const Sum& s : sums_) kb_.b.store(s.scratch, z, identity(s, l_.width));
   });
 }
 
-// Lanes whose example is there.
+// Lanes whose example exists.
 Expr PartialSums::existing(const Point& point) {
   const Expr row =
       loop::cast(loop::Scalar::i32, point.panel * loop::index(kPanel) + point.sub * loop::index(l_.width));
@@ -175,9 +176,9 @@ void PartialSums::in_registers(const Point& point, const std::function<void()>& 
   for (Shift& s : shifts_) s.run = nullptr;
 }
 
-void PartialSums::end_part(const Expr& part) {
+void PartialSums::end_chunk(const Expr& chunk) {
   kb_.b.loop("c", loop::index(0), loop::index(channels_), 1, [&](Expr c) {
-    const Expr to = part * loop::index(channels_) + c;
+    const Expr to = chunk * loop::index(channels_) + c;
     for (const Shift& s : shifts_) kb_.b.store(s.partial, to, shift_at(s, c));
     for (const Sum& s : sums_) {
       const auto slot = [&](const Expr& i) {
@@ -195,7 +196,7 @@ void PartialSums::end_part(const Expr& part) {
   });
 }
 
-void PartialSums::add_parts() {
+void PartialSums::add_chunks() {
   KernelBuilder kb(l_, fmt::format("k{}_parts", g_.number), "sum of partial sums");
   for (const Result& r : results_) {
     kb.kernel.locations.insert(kb.kernel.locations.end(), r.op->locations.begin(), r.op->locations.end());
@@ -219,19 +220,19 @@ void PartialSums::add_parts() {
       const loop::Type t = type(s.value, lanes);
       return t.is_float() && s.combiner == BinaryOp::add ? loop::Type{loop::Scalar::f64, t.lanes} : t;
     };
-    const auto read = [&](int allocation, loop::Scalar to, const Expr& part) {
+    const auto read = [&](int allocation, loop::Scalar to, const Expr& chunk) {
       return b.let("part", loop::cast(to, loop::load(kb.buffer(allocation, false, AccessScope::anything),
-                                                     part * loop::index(channels_) + c, lanes, mask)));
+                                                     chunk * loop::index(channels_) + c, lanes, mask)));
     };
-    // Calls body(number of a part, how many values a channel has there).
-    const auto over_parts = [&](const std::function<void(const Expr&, const Expr&)>& body) {
+    // Calls body(number of a chunk, how many values a channel has in it).
+    const auto over_chunks = [&](const std::function<void(const Expr&, const Expr&)>& body) {
       b.loop("q", loop::index(0), panels, 1, [&](Expr q) {
         const Expr examples = minimum(rows - q * loop::index(kPanel), loop::index(kPanel));
-        b.loop("y", loop::index(0), loop::index(parts_), 1, [&](Expr y) {
+        b.loop("y", loop::index(0), loop::index(chunks_), 1, [&](Expr y) {
           const int64_t height = g_.domain.shape[1];
           const Expr high = minimum(loop::index(rows_), loop::index(height) - y * loop::index(rows_));
           const Expr count = examples * high * loop::index(g_.domain.shape[2]);
-          body(b.let("number", q * loop::index(parts_) + y),
+          body(b.let("number", q * loop::index(chunks_) + y),
                loop::broadcast(loop::cast(loop::Scalar::f64, count), lanes));
         });
       });
@@ -248,10 +249,10 @@ void PartialSums::add_parts() {
       const loop::Type t = wide(s);
       const loop::Variable sum =
           b.declare("sum", t.is_float() ? loop::constant(t, s.identity) : identity(s, lanes));
-      over_parts([&](const Expr& part, const Expr& count) {
-        Expr v = read(s.allocation, t.scalar, part);
+      over_chunks([&](const Expr& chunk, const Expr& count) {
+        Expr v = read(s.allocation, t.scalar, chunk);
         if (s.shift >= 0)
-          v = loop::fma(count, read(shifts_[static_cast<size_t>(s.shift)].allocation, t.scalar, part), v);
+          v = loop::fma(count, read(shifts_[static_cast<size_t>(s.shift)].allocation, t.scalar, chunk), v);
         b.assign(sum, loop::binary(s.combiner, loop::ref(sum), v));
       });
       totals.back() = loop::ref(sum);
@@ -269,11 +270,11 @@ void PartialSums::add_parts() {
       const Expr all = rows * loop::index(g_.domain.shape[1] * g_.domain.shape[2]);
       const Expr mean = b.let("mean", total / loop::broadcast(loop::cast(loop::Scalar::f64, all), lanes));
       const loop::Variable sum = b.declare("squares", loop::constant(t, 0));
-      over_parts([&](const Expr& part, const Expr& count) {
-        const Expr away = b.let("away", read(shift.allocation, t.scalar, part) - mean);
-        const Expr a = read(differences.allocation, t.scalar, part);
+      over_chunks([&](const Expr& chunk, const Expr& count) {
+        const Expr away = b.let("away", read(shift.allocation, t.scalar, chunk) - mean);
+        const Expr a = read(differences.allocation, t.scalar, chunk);
         b.assign(sum, loop::ref(sum) + loop::fma(away, loop::fma(count, away, a + a),
-                                                 read(squares.allocation, t.scalar, part)));
+                                                 read(squares.allocation, t.scalar, chunk)));
       });
       store(r.op, loop::binary(BinaryOp::max, loop::ref(sum), loop::constant(t, 0)));
     }

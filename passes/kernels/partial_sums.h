@@ -1,17 +1,17 @@
 // Sums over batch and space of images [channels, height, width] inside a kernel whose threads share the rows
-// of the images: a partial result for each channel and part (a row of a panel's images, or of tiles), in a
-// fixed order within the part; a second call adds the parts in order, in double precision. So the results do
-// not depend on the number of threads, and the data is passed over once. The batch is in the lanes: a
-// part is added up lane by lane, channel by channel, in scratch memory, and the lanes are added at its end. A
-// row of many columns has several such sums, so that none has more than some hundred terms.
+// of the images: a partial sum for each channel and chunk of a panel (a row of its images, or of tiles), in a fixed
+// order within the chunk; a second call adds the partial sums in order, in double precision. So the results do not
+// depend on the number of threads, and the data is read once. The batch is in the lanes: a chunk is summed lane by
+// lane, channel by channel, in scratch memory, and the lanes are added at its end. A row of many columns has several
+// such sums, so that none has more than some hundred terms.
 //
-// Squared deviations (OpDef::squared_deviations), and the sum of the same values, are taken in each part
-// around its shift s, one of the part's own values: s, A = sum of (x - s) and B = sum of (x - s)^2. With N
-// values in all and n in a part,
-//   mean = sum over parts of (n s + A) / N
-//   sum of (x - mean)^2 = sum over parts of (B + t (2 A + n t)),  t = s - mean
-// in double precision (Chan, Golub and LeVeque 1983). As s is one of the values, (s - mean of the part)^2 is
-// part of what is summed: rounding grows by a factor of at most n + 1, usually 2, whatever the offset.
+// Squared deviations (OpDef::squared_deviations), and the sum of the same values, are taken in each chunk around its
+// shift s, one of the chunk's own values: s, A = sum of (x - s) and B = sum of (x - s)^2. With N values in all and n in
+// a chunk,
+//   mean = sum over chunks of (n s + A) / N
+//   sum of (x - mean)^2 = sum over chunks of (B + t (2 A + n t)),  t = s - mean
+// in double precision (Chan, Golub and LeVeque 1983). As s is one of the values, (s - mean of the chunk)^2 is one of
+// the terms of the sum: rounding grows by a factor of at most n + 1, usually 2, for any offset of the values.
 #pragma once
 #include <functional>
 
@@ -21,27 +21,26 @@ namespace gradc::passes::lowering {
 
 class PartialSums {
  public:
-  // Of the reductions of a group that is by_parts(). `parts` of each panel, of `rows` rows of the domain's
-  // images (the last one of what is left); `scratch`: bytes that the kernel has taken of its scratch memory
-  // so far.
-  PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t parts, int64_t rows, int64_t& scratch);
-  void begin_part();
-  // Whether values are summed around a shift. Then take_shift must be called in each part for each channel,
-  // with that channel's first vector of examples and any pixel of the part, before a value is added.
+  // Of the reductions of a group that is by_partial_sums(). Each panel has `chunks` chunks of `rows` rows of the
+  // domain's images (the last may have fewer); `scratch`: bytes that the kernel has taken of its scratch memory so far.
+  PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t chunks, int64_t rows, int64_t& scratch);
+  void begin_chunk();
+  // Whether values are summed around a shift. Then take_shift must be called in each chunk for each channel, with that
+  // channel's first vector of examples and any pixel of the chunk, before a value is added.
   bool shifted() const { return !shifts_.empty(); }
   void take_shift(PointEmitter& emitter, const Point& point);
   void compute(PointEmitter& emitter) const;  // the values that shifts are taken from
-  // Whether the point is its channel's first in its part, where pixels come from left to right, a pixel's
-  // vectors of examples in order and the part's first row first.
+  // Whether the point is its channel's first in its chunk, where pixels come from left to right, a pixel's vectors of
+  // examples in order and the chunk's first row first.
   loop::Expr is_first(const Point& point) const;
   void add(PointEmitter& emitter, const Point& point);  // one vector of examples at one point
-  // What is added while body runs, all at the point's channel and examples, is added up in registers first: a
-  // sum in memory waits for the one before it, some ten cycles each.
+  // While body runs, which adds only at the point's channel and examples, sums are kept in registers: a sum in memory
+  // depends on the store before it, which takes some ten cycles.
   void in_registers(const Point& point, const std::function<void()>& body);
   bool adds_in_registers() const { return !sums_.empty() && sums_.front().run; }
-  void end_part(const loop::Expr& part);  // number panel * parts + part
-  // After the kernel has been finished: the call that adds the parts and stores the results.
-  void add_parts();
+  void end_chunk(const loop::Expr& chunk);  // numbered panel * chunks + chunk of the panel
+  // After the kernel has been finished: the call that adds the chunks' sums and stores the results.
+  void add_chunks();
 
  private:
   struct Shift {
@@ -82,7 +81,7 @@ class PartialSums {
   Lowering& l_;
   KernelBuilder& kb_;
   const KernelGroup& g_;
-  int64_t parts_, rows_, channels_;
+  int64_t chunks_, rows_, channels_;
   int64_t columns_ = 0;  // of a row that share a sum
   int64_t slots_ = 1;    // sums of a channel
   std::vector<Shift> shifts_;

@@ -1,7 +1,7 @@
 // Tiles over several points of an image row, for window operations whose tile over channels would be short:
-// groups of few channels (depthwise convolutions: one), first layers. Where a window position of one image's
-// point lies in the other image is known while the kernel is written, so every column is loaded once for all
-// points and positions that meet in it, and only the tiles at the borders leave positions out.
+// groups of few channels (depthwise convolutions: one), first layers. The column of the other image that a point and a
+// window position access is known when the kernel is generated. So every column is loaded once for all points and
+// positions that use it, and only tiles at the borders skip positions.
 //
 //   stride 1, window 3, tile of 4:    points      0   1   2   3
 //                                     columns  0   1   2   3   4   5     (6 loads for 12 multiply-adds)
@@ -21,20 +21,20 @@ struct PixelTiles {
 
   int64_t points() const { return back ? axis.in : axis.out; }
   int64_t columns() const { return back ? axis.out : axis.in; }
-  // The column of a tile's first point at window position 0, without padding; of a place in the row.
+  // The column of a tile's first point at window position 0, without padding; `x` is that point.
   loop::Expr base(const loop::Expr& x) const {
     return back ? x / loop::index(axis.stride) : x * loop::index(axis.stride);
   }
   int64_t base(int64_t x) const { return back ? x / axis.stride : x * axis.stride; }
-  // The column that window position k takes point i of a tile to, from its base on; none where there is no
-  // output.
+  // The column, counted from the tile's base, that point i of a tile accesses at window position k; none where there is
+  // no output.
   std::optional<int64_t> offset(int64_t i, int64_t k) const {
     if (!back) return i * axis.stride + k * axis.dilation - axis.padding;
     const int64_t scaled = i + axis.padding - k * axis.dilation;
     const int64_t rest = (scaled % axis.stride + axis.stride) % axis.stride;
     return rest ? std::nullopt : std::optional<int64_t>(scaled / axis.stride);
   }
-  // The same, and none outside the image; `first` is the tile's first point where it is known.
+  // The same, but none outside the image; `first` is the tile's first point where it is known.
   std::optional<int64_t> inside(std::optional<int64_t> first, int64_t i, int64_t k) const {
     const std::optional<int64_t> at = offset(i, k);
     if (!at || !first) return at;
@@ -42,8 +42,8 @@ struct PixelTiles {
     return column >= 0 && column < columns() ? at : std::nullopt;
   }
 
-  // Calls body(first point, its number where it is known, points) for each tile of a row: once for each that
-  // reaches a border, and for all others in a loop, in order.
+  // Calls body(first point, its number where it is known, points) for the tiles of a row, in order: once for each tile
+  // at a border, and once in a loop over all others.
   template <class F>
   void each(loop::Builder& b, F&& body) const {
     const int64_t full = points() / tile, all = ceil_div(points(), tile);
@@ -75,8 +75,8 @@ struct PixelTiles {
   }
 };
 
-// Tiles of at most `most` points, of equal width where that costs no tile more; none where a kernel would
-// become too large: `work` instructions a point and window position.
+// Tiles of at most `most` points, of equal width where that takes no more tiles; none where a kernel would become too
+// large, with `work` instructions a point and window position.
 std::optional<PixelTiles> pixel_tiles(const Axis& axis, bool back, int64_t most, int64_t work);
 
 }  // namespace gradc::passes::lowering

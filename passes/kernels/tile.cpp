@@ -17,28 +17,28 @@ void Tile::partition_batched() {
   partition_panels();
 }
 
-void Tile::partition_panels(int64_t parts, int64_t rows) {
-  part_rows_ = rows;
-  partition_ = {loop::Partition::Extent::panels, parts, 1};
+void Tile::partition_panels(int64_t chunks, int64_t rows) {
+  chunk_rows_ = rows;
+  partition_ = {loop::Partition::Extent::panels, chunks, 1};
   own_ = AccessScope::own_panels;
 }
 
 void Tile::over_panels(const std::function<void(loop::Expr, loop::Expr)>& body) {
   if (own_ != AccessScope::own_panels) {
-    GRADC_CHECK(!g_.by_parts(), "sums by parts in a kernel that is split otherwise");
+    GRADC_CHECK(!g_.by_partial_sums(), "partial sums in a kernel that is split otherwise");
     kb.b.loop("q", loop::index(0), loop::ref(kb.b.predefined().panels), 1,
               [&](loop::Expr q) { body(q, loop::index(0)); });
     return;
   }
-  if (g_.by_parts()) sums_.emplace(kb, g_, parts(), part_rows_, scratch);
+  if (g_.by_partial_sums()) sums_.emplace(kb, g_, chunks(), chunk_rows_, scratch);
   kb.b.loop("u", lo(), hi(), 1, [&](loop::Expr u) {
-    if (sums_) sums_->begin_part();
-    if (parts() == 1)
+    if (sums_) sums_->begin_chunk();
+    if (chunks() == 1)
       body(u, loop::index(0));
     else
-      body(kb.b.let("q", u / loop::index(parts())),
-           kb.b.let("y", loop::binary(loop::BinaryOp::rem, u, loop::index(parts()))));
-    if (sums_) sums_->end_part(u);
+      body(kb.b.let("q", u / loop::index(chunks())),
+           kb.b.let("y", loop::binary(loop::BinaryOp::rem, u, loop::index(chunks()))));
+    if (sums_) sums_->end_chunk(u);
   });
 }
 
@@ -74,7 +74,7 @@ std::set<int> Tile::streams() const {
   std::set<int> allocations;
   for (const Op* op : g_.ops) {
     for (const Op* operand : op->operands) {
-      if (op == g_.ops.front()) break;  // what the sums are made of
+      if (op == g_.ops.front()) break;  // the contraction itself
       const bool read = result.batched ? l_.panels_or_plain.count(storage_of(operand)) != 0
                                        : operand->def->kind == OpKind::external;
       if (read && !g_.contains(operand) && operand->type == result)
@@ -94,7 +94,7 @@ void Tile::prefetch_epilogue(int rows, int vectors, const std::function<Point(in
   const Type& result = g_.ops.front()->type;
   const int64_t examples = result.batched ? l_.batch_panels() * kPanel : 1;
   if (examples * result.elements() * 4 < kNear) return;
-  PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
+  PointEmitter emitter(kb, g_, own_, chunks(), chunk_rows_);
   for (int a : streams())
     for (int i = 0; i < rows; ++i)
       for (int j = 0; j < vectors; ++j)
@@ -131,7 +131,7 @@ void Tile::epilogue(const std::function<Point(int, int)>& point_of,
 }
 
 void Tile::epilogue_at(const Point& point, const loop::Expr& value) {
-  PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
+  PointEmitter emitter(kb, g_, own_, chunks(), chunk_rows_);
   emitter.begin_outer(point);
   emitter.begin_inner(point);
   emitter.define(g_.ops.front(), Level::inner, value);
@@ -142,7 +142,7 @@ void Tile::epilogue_at(const Point& point, const loop::Expr& value) {
     if (stored(op)) emitter.value(op, Level::inner);
   if (sums_) {
     if (sums_->shifted() && !sums_->adds_in_registers()) {
-      sums_->compute(emitter);  // what the branch makes is not there after it
+      sums_->compute(emitter);  // a value computed in the branch cannot be used after it
       kb.b.if_then(sums_->is_first(point), [&] { sums_->take_shift(emitter, point); });
     }
     sums_->add(emitter, point);
@@ -156,7 +156,7 @@ void Tile::one_channel(const Point& point, const loop::Expr& value, const std::f
   if (!sums_) return body();
   if (sums_->shifted())
     kb.b.if_then(sums_->is_first(point), [&] {
-      PointEmitter emitter(kb, g_, own_, parts(), part_rows_);
+      PointEmitter emitter(kb, g_, own_, chunks(), chunk_rows_);
       emitter.begin_outer(point);
       emitter.begin_inner(point);
       emitter.define(g_.ops.front(), Level::inner, value);
@@ -166,10 +166,10 @@ void Tile::one_channel(const Point& point, const loop::Expr& value, const std::f
 }
 
 void Tile::finish() {
-  GRADC_CHECK(sums_.has_value() == g_.by_parts(), "kernel {} has sums by parts that nothing adds up",
+  GRADC_CHECK(sums_.has_value() == g_.by_partial_sums(), "kernel {} has partial sums that nothing adds up",
               g_.number);
   l_.finish(kb, partition_);
-  if (sums_) sums_->add_parts();
+  if (sums_) sums_->add_chunks();
 }
 
 }  // namespace gradc::passes::lowering

@@ -21,12 +21,12 @@ class Tile {
   void partition_axis0(int64_t extent,
                        int64_t unit = 0);             // by the result's first axis; unit 0: axis_partition's
   void partition_free(int64_t extent, int64_t unit);  // by another axis
-  // A batched result, always by panels, each cut into so many parts of `rows` rows of an image.
-  void partition_panels(int64_t parts = 1, int64_t rows = 1);
-  // Calls body(panel, part) for this thread's panels, or for all panels where another axis is split.
+  // A batched result, always by panels, each split into `chunks` chunks of `rows` rows of an image.
+  void partition_panels(int64_t chunks = 1, int64_t rows = 1);
+  // Calls body(panel, chunk) for this thread's chunks of panels, or for all panels where another axis is split.
   void over_panels(const std::function<void(loop::Expr, loop::Expr)>& body);
   AccessScope own() const { return own_; }
-  int64_t parts() const { return own_ == AccessScope::own_panels ? partition_.extent : 1; }
+  int64_t chunks() const { return own_ == AccessScope::own_panels ? partition_.extent : 1; }
   bool splits_axis0() const { return own_ == AccessScope::own_axis0; }
   bool splits_free() const { return free_; }
   bool serial() const { return partition_ == loop::Partition{}; }
@@ -34,15 +34,14 @@ class Tile {
   loop::Expr hi() const { return loop::ref(kb.b.predefined().hi); }
 
   // Calls body(first row, rows) for the tile rows of an axis: full tiles in a loop, the static remainder
-  // once. `split`: only this thread's part, whose bounds are multiples of the tile but for the last.
+  // once. `split`: only this thread's chunk, whose bounds are multiples of the tile but for the last.
   void over_rows(const char* name, int64_t extent, bool split,
                  const std::function<void(loop::Expr, int)>& body);
 
-  // Allocations with values of the result's shape that the epilogue touches: operands (of a result without a
-  // batch: parameters and optimizer state alone), and for a batch the results.
+  // Allocations with values of the result's shape that the epilogue accesses: operands (for a result without a batch
+  // only parameters and optimizer state), and for a batch the results.
   std::set<int> streams() const;
-  // Prefetches them at the points of a tile, before its sums are made, where they are too large for the nearest
-  // caches.
+  // Prefetches them at the points of a tile, before its sums are computed, where they do not fit the nearest caches.
   void prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of);
   void declare(int rows, int vectors, int lanes, double initial = 0);  // accumulators
   void accumulate(int row, int vector, const loop::Expr& a, const loop::Expr& b);
@@ -55,14 +54,14 @@ class Tile {
   const loop::Variable& accumulator(int row, int vector) const {
     return acc_[static_cast<size_t>(row)][static_cast<size_t>(vector)];
   }
-  // The rest of the group at the point of each accumulator, and its stores. `result` makes the contraction's
-  // value of an accumulator (default: the accumulator itself).
+  // Computes the rest of the group at the point of each accumulator, and stores. `result` maps an accumulator to the
+  // contraction's value (default: the accumulator itself).
   void epilogue(const std::function<Point(int, int)>& point_of,
                 const std::function<loop::Expr(loop::Expr)>& result = nullptr);
-  // The same for one value of the contraction, of the full tile or one that rests in memory.
+  // The same for one value of the contraction, from the tile or from memory.
   void epilogue_at(const Point& point, const loop::Expr& value);
-  // Epilogues that body makes are all of one channel and vector of examples, those of the point, where the
-  // contraction has this value.
+  // Runs body, whose epilogues are all of the point's channel and vector of examples; `value` is the contraction's
+  // value at the point.
   void one_channel(const Point& point, const loop::Expr& value, const std::function<void()>& body);
   void finish();
 
@@ -74,10 +73,10 @@ class Tile {
   const KernelGroup& g_;
   loop::Partition partition_;
   AccessScope own_ = AccessScope::anything;
-  int64_t part_rows_ = 1;
+  int64_t chunk_rows_ = 1;
   bool free_ = false;
   std::vector<std::vector<loop::Variable>> acc_;
-  std::optional<PartialSums> sums_;  // of a group that is by_parts()
+  std::optional<PartialSums> sums_;  // of a group that is by_partial_sums()
 };
 
 // Rows of a register tile of two vectors: with 32 registers 8 (16 accumulators, and registers for operands),

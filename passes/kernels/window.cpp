@@ -10,7 +10,7 @@
 //   conv2d_input_grad  the same, gathering: tile over input channels, window positions whose output exists
 //   both, where a group has few result channels (depthwise: one): a tile of pixels instead (pixel_tiles.h)
 //                      for image row, for x tile, for group:  acc[channels][4] = 0
-//                        for kh, c, for column, for kw, i that meet in it:
+//                        for kh, c, for column, for kw, i that use it:
 //                          acc[..][i] += w[..][kw] * X[column]
 //   conv2d_weight_grad window_weights.cpp
 //   max_pool2d, avg_pool2d, avg_pool2d_grad  one accumulator a point
@@ -74,7 +74,7 @@ class Window {
   loop::Scalar float_type() const { return scalar_of(op_->type.dtype); }
   const Type& type(size_t operand) const { return op_->operands[operand]->type; }
 
-  // Where an image's element is stored: within its example, or in all.
+  // The index of an image's element: within its example, or in the whole value without a batch.
   Expr element(const Type& t, const Expr& c, const Expr& y, const Expr& x) const {
     if (batched_) return l_.element(t, {c, y, x});
     return (c * loop::index(t.shape[1]) + y) * loop::index(t.shape[2]) + x;
@@ -83,14 +83,14 @@ class Window {
     return ((o * loop::index(w[1]) + c) * loop::index(w[2]) + kh) * loop::index(w[3]) + kw;
   }
 
-  // A vector of a panel at an element of a batched operand. `own`: of this thread's part.
+  // A vector of a panel at an element of a batched operand. `own`: within this thread's chunk.
   Expr vector(size_t operand, const Expr& panel, const Expr& element, const Expr& sub, bool own = false) {
     const bool panels = tile_.own() == AccessScope::own_panels;
     const loop::Buffer buffer =
         tile_.kb.buffer(l_.storage(op_->operands[operand]).allocation, false,
-                        own || (panels && tile_.parts() == 1) ? AccessScope::own_panels
-                        : panels                              ? AccessScope::panel
-                                                              : AccessScope::anything,
+                        own || (panels && tile_.chunks() == 1) ? AccessScope::own_panels
+                        : panels                               ? AccessScope::panel
+                                                               : AccessScope::anything,
                         operand < 2 ? read_rows_[operand] : std::vector<RowRange>{});
     if (!batched_) return loop::load(buffer, element);
     return loop::load(buffer,
@@ -120,12 +120,12 @@ class Window {
   int subs() const { return batched_ ? static_cast<int>(kPanel / l_.width) : 1; }
   int vectors() const { return batched_ ? tile_vectors(l_.width) : 1; }
 
-  // Every row of a result [channels, height, width]: body(panel, y). Without a batch the first thread does
+  // Calls body(panel, y) for every row of a result [channels, height, width]. Without a batch the first thread computes
   // all.
   template <class F>
   void over_image_rows(const Shape& out, F&& body) {
     if (batched_) {
-      tile_.partition_panels(out[1], part_rows_);
+      tile_.partition_panels(out[1], chunk_rows_);
       if (out[1] == 1) return tile_.over_panels([&](Expr q, Expr) { body(q, loop::index(0)); });
       return tile_.over_panels(body);
     }
@@ -200,7 +200,7 @@ class Window {
   }
   void begin_tile(const Expr& q, const Expr& channel, int count, const Expr& y, const Expr& x,
                   const Expr& sub) {
-    // The next point's: this one's products may be too few for what comes from memory.
+    // Prefetch for the next point: the products of this one may take less time than the loads from memory.
     if (batched_)
       tile_.prefetch_epilogue(count, vectors(), points_of_tile(q, channel, y, x + loop::index(1), sub));
     tile_.declare(count, vectors(), lanes());
@@ -265,19 +265,19 @@ class Window {
     });
   }
 
-  // A part of the tile's sums that have `all` terms: apart from the rest where these are many.
+  // Adds a share of the tile's sums, which have `all` terms in total: as a partial sum of its own where these are many.
   void sum_apart(int64_t all, const std::vector<SumLoop>& loops, int64_t body_terms,
                  const std::function<void()>& body) {
-    const auto part = [&] { tile_.sum(loops, body_terms, body); };
-    if (all <= 2 * kBlockProducts) return part();
-    apart(b_, tile_.accumulators(), part);
+    const auto add_up = [&] { tile_.sum(loops, body_terms, body); };
+    if (all <= 2 * kBlockProducts) return add_up();
+    apart(b_, tile_.accumulators(), add_up);
   }
 
-  // A convolution, or `back` its input gradient, by tiles of pixels and all channels of a group; false where
-  // these are many, or the window is large.
+  // A convolution, or with `back` its input gradient, by tiles of pixels and all channels of a group; false where these
+  // are many, or the window is large.
   bool over_pixels(bool back) {
-    // Channels of a group; pixels of a tile: eight share more, but read so many places at once (30 for a
-    // window of 3 x 3) that images beyond the second-level cache take a third longer.
+    // Channels of a group; pixels of a tile. Tiles of eight pixels share more loads, but read so many streams at once
+    // (30 for a window of 3 x 3) that images larger than the second-level cache take a third longer.
     constexpr int64_t kFew = 4, kPixels = 4;
     const Shape &from = type(0).shape, &w = type(1).shape, &out = op_->type.shape;
     const int64_t count = out[0] / groups(), terms = from[0] / groups();
@@ -321,7 +321,7 @@ class Window {
     return true;
   }
 
-  // acc[i][j] += w[weight + i * stride + k] * the column that window position k takes point j to.
+  // acc[i][j] += w[weight + i * stride + k] * the column that point j accesses at window position k.
   void multiply_pixels(const PixelTiles& tiles, std::optional<int64_t> first, int64_t points, int64_t count,
                        const Expr& q, const Expr& sub, const Expr& from, const Expr& weight, int64_t stride) {
     struct Product {
@@ -331,7 +331,7 @@ class Window {
     for (int64_t k = 0; k < tiles.axis.window; ++k)
       for (int64_t j = 0; j < points; ++j)
         if (const auto column = tiles.inside(first, j, k)) products.push_back({k, j, *column});
-    // Column after column where all weights stay in registers, so that columns need not.
+    // Column by column where all weights fit in registers, so that a column is needed only briefly.
     if (count * (tiles.axis.window + points) + 2 <= l_.options.registers)
       std::stable_sort(products.begin(), products.end(),
                        [](const Product& a, const Product& b) { return a.column < b.column; });
@@ -430,15 +430,15 @@ class Window {
     });
   }
 
-  // Windows that tile the image: every element of a pooling's gradient belongs to one, so each is made once,
-  // and the group goes on with it. make(gradient, place) sets an accumulator for each position of a window
-  // from the window's gradient; place(position) is the address of that element of the image.
+  // Windows that tile the image: every element of a pooling's gradient is in one window, so it is computed once and the
+  // group's epilogue can follow. make(gradient, read) sets an accumulator for each position of a window from the
+  // window's gradient; read(operand, position) loads the operand's element there.
   template <class F>
   void over_windows(const Axis& rows, const Axis& columns, F&& make) {
     const Type& g = type(0);
-    reads(0, part_rows(g.shape[1], 1, g.shape[1]));
-    reads(1, part_rows(g.shape[1], rows.stride, op_->type.shape[1]));
-    part_rows_ = rows.stride;
+    reads(0, rows_by_chunk(g.shape[1], 1, g.shape[1]));
+    reads(1, rows_by_chunk(g.shape[1], rows.stride, op_->type.shape[1]));
+    chunk_rows_ = rows.stride;
     over_points(g.shape, [&](const Expr& c, const Expr& oy, const Expr& ox, const Expr& q, const Expr& sub) {
       const auto axes = [&](int position) -> std::vector<Expr> {
         return {c, oy * loop::index(rows.stride) + loop::index(position / columns.window),
@@ -462,7 +462,7 @@ class Window {
       Expr best = values[0];
       for (size_t i = 1; i < values.size(); ++i)
         best = b_.let("best", loop::binary(BinaryOp::max, best, values[i]));
-      // It goes to the first position that equals the maximum; of a NaN maximum, to the first NaN.
+      // The gradient goes to the first position that equals the maximum; of a NaN maximum, to the first NaN.
       for (int i = 0; i < positions; ++i) {
         const Expr& v = values[static_cast<size_t>(i)];
         const Expr here = b_.let("here", loop::binary(BinaryOp::bit_or, loop::compare(CompareOp::eq, v, best),
@@ -512,8 +512,7 @@ class Window {
             each([&](const Expr&, const Expr& v) {
               b_.assign(best, loop::binary(BinaryOp::max, loop::ref(best), v));
             });
-            // What is left of the gradient: it goes to the first position that equals the maximum, then
-            // nothing is left.
+            // The gradient not yet assigned: all of it goes to the first position that equals the maximum.
             const loop::Variable left = b_.declare("left", vector(0, q, element(type(0), c, oy, ox), sub));
             each([&](const Expr& element, const Expr& v) {
               // A NaN maximum equals nothing; its gradient goes to the first NaN, as PyTorch's does.
@@ -538,7 +537,7 @@ class Window {
       b_.if_then(loop::compare(CompareOp::lt, tile_.lo(), tile_.hi()), [&] { image(loop::index(0)); });
   }
 
-  // The rows of an operand that each row of the result reads; said before any is read.
+  // Declares the rows of an operand that each row of the result reads; must be called before any is read.
   void reads(size_t operand, std::vector<RowRange> rows) {
     if (batched_) read_rows_[operand] = std::move(rows);
   }
@@ -548,7 +547,7 @@ class Window {
   const Op* op_;
   Tile tile_;
   std::vector<RowRange> read_rows_[2];
-  int64_t part_rows_ = 1;  // of the result's images
+  int64_t chunk_rows_ = 1;  // of the result's images
   loop::Builder& b_;
   bool batched_;  // else one image, computed by scalar loops
 };

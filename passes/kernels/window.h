@@ -34,8 +34,8 @@ struct Axis {
   loop::Expr input(const loop::Expr& o, const loop::Expr& k) const {
     return o * loop::index(stride) + k * loop::index(dilation) - loop::index(padding);
   }
-  // By output position, the input positions that it reads; by input position, the output positions that read
-  // it. Of rows of images, when each is a part of its panel.
+  // By output position, the input positions that it reads; by input position, the output positions that read it. For
+  // rows of images, when each row is a chunk of its panel.
   std::vector<RowRange> inputs_read() const {
     std::vector<RowRange> rows;
     for (int64_t o = 0; o < out; ++o)
@@ -61,7 +61,7 @@ struct Axis {
   }
 };
 
-// What conv2d, its gradients and pooling say of one spatial axis (0: height, 1: width); `in` and `out` end
+// The attributes of conv2d, its gradients and pooling on one spatial axis (0: height, 1: width); `in` and `out` end
 // with the two spatial extents.
 Axis spatial_axis(const Op* op, size_t axis, const Shape& in, const Shape& out, int64_t window);
 int64_t group_count(const Op* op);  // of a convolution's channels
@@ -91,7 +91,7 @@ class Accumulators {
       b_.store(buffer, place(static_cast<int>(at) / vectors_, static_cast<int>(at) % vectors_),
                loop::ref(registers_[at]));
   }
-  // Adds to what is there.
+  // Adds the accumulators to memory.
   void add_to(const loop::Buffer& buffer, const At& place) const {
     for (size_t at = 0; at < registers_.size(); ++at) {
       const loop::Expr to = place(static_cast<int>(at) / vectors_, static_cast<int>(at) % vectors_);
@@ -117,8 +117,8 @@ std::vector<loop::Expr> transposed(loop::Builder& b, std::vector<loop::Expr> v);
 // Sum over the batch of products over all output pixels (window_weights.cpp).
 void lower_weight_gradient(Lowering& lowering, const KernelGroup& group);
 
-// Outputs a tile along each axis, 2 or 4, when a convolution or its input gradient is cheaper by Winograd's
-// minimal filtering (winograd.cpp); 0 when it is not, or must not be.
+// Outputs a tile along each axis, 2 or 4, when a convolution or its input gradient is cheaper by Winograd's minimal
+// filtering (winograd.cpp); 0 when it is not, or the method is not allowed.
 int winograd_tile(const Lowering& lowering, const Op* convolution);
 void lower_winograd(Lowering& lowering, const KernelGroup& group, int m);
 

@@ -1,5 +1,5 @@
 // Lowers conv2d_weight_grad, the sum over examples and output pixels of dY[o, y, x] * X[c, y', x'], in two
-// calls. The first makes a partial sum for each panel, so that threads share panels and the order of
+// calls. The first computes a partial sum for each panel, so that panels are split over threads and the order of
 // summation does not depend on their number; the second adds the partial sums in order.
 //
 // Many channels: lanes along those of one side, L, and tiles of the other's, T. Panels have the examples in
@@ -9,9 +9,9 @@
 //     transpose L's band
 //     for kh, kw, for tile of 8 channels of T:  acc[8][2] = 0
 //       for y, x inside the image, for example:  acc[i][j] += broadcast(T[..][t + i][example]) * L[..][j]
-//       partial += acc           (a band's sum, or a part of it, on its own: blocked_sum.h)
-// Transposing costs about 4 cycles an element and vector, the products hundreds. L is the side that wastes
-// fewer lanes, dY where both waste as many: it has no margins and, with a stride, fewer pixels.
+//       partial += acc           (the sum of a band, or of a block of it, starts from zero: blocked_sum.h)
+// Transposing costs about 4 cycles an element and vector, the products hundreds. L is the operand that leaves fewer
+// lanes unused; on a tie it is dY, which has no margins and, with a stride, fewer pixels.
 //
 // 3 x 3 with stride 1, where it pays: the adjoint of Winograd's filtering (winograd.cpp),
 //   dW = G^T [ sum over tiles and examples of (A dY A^T) . (B^T X B) ] G
@@ -40,10 +40,10 @@ using loop::BinaryOp;
 using loop::CompareOp;
 using loop::Expr;
 
-constexpr int64_t kBandBytes = 384 << 10;   // of both sides' bands at once: well inside a second-level cache
+constexpr int64_t kBandBytes = 384 << 10;   // of both operands' bands: well inside a second-level cache
 constexpr int64_t kMostTiled = 256;         // channels of side T at once
 constexpr int64_t kWinogradBlock = 64;      // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
-constexpr int64_t kChannelsAhead = 3;       // between asking for a channel's pixels and transforming them
+constexpr int64_t kChannelsAhead = 3;       // prefetch distance of pixels
 constexpr int64_t kStripBytes = 128 << 10;  // of patches and points at once
 
 class WeightGradient : WeightGradientBase {
@@ -72,7 +72,7 @@ class WeightGradient : WeightGradientBase {
     int64_t plane = 0;
   };
 
-  // Part of the lanes that hold a channel.
+  // The share of the lanes that hold a channel.
   double useful(int64_t channels) const {
     return static_cast<double>(channels) / static_cast<double>(ceil_div(channels, l_.width) * l_.width);
   }
@@ -117,7 +117,7 @@ class WeightGradient : WeightGradientBase {
     band_ = 1;
     while (band_ < g_shape_[1] && bytes_of(lanes_, band_ + 1) + bytes_of(tiled_, band_ + 1) <= kBandBytes)
       ++band_;
-    // Bands of equal height where that costs no band more.
+    // Bands of equal height where that takes no more bands.
     band_ = ceil_div(g_shape_[1], ceil_div(g_shape_[1], band_));
   }
 
@@ -133,12 +133,12 @@ class WeightGradient : WeightGradientBase {
     lanes_.scratch = kb.buffer(a, true, AccessScope::anything);
     const loop::Buffer partial = kb.buffer(partial_, true, AccessScope::own_panels);
     loop::Builder& b = kb.b;
-    const int64_t parts = groups_ * blocks_;
+    const int64_t units = groups_ * blocks_;
     b.loop("u", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr u) {
-      const Expr q = b.let("q", u / loop::index(parts));
-      const Expr part = b.let("part", loop::binary(BinaryOp::rem, u, loop::index(parts)));
-      const Expr group = b.let("group", part / loop::index(blocks_));
-      const Expr block = b.let("block", loop::binary(BinaryOp::rem, part, loop::index(blocks_)));
+      const Expr q = b.let("q", u / loop::index(units));
+      const Expr unit = b.let("part", loop::binary(BinaryOp::rem, u, loop::index(units)));
+      const Expr group = b.let("group", unit / loop::index(blocks_));
+      const Expr block = b.let("block", loop::binary(BinaryOp::rem, unit, loop::index(blocks_)));
       const Expr mine = b.let("mine", u * loop::index(unit_));
       b.loop("z", loop::index(0), loop::index(unit_), l_.width,
              [&](Expr z) { b.store(partial, mine + z, loop::constant(vector_type(l_.width), 0)); });
@@ -154,10 +154,10 @@ class WeightGradient : WeightGradientBase {
         });
       });
     });
-    l_.finish(kb, {loop::Partition::Extent::panels, parts, 1});
+    l_.finish(kb, {loop::Partition::Extent::panels, units, 1});
   }
 
-  // Brings a band of L, `first` channel of its group on, into scratch as [row][x][example][channel].
+  // Transposes a band of L, from channel `first` of its group on, into scratch as [row][x][example][channel].
   void transpose(KernelBuilder& kb, const Expr& q, const Expr& group_first, const Expr& first, const Expr& s,
                  const Expr& exists, const Expr& y0, const Expr& y1) {
     loop::Builder& b = kb.b;
@@ -197,7 +197,7 @@ class WeightGradient : WeightGradientBase {
     });
   }
 
-  // Beyond the last channel stands some other one; what it gives is never read.
+  // A channel that exists, in lanes past the last one; their results are never read.
   Expr some_channel(const Side& side, const Expr& channel) const {
     return side.channels % side.padded == 0 ? channel : minimum(channel, loop::index(side.channels - 1));
   }
@@ -253,7 +253,7 @@ class WeightGradient : WeightGradientBase {
                                  ? WeightGradientBase::place(tiled_.operand, q, first + t, y, x, s)
                                  : WeightGradientBase::place(tiled_.operand, q, first + t, in_y, in_x, s));
             b.loop("e", loop::index(0), examples, 1, [&](Expr e) {
-              // A line of the next pixel: an example's number is that of a channel.
+              // Prefetch a line of the next pixel: example e's turn takes that of channel e.
               const Expr next = l_.element(tiled_type, {e, loop::index(0), loop::index(step)});
               b.prefetch(tiled, from_tile + next * loop::index(kPanel));
               acc.multiply_add(
@@ -354,13 +354,13 @@ class WeightGradient : WeightGradientBase {
     const int64_t rows = ceil_div(tile_block_, 8) * 8, sums_plane = plane_distance(rows * block_);
     const loop::Buffer sums = own(" S", points * sums_plane);
     const loop::Buffer partial = kb.buffer(partial_, true, AccessScope::own_panels);
-    const int64_t parts = blocks_ * t_blocks;
+    const int64_t units = blocks_ * t_blocks;
     b.loop("u", loop::ref(b.predefined().lo), loop::ref(b.predefined().hi), 1, [&](Expr u) {
-      const Expr q = b.let("q", u / loop::index(parts));
-      const Expr part = b.let("part", loop::binary(BinaryOp::rem, u, loop::index(parts)));
-      const Expr block = b.let("block", part / loop::index(t_blocks));
+      const Expr q = b.let("q", u / loop::index(units));
+      const Expr unit = b.let("part", loop::binary(BinaryOp::rem, u, loop::index(units)));
+      const Expr block = b.let("block", unit / loop::index(t_blocks));
       const Expr t0 =
-          b.let("t0", loop::binary(BinaryOp::rem, part, loop::index(t_blocks)) * loop::index(tile_block_));
+          b.let("t0", loop::binary(BinaryOp::rem, unit, loop::index(t_blocks)) * loop::index(tile_block_));
       b.loop("z", loop::index(0), loop::index(points * sums_plane), l_.width,
              [&](Expr z) { b.store(sums, z, loop::constant(vector_type(l_.width), 0)); });
       b.loop("s", loop::index(0), loop::index(kPanel / l_.width), 1, [&](Expr s) {
@@ -379,7 +379,7 @@ class WeightGradient : WeightGradientBase {
       });
       finish_unit(b, sums, sums_plane, partial, (q * loop::index(blocks_) + block) * loop::index(unit_), t0);
     });
-    l_.finish(kb, {loop::Partition::Extent::panels, parts, 1});
+    l_.finish(kb, {loop::Partition::Extent::panels, units, 1});
   }
 
   // L's pixels of a strip of tiles, transposed to [row][x][example][channel]; zeros outside the image.
@@ -445,7 +445,7 @@ class WeightGradient : WeightGradientBase {
               points[static_cast<size_t>(p / n)][static_cast<size_t>(p % n)]);
   }
 
-  // L's points of every tile, example and vector of channels of a strip.
+  // Transforms L's pixels: the points of every tile, example and vector of channels of a strip.
   void transform_lanes(loop::Builder& b, int64_t tiles) {
     const int64_t side = patch_side(lanes_, 1), wide = patch_side(lanes_, tiles);
     const int64_t pixel = l_.width * lanes_.padded;
@@ -462,8 +462,8 @@ class WeightGradient : WeightGradientBase {
     });
   }
 
-  // T's points of every tile and channel of a strip, for the examples of a vector, from the image as it
-  // stands.
+  // Transforms T's pixels, read from the image in place: the points of every tile and channel of a strip, for the
+  // examples of a vector.
   void transform_tiled(KernelBuilder& kb, const Expr& q, const Expr& t0, const Expr& s, const Expr& exists,
                        const Expr& y, const Expr& x, int64_t tiles) {
     loop::Builder& b = kb.b;
@@ -483,7 +483,7 @@ class WeightGradient : WeightGradientBase {
             l_.element(type, {t0 + t + loop::index(kChannelsAhead), loop::index(0), loop::index(0)});
         std::vector<std::vector<Expr>> square =
             patch.load(b.let("channel", channel * loop::index(kPanel) + s * loop::index(l_.width)));
-        patch.ask(b.let("ahead", ahead * loop::index(kPanel) + s * loop::index(l_.width)));
+        patch.prefetch(b.let("ahead", ahead * loop::index(kPanel) + s * loop::index(l_.width)));
         for (std::vector<Expr>& row : square)
           for (Expr& v : row) v = b.let("d", existing_only(tiled_, v, exists));
         transform(b, tiled_, square,
@@ -511,7 +511,7 @@ class WeightGradient : WeightGradientBase {
           const Expr lanes = b.let("lanes", from_lanes + tile * loop::index(l_.width * lanes_.padded));
           const Expr tiled = b.let("tiled", from_tiled + tile * loop::index(l_.width * tiled_.padded));
           b.loop("e", loop::index(0), loop::index(l_.width), 1, [&](Expr e) {
-            // A line of the sums that come next: an example's number is that of a vector of them.
+            // Prefetch a line of the next sums: example e's turn takes that of vector e.
             const Expr row = loop::index(rows) + e / loop::index(vectors);
             const Expr vector = loop::binary(BinaryOp::rem, e, loop::index(vectors));
             b.prefetch(sums, at + row * loop::index(block_) + vector * loop::index(l_.width));
@@ -561,17 +561,16 @@ class WeightGradient : WeightGradientBase {
     });
   }
 
-  // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order. A block's sums are made
-  // in vectors and stored one by one from scratch memory, where those of a channel follow each other in the
-  // result. Vectors scattered over the result's places took a third longer (VGG's largest: 0.95 ms, now
-  // 0.69).
+  // The second call: result[o][c][kh][kw] = the partial sums of all panels, in order. A block's sums are computed in
+  // vectors into scratch memory, then stored one by one in the order of the result, where those of a channel are
+  // consecutive. Scattering the vectors to the result takes a third longer (VGG's largest: 0.95 ms against 0.69).
   void add_panels() {
     const std::vector<int>& targets = l_.targets.at(op_);
     KernelBuilder kb(l_, name("_sum"), "sum of partial weight gradients");
     begin(kb);
     for (int t : targets) kb.declare_written(t);
     const loop::Buffer partial = kb.buffer(partial_, false, AccessScope::anything);
-    // Logical distance of neighbours in the lanes, and of neighbours on the tiled side.
+    // Strides in the result between neighbouring lanes, and between neighbouring channels of the tiled operand.
     const int64_t window = out_[2] * out_[3];
     const int64_t lane_step = lanes_on_channels_ ? window : channels_ * window;
     const int64_t tile_step = lanes_on_channels_ ? channels_ * window : window;

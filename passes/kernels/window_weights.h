@@ -46,7 +46,7 @@ class WeightGradientBase {
     const loop::Buffer buffer = kb.buffer(l_.storage(value).allocation, false, scope);
     return loop::load(buffer, place(operand, q, c, y, x, sub), l_.width);
   }
-  // The lanes of a vector of examples that hold one.
+  // The lanes of a vector of examples whose example exists.
   loop::Expr existing(KernelBuilder& kb, const loop::Expr& q, const loop::Expr& sub) const {
     const loop::Expr row =
         loop::cast(loop::Scalar::i32, q * loop::index(kPanel) + sub * loop::index(l_.width));

@@ -2,17 +2,17 @@
 // lanes along the batch: one accumulator vector an element of the result, in scratch memory; at the end of a
 // panel its lanes are added, and by a second call the panels' sums, in order.
 //
-// Windows wider than one position, by tiles of pixels of a row of dY (pixel_tiles.h), which share columns:
+// Windows wider than one position, by tiles of pixels of a row of dY (pixel_tiles.h), which share loads of columns:
 //   for panel, for block of groups, for row of dY, for x tile, for group,
 //     for o tile, c tile, kh:  acc[o][c][kw] = 0
-//       for vector of examples, for pixel:  acc[..] += dY[pixel][o] * X[column that kw takes it to][c]
+//       for vector of examples, for pixel:  acc[..] += dY[pixel][o] * X[column that it accesses at kw][c]
 //     sums += acc                  (a tile's sum on its own: rounding grows with tiles, not with pixels)
 // Others, and windows too large for a tile's registers:
 //   for panel, for block of groups, for vector, for row of dY, for kh, kw, for tile of 4 x 4 channels:
 //     acc[4][4] = 0
 //     for x inside the image:  acc[i][j] += dY[y][x][o + i][lanes] * X[iy][ix][c + j][lanes]
 //     sums += acc
-// Of large images the sums of some rows are added to those of all before they go on from zero.
+// In large images the sums are added to the total after some rows, and start again from zero.
 #include <algorithm>
 #include <map>
 
@@ -106,14 +106,14 @@ class BatchLanes : WeightGradientBase {
   int64_t subs() const { return batched_ ? kPanel / l_.width : 1; }
   int64_t block_groups() const { return groups_ / blocks_; }
 
-  // Rows of dY after which the sums start from zero again.
+  // Rows of dY after which the sums start again from zero.
   int64_t rows_at_once() const {
     const int64_t sums = tiles_ ? ceil_div(g_shape_[2], tiles_->tile) : subs();  // that a row adds
     return g_shape_[1] * sums <= 2 * kBlockProducts ? g_shape_[1]
                                                     : std::max<int64_t>(1, kBlockProducts / sums);
   }
 
-  // Many groups are shared by threads, and leave their sums in the nearest cache.
+  // Many groups are split into blocks: for the threads, and so that a block's sums fit the nearest cache.
   void choose_blocks() {
     constexpr int64_t kBlockGroups = 16;
     blocks_ = batched_ ? std::max<int64_t>(1, groups_ / kBlockGroups) : 1;
@@ -149,21 +149,21 @@ class BatchLanes : WeightGradientBase {
     if (full != extent) body(loop::index(full), extent - full);
   }
 
-  // Where the sums of an element of the result begin; `group` counts within the block.
+  // The address of the first sum of an element of the result; `group` counts within the block.
   Expr sum_place(const Expr& group, const Expr& o, const Expr& c, const Expr& kh, const Expr& kw) const {
     const Expr row =
         ((group * loop::index(outputs_) + o) * loop::index(channels_) + c) * loop::index(out_[2]) + kh;
     return (row * loop::index(out_[3]) + kw) * loop::index(lanes());
   }
 
-  // Where a vector of examples, or the one image, has an element.
+  // The address of an element in a vector of examples, or in the one image.
   Expr element(size_t operand, const Expr& q, const Expr& c, const Expr& y, const Expr& x,
                const Expr& sub) const {
     const Shape& s = op_->operands[operand]->type.shape;
     if (!batched_) return (c * loop::index(s[1]) + y) * loop::index(s[2]) + x;
     return place(operand, q, c, y, x, sub);
   }
-  // From a column to the next.
+  // Elements from a column to the next.
   int64_t column_step(size_t operand) const {
     return batched_ ? op_->operands[operand]->type.shape[0] * kPanel : 1;
   }

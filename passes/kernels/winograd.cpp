@@ -9,8 +9,8 @@
 //     for c:  V[point][c] = B^T d B                              patch to (m + 2)^2 points, scratch
 //     for point, for 8 results:  acc[8][2] += broadcast(U) * V   -> M[point][o], scratch
 //     for o:  A^T M A, then the group's epilogue on each output pixel
-// One tile of 32 examples keeps U, V and M flowing at 2 to 4 bytes a multiply-add, which the second- and
-// third-level caches give.
+// With tiles of 32 examples, U, V and M take 2 to 4 bytes of traffic a multiply-add, which the second- and third-level
+// caches can supply.
 //
 // Rounding: F(4 x 4) is about 10 times less exact than the sum in order (4e-6 of the largest value at 64
 // channels), F(2 x 2) about as exact; PipelineOptions::strict_math keeps to the definition.
@@ -122,9 +122,9 @@ class Winograd {
     pixels_ = own("Y", m_ * m_ * l_.width);
     u_ = kb.buffer(weights_, false, AccessScope::anything);
     x_ = kb.buffer(l_.storage(op_->operands[0]).allocation, false, AccessScope::panel,
-                   part_rows(tiles_[0], m_, in_.shape[1], padding_[0], 2 - padding_[0]));
+                   rows_by_chunk(tiles_[0], m_, in_.shape[1], padding_[0], 2 - padding_[0]));
     find_streams(tile);
-    constexpr int64_t kNear = 256 << 10;  // bytes; a tile's images take as much
+    constexpr int64_t kNear = 256 << 10;  // bytes; the pixels of a tile take as much
     keeps_images_ = n_ * n_ * (inputs_ * outputs_ + v_plane_ + m_plane_) * 4 <= kNear;
     tile.over_panels([&](const Expr& q, const Expr& row) {
       const Expr y0 = b.let("y0", (tiles_[0] == 1 ? loop::index(0) : row) * loop::index(m_));
@@ -141,40 +141,41 @@ class Winograd {
     tile.finish();
   }
 
-  // The images that a tile's outputs touch.
+  // The images that a tile's outputs access.
   void find_streams(Tile& tile) {
-    const bool own = tile.parts() == 1 || tile.parts() == out_.shape[1];
+    const bool own = tile.chunks() == 1 || tile.chunks() == out_.shape[1];
     for (int a : tile.streams())
       streams_.push_back(tile.kb.buffer(a, false, own ? AccessScope::own_panels : AccessScope::panel,
-                                        part_rows(tiles_[0], m_, out_.shape[1])));
+                                        rows_by_chunk(tiles_[0], m_, out_.shape[1])));
   }
 
-  // Images come from far while products are made, which touch scratch memory alone. Where that is small, all
-  // of the next tile's input and of what this tile's outputs access is prefetched then, row by row; `p` is the
-  // point of n_ * n_. Else it would be gone again before it is used: then each channel is prefetched while a
-  // channel shortly before it is transformed, and during the products only the first.
+  // Images are prefetched during the products, which access scratch memory alone. Where scratch memory is small, all of
+  // the next tile's input and of what this tile's outputs access is prefetched then, row by row; `p` is the point of n_
+  // * n_. Otherwise lines would be evicted before their use: then each channel is prefetched while an earlier one is
+  // transformed, and only the first ones during the products.
   void prefetch(loop::Builder& b, const Expr& p, const Expr& o0) {
-    // Once a tile, where its results come in blocks.
+    // Once a tile, where its results are computed in blocks.
     const auto at_block = [&](int64_t first, const auto& body) {
       if (m_block_ == outputs_) return body();
       b.if_then(loop::compare(CompareOp::eq, o0, loop::index(first)), body);
     };
     if (keeps_images_)
       return at_block(0, [&] {
-        ask_part(b, x_, in_, n_, y0_ - loop::index(padding_[0]), x0_ + loop::index(m_ + 2 - padding_[1]), p);
-        for (const loop::Buffer& stream : streams_) ask_part(b, stream, out_, m_, y0_, x0_, p);
+        prefetch_share(b, x_, in_, n_, y0_ - loop::index(padding_[0]),
+                       x0_ + loop::index(m_ + 2 - padding_[1]), p);
+        for (const loop::Buffer& stream : streams_) prefetch_share(b, stream, out_, m_, y0_, x0_, p);
       });
     const int64_t last = n_ * n_ - kAhead / kLine;
     b.if_then(loop::compare(CompareOp::ge, p, loop::index(last)), [&] {
       const Expr line = b.let("line", (p - loop::index(last)) * loop::index(kLine));
-      ask_streams(b, o0 * loop::index(kPanel) + line);
-      at_block(outputs_ - m_block_, [&] { ask_input(b, x0_ + loop::index(m_), line); });
+      prefetch_streams(b, o0 * loop::index(kPanel) + line);
+      at_block(outputs_ - m_block_, [&] { prefetch_input(b, x0_ + loop::index(m_), line); });
     });
   }
 
-  // One of n_ * n_ parts of an image's pixels of a tile, rows x m.
-  void ask_part(loop::Builder& b, const loop::Buffer& buffer, const Type& t, int64_t rows, const Expr& y,
-                const Expr& x, const Expr& p) {
+  // Prefetches share `p` of n_ * n_ of a tile's pixels, rows x m, in an image.
+  void prefetch_share(loop::Builder& b, const loop::Buffer& buffer, const Type& t, int64_t rows,
+                      const Expr& y, const Expr& x, const Expr& p) {
     const int64_t pieces = n_ * n_ / rows;  // of a row's m_ pixels, which are adjacent
     const int64_t each = ceil_div(m_ * t.shape[0] * kPanel / kLine, pieces);
     const Expr row = p / loop::index(pieces), piece = loop::binary(BinaryOp::rem, p, loop::index(pieces));
@@ -184,10 +185,10 @@ class Winograd {
                            piece * loop::index(each * kLine));
     for (int64_t line = 0; line < each; ++line) b.prefetch(buffer, from + loop::index(line * kLine));
   }
-  // One line of each of rows x columns neighbouring pixels: the line at `element` of a pixel's channels and
+  // Prefetches one line of each of rows x columns neighbouring pixels: the line at `element` of a pixel's channels and
   // examples.
-  void ask(loop::Builder& b, const loop::Buffer& buffer, const Type& t, int64_t rows, int64_t columns,
-           const Expr& y, const Expr& x, const Expr& element) {
+  void prefetch_lines(loop::Builder& b, const loop::Buffer& buffer, const Type& t, int64_t rows,
+                      int64_t columns, const Expr& y, const Expr& x, const Expr& element) {
     const Expr from =
         b.let("ahead",
               (q_ * loop::index(t.elements()) + l_.element(t, {loop::index(0), y, x})) * loop::index(kPanel) +
@@ -197,12 +198,13 @@ class Winograd {
         b.prefetch(buffer, from + l_.element(t, {loop::index(0), loop::index(i), loop::index(j)}) *
                                       loop::index(kPanel));
   }
-  // The input's pixels of a tile that the tile before it did not have, and the results'.
-  void ask_input(loop::Builder& b, const Expr& x0, const Expr& element) {
-    ask(b, x_, in_, n_, m_, y0_ - loop::index(padding_[0]), x0 + loop::index(2 - padding_[1]), element);
+  // The same for the input's pixels of a tile that the tile before it did not have, and for the results' pixels.
+  void prefetch_input(loop::Builder& b, const Expr& x0, const Expr& element) {
+    prefetch_lines(b, x_, in_, n_, m_, y0_ - loop::index(padding_[0]), x0 + loop::index(2 - padding_[1]),
+                   element);
   }
-  void ask_streams(loop::Builder& b, const Expr& element) {
-    for (const loop::Buffer& stream : streams_) ask(b, stream, out_, m_, m_, y0_, x0_, element);
+  void prefetch_streams(loop::Builder& b, const Expr& element) {
+    for (const loop::Buffer& stream : streams_) prefetch_lines(b, stream, out_, m_, m_, y0_, x0_, element);
   }
   // Calls body where sub-vector s begins a line.
   template <class F>
@@ -222,7 +224,7 @@ class Winograd {
     // Channels and the vectors of a panel are stored one after the other, in the image as in V.
     b.loop("e", loop::index(0), loop::index(inputs_ * kPanel), l_.width, [&](Expr e) {
       if (!keeps_images_)
-        at_lines(b, e / loop::index(l_.width), [&] { ask_input(b, x0, e + loop::index(kAhead)); });
+        at_lines(b, e / loop::index(l_.width), [&] { prefetch_input(b, x0, e + loop::index(kAhead)); });
       const auto points = both(patch.load(e), [&](const std::vector<Expr>& v) { return t.input(v); });
       for (int64_t p = 0; p < n_ * n_; ++p)
         b.store(v_, loop::index(p * v_plane_) + e,
@@ -274,7 +276,7 @@ class Winograd {
       b.loop("s", loop::index(0), loop::index(kPanel / l_.width), 1, [&](Expr s) {
         const Expr from = b.let("from", o * loop::index(kPanel) + s * loop::index(l_.width));
         if (!keeps_images_)
-          at_lines(b, s, [&] { ask_streams(b, o0 * loop::index(kPanel) + from + loop::index(kAhead)); });
+          at_lines(b, s, [&] { prefetch_streams(b, o0 * loop::index(kPanel) + from + loop::index(kAhead)); });
         std::vector<std::vector<Expr>> square(static_cast<size_t>(n_));
         for (int64_t p = 0; p < n_ * n_; ++p)
           square[static_cast<size_t>(p / n_)].push_back(
@@ -376,7 +378,7 @@ std::vector<std::vector<Expr>> ImagePatch::load(const Expr& element) const {
   return d;
 }
 
-void ImagePatch::ask(const Expr& element) const {
+void ImagePatch::prefetch(const Expr& element) const {
   for (int64_t i = 0; i < window_.side; ++i)
     for (int64_t j = 0; j < window_.side; ++j) b_.prefetch(image_, pixel(i, j) + element);
 }

@@ -81,21 +81,21 @@ class ImagePatch {
  public:
   struct Window {
     int64_t side;                    // pixels along each axis
-    std::array<int64_t, 2> padding;  // the first pixel stands so far before the tile's
+    std::array<int64_t, 2> padding;  // pixels from the patch's first to the tile's first
     std::array<int64_t, 2> last;     // the greatest row and column of a tile's first pixel
   };
   // The patch of the tile at row y0, column x0 in panel q.
   ImagePatch(const Lowering& l, loop::Builder& b, loop::Buffer image, const Type& type, const Window& window,
              const loop::Expr& q, const loop::Expr& y0, const loop::Expr& x0);
 
-  // [row][column]: the vectors `element` elements after the first of each pixel.
+  // [row][column]: the vectors that start `element` elements after the first of each pixel.
   std::vector<std::vector<loop::Expr>> load(const loop::Expr& element) const;
   // Prefetches the cache lines of such vectors.
-  void ask(const loop::Expr& element) const;
+  void prefetch(const loop::Expr& element) const;
 
  private:
   std::vector<loop::Expr> inside(size_t axis, const loop::Expr& first) const;
-  // Where the pixel at row i, column j of the patch starts.
+  // The address of the pixel at row i, column j of the patch.
   loop::Expr pixel(int64_t i, int64_t j) const;
 
   const Lowering& l_;

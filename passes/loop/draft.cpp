@@ -4,8 +4,8 @@
 namespace gradc::passes::lowering {
 
 int64_t spaced_bytes(int64_t bytes) {
-  // Small values would grow by too much. Of 32 lines in 2 KiB, each value starts 6 after the one before it:
-  // sixteen values until two start alike.
+  // Padding would enlarge small values too much. Each large value starts 6 lines after the one before it, modulo the 32
+  // lines of 2 KiB: sixteen values in a row have different offsets.
   constexpr int64_t kLarge = 32 << 10, kPeriod = 2048, kStep = 6 * kLineBytes;
   if (bytes < kLarge) return round_up(bytes, kArenaAlignment);
   return round_up(bytes - kStep, kPeriod) + kStep;

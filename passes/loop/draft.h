@@ -1,6 +1,6 @@
-// A loop IR program in the making, between lowering, which makes its kernels and calls, and the loop passes,
-// which put calls in order (segments.cpp), place barriers and the guard (partition.cpp) and give values their
-// offsets (plan_memory.cpp). Knows nothing of operators.
+// A loop IR program in the making, between lowering, which makes its kernels and calls, and the loop passes, which
+// order calls (segments.cpp), insert barriers and the guard (partition.cpp) and give values their offsets
+// (plan_memory.cpp). Knows nothing of operators.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -10,19 +10,17 @@
 
 namespace gradc::passes::lowering {
 
-// Examples of a panel: the batch's rows that one vector operation after the other works on
-// (kernels/lowering.h).
+// Examples of a panel, the block of the batch's rows that kernels work on (kernels/lowering.h).
 inline constexpr int64_t kPanel = 32;
 
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-// Addresses are chosen so that loads seldom wait for stores to other addresses: processors look for the store
-// that a load depends on by the lowest 12 bits of the addresses, and a load that finds one of another address
-// waits until it is written. Images, whose pixels are often 2 KiB or a multiple apart, are the worst case:
-// then every vector of one channel has the same lowest 11 bits, and a loop that reads one image and writes
-// another waits at each vector if both start alike. So large values start at different bits, all at an even
-// number of cache lines; planes of scratch memory too are an even number of lines apart. What neighbouring
-// iterations access then differs by an odd number.
+// Offsets are chosen against 4 KiB aliasing: processors look for the store that a load depends on by the lowest 12 bits
+// of the addresses, and a load that finds a store to another address stalls until that is written. Images, whose pixels
+// are often 2 KiB or a multiple apart, are the worst case: then every vector of one channel has the same lowest 11
+// bits, and a loop that reads one image and writes another stalls at each vector if both start at the same offset. So
+// large values start at different offsets modulo 2 KiB, all multiples of two cache lines; planes of scratch memory are
+// an even number of lines apart too. Accesses of neighbouring iterations then differ by an odd number of lines.
 inline constexpr int64_t kLineBytes = 64;
 inline constexpr int64_t kArenaAlignment = 2 * kLineBytes;
 // Bytes from the start of a value of `bytes` to the next value's.
@@ -31,8 +29,8 @@ int64_t spaced_bytes(int64_t bytes);
 // distances of large powers of two would share few cache sets.
 int64_t plane_distance(int64_t elements);
 
-// What of an allocation one call accesses: the chunk that belongs to the calling thread's share of the
-// partition, or anything. Two calls with equal partitions that access an allocation only within their own
+// What a call accesses of an allocation: the chunk that belongs to the calling thread's share of the partition, or
+// anything. Two calls with equal partitions that access an allocation only within their own
 // chunks need no barrier between them. `panel`: beyond the own chunk of a panel, but not beyond the panel, as
 // convolutions read neighbouring rows of images.
 enum class AccessScope : uint8_t { anything, own_axis0, own_panels, panel };
@@ -62,7 +60,7 @@ struct PendingCall {
 
 struct ProgramDraft {
   explicit ProgramDraft(const PipelineOptions& options) : options(options) {}
-  void publish_calls();  // copies the calls as they are now into result.program
+  void publish_calls();  // copies the calls, in their current state, into result.program
   int64_t batch_panels() const { return (options.batch + kPanel - 1) / kPanel; }
 
   const PipelineOptions& options;

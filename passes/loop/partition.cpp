@@ -1,10 +1,11 @@
-// Puts barriers where one thread's part of a call meets another's: a call waits if it touches memory that a
-// call since the last barrier wrote, or writes what one read, unless both reach only their own, equal parts
-// of it. Then the guard before the first write to a symbol.
+// Inserts barriers where accesses of different threads conflict: before a call that accesses memory which a call since
+// the last barrier wrote, or writes what one read, unless every thread accesses only its own chunk of it in both, under
+// the same partition. Then inserts the guard before the first write to a symbol.
 //
-// A segment's calls have their barriers for when they run one after the other; when they run panel by panel
-// there is none inside, and a thread's part of the segment are whole panels. So nothing that meets one of
-// them outside is exempt, and what comes after a segment counts from the last barrier outside of segments.
+// Barriers inside a segment count only when its calls run one after the other; when they run panel by panel there is
+// none inside, and a thread's chunk of the segment is whole panels. So no conflict between a call of a segment and one
+// outside it is exempt, and calls after a segment are checked against all calls since the last barrier outside of
+// segments.
 #include "passes/loop/draft.h"
 
 namespace gradc::passes::lowering {
@@ -13,7 +14,7 @@ namespace {
 
 bool serial(const loop::Partition& p) { return p == loop::Partition{}; }
 
-// Memory of a thread's own has an allocation for each call that uses it, so it never conflicts.
+// Thread-local memory has an allocation for each call that uses it, so it never conflicts.
 bool needs_barrier(const PendingCall& ca, const MemoryAccess& a, const PendingCall& cb,
                    const MemoryAccess& b) {
   const loop::Partition &pa = ca.call.partition, &pb = cb.call.partition;
@@ -25,7 +26,7 @@ bool needs_barrier(const PendingCall& ca, const MemoryAccess& a, const PendingCa
 
 }  // namespace
 
-// Runs before memory is shared between values: the plan (plan_memory.cpp) shares only across barriers.
+// Runs before offsets overlap: the memory plan (plan_memory.cpp) reuses memory only across barriers.
 void place_barriers(ProgramDraft& l) {
   const std::vector<loop::Allocation>& allocations = l.result.program.allocations;
   const int guard = l.result.program.guard;
@@ -60,7 +61,7 @@ void place_barriers(ProgramDraft& l) {
         guards;  // every thread must see the guard's value, and none may write before all have seen it
     const bool inside = segment_of[c] >= 0 && !begins(c);
     if (begins(c)) {
-      // Nothing inside may meet what comes before.
+      // No call of the segment may conflict with an earlier call.
       for (size_t m = c; m < l.calls.size() && segment_of[m] == segment_of[c]; ++m)
         for (size_t p = outside; p < c && !wait; ++p) wait = conflicts(m, p);
     } else {

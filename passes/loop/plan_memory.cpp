@@ -1,9 +1,9 @@
-// Gives every value an offset so that values which live at different times share memory: those of the arena,
-// and apart from them those that are local to a segment. Time is counted in barriers: values that are alive
-// between the same two barriers never share, so sharing adds no dependence between threads. The barriers
+// Gives every value an offset so that values with disjoint live ranges share memory: those of the arena, and separately
+// those that are local to a segment. Live ranges are counted in barriers: values that are live between the same two
+// barriers never share, so sharing adds no dependence between threads. The barriers
 // inside a segment do not count: its calls may run without them.
 //
-// Largest first, each at the lowest offset that is free during its life (the greedy-by-size strategy of
+// Largest first, each at the lowest offset that is free during its live range (the greedy-by-size strategy of
 // Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference").
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
-// Orders calls so that neighbours which work panel by panel stand together, and lets a thread run such a
-// segment for one of its panels after the other, images a band of rows at a time: what a call writes is read
-// by the next while it is in the caches, instead of after the whole batch has passed through them.
+// Orders calls so that those which work panel by panel are adjacent, and lets a thread run such a segment for one of
+// its panels after the other, images a band of rows at a time: what a call writes is read by the next while it is in
+// the caches, instead of after the whole batch has evicted it.
 //
 //   call 3 sweep         over panels * 32              call 2 weights       over 16
 //   call 2 weights       over 16                       call 3 sweep         over panels * 32
@@ -10,10 +10,10 @@
 //                                                      segment 1 to 4 (17, 4, 0) (32, 8, 1)
 //
 // A segment ends where a call needs what is known only when all panels have been worked on: a sum over the
-// batch, an updated parameter. Calls that are not split over panels go before the segment where they need
-// nothing of it, else after it. Bands follow from the rows that each part reads and writes
-// (MemoryAccess::rows): a call that makes nothing for others of the segment advances evenly, the others as
-// far as is needed; one that reads whole panels waits for the last band.
+// batch, an updated parameter. Calls that are not split over panels go before the segment where they do not depend on
+// it, else after it. Bands follow from the rows that each chunk reads and writes (MemoryAccess::rows): a call whose
+// rows no other call of the segment reads advances evenly, the others as far as their readers need; one that reads
+// whole panels runs in the last band.
 //
 // Order of summation and results are the same in any order of calls.
 #include <algorithm>
@@ -41,13 +41,13 @@ class Segments {
     find_last_uses();
     for (size_t i = 0; i < l_.calls.size(); ++i) {
       PendingCall& c = l_.calls[i];
-      const bool waits = depends_on_any(c, behind_);
+      const bool goes_after = depends_on_any(c, after_);
       if (by_panels(c)) {
-        if (waits || !fits(c) || too_much_idle(i)) close();
+        if (goes_after || !fits(c) || too_much_idle(i)) close();
         if (segment_.empty()) begin_ = i;
         segment_.push_back(std::move(c));
-      } else if (waits || depends_on_any(c, segment_)) {
-        behind_.push_back(std::move(c));
+      } else if (goes_after || depends_on_any(c, segment_)) {
+        after_.push_back(std::move(c));
       } else {
         done_.push_back(std::move(c));
       }
@@ -75,7 +75,7 @@ class Segments {
       }
   }
 
-  // Values that only calls of one segment touch, panel by panel, need room for the panels at hand alone.
+  // Values that only calls of one segment access, panel by panel, need memory for the current panels alone.
   void find_locals() {
     loop::Program& program = l_.result.program;
     std::vector<int> segment_of(l_.calls.size(), -1);
@@ -93,14 +93,14 @@ class Segments {
       if (segment < 0) continue;
       loop::Allocation& a = program.allocations[static_cast<size_t>(number)];
       a.space = loop::Space::local;
-      a.offset = program.local_bytes;  // a place of its own, until the memory plan
+      a.offset = program.local_bytes;  // an offset of its own, until the memory plan
       program.local_bytes += spaced_bytes(panel_bytes(program, a));
     }
   }
 
-  // Whether too much of the segment's values lies idle from the given call on, which would have other uses
-  // if the segment ended: of its own values as much as the largest is, of those that were made before it
-  // three times that (batchnorm's gradient leaves two, its results' gradient and its operand).
+  // Whether too many bytes of the segment's values are dead from the given call on; their memory could be reused if the
+  // segment ended. The limit is the size of the largest value for those computed in the segment, three times that for
+  // those computed before it (batchnorm's gradient leaves two: its result's gradient and its operand).
   bool too_much_idle(size_t call) const {
     std::set<int> seen;
     int64_t own = 0, others = 0;
@@ -112,7 +112,7 @@ class Segments {
     return own > largest_ || others > 3 * largest_;
   }
 
-  // Symbols are written when the loss is known to be finite.
+  // Writes to symbols also depend on the guard: they run when the loss is known to be finite.
   bool depends(const PendingCall& c, const PendingCall& earlier) const {
     const int guard = l_.result.program.guard;
     for (const MemoryAccess& a : c.accesses)
@@ -126,7 +126,7 @@ class Segments {
     return std::any_of(earlier.begin(), earlier.end(), [&](const PendingCall& e) { return depends(c, e); });
   }
 
-  // Whether it meets the segment's calls only where it reads, within panels, what they wrote.
+  // Whether its only conflicts with the segment's calls are reads, within panels, of what they wrote.
   bool fits(const PendingCall& c) const {
     for (const MemoryAccess& t : c.accesses)
       for (const PendingCall& e : segment_)
@@ -138,7 +138,7 @@ class Segments {
   void close() {
     const auto first = static_cast<int>(done_.size());
     const std::vector<std::vector<int64_t>> bands = make_bands();
-    for (auto* list : {&segment_, &behind_}) {
+    for (auto* list : {&segment_, &after_}) {
       for (PendingCall& c : *list) done_.push_back(std::move(c));
       if (list == &segment_ && !bands.empty())
         l_.result.program.segments.push_back({first, static_cast<int>(done_.size()), bands});
@@ -146,7 +146,7 @@ class Segments {
     }
   }
 
-  // The touch by which a call of the segment reads what an earlier one wrote.
+  // A dependence: a call of the segment reads what an earlier one wrote.
   struct Need {
     size_t maker, reader;
     const MemoryAccess *made, *read;
@@ -164,13 +164,13 @@ class Segments {
 
   int64_t extent(size_t call) const { return segment_[call].call.partition.extent; }
 
-  // Parts of `need.maker` that must be there for `parts` parts of its reader.
-  int64_t parts_needed(const Need& need, int64_t parts) const {
+  // Chunks of `need.maker` that must be complete before the first `chunks` chunks of its reader.
+  int64_t chunks_needed(const Need& need, int64_t chunks) const {
     const int64_t all = extent(need.maker);
-    if (parts == 0) return 0;
+    if (chunks == 0) return 0;
     if (need.read->rows.empty() || need.made->rows.empty()) return all;
     int64_t row = 0, made = 0;
-    for (int64_t p = 0; p < parts; ++p) row = std::max(row, need.read->rows[static_cast<size_t>(p)].end);
+    for (int64_t p = 0; p < chunks; ++p) row = std::max(row, need.read->rows[static_cast<size_t>(p)].end);
     while (made < all && (made == 0 || need.made->rows[static_cast<size_t>(made - 1)].end < row)) ++made;
     return made;
   }
@@ -192,20 +192,20 @@ class Segments {
     std::vector<std::vector<int64_t>> bands(static_cast<size_t>(count),
                                             std::vector<int64_t>(segment_.size(), 0));
     for (int64_t band = 0; band < count; ++band) {
-      std::vector<int64_t>& parts = bands[static_cast<size_t>(band)];
+      std::vector<int64_t>& chunks = bands[static_cast<size_t>(band)];
       for (size_t c = segment_.size(); c-- > 0;) {
-        bool drives = true;  // nothing in the segment asks for parts of it
-        bool whole = false;  // it reads whole panels
+        bool independent = true;  // no call of the segment needs it chunk by chunk
+        bool whole = false;       // it reads whole panels
         int64_t needed = 0;
         for (const Need& need : all) {
-          if (need.maker == c && !need.read->rows.empty() && !need.made->rows.empty()) drives = false;
-          if (need.maker == c) needed = std::max(needed, parts_needed(need, parts[need.reader]));
+          if (need.maker == c && !need.read->rows.empty() && !need.made->rows.empty()) independent = false;
+          if (need.maker == c) needed = std::max(needed, chunks_needed(need, chunks[need.reader]));
           if (need.reader == c) whole = whole || need.read->rows.empty() || need.made->rows.empty();
         }
-        if (drives && !whole) needed = std::max(needed, (extent(c) * (band + 1) + count - 1) / count);
+        if (independent && !whole) needed = std::max(needed, (extent(c) * (band + 1) + count - 1) / count);
         if (band + 1 == count) needed = extent(c);
         if (band > 0) needed = std::max(needed, bands[static_cast<size_t>(band - 1)][c]);
-        parts[c] = needed;
+        chunks[c] = needed;
       }
     }
     return bands;
@@ -213,16 +213,16 @@ class Segments {
 
   ProgramDraft& l_;
   const std::vector<loop::Allocation>& allocations_;
-  std::vector<PendingCall> done_, segment_, behind_;
+  std::vector<PendingCall> done_, segment_, after_;
   size_t begin_ = 0;                            // the segment's first call
-  std::map<int, size_t> first_use_, last_use_;  // by allocation: the calls that touch it
+  std::map<int, size_t> first_use_, last_use_;  // by allocation: the calls that access it
   int64_t largest_ = 0;                         // bytes of a value in the arena
 };
 
 }  // namespace
 
 void make_segments(ProgramDraft& l) {
-  // Where memory is short its sharing comes first: a segment's values are all alive at once.
+  // Not where memory is limited: a segment's values are all live at once.
   if (l.options.recompute <= 1) Segments(l).run();
 }
 

@@ -1,4 +1,4 @@
-// Where an image meets a flat view of it, the two orders in memory differ and the view becomes a copy:
+// Turns a flat view of an image into a copy, because the two are stored in different orders:
 //
 //   %1 = max_pool2d %0 : f32[n,16,5,5]                     %1 = max_pool2d %0 : f32[n,16,5,5]
 //   %2 = reshape %1 {shape=[400]} : f32[n,400]       ->    %2 = reshape_copy %1 {shape=[400]} : f32[n,400]

@@ -5,8 +5,8 @@
 //   %9 = ...                                                                   (gradient of %4)
 //   %10 = einsum %9, %image {spec="no,nk->ok"} : f32[10,784]          (appended: gradient of the weight)
 //
-// The loss is the mean over the rows that are there, so each example's loss starts with gradient 1 /
-// row_count, or 1 / the sum of the rows' weights; with 1 where several batches make one update. Gradients of
+// The loss is the mean over the rows that exist, so each example's loss starts with gradient 1 / row_count, or 1 / the
+// sum of the rows' weights; with 1 where gradients of several batches add up to one update. Gradients of
 // a value used several times add up in reverse order of its uses. Backward operations carry the location of
 // the forward operation they belong to.
 #include <set>
@@ -50,13 +50,13 @@ class Differentiator {
       if (g == gradient_.end() || !active.count(op)) continue;
       b_.set_locations(op->locations);
       if (!op->def->gradient)
-        continue;  // the definition says why there is none; the frontend has told the user
-      const std::vector<Op*> parts = op->def->gradient(b_, op, g->second);
-      GRADC_CHECK(parts.size() == op->operands.size(), "gradient of {} gives {} parts for {} operands",
-                  op->name(), parts.size(), op->operands.size());
-      for (size_t i = 0; i < parts.size(); ++i)
-        if (parts[i] && active.count(op->operands[i]))
-          accumulate(op->operands[i], b_.sum_to(parts[i], op->operands[i]->type));
+        continue;  // not differentiable (the definition says why); the frontend has reported it
+      const std::vector<Op*> gradients = op->def->gradient(b_, op, g->second);
+      GRADC_CHECK(gradients.size() == op->operands.size(), "gradient of {} has {} values for {} operands",
+                  op->name(), gradients.size(), op->operands.size());
+      for (size_t i = 0; i < gradients.size(); ++i)
+        if (gradients[i] && active.count(op->operands[i]))
+          accumulate(op->operands[i], b_.sum_to(gradients[i], op->operands[i]->type));
     }
     std::map<std::string, Op*> result;
     for (const auto& s : step_.symbols)
@@ -67,7 +67,7 @@ class Differentiator {
   const std::map<const Op*, Op*>& values() const { return gradient_; }
 
  private:
-  // 1, or what its share of the mean is; 0 where all weights are.
+  // 1, or the example's share of the mean; 0 where all weights are 0.
   Op* seed(const Output& loss) {
     Op* one = b_.constant(1);
     if (!sum_of_.empty()) return one;

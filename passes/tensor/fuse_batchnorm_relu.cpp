@@ -1,6 +1,6 @@
 // Batchnorm and ReLU as one elementwise operation, which then becomes one kernel with the statistics
-// (fuse_elementwise.cpp); in backward no mask and no intermediate is stored: the sign comes from the result
-// that the next layer reads anyway.
+// (fuse_elementwise.cpp); backward needs no stored mask or intermediate: it takes the sign from the result, which is
+// stored for the next layer anyway.
 //
 //   %4 = batch_norm %1, %mean, %var, @gamma, @beta
 //   %5 = relu %4                                   ->  %5 = batch_norm_relu %1, %mean, %var, @gamma, @beta

@@ -1,5 +1,5 @@
 // Inverted dropout without a stored mask: the mask is a function of a counter, so forward and backward each
-// recompute it, and the division by the keeping probability becomes part of the one operation.
+// recompute it, and the division by the keeping probability is included in that operation.
 //
 //   %2 = bernoulli {batched=true, keep=0.5, shape=[512], stream=3}
 //   %3 = mul %1, %2                                      ->   %4 = dropout %1 {keep=0.5, stream=3}

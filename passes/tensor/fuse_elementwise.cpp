@@ -1,6 +1,6 @@
-// Decides which operations become one kernel: elementwise chains, reductions with what feeds them and what
-// follows from them, and the elementwise epilogues of contractions. The decision is a number on each
-// operation; the IR stays as it is.
+// Decides which operations become one kernel: elementwise chains, reductions with their elementwise producers and
+// consumers, and the elementwise epilogues of contractions. The decision is a number on each operation; the IR is not
+// changed otherwise.
 //
 //   %1 = einsum %x, @w {spec="nk,ok->no"} : f32[n,64]           kernel(0)
 //   %2 = add %1, @b : f32[n,64]                              -> kernel(0)      epilogue of the contraction
@@ -9,13 +9,12 @@
 //   %5 = max_pool2d_grad %g, %x {window=[2,2]} : f32[n,6,8,8]   kernel(2)
 //   %6 = relu_grad %5, %x : f32[n,6,8,8]                     -> kernel(2)      where windows tile the image
 //
-// Greedy, in order: an operation joins the first group, from the one that makes its operands on, where it
-// belongs (kernel_groups.h) and with which it shares a value; else it opens a group. Groups run in order, so
-// an operation may join any group that is not before its operands. Operations on symbols and inputs alone
-// (momentum times the old velocity) wait for their first user and go where it goes; so do those of backward
-// that read only what forward stores, where values are images: they join the gradient's kernel, not one of
-// their own. A value that updates a symbol may not join a group the loss needs: updates are written after the
-// loss is known.
+// Greedy, in order: an operation joins the first group, from the one that computes its operands on, that it fits
+// (kernel_groups.h) and with which it shares a value; else it opens a group. Groups run in order, so
+// an operation may join any group that is not before its operands. Operations on symbols and inputs alone (momentum
+// times the old velocity) are deferred to their first user and join its group; so are those of backward that read only
+// what forward stores, where values are images: they join the gradient's kernel. A value that updates a symbol may not
+// join a group the loss depends on: updates are written after the loss is known.
 #include <algorithm>
 
 #include "passes/tensor/kernel_groups.h"
@@ -36,39 +35,39 @@ class Fuser {
   bool run() {
     for (Op* op : f_.ops()) op->kernel = -1;
     essential_ = needed_by_guard(f_);
-    find_remade();
+    find_recomputed();
     find_stored_sources();
     for (const Update& u : f_.updates) update_values_.insert(u.value);
     for (const Output& o : f_.outputs) outputs_.insert(o.value);
     const std::vector<Op*> before = f_.ops();
     for (Op* op : before) place(op);
     for (Op* op : before)
-      if (waiting_.count(op)) open_group(op);
+      if (deferred_.count(op)) open_group(op);
     f_.reorder(order());
     return !groups_.empty();
   }
 
  private:
-  // What backward computes from values of forward alone: images' normalised values, and what pass recompute
-  // makes again. What a view waits for does not count.
-  void find_remade() {
+  // Operations of backward that depend on values of forward alone: images' normalised values, and what pass recompute
+  // rematerialises. A view's operands other than its storage (those of `after`) do not count.
+  void find_recomputed() {
     for (Op* op : f_.ops()) {
       if (essential_.count(op) || !op->type.batched) continue;
       const size_t n = op->def->kind == OpKind::view ? 1 : op->operands.size();
       bool all = true, again = op->is("after");
       for (size_t i = 0; i < n; ++i) {
         const Op* operand = op->operands[i];
-        again = again || remade_.count(operand);
-        all = all && (!operand->type.batched || essential_.count(operand) || remade_.count(operand) ||
+        again = again || recomputed_.count(operand);
+        all = all && (!operand->type.batched || essential_.count(operand) || recomputed_.count(operand) ||
                       operand->def->kind == OpKind::source);
       }
       const bool image = images_ && op->type.rank() == 3 && op->def->kind == OpKind::elementwise;
-      if (all && (again || image)) remade_.insert(op);
+      if (all && (again || image)) recomputed_.insert(op);
     }
   }
 
-  // Cheap sources whose value must be stored in memory after all: contractions, indexing and views read memory;
-  // so do outputs and updates.
+  // Cheap sources that must be stored nevertheless: contractions, indexing and views read memory; so do outputs and
+  // updates.
   void find_stored_sources() {
     const auto mark = [&](Op* op) {
       if (op->def->kind == OpKind::source) stored_sources_.insert(op);
@@ -82,16 +81,16 @@ class Fuser {
     for (const Update& u : f_.updates) mark(u.value);
   }
 
-  // The first group the operation may join, given where its operands are made. A group that writes a symbol
-  // runs after every group the loss needs, even where all it reads is known before.
+  // The first group the operation may join, given the groups that compute its operands. A group that writes a symbol
+  // runs after every group the loss depends on, even where its operands are computed earlier.
   int earliest(const Op* op) const {
-    int first = update_values_.count(op) ? behind_essential() : 0;
+    int first = update_values_.count(op) ? after_essential() : 0;
     for (const Op* operand : op->operands) {
-      if (waiting_.count(operand)) first = std::max(first, earliest(operand));
+      if (deferred_.count(operand)) first = std::max(first, earliest(operand));
       const Op* base = storage_of(operand);
       const int g = base->kernel;
       if (g >= 0) first = std::max(first, base == operand ? g : g + 1);
-      // What a view waits for besides its storage.
+      // A view depends on its other operands too (see `after`).
       for (const Op* view = operand; view->def->kind == OpKind::view; view = view->operands[0])
         for (size_t i = 1; i < view->operands.size(); ++i)
           first = std::max(first, storage_of(view->operands[i])->kernel + 1);
@@ -99,7 +98,7 @@ class Fuser {
     return first;
   }
 
-  int behind_essential() const {
+  int after_essential() const {
     for (size_t g = groups_.size(); g > 0; --g)
       if (has_essential(groups_[g - 1])) return static_cast<int>(g);
     return 0;
@@ -124,8 +123,8 @@ class Fuser {
     return false;
   }
 
-  // What backward computes from values that forward stores anyway is computed in backward: in forward it
-  // would be one more tensor to store.
+  // Whether the operation depends on a value that is computed in the group. One of backward that only reads what
+  // forward stores anyway stays in backward: in forward it would be one more tensor to store.
   static bool uses_inner_value(const KernelGroup& g, const Op* op) {
     if (g.level_for(op) == Level::outer) return true;
     for (const Op* operand : op->operands) {
@@ -136,11 +135,11 @@ class Fuser {
   }
 
   bool fits(const KernelGroup& g, const Op* op) const {
-    return g.ops.size() < kMaxGroupOps && g.level_for(op) != Level::none && fits_with_waiting(g, op);
+    return g.ops.size() < kMaxGroupOps && g.level_for(op) != Level::none && fits_with_deferred(g, op);
   }
 
-  // What does not depend on the operation's level.
-  bool fits_with_waiting(const KernelGroup& g, const Op* op) const {
+  // The conditions that do not depend on the operation's level.
+  bool fits_with_deferred(const KernelGroup& g, const Op* op) const {
     if (!shares_value(g, op)) return false;
     if ((g.domain.dtype == DType::f64) != (op->type.dtype == DType::f64) && g.domain.shape.empty() &&
         !g.domain.batched)
@@ -153,11 +152,13 @@ class Fuser {
     return true;
   }
 
-  // Part of backward that reads nothing but what forward makes.
-  bool recomputes_images(const Op* op) const { return images_ && op->type.rank() == 3 && remade_.count(op); }
+  // Whether it is an operation of backward on images that reads only values of forward.
+  bool recomputes_images(const Op* op) const {
+    return images_ && op->type.rank() == 3 && recomputed_.count(op);
+  }
 
-  // Reads nothing that a kernel makes, so it may run anywhere; or anywhere in backward.
-  bool can_wait(const Op* op) const {
+  // Whether it reads nothing that a kernel computes, so that it may run anywhere; or anywhere in backward.
+  bool can_defer(const Op* op) const {
     if (op->def->kind != OpKind::elementwise || update_values_.count(op) || outputs_.count(op)) return false;
     if (op->type.dtype == DType::f64) return false;
     if (recomputes_images(op)) return true;
@@ -168,11 +169,10 @@ class Fuser {
     return true;
   }
 
-  // Adds the operation to a copy of the group, after the operations it waits for; false when one does not
-  // fit.
+  // Adds the operation to a copy of the group, after its deferred operands; false when one does not fit.
   bool join(KernelGroup& g, Op* op) const {
     for (Op* operand : op->operands)
-      if (waiting_.count(operand) && !g.contains(operand) && !join(g, operand)) return false;
+      if (deferred_.count(operand) && !g.contains(operand) && !join(g, operand)) return false;
     const Level level = g.level_for(op);
     if (level == Level::none || g.ops.size() >= kMaxGroupOps) return false;
     g.ops.push_back(op);
@@ -181,31 +181,31 @@ class Fuser {
     return true;
   }
 
-  bool waits_for(const Op* op) const {
+  bool uses_deferred(const Op* op) const {
     for (const Op* operand : op->operands)
-      if (waiting_.count(operand)) return true;
+      if (deferred_.count(operand)) return true;
     return false;
   }
 
-  // Commits what join() put into the copy.
+  // Replaces the group by the copy that join() extended.
   void commit(KernelGroup& g, KernelGroup joined) {
     g = std::move(joined);
     for (Op* member : g.ops) {
       member->kernel = g.number;
-      waiting_.erase(member);
+      deferred_.erase(member);
     }
   }
 
   void open_group(Op* op) {
-    if (waits_for(op)) {
-      // The operations it waits for open the group with it where they fit, else each opens its own.
+    if (uses_deferred(op)) {
+      // Its deferred operands open the group with it where they fit, else each opens its own.
       for (Op* operand : op->operands)
-        if (waiting_.count(operand)) open_group(operand);
-      waiting_.erase(op);
+        if (deferred_.count(operand)) open_group(operand);
+      deferred_.erase(op);
       for (size_t g = static_cast<size_t>(earliest(op)); g < groups_.size(); ++g)
         if (fits(groups_[g], op)) return groups_[g].add(op, groups_[g].level_for(op));
     }
-    waiting_.erase(op);
+    deferred_.erase(op);
     groups_.push_back(make_group(op, static_cast<int>(groups_.size()), images_));
   }
 
@@ -213,38 +213,38 @@ class Fuser {
     const OpKind k = op->def->kind;
     if (k == OpKind::view || k == OpKind::external) return;
     if (k == OpKind::source && op->def->cheap && !stored_sources_.count(op)) return;
-    // What is read from memory must have been made by then.
+    // Operands that are read from memory must be computed in an earlier kernel.
     for (Op* operand : op->operands) {
       Op* base = const_cast<Op*>(storage_of(operand));
-      if (waiting_.count(base) && (base != operand || k == OpKind::contraction || k == OpKind::indexing))
+      if (deferred_.count(base) && (base != operand || k == OpKind::contraction || k == OpKind::indexing))
         open_group(base);
-      // What a view waits for must have a place that this can come after.
+      // A view's other operands must have a kernel that this one can follow.
       for (Op* view = operand; view->def->kind == OpKind::view; view = view->operands[0])
         for (size_t i = 1; i < view->operands.size(); ++i) {
           Op* made = const_cast<Op*>(storage_of(view->operands[i]));
-          if (waiting_.count(made)) open_group(made);
+          if (deferred_.count(made)) open_group(made);
         }
     }
-    if (fuse_ && can_wait(op)) {
-      waiting_.insert(op);
+    if (fuse_ && can_defer(op)) {
+      deferred_.insert(op);
       return;
     }
     if (fuse_ && k != OpKind::contraction && k != OpKind::source && k != OpKind::indexing)
       for (size_t g = static_cast<size_t>(earliest(op)); g < groups_.size(); ++g) {
-        if (!waits_for(op)) {
+        if (!uses_deferred(op)) {
           if (!fits(groups_[g], op)) continue;
           groups_[g].add(op, groups_[g].level_for(op));
           return;
         }
         KernelGroup joined = groups_[g];
-        if (!fits_with_waiting(groups_[g], op) || !join(joined, op)) continue;
+        if (!fits_with_deferred(groups_[g], op) || !join(joined, op)) continue;
         commit(groups_[g], std::move(joined));
         return;
       }
     open_group(op);
   }
 
-  // Groups in order; what has no kernel stands before its first use.
+  // Operations by group; those without a kernel come before their first use.
   std::vector<Op*> order() const {
     std::vector<Op*> result;
     std::set<const Op*> done;
@@ -266,7 +266,7 @@ class Fuser {
   bool fuse_;
   const bool images_ = works_on_images(f_);
   std::vector<KernelGroup> groups_;
-  std::set<const Op*> essential_, remade_, stored_sources_, update_values_, outputs_, waiting_;
+  std::set<const Op*> essential_, recomputed_, stored_sources_, update_values_, outputs_, deferred_;
 };
 
 }  // namespace

@@ -1,13 +1,13 @@
-// Batchnorm on images, its arithmetic on whole channels apart: what is the same for every pixel of a channel
-// is computed once, not once a pixel (a square root and a division each).
+// Hoists the arithmetic of batchnorm on images that is invariant over a channel: it is computed once a channel, not
+// once a pixel (a square root and a division each).
 //
 //   %5 = batch_norm_relu %1, %mean, %var, @gamma, @beta {eps=1e-05}
 // becomes, with %s of one element a channel,
 //   %r = rsqrt (%var + 1e-05)          %s = mul %r, @gamma
 //   %5 = relu (sub(%1, %mean) * %s + @beta)
-// and batch_norm_grad likewise. After common subexpressions have been merged: x - mean, in forward and in
-// backward, is cheaper twice than stored. The order of operations stays, so results keep their bits. Dense
-// layers need none of it: there a channel's values are computed outside the loop over the batch.
+// and batch_norm_grad likewise. Runs after cse, which would merge x - mean of forward and backward: it is cheaper to
+// compute twice than to store. The order of arithmetic does not change, so results keep their bits. Dense layers do not
+// need this: there a channel's values are computed outside the loop over the batch.
 #include "passes/tensor/layout.h"
 #include "passes/tensor/passes.h"
 

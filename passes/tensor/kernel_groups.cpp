@@ -57,11 +57,11 @@ bool KernelGroup::is_outer_type(const Type& t) const {
   return true;
 }
 
-bool KernelGroup::by_parts() const {
+bool KernelGroup::by_partial_sums() const {
   return images && has_reduction && reduces_batch && domain.batched && reduced == std::vector<char>{0, 1, 1};
 }
 
-// Whether a reduction is one that a group of images makes by parts.
+// Whether a group of images computes the reduction by partial sums.
 static bool sums_images(const Op* op) {
   return op->operands[0]->type.rank() == 3 && op->attributes.boolean("batch") &&
          op->attributes.integers("axes") == std::vector<int64_t>{1, 2};
@@ -70,7 +70,7 @@ static bool sums_images(const Op* op) {
 Level KernelGroup::level_for(const Op* op) const {
   if (contraction && !(ops.front()->def->epilogue && ops::makes_elements_once(*ops.front())))
     return Level::none;
-  if (by_parts())
+  if (by_partial_sums())
     for (const Op* operand : op->operands) {
       const auto it = level.find(storage_of(operand));
       if (it != level.end() && it->second == Level::outer) return Level::none;
@@ -86,8 +86,8 @@ Level KernelGroup::level_for(const Op* op) const {
     case OpKind::elementwise:
     case OpKind::source:
       if (is_inner_type(op->type)) return Level::inner;
-      return !contraction && !by_parts() && is_outer_type(op->type) && !uses_inner ? Level::outer
-                                                                                   : Level::none;
+      return !contraction && !by_partial_sums() && is_outer_type(op->type) && !uses_inner ? Level::outer
+                                                                                          : Level::none;
     case OpKind::indexing:
       for (const Op* operand : op->operands)
         if (contains(operand)) return Level::none;

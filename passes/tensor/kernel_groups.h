@@ -1,4 +1,4 @@
-// What it means for operations to share a kernel: one iteration domain, of which some axes are reduced. Used
+// Which operations may share a kernel: those with one iteration domain, of which some axes are reduced. Used
 // by the fusion pass, which makes groups, and by lowering, which turns each into a loop nest. Knows kinds of
 // operations, not operators.
 //
@@ -37,9 +37,9 @@ struct KernelGroup {
   // The level `op` would have in this group, or none when it does not belong: operands at the wrong level,
   // another domain, other axes.
   Level level_for(const Op* op) const;
-  // Whether its reductions are sums over batch and space of images, a partial one for each row of images
-  // (partial_sums.h): such a group makes one pass, and the results are there when its kernel has ended.
-  bool by_parts() const;
+  // Whether its reductions are sums over batch and space of images, computed as a partial sum for each row of images
+  // (partial_sums.h): such a group makes one pass, and its results are available only after its kernel.
+  bool by_partial_sums() const;
   void add(Op* op, Level level);
   void note_reduction(const Op* op);  // the first reduction fixes the reduced axes
 };
@@ -53,7 +53,7 @@ bool needs_kernel(const Op* op);
 // The value whose storage a view shares: follows views to what they look at.
 const Op* storage_of(const Op* op);
 
-// What the guarded output, the loss, depends on; inputs and symbols among it. Empty without a guard.
+// The operations that the guarded output, the loss, depends on, with inputs and symbols. Empty without a guard.
 std::set<const Op*> needed_by_guard(const Function& f);
 
 // The groups of a function whose ops have been numbered, in order of execution.

@@ -1,4 +1,4 @@
-// In which order the elements of an example are stored in memory. Knows traits of operations, not operators.
+// The order in which the elements of an example are stored. Knows traits of operations, not operators.
 //
 // In a function that works on images (operations with the trait `images`), a batched value of three axes
 // [channels, height, width] is stored channels-last: [height][width][channels]. A window then reads its channels

@@ -1,8 +1,7 @@
-// Puts operations in the order in which kernels should run: first the scalars of the step (learning rate,
-// bias corrections, 1 / rows), which depend on no tensor; then what the guarded loss needs; then the rest, in
-// the order in which differentiation made it. Kernels that write symbols must come after the loss is known to
-// be finite, and an optimizer's update can only join the kernel that makes the gradient when its scalars are
-// there by then.
+// Orders operations as kernels should run: first the scalars of the step (learning rate, bias corrections, 1 / rows),
+// which depend on no tensor; then what the guarded loss depends on; then the rest, in the order of differentiation.
+// Kernels that write symbols must run after the loss is known to be finite, and an optimizer's update can join the
+// kernel that computes the gradient only if its scalars are computed before.
 #include <set>
 
 #include "ir/tensor/op_def.h"

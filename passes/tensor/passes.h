@@ -28,14 +28,15 @@ bool dce(Function& f);                  // unused operations dropped
 bool fuse_dropout(Function& f);         // x * bernoulli / keep -> dropout
 bool fuse_batchnorm_relu(Function& f);  // relu(batch_norm) -> batch_norm_relu, and its mask in backward
 bool decompose(Function& f);            // composite operations into the ones that lower
-bool hoist_channels(Function& f);       // batchnorm on images: what is one value a channel, apart
-bool assign_layout(Function& f);        // views that cross orders in memory into copies
-bool order_operations(Function& f);     // step scalars, then the loss, then gradients and updates
-// What backward computes again instead of keeping it. level 0: what costs less so; 1: elementwise operations;
-// n > 1: those, and forward in n segments of which all but the last are computed again.
+bool hoist_channels(
+    Function& f);  // batchnorm on images: invariants of a channel out of the pixels' arithmetic
+bool assign_layout(Function& f);     // views that cross orders in memory into copies
+bool order_operations(Function& f);  // step scalars, then the loss, then gradients and updates
+// Rematerialises values of forward in backward instead of keeping them. level 0: where it saves time; 1: elementwise
+// operations; n > 1: those, and forward in n segments of which all but the last are recomputed.
 bool recompute(Function& f, int level);
 bool fuse_elementwise(Function& f);  // gives operations that become one kernel one number
-bool assign_kernels(Function& f);    // numbers for what fusion left alone
+bool assign_kernels(Function& f);    // numbers operations that fusion left without a kernel
 
 // Why a function cannot be lowered: its inputs, its operations, their kernels. Empty where it can.
 std::string lowering_error(const Function& f);

@@ -1,8 +1,7 @@
-// Values of forward that backward computes again instead of keeping them: less memory for more arithmetic.
-// What is computed twice has the same bits; sums of backward may come out in another order, since other
-// operations share their kernels. Behind the order of operations. Without a limit on memory
-// (PipelineOptions::recompute) those values of images are recomputed that cost less so than they would to
-// fetch; with one, ever more.
+// Rematerialises values of forward in backward instead of keeping them: less memory for more arithmetic. A recomputed
+// value has the same bits; sums of backward may be taken in another order, since their kernels have other operations.
+// Runs after order_operations. At level 0 (PipelineOptions::recompute) only those values of images are recomputed for
+// which that takes less time than loading them; each higher level recomputes more.
 //
 //   %1 = conv2d %x, @w                                   %1 = conv2d %x, @w
 //   %2 = relu %1                                         %2 = relu %1
@@ -13,15 +12,14 @@
 //                                                        %10 = relu %9
 //   %9 = conv2d_weight_grad %7, %2                       %11 = conv2d_weight_grad %7, %10
 //
-// `after` keeps the copy apart from forward: without it the copy would join the kernel that makes %2, and
-// live as long.
+// `after` separates the copy from forward: without it the copy would join the kernel that computes %2, and be live as
+// long.
 //
-// Two steps. Where segments are asked for, forward is cut where few bytes cross; what crosses is kept, and
-// backward computes a segment again when it reaches it (Chen et al. 2016, "Training deep nets with sublinear
-// memory cost"); the last segment is kept whole. Then elementwise operations, of forward and of the segments
-// computed again: those are computed again that make what is kept least, a minimum cut between what is
-// computed once (contractions, reductions, indexing) and what backward reads, each value weighed with its
-// bytes (as PyTorch's functorch partitioner does; Ford and Fulkerson 1956).
+// Two steps. With segments, forward is split where few bytes cross; values that cross are kept, and backward recomputes
+// a segment when it reaches it (Chen et al. 2016, "Training deep nets with sublinear memory cost"); the last segment is
+// kept whole. Then elementwise operations, of forward and of the recomputed segments: the choice that keeps the fewest
+// bytes is a minimum cut between values that are computed once (contractions, reductions, indexing) and values that
+// backward reads, each value weighted by its bytes (as PyTorch's functorch partitioner does; Ford and Fulkerson 1956).
 #include <algorithm>
 #include <limits>
 #include <set>
@@ -41,9 +39,9 @@ double bytes_of_value(const Op* op) {
   return static_cast<double>(op->type.elements()) * loop::bytes(ops::memory_scalar_of(op->type.dtype));
 }
 
-// What both steps ask of a function: the operations that the loss needs, in their order, and who reads them.
+// Analysis for both steps: the operations that the loss depends on, in their order, and the users of each.
 struct Forward {
-  // `again`: copies of forward's operations, which count as such.
+  // `again`: copies of forward's operations, which count as forward's.
   Forward(const Function& f, const std::set<const Op*>& again) {
     needed = needed_by_guard(f);
     needed.insert(again.begin(), again.end());
@@ -78,20 +76,20 @@ struct Forward {
   }
 
   std::set<const Op*> needed, kept_outside;
-  std::map<const Op*, size_t> at;  // place in the order
+  std::map<const Op*, size_t> at;  // position in the order
   std::map<const Op*, std::vector<Op*>> users;
   std::vector<Op*> values;  // in order
 };
 
-// Copies operations of forward to the places in backward where they are needed.
+// Copies operations of forward to the points of backward where they are used.
 class Copier {
  public:
-  // Adds what it makes to `again`, but for the operations that wait: they are backward's first.
+  // Adds the copies to `again`, but not the `after` operations.
   Copier(Function& f, const Forward& forward, std::set<const Op*>& again)
       : f_(f), forward_(forward), again_(again), order_(f.ops()) {}
 
-  // Whether `copied` says that backward is to have a copy of the value; every use by backward that comes
-  // after an operation to wait for then reads the copy. Values that are not copied are read as they are stored.
+  // Copies the values for which `copied` is true: every use by backward that has an operation to wait for then reads a
+  // copy. Other values are read from where they are stored. Returns whether it changed anything.
   template <class Copied>
   bool run(Copied&& copied) {
     bool changed = false;
@@ -100,11 +98,11 @@ class Copier {
       if (forward_.needed.count(user)) continue;
       for (Op*& operand : user->operands) {
         if (!forward_.is_value(operand) || !reads_copy(operand, copied)) continue;
-        if (!wait) continue;  // as early as this it may as well be kept
+        if (!wait) continue;  // used so early that nothing is gained by recomputing
         operand = copy(operand, user, const_cast<Op*>(wait), copied);
         changed = true;
       }
-      // What a contraction of backward reads is there before its kernel, which the copies may then join.
+      // The operands of a contraction of backward are computed before its kernel, which the copies may then join.
       if (user->def->kind != OpKind::contraction || !user->type.batched) continue;
       for (const Op* operand : user->operands) {
         const Op* base = storage_of(operand);
@@ -123,8 +121,8 @@ class Copier {
 
   template <class Copied>
   Op* copy(Op* op, const Op* before, Op* wait, Copied&& copied) {
-    // Contractions are computed again once. Elementwise operations are, at each place that needs them: a
-    // chain of residual sums would else be stored in memory as a whole where its end is needed first.
+    // Contractions are recomputed once, elementwise operations at each use: otherwise a chain of residual sums would be
+    // stored as a whole where its end is used first.
     const std::pair<const Op*, const Op*> key(op, op->def->kind == OpKind::contraction ? nullptr : wait);
     if (const auto it = copies_.find(key); it != copies_.end()) return it->second;
     Builder b(f_);
@@ -140,7 +138,7 @@ class Copier {
     }
     b.insert_before(before);
     b.set_locations(op->locations);
-    // One operand that waits is enough; of those that are kept, a value for each example where there is one.
+    // One operand behind `after` is enough; of kept operands, preferably one with a batch.
     if (!waits && !operands.empty()) {
       size_t i = 0;
       while (i + 1 < operands.size() && !operands[i]->type.batched) ++i;
@@ -214,20 +212,20 @@ class Cut {
   std::vector<std::vector<size_t>> edges_of_;
 };
 
-// Whether an elementwise operation is worth its time without any need: a few instructions an element, which
-// takes less than fetching what they make from memory.
+// Whether recomputing an elementwise operation saves time: a few instructions an element take less than loading its
+// result from memory.
 bool is_light(const Op* op) {
   constexpr double kMostFlop = 2;  // an element
   return !op->def->cost || op->def->cost(*op).flop <= kMostFlop * static_cast<double>(op->type.elements());
 }
 
-// The values of images that take light operations and one value which is kept: each would spare what it adds
-// to the memory that a step moves. What has more to read is kept: a chain of residual sums would be read from
-// its start on wherever one of them is needed.
+// The values of images that light operations compute from one kept value: recomputing each saves its share of a step's
+// memory traffic. A value with more inputs is kept: a chain of residual sums would be read from its start wherever one
+// of them is used.
 std::set<const Op*> spared_values(const Function& f, const Forward& forward) {
   std::set<const Op*> result;
   if (!works_on_images(f)) return result;
-  std::map<const Op*, const Op*> source;  // the kept value that one is made of, or that stands for it
+  std::map<const Op*, const Op*> source;  // the kept value that each is computed from
   for (const Op* op : forward.values) {
     std::set<const Op*> sources;
     for (const Op* operand : op->operands)
@@ -277,7 +275,7 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
   double total = 0;
   for (const Op* op : forward.values)
     if (op->def->kind != OpKind::view && forward.used_backward(op)) total += bytes_of_value(op);
-  // Where the last operation of forward stands that reads a value's storage.
+  // Position of the last operation of forward that reads a value's storage.
   std::map<const Op*, size_t> last;
   for (const Op* op : forward.values)
     for (const Op* operand : op->operands)
@@ -294,7 +292,7 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
     return bytes;
   };
 
-  // Cuts after about every 1/segments of the bytes, at the narrowest place near by.
+  // Cuts after about every 1/segments of the bytes, at the nearby position that the fewest bytes cross.
   std::set<const Op*> kept;
   std::map<const Op*, int> segment;
   const double share = total / segments;
@@ -325,7 +323,7 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
     if (since >= 1.2 * share) {
       const size_t from = best;
       finish(from);
-      i = from;  // what lies after the cut counts for the next segment
+      i = from;  // values after the cut count for the next segment
     }
   }
   if (number == 0) return false;
@@ -336,9 +334,9 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
   return Copier(f, forward, again).run(copied);
 }
 
-// Weight gradients that read what is recomputed go after the elementwise operations that read it too, as
-// these may join the kernel before: what is recomputed is then made there. They stay before what sums over
-// the batch are needed for, so that they run in the kernel's segment (lower/segments.cpp).
+// Moves weight gradients that read recomputed values after the elementwise operations that read them too: those may
+// join an earlier kernel, which then recomputes the values. The gradients stay before operations that depend on sums
+// over the batch, so that they run in that kernel's segment (passes/loop/segments.cpp).
 void delay_weight_gradients(Function& f, const std::set<const Op*>& again) {
   std::vector<Op*> order, late;
   std::set<const Op*> delayed;

@@ -1,4 +1,4 @@
-// The driver of rewrite tables.
+// Applies rewrite tables.
 #include "passes/tensor/rewrite.h"
 
 #include <algorithm>
@@ -15,9 +15,8 @@ Op* other_than_constant(const Op* op, double value) {
 
 namespace {
 
-// Moves what is in the body after its first `before` operations to before `op`. Rules build at the end
-// and this follows, because nearly all that are tried build nothing, and finding a place in the body takes
-// its whole length.
+// Moves all operations after the first `before` ones of the body to before `op`. Rules build at the end of the body and
+// this follows, because nearly all attempts build nothing, and finding `op` takes time linear in the body.
 void move_before(Function& f, const Op* op, size_t before) {
   if (f.body.size() == before) return;
   const auto first = std::prev(f.body.end(), static_cast<std::ptrdiff_t>(f.body.size() - before));

@@ -1,5 +1,4 @@
-// Rewrite rules as tables: what is matched, what replaces it, and one driver that applies them until nothing
-// changes.
+// Rewrite rules as tables of patterns and replacements, and one function that applies them until nothing changes.
 #pragma once
 #include <span>
 

@@ -16,15 +16,15 @@ using Values = std::map<std::string, Op*>;
 // Whether an output is a layer's value, which stays one an example.
 bool is_value(const std::string& output) { return output.rfind("value.", 0) == 0; }
 
-// Replaces a per-example output by its sum over the rows; what an output adds that is not per example (a
-// penalty) counts once a row, and is a part of its own where losses have weights.
+// Replaces a per-example output by its sum over the rows. A term that is not per example (a penalty) counts once a row,
+// and is an output of its own where losses have weights.
 void sum_outputs(Function& f) {
   Builder b(f);
   Op* penalty = nullptr;
   for (const Output& o : f.outputs)
     if (o.name == "penalty") penalty = o.value;
   std::vector<Output> outputs;
-  Op* penalties = nullptr;  // as a part of the loss
+  Op* penalties = nullptr;  // as an output of their own
   for (const Output& o : f.outputs) {
     if (o.name == "penalty") continue;
     b.set_locations(o.value->locations);
@@ -43,7 +43,7 @@ void sum_outputs(Function& f) {
   f.outputs = std::move(outputs);
 }
 
-// Copies `from` to the end of `to`: an output that `from` passes on from its inputs is the argument itself.
+// Inlines `from`: an output of `from` that is one of its inputs is the argument itself.
 struct Inlined {
   Inlined(const Function& from, const Values& arguments, Module& module, Builder& b)
       : image(inline_function(from, arguments, module, b)), arguments(arguments) {}
@@ -74,7 +74,8 @@ class StepMaker {
           differentiate(module_, step, sums_ ? losses_[i].name : "", &of_values.emplace_back()));
     sum_outputs(step);
     add_value_gradients(step, of_values);
-    // Who looks at layers' values wants them most where the loss is not finite, and keeps no update.
+    // A step with layers' values has no guard: its values are needed most where the loss is not finite, and its updates
+    // are dropped.
     const bool looked_at = std::any_of(step.outputs.begin(), step.outputs.end(),
                                        [](const Output& o) { return is_value(o.name); });
     for (size_t i = 0; i < step.outputs.size(); ++i)
@@ -92,8 +93,7 @@ class StepMaker {
   }
 
  private:
-  // Behind each layer's value, as "gradient.NAME", the gradient of this batch's mean loss, where there is
-  // one.
+  // Adds after each layer's value, as "gradient.NAME", the gradient of this batch's mean loss, where there is one.
   void add_value_gradients(Function& step, const std::vector<std::map<const Op*, Op*>>& gradients) const {
     Builder b(step);
     const std::vector<Output> outputs = step.outputs;
@@ -120,7 +120,7 @@ class StepMaker {
     GRADC_CHECK(false, "@{} has no output {}", f.name, name);
   }
 
-  // x / weights, 0 where all weights are.
+  // x / weights, 0 where all weights are 0.
   static Op* mean(Builder& b, Op* x, Op* weights) {
     return b.select(b.compare("gt", weights, b.constant(0)), b.div(x, weights), b.constant(0));
   }
@@ -147,7 +147,7 @@ class StepMaker {
       for (const Update& u : train_.updates) f.updates.push_back({u.symbol, copy.at(u.value), u.location});
   }
 
-  // A step scalar, made at the first use.
+  // A step scalar, added at its first use.
   static Op* scalar(Function& f, const std::string& name) {
     Op* input = f.input(name);
     return input ? input : f.add_input(name, Type{DType::f64, false, {}});

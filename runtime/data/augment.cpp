@@ -1,4 +1,4 @@
-// The augmentation methods: each draws its numbers and asks image_ops.h for the work.
+// The augmentation methods: each draws its random numbers and applies operations of image_ops.h.
 #include "runtime/data/augment.h"
 
 #include <algorithm>
@@ -69,8 +69,8 @@ bool is_affine(Kind kind) {
   return kind == Kind::rotation || kind == Kind::translation || kind == Kind::shear || kind == Kind::stretch;
 }
 
-// A part of random area and aspect ratio; in ten attempts none that fits: the middle, with the nearest
-// allowed ratio. As PyTorch's RandomResizedCrop.
+// A crop of random area and aspect ratio; if none of ten attempts fits, the central one with the nearest allowed ratio.
+// As PyTorch's RandomResizedCrop.
 Box random_part(const Image& image, double scale, double ratio, Draws& draws) {
   const auto height = static_cast<double>(image.height), width = static_cast<double>(image.width);
   for (int attempt = 0; attempt < 10; ++attempt) {
@@ -106,7 +106,7 @@ Box mixed_box(int64_t height, int64_t width, double lambda, Draws& draws) {
 
 struct Augmentation::Method {
   Kind kind = Kind::noise;
-  double amount = 0;  // the method's one number, whatever it is called
+  double amount = 0;  // the method's one number, under any name
   double p = 1, value = 0, ratio = 1;
   int64_t pad = 0, side = 0, height = 0, width = 0;
 
@@ -169,7 +169,7 @@ struct Augmentation::Method {
     return m;
   }
 
-  // All but the affine and the mixing methods.
+  // Applies any method but the affine and the mixing ones.
   void apply(Image& image, Draws& draws, const ColourBasis& colours) const {
     const auto factor = [&] {
       return static_cast<float>(draws.uniform(std::max(0.0, 1 - amount), 1 + amount));
@@ -252,7 +252,7 @@ Image Augmentation::train(const Examples& examples, int64_t row, const EpochKey&
 }
 
 Image Augmentation::train(const Examples& examples, int64_t row, const EpochKey& key, size_t methods) const {
-  // The last mixing method needs another example, made by the methods before it.
+  // The last mixing method needs another example, augmented by the methods before it.
   size_t begin = methods;
   while (begin > 0 && !methods_[begin - 1].mixes()) --begin;
   Image image;
@@ -275,7 +275,7 @@ Image Augmentation::train(const Examples& examples, int64_t row, const EpochKey&
       }
     }
   }
-  // Neighbouring rotations, translations, shears and stretches sample the image once.
+  // Consecutive rotations, translations, shears and stretches are composed and sample the image once.
   Affine map;
   bool moved = false;
   for (size_t i = begin; i < methods; ++i) {
@@ -297,7 +297,7 @@ Image Augmentation::train(const Examples& examples, int64_t row, const EpochKey&
 std::vector<std::pair<int64_t, float>> Augmentation::mixture(const Examples& examples, int64_t row,
                                                              const EpochKey& key,
                                                              const std::vector<int64_t>& shape) const {
-  std::vector<std::vector<int64_t>> shapes = {shape};  // in front of each method
+  std::vector<std::vector<int64_t>> shapes = {shape};  // before each method
   for (const Method& m : methods_) {
     shapes.push_back(shapes.back());
     if (m.height > 0 && shape.size() == 3) shapes.back() = {shape[0], m.height, m.width};

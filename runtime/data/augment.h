@@ -1,7 +1,7 @@
-// Augmentation of training examples: a list of methods, applied in order, each with random numbers of its own
-// that depend on (seed, epoch, example, method) alone. Knows no threads, batches and files.
+// Augmentation of training examples: a list of methods, applied in order, each with random numbers of its own that
+// depend on (seed, epoch, example, method) alone. Knows nothing of threads, batches and files.
 //
-// Methods and their options (frontend/data_methods.cpp says what they do): flip_horizontal p; flip_vertical
+// Methods and their options (described in frontend/data_methods.cpp): flip_horizontal p; flip_vertical
 // p; random_crop pad, size; random_resized_crop size, scale, ratio; brightness, contrast, saturation, hue
 // amount; pca_color std; rotation degrees; translation share; shear degrees; stretch amount; cutout size,
 // value; mixup and cutmix alpha, p, classes; noise std. `size` is [height, width].
@@ -19,7 +19,7 @@
 
 namespace gradc::runtime {
 
-// Principal components of the colours of training images, each times its variance: column k is component k.
+// Principal components of the colours of training images, each times its variance; column k is component k.
 using ColourBasis = std::array<std::array<float, 3>, 3>;
 
 class Augmentation {
@@ -37,15 +37,15 @@ class Augmentation {
   // The shape of an example of this shape after the crops.
   std::vector<int64_t> shape_of(std::vector<int64_t> shape) const;
 
-  // What examples come from. Fields that are no images (of another rank than 3) are one row of one channel.
+  // The source of examples. Fields that are no images (of another rank than 3) are one row of one channel.
   struct Examples {
-    std::function<Image(int64_t row)> read;  // as they stand in the data
+    std::function<Image(int64_t row)> read;  // not augmented
     int64_t count = 0;                       // of the training examples, from which mixed ones are drawn
     std::function<int64_t(int64_t)> row;     // of the i-th
   };
   // The example augmented for training.
   Image train(const Examples& examples, int64_t row, const EpochKey& key) const;
-  // The example as it is evaluated: only the middle of crops.
+  // The example as it is evaluated: crops take the centre, other methods do nothing.
   Image evaluate(Image image) const;
 
   // Which examples' labels make the label of `row` while training, with weights whose sum is 1.

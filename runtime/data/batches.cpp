@@ -99,7 +99,7 @@ void check_index_ranges(const gradc_input& input, const int32_t* values, int64_t
 }
 
 void check_index_ranges(const gradc_entry_info& entry, const Split& split) {
-  constexpr int64_t kElements = 1 << 16;  // looked at together
+  constexpr int64_t kElements = 1 << 16;  // a block that is checked at once
   for (int32_t i = 0; i < entry.input_count; ++i) {
     const gradc_input& input = entry.inputs[i];
     if (input.range_count == 0) continue;

@@ -15,7 +15,7 @@
 
 namespace gradc::runtime {
 
-// What an entry runs on: `rows` examples, one pointer an input (gradc_step_args.inputs).
+// The arguments of an entry: `rows` examples, one pointer an input (gradc_step_args.inputs).
 struct Batch {
   const void* const* inputs = nullptr;
   int64_t rows = 0;
@@ -38,20 +38,19 @@ class InputBuffers {
   std::vector<const void*> pointers_;
 };
 
-// Holds integers against the ranges of an input (gradc_index_range): `rows` examples, one after the other.
-// Throws RunError (kExitDataError) for the first outside; `what(row)` says where it is, as in "labels.npy:
-// `label` of example 3".
+// Checks integers of `rows` examples, one after the other, against the ranges of an input (gradc_index_range). Throws
+// RunError (kExitDataError) for the first out of range; `what(row)` gives its location, as in "labels.npy: `label` of
+// example 3".
 void check_index_ranges(const gradc_input& input, const int32_t* values, int64_t rows,
                         const std::function<std::string(int64_t row)>& what);
-// The same for every input that an entry reads of a split, in the form that the entry reads it.
+// The same for every input that an entry reads of a split, after the split's preparation.
 void check_index_ranges(const gradc_entry_info& entry, const Split& split);
 
-// The field that an input reads: of the same name, or the part after the last dot of the input's name.
+// The field that an input reads: of the same name, or named as the input's name after its last dot.
 // Throws RunError (kExitDataError) when there is none or its type is another.
 const Field& field_of(const gradc_input& input, const Split& split);
 
-// Cuts a split into batches. The reader must outlive the batches it hands out; the next assemble() overwrites
-// the last.
+// Cuts a split into batches. The reader must outlive the batches it returns; the next assemble() overwrites the last.
 class BatchReader {
  public:
   // Throws RunError (kExitDataError) when the inputs do not fit the data, integers lie outside the entry's
@@ -65,25 +64,25 @@ class BatchReader {
   // The order of the next round; at first the split's own.
   void shuffle(uint64_t seed, uint64_t epoch);
 
-  // For training: the order of this epoch, and from now on examples are augmented (unless told otherwise),
-  // with random numbers of this seed and epoch. Not shuffled, the order stays as it is.
+  // For training: sets the order of this epoch (unless `shuffled` is false), and from now on augments examples (unless
+  // `augmented` is false) with random numbers of this seed and epoch.
   void begin_epoch(uint64_t seed, uint64_t epoch, bool shuffled, bool augmented = true);
 
   int64_t rows(int64_t index) const;
-  // Thread `thread` of `threads` fills its part of batch `index`; batch() is complete when all have.
+  // Thread `thread` of `threads` fills its chunk of batch `index`; batch() is complete when all have.
   void assemble(int64_t index, int thread, int threads);
   // The same into other buffers, which were made for the same entry and batch.
   void assemble(int64_t index, int thread, int threads, InputBuffers& buffers) const;
   Batch batch(int64_t index) const { return {current_->pointers(), rows(index)}; }
 
-  // From now on threads of its own assemble the next batch while one is worked on: batches are fetched, not
-  // assembled. Throws RunError when they cannot be started.
+  // Starts threads that assemble the next batch while the current one is used: from now on call fetch(), not
+  // assemble(). Throws RunError when they cannot be started.
   void load_ahead(int threads);
   bool loads_ahead() const { return loader_ != nullptr; }
-  // Waits until batch `index` is there, for batch(index) until the next fetch(); then begins with the next.
+  // Waits until batch `index` is complete, then starts the next; batch(index) is valid until the next fetch().
   void fetch(int64_t index);
 
-  // Seconds that training waited for data: in fetch(), or in assemble() as who called it noted them.
+  // Seconds that training waited for data: in fetch(), or in assemble() as its caller noted them.
   double waited() const { return waited_; }
   void note_wait(double seconds) { waited_ += seconds; }
 
@@ -100,7 +99,7 @@ class BatchReader {
   std::vector<int64_t> order_;         // rows of the table
   InputBuffers buffers_;
   std::optional<InputBuffers> second_;       // with a loader
-  const InputBuffers* current_ = &buffers_;  // what batch() shows
+  const InputBuffers* current_ = &buffers_;  // what batch() returns
   const gradc_entry_info& entry_;
   double waited_ = 0;
   std::unique_ptr<Loader> loader_;  // last: its threads use the others

@@ -32,7 +32,7 @@ class Scanner {
   }
 
   // Reads the next line that is not empty and returns how many cells it has; 0 at the end. place(column) is
-  // the string that takes the cell's text, or null where it is not needed; filled(column) follows it.
+  // the string that takes the cell's text, or null where it is not needed; filled(column) is called after it.
   template <class Place, class Filled>
   size_t line(Place&& place, Filled&& filled) {
     while (at_ < text_.size() && is_line_end(text_[at_])) step();
@@ -143,7 +143,7 @@ class Reader {
   // The first line: which columns have the chosen names, and what those chosen by number are called.
   // `doubtful`: it must not be an example.
   void read_names(bool doubtful) {
-    std::unordered_map<std::string, size_t> times;  // that a chosen name was met
+    std::unordered_map<std::string, size_t> times;  // that a chosen name occurs
     std::map<size_t, std::string> numbered;
     for (const CsvColumn& c : chosen_) {
       if (c.name.empty() && c.number >= 0) numbered.emplace(c.number, "");
@@ -258,7 +258,7 @@ class Reader {
   std::unordered_map<std::string, size_t> column_of_;  // of the chosen names
   std::map<size_t, std::string> title_;                // of the chosen columns
   std::vector<size_t> slots_;                          // the chosen columns, each once, in order
-  std::vector<size_t> slot_of_;                        // of each that is asked for
+  std::vector<size_t> slot_of_;                        // of each requested column
   std::vector<std::string> cells_;                     // of the line, by slot
   std::vector<double> numbers_;
 };

@@ -1,4 +1,4 @@
-// Loads the sources into tables and cuts splits; the file formats stand in files of their own.
+// Loads the sources into tables and cuts splits; the file formats are in files of their own.
 #include "runtime/data/dataset.h"
 
 #include <fmt/format.h>
@@ -23,8 +23,8 @@
 #include "support/philox.h"
 #include "support/shape_text.h"
 
-// The source `folder` needs libpng and libjpeg, most of which a small executable would carry for nothing: the
-// linker takes it (runtime/data/image_files.cpp) only where someone asks for this function.
+// The source `folder` needs libpng and libjpeg, most of which a small executable should not carry without need: the
+// linker takes it (runtime/data/image_files.cpp) only where code refers to this function.
 extern "C" [[gnu::weak]] void gradc_source_folder(const void* record, void* splits);
 
 namespace gradc::runtime {
@@ -239,7 +239,7 @@ constexpr SourceEntry kSources[] = {{"mnist", read_mnist},   {"synthetic_digits"
                                     {"arrays", no_arrays},   {"random", make_random},
                                     {"text", read_text},     {"folder", read_folder}};
 
-// What was being read, with the files that the record names.
+// The message for memory that ran out while the record's files were read.
 std::string out_of_memory_text(const DataRecord& record) {
   std::vector<std::string> files;
   for (const auto& [name, value] : record.options)
@@ -301,7 +301,7 @@ void bootstrap(Split& train, uint64_t seed) {
   train.rows = std::make_shared<const std::vector<int64_t>>(std::move(rows));
 }
 
-// Rows by score, equal ones as they were.
+// Sorts rows by score, stably.
 void sort_by_score(Split& train, const DataRecord& record) {
   const Field* scores = nullptr;
   for (const Field& field : train.table->fields)
@@ -421,7 +421,7 @@ Dataset make_dataset(const DataRecord& record, std::vector<Split> splits) {
   if (!record.curriculum.empty()) sort_by_score(train, record);
   if (!record.normalize.empty() || !record.augment.empty()) {
     const auto unfitted =
-        std::make_shared<const Preparation>(record);  // refuses to work until it is replaced
+        std::make_shared<const Preparation>(record);  // throws when used, until a fitted one replaces it
     for (Split& split : result.splits) split.preparation = unfitted;
   }
   return result;

@@ -27,7 +27,7 @@
 
 namespace gradc::runtime {
 
-// Values in somebody else's memory, which must outlive the field: at most one of the pointers is set.
+// Values in the caller's memory, which must outlive the field: at most one of the pointers is set.
 struct GivenValues {
   const uint8_t* bytes = nullptr;
   const float* floats = nullptr;
@@ -40,12 +40,12 @@ struct Field {
   std::vector<int64_t> shape;     // of one example
   std::vector<uint8_t> bytes;     // read as f32: value / 255
   std::vector<float> floats;      // read as f32
-  std::vector<double> doubles;    // read as f32; `normalize` reads them as they are (runtime/data/prepare.h)
+  std::vector<double> doubles;    // read as f32; `normalize` reads the doubles (runtime/data/prepare.h)
   std::vector<int32_t> integers;  // read as i32
   GivenValues given;
   std::string
       origin;  // where it was read from, for messages: a file, "the part `val`"; empty: the data's name
-  std::shared_ptr<const std::vector<int64_t>> lines;  // of its file, each example's; null: it has none
+  std::shared_ptr<const std::vector<int64_t>> lines;  // of each example in its file; null: it has none
 
   // Where the values are stored; null where they are of another kind.
   const uint8_t* byte_values() const { return bytes.empty() ? given.bytes : bytes.data(); }
@@ -64,12 +64,12 @@ struct Table {
 
 class Preparation;
 
-// How images are looked at when a model evaluates: resized so that their shorter side is `scale` (0: as they
-// are), then the part of the size that the model reads: the middle, or one of the four corners (1 to 4), the
-// middle (5), and these five mirrored (6 to 10): the ten crops of Krizhevsky et al. 2012.
+// The view of images for evaluation: resized so that their shorter side is `scale` (0: not resized), then cropped to
+// the size that the model reads: the centre, or one of the four corners (1 to 4), the centre (5), and these five
+// mirrored (6 to 10): the ten crops of Krizhevsky et al. 2012.
 struct View {
   int64_t scale = 0;
-  int crop = 0;  // 0: the middle
+  int crop = 0;  // 0: the centre
   bool plain() const { return scale == 0 && crop == 0; }
 };
 
@@ -80,11 +80,10 @@ struct Split {
   int64_t first = 0;
   int64_t count = 0;
   std::shared_ptr<const std::vector<int64_t>> rows;  // the first `count` of them; null: none
-  // A curriculum: its rows from the least score to the greatest, and for how many epochs it holds; null:
-  // none.
+  // A curriculum: its rows from the lowest score to the highest, and for how many epochs it applies; null: none.
   std::shared_ptr<const std::vector<int64_t>> easy_first;
   int64_t curriculum_epochs = 0;
-  // What is done to an example before a program reads it (runtime/data/prepare.h); null: nothing.
+  // How an example is prepared before a program reads it (runtime/data/prepare.h); null: not at all.
   std::shared_ptr<const Preparation> preparation;
   View view;  // of images, when they are not augmented; other than plain only with a preparation
   int64_t row(int64_t i) const { return rows ? (*rows)[static_cast<size_t>(i)] : first + i; }
@@ -95,22 +94,22 @@ class Dataset {
   std::vector<Split> splits;
   const Split* find(const std::string& name) const;  // null when there is none
   const Split& split(
-      const std::string& name) const;  // throws RunError (kExitDataError) with the names there are
+      const std::string& name) const;  // throws RunError (kExitDataError) with the existing names
 };
 
 // Reads the source and cuts the splits. Where the record has methods of preparing examples, they are to be
 // fitted or restored (runtime/data/prepare.h) before a batch is read. Throws RunError (kExitDataError).
 Dataset load_dataset(const DataRecord& record);
 
-// The same of parts that are there already. Parts of the record that are among them are not cut from others.
+// The same with splits that are given. Splits of the record that are among them are not cut from others.
 Dataset make_dataset(const DataRecord& record, std::vector<Split> splits);
 
 // A permutation of 0..count-1 that depends on seed and epoch alone.
 std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t epoch);
 
 // The order in which an epoch takes a split's rows, `count` of them: the split's own, or shuffled by seed and
-// epoch. In epoch e of a curriculum's E, only the easiest share (e + 1) / (E + 1) is taken, round after round
-// until the epoch is full.
+// epoch. In epoch e of a curriculum's E, only the easiest share (e + 1) / (E + 1) is taken, repeatedly until the epoch
+// is full.
 std::vector<int64_t> epoch_order(const Split& split, uint64_t seed, uint64_t epoch, bool shuffled);
 
 }  // namespace gradc::runtime

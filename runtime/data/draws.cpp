@@ -8,7 +8,7 @@
 namespace gradc::runtime {
 namespace {
 
-// Far above the streams of model files and beside that of the order of examples (runtime/data/dataset.cpp).
+// Far above the streams of model files, and different from that of the order of examples (runtime/data/dataset.cpp).
 constexpr uint32_t kStream = 0xFFFE0000u;
 
 }  // namespace

@@ -8,7 +8,7 @@
 
 namespace gradc::runtime {
 
-// Which round of which run an example is prepared for.
+// The run (by its seed) and epoch that an example is prepared for.
 struct EpochKey {
   uint64_t seed = 0;
   uint64_t epoch = 0;
@@ -16,7 +16,7 @@ struct EpochKey {
 
 class Draws {
  public:
-  // `example` is the row of its table; `method` the place of the method in its list.
+  // `example` is the row of its table; `method` is the method's index in its list.
   Draws(const EpochKey& key, int64_t example, size_t method);
 
   uint32_t word();

@@ -81,7 +81,7 @@ Field read_field(const DataField& wanted, const Preparation& preparation, const 
   return field;
 }
 
-// A truth value, or text: where nothing is written, or an executable's --data says it.
+// The option is a truth value in model files, text by default and in an executable's --data.
 CsvHeader header_of(const DataRecord& record, Options& options) {
   const auto written = record.options.find("header");
   if (written != record.options.end() && std::holds_alternative<bool>(written->second))

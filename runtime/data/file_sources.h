@@ -1,5 +1,4 @@
-// The sources that read the formats of other programs' files: CIFAR-10, NumPy, CSV. Knows nothing of
-// training.
+// The sources for common file formats: CIFAR-10, NumPy, CSV. Knows nothing of training.
 #pragma once
 #include <vector>
 
@@ -7,8 +6,8 @@
 
 namespace gradc::runtime {
 
-// cifar10: `path`, a folder with data_batch_1.bin to data_batch_5.bin (at least one of them, in that order
-// the split train) and test_batch.bin (the split test, where it is there), Krizhevsky's binary format: each
+// cifar10: `path`, a folder with data_batch_1.bin to data_batch_5.bin (at least one of them; in that order the split
+// train) and test_batch.bin (the split test, if the file exists), Krizhevsky's binary format: each
 // example is a byte of label and 3 x 32 x 32 bytes of image. image f32[3, 32, 32] in 0..1, label i32 in 0..9.
 std::vector<Split> read_cifar10(const DataRecord& record);
 

@@ -106,7 +106,7 @@ IdxArray read_from(const std::string& path, const Source& source) {
         fmt::format("the header promises {} of {}, {} bytes of data, and {} bytes of memory are available; "
                     "is the header right?",
                     shape_text(array.shape), idx_type_name(array.type), total, available));
-  // Grow with what is really there: the header may lie.
+  // Grow with the data that exist: the header may be wrong.
   try {
     size_t done = 0;
     while (done < total) {

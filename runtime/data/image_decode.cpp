@@ -20,7 +20,7 @@ namespace gradc::runtime {
 namespace {
 
 constexpr int64_t kMostPixels = int64_t{1} << 26;
-constexpr int64_t kLargePixels = int64_t{1} << 22;  // of images that are kept whole: more take turns
+constexpr int64_t kLargePixels = int64_t{1} << 22;  // of whole images: larger ones one at a time
 constexpr int kMostScans = 100;                     // encoders write some ten
 
 [[noreturn]] void refuse(const std::string& path, const std::string& why) {
@@ -33,7 +33,7 @@ void check_size(const std::string& path, int64_t height, int64_t width) {
            fmt::format("an image of {} x {} pixels, beyond the limit of {}", height, width, kMostPixels));
 }
 
-// Held while a large image is in memory as a whole.
+// A lock held while a large image is in memory as a whole.
 std::unique_lock<std::mutex> turn_of(int64_t pixels) {
   static std::mutex mutex;
   return pixels > kLargePixels ? std::unique_lock(mutex) : std::unique_lock<std::mutex>();
@@ -79,7 +79,7 @@ struct Png {
   Png(const Png&) = delete;
 };
 
-// Up to the first pixel; 8-bit red, green, blue and perhaps alpha from there on.
+// Reads up to the first pixel and selects 8-bit red, green, blue, with alpha if there is one.
 bool read_png_header(Png& file, int& passes) {
   if (setjmp(file.errors.back)) return false;
   png_read_info(file.png, file.info);
@@ -152,13 +152,13 @@ struct Jpeg {
       info->err->format_message(info, own->message);
       longjmp(own->back, 1);
     };
-    // A file that is cut short is only warned of, and the rest made grey.
+    // The library only warns of a truncated file, and makes the rest grey.
     errors.manager.emit_message = [](j_common_ptr info, int level) {
       if (level >= 0 || info->err->num_warnings++ > 0) return;
       info->err->format_message(info, reinterpret_cast<JpegErrors*>(info->err)->message);
     };
     jpeg_create_decompress(&jpeg);
-    // Each scan visits every block of the image, however few its bytes.
+    // Each scan visits every block of the image, even if it has few bytes.
     progress.progress_monitor = [](j_common_ptr info) {
       if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMostScans) return;
       auto* own = reinterpret_cast<JpegErrors*>(info->err);

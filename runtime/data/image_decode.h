@@ -1,13 +1,13 @@
 // PNG and JPEG files to rows of pixels (libpng, libjpeg-turbo). Knows nothing of folders, data sets and sizes
 // wanted.
 //
-// Samples are the file's own, without gamma correction whatever the file says of it, as PIL and torchvision
-// take them: 8 bits as they are, 16 bits rounded to 8 (v / 257), fewer stretched to 0..255; grey and palettes
+// Samples are the file's own, without gamma correction even if the file asks for it, as in PIL and torchvision: 8 bits
+// as they are, 16 bits rounded to 8 (v / 257), fewer stretched to 0..255; grey and palettes
 // become red, green, blue. Alpha composites on black: c * alpha / 255, rounded.
 //
-// Memory beside the file: some rows, of at most 10^6 pixels; where a file's order of pixels leaves no other
-// way (interlaced PNG, JPEG in several scans), 4 or 6 bytes for each of at most 2^26 pixels, and such images
-// of more than 2^22 pixels take turns. Time: that of at most 2^26 pixels in at most 100 scans.
+// Memory besides the file: some rows, of at most 10^6 pixels; where the order of pixels in the file needs the whole
+// image (interlaced PNG, JPEG in several scans), 4 or 6 bytes for each of at most 2^26 pixels, and such images of more
+// than 2^22 pixels are decoded one at a time. Time: that of at most 2^26 pixels in at most 100 scans.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@
 
 namespace gradc::runtime {
 
-// What takes an image's rows, from the top.
+// Receives an image's rows, from the top.
 class RowSink {
  public:
   virtual ~RowSink() = default;

@@ -1,5 +1,5 @@
-// Decodes images and fits them to their size on several threads. Executables link this file only when their
-// model reads a folder (gradc_source_folder, which dataset.cpp asks for weakly).
+// Decodes images and fits them to their size on several threads. Executables link this file only when their model reads
+// a folder (gradc_source_folder, a weak reference in dataset.cpp).
 #include "runtime/data/image_files.h"
 
 #include <fmt/format.h>
@@ -35,7 +35,7 @@ class PixelSink : public RowSink {
   Pixels pixels;
 };
 
-// Crops and halves an image row by row, so that of one of any size only some rows are in memory.
+// Crops and halves an image row by row, so that only some rows are in memory.
 class Fitter : public RowSink {
  public:
   Fitter(int64_t height, int64_t width) : height_(height), width_(width) {}
@@ -76,7 +76,7 @@ class Fitter : public RowSink {
   }
 
  private:
-  // Rows of this size become rows of half of it, two at a time.
+  // A level of halving: two rows of this size become one of half the size.
   struct Level {
     int64_t height, width, seen = 0;
     std::vector<float> upper, half;
@@ -94,7 +94,7 @@ class Fitter : public RowSink {
     Level& level = levels_[at];
     const int64_t y = level.seen++;
     if (y % 2 == 0) {
-      level.upper = row;  // the last of an odd number has no other half
+      level.upper = row;  // the last of an odd number of rows is dropped
       return;
     }
     const int64_t half = level.width / 2;
@@ -126,7 +126,7 @@ bool is_image_name(const std::filesystem::path& path) {
   return ending == ".png" || ending == ".jpg" || ending == ".jpeg";
 }
 
-// What is in a folder, in order of names, without what is hidden.
+// A folder's entries in order of names, without hidden ones.
 std::vector<std::filesystem::path> entries(const std::string& folder) {
   std::error_code error;
   std::vector<std::filesystem::path> result;
@@ -199,7 +199,7 @@ Table read_images(const std::vector<ImageFile>& files, int64_t channels, int64_t
   try {
     for (int i = 1; i < std::min(choose_thread_count(0), 8); ++i) threads.emplace_back(work);
   } catch (const std::system_error&) {
-    // This thread does it with those that there are.
+    // This thread and those that started do the work.
   }
   work();
   for (std::thread& thread : threads) thread.join();

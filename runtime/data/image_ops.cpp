@@ -11,7 +11,7 @@ namespace {
 
 float unit(float v) { return std::clamp(v, 0.0f, 1.0f); }
 
-// Two neighbours and the second's weight for the source place `at` of an axis, clamped to its ends.
+// Two neighbours and the second's weight for the source position `at` of an axis, clamped to its ends.
 struct Tap {
   int64_t first, second;
   float weight;

@@ -1,5 +1,4 @@
-// What can be done to an image in memory: mirror, crop, resample, colours. Knows no random numbers and no
-// data sets.
+// Operations on an image in memory: mirror, crop, resample, colours. Knows nothing of random numbers and data sets.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -22,7 +21,7 @@ struct Image {
   }
 };
 
-// A rectangle of pixels; it may lie partly outside the image.
+// A rectangle of pixels; it may extend beyond the image.
 struct Box {
   int64_t top = 0, left = 0, height = 0, width = 0;
 };
@@ -33,15 +32,15 @@ void flip_vertical(Image& image);
 // The pixels of the box; zeros outside the image.
 Image crop(const Image& image, const Box& box);
 
-// The box, which lies inside, resized by bilinear interpolation: output pixel centre i + 1/2 is source place
-// (i + 1/2) extent / size, clamped to the outermost centres; PyTorch's `interpolate` with align_corners=False
+// The box, which lies inside, resized by bilinear interpolation: output pixel centre i + 1/2 is source position (i +
+// 1/2) extent / size, clamped to the outermost centres; PyTorch's `interpolate` with align_corners=False
 // and no antialiasing.
 Image resized_crop(const Image& image, const Box& box, int64_t height, int64_t width);
 
-// The greatest box in the middle with this aspect ratio.
+// The largest central box with this aspect ratio.
 Box middle_box(const Image& image, int64_t height, int64_t width);
 
-// Places in an image relative to its middle, x to the right and y down: x' = a x + b y + tx, y' = c x + d y +
+// Maps positions relative to an image's centre, x to the right and y down: x' = a x + b y + tx, y' = c x + d y +
 // ty.
 struct Affine {
   double a = 1, b = 0, c = 0, d = 1, tx = 0, ty = 0;
@@ -62,9 +61,9 @@ void add_colour(Image& image, const std::array<float, 3>& offset);
 // Grey of a colour: 0.299 R + 0.587 G + 0.114 B (Rec. 601); of one channel, itself; of others the mean.
 float grey(const Image& image, int64_t pixel);
 
-// The part of the box inside the image becomes `value`.
+// Sets the pixels of the box that are inside the image to `value`.
 void fill_box(Image& image, const Box& box, float value);
-// The part of the box inside the image, clipped.
+// The box clipped to the image.
 Box inside(const Image& image, const Box& box);
 
 }  // namespace gradc::runtime

@@ -1,4 +1,4 @@
-// A mutex and two conditions: there is work, and a batch is complete.
+// One mutex and two condition variables: there is work, and a batch is complete.
 #include "runtime/data/loader.h"
 
 #include <fmt/format.h>
@@ -13,12 +13,12 @@ namespace gradc::runtime {
 
 namespace {
 
-constexpr int kPartsPerThread = 4;  // so that a slow part does not leave the other threads idle
+constexpr int kChunksPerThread = 4;  // so that a slow chunk does not leave the other threads idle
 
 }  // namespace
 
 Loader::Loader(int threads, Assemble assemble)
-    : assemble_(std::move(assemble)), parts_of_batch_(threads == 1 ? 1 : threads * kPartsPerThread) {
+    : assemble_(std::move(assemble)), chunks_of_batch_(threads == 1 ? 1 : threads * kChunksPerThread) {
   GRADC_CHECK(threads >= 1, "{} threads", threads);
   try {
     for (int i = 0; i < threads; ++i) workers_.emplace_back([this] { worker(); });
@@ -38,7 +38,7 @@ Loader::Loader(int threads, Assemble assemble)
 Loader::~Loader() {
   {
     const std::lock_guard lock(mutex_);
-    next_part_ = parts_;
+    next_chunk_ = chunks_;
     stop_ = true;
   }
   work_.notify_all();
@@ -48,16 +48,16 @@ Loader::~Loader() {
 void Loader::worker() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    work_.wait(lock, [&] { return stop_ || next_part_ < parts_; });
+    work_.wait(lock, [&] { return stop_ || next_chunk_ < chunks_; });
     if (stop_) return;
-    const int part = next_part_++;
+    const int chunk = next_chunk_++;
     const int64_t index = index_;
     const int buffer = buffer_;
     ++running_;
     lock.unlock();
     std::exception_ptr error;
     try {
-      assemble_(index, part, parts_of_batch_, buffer);
+      assemble_(index, chunk, chunks_of_batch_, buffer);
     } catch (...) {
       error = std::current_exception();
     }
@@ -71,8 +71,8 @@ void Loader::worker() {
 void Loader::begin(int64_t index, int buffer) {
   index_ = index;
   buffer_ = buffer;
-  next_part_ = 0;
-  parts_ = parts_of_batch_;
+  next_chunk_ = 0;
+  chunks_ = chunks_of_batch_;
   work_.notify_all();
 }
 
@@ -87,8 +87,8 @@ int Loader::fetch(int64_t index, int64_t next) {
   std::unique_lock lock(mutex_);
   if (index != held_) {
     if (index != index_) {
-      // Another one than was expected: what is under way is of no use.
-      next_part_ = parts_;
+      // Not the batch that was expected: drop the one in progress.
+      next_chunk_ = chunks_;
       ready_.wait(lock, [&] { return idle(); });
       begin(index, 1 - held_buffer_);
     }
@@ -106,7 +106,7 @@ int Loader::fetch(int64_t index, int64_t next) {
 
 void Loader::cancel() {
   std::unique_lock lock(mutex_);
-  next_part_ = parts_;
+  next_chunk_ = chunks_;
   ready_.wait(lock, [&] { return idle(); });
   index_ = held_ = -1;
   error_ = nullptr;

@@ -18,14 +18,14 @@ int64_t elements_of(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
 
-// How many groups of neighbouring elements have a number of their own.
+// The number of groups of neighbouring elements, each of which has its own statistics.
 int64_t groups_of(const std::string& method, const std::vector<int64_t>& shape) {
   if (method == "value" || shape.empty()) return 1;
   if (method == "channel" || method == "min_max") return shape[0];
   return elements_of(shape);
 }
 
-constexpr double kShift = 1e-6;  // of a deviation: what rounding to floats may move examples by
+constexpr double kShift = 1e-6;  // of a deviation: how much rounding to floats may move examples
 
 NumberArray array_of(std::vector<int64_t> shape, const std::vector<double>& values, bool wide = false) {
   NumberArray array{std::move(shape), values};
@@ -59,7 +59,7 @@ struct Range {
   }
 };
 
-// A deviation that is only rounding is of a constant.
+// Of a constant the deviation is only rounding: it counts as 1.
 double deviation(double variance, double mean, bool exact) {
   const double std = std::sqrt(std::max(variance, 0.0));
   return std > (exact ? 0 : 1e-7) * std::fabs(mean) && std > 1e-30 ? std : 1;
@@ -147,7 +147,7 @@ void Normalization::fit(const std::vector<int64_t>& shape, int64_t count, const 
     arrays_["max"] = array_of(shapes.at("max"), range.high, wide);
     return prepare();
   }
-  // Two passes: the mean, then the squares of what is left.
+  // Two passes: the mean, then the squared deviations.
   const double n = static_cast<double>(count) * static_cast<double>(each);
   std::vector<double> mean(size), scales(size);
   over_all([&](size_t g, double v) {
@@ -198,10 +198,10 @@ void Normalization::fit_components(int64_t elements, int64_t count, const Reader
   const double eps = whitens ? std::get<double>(record_.options.at("eps")) : 0;
   std::vector<double> std;
   for (Eigen::Index k = 0; k < kept; ++k) {
-    const double variance = std::max(values(whitens ? k : 0), 0.0) + eps;  // of pca the greatest is the scale
+    const double variance = std::max(values(whitens ? k : 0), 0.0) + eps;  // pca scales by the greatest
     std.push_back(variance > 0 ? std::sqrt(variance) : 1);
   }
-  // What rounding the mean adds to each component.
+  // The error that rounding the mean adds to each component.
   const Eigen::VectorXd moved =
       vectors.leftCols(kept).transpose() * (mean - mean.cast<float>().cast<double>());
   bool wide = false;

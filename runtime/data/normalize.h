@@ -1,5 +1,5 @@
-// Normalisation of fields: numbers fitted to the training examples once, kept with the weights, and applied
-// to every example alike. Knows no batches, threads and files.
+// Normalisation of fields: numbers fitted to the training examples once, saved with the weights, and applied to every
+// example. Knows nothing of batches, threads and files.
 //
 // Methods (frontend/data_methods.cpp), and the arrays that each keeps:
 //   channel, pixel, value  std: whether to divide. mean and std of each channel [C], of each element (the
@@ -13,10 +13,9 @@
 //   whiten                 components, eps: as pca, then divided by std [K] = sqrt(eigenvalue + eps)
 // An element that never changes has a std of 1, so that it becomes 0; likewise max - min.
 //
-// Precision: statistics are sums of doubles, of values that may be doubles themselves (unix times). The
-// arrays are kept as floats unless rounding what is subtracted would move examples by more than a millionth
-// of a deviation (of min_max and std=false, of the range); then they stay doubles, and the difference is
-// taken in double before it becomes a float.
+// Precision: statistics are sums in double, of values that may be doubles themselves (unix times). The arrays are saved
+// as floats unless rounding the subtrahend would move examples by more than a millionth of a deviation (for min_max and
+// std=false, of the range); then they stay doubles, and the difference is taken in double before it becomes a float.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -45,19 +44,19 @@ class Normalization {
 
   // How often fitting reads each example.
   int64_t passes() const;
-  // Fits to `count` examples of this shape; read(i, out) gives the i-th. `exact`: the values are what the
-  // data say, so that a deviation however small is one; else they were floats, and one that is their rounding
-  // is none.
+  // Fits to `count` examples of this shape; read(i, out) gives the i-th. `exact`: the values are the data's own, so
+  // that any deviation counts, however small; else they were rounded to floats, and a deviation as small as that
+  // rounding counts as none.
   using Reader = std::function<void(int64_t i, double* out)>;
   void fit(const std::vector<int64_t>& shape, int64_t count, const Reader& read, bool exact = false);
 
-  // The fitted arrays by their last name ("mean"), and fitting by having them from a file. What must be there
-  // for examples of this shape: names and shapes.
+  // The fitted arrays by their last name ("mean"); set() takes them from a file instead of fit(). expected() gives the
+  // names and shapes that examples of this shape need.
   const std::map<std::string, NumberArray>& arrays() const { return arrays_; }
   std::vector<std::string> array_names() const;
   std::map<std::string, std::vector<int64_t>> expected(const std::vector<int64_t>& shape) const;
   void set(std::map<std::string, NumberArray> arrays);
-  // Whether arrays of these names fit each other, whatever the example's shape.
+  // Whether arrays of these names fit each other, for any example's shape.
   bool consistent(const std::map<std::string, NumberArray>& arrays) const;
 
   // One example of this shape; `out` may be `in` unless it is pca or whiten.
@@ -77,7 +76,7 @@ class Normalization {
   // (x - offset) * factor + shift, group by group; and for projections the components as [D, K].
   std::vector<float> offset_, factor_, columns_;
   std::vector<double> exact_offset_;  // the same before it was rounded
-  bool wide_ = false;                 // whether that makes a difference
+  bool wide_ = false;                 // whether exact_offset_ is used
   float shift_ = 0;
 };
 

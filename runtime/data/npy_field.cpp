@@ -1,4 +1,4 @@
-// One table of the types that a field takes, for the source `npy` and for `predict --input`.
+// The types that a field takes, for the source `npy` and for `predict --input`.
 #include "runtime/data/npy_field.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// The way of an example: read, augment or crop, normalise; and of a label: read, mix.
+// Prepares an example: read, augment or crop, normalise; and a label: read, mix.
 #include "runtime/data/prepare.h"
 
 #include <fmt/format.h>
@@ -149,7 +149,7 @@ void Preparation::check_view(const Split& split, const View& view) const {
   if (!any) throw RunError(kExitUsage, "--ten-crop and --scales are for images, and the data have none");
 }
 
-// The image as a view shows it, in the size that the model reads.
+// Applies a view to an image, in the size that the model reads.
 Image Preparation::seen(const Field& field, Image image, const View& view) const {
   if (!is_image(field) || view.plain())
     return augments(field) ? augmentation_->evaluate(std::move(image)) : image;
@@ -173,7 +173,7 @@ Image Preparation::seen(const Field& field, Image image, const View& view) const
 void Preparation::evaluated(const Field& field, int64_t row, size_t methods, const View& view,
                             float* out) const {
   if (field.doubles.empty()) return normalize(field, seen(field, read(field, row), view), methods, out);
-  // As they are: such a field is no image, of which there is something to crop or resize.
+  // Without a view: such a field is no image that could be cropped or resized.
   normalize(field, field.doubles.data() + row * field.elements(), methods, out);
 }
 
@@ -212,14 +212,14 @@ void Preparation::fit(const Split& train, Progress* progress) {
     const std::string label = fmt::format("fitting {} of {}", normalizations_[i].name(), field.name);
     const int64_t reads = train.count * normalizations_[i].passes();
     int64_t done = 0;
-    // The first method of a field that keeps doubles reads them as they are.
+    // The first method of a field that keeps doubles reads the doubles.
     const bool exact =
         !field.doubles.empty() &&
         std::none_of(normalizations_.begin(), normalizations_.begin() + static_cast<ptrdiff_t>(i),
                      [&](const Normalization& n) { return n.field() == field.name; });
     std::vector<float> example(static_cast<size_t>(elements_of(shape)));
     const auto read = [&](int64_t row, double* out) {
-      // Eigenvectors of many numbers take as long again, and cannot say how far they are.
+      // Eigenvectors of many numbers take as long again, without progress reports.
       const bool last = ++done == reads && normalizations_[i].projects() && elements_of(shape) > 500;
       if (progress && (last || progress->due()))
         progress->update(label, done, reads, last ? "now its eigenvectors" : "");
@@ -367,7 +367,7 @@ void fit_preparation(Dataset& data, const DataRecord& record, Progress* progress
 
 std::shared_ptr<const Preparation> restored_preparation(const DataRecord& record, const DataArrays& arrays,
                                                         const std::string& path, bool always) {
-  // Weights with arrays that a model without methods has no use for are refused too.
+  // Rejects also weights with arrays that a model without methods does not use.
   const auto preparation = std::make_shared<Preparation>(record);
   preparation->restore(arrays, path);
   return always || preparation_of(record) ? preparation : nullptr;

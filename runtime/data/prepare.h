@@ -1,7 +1,6 @@
-// From examples as they stand in the data to what a program reads: augmentation (or its middle crop at
-// evaluation), mixed labels, then normalisation; characters of text become their numbers. Fitted to the
-// training split once, or read back with the weights; unchanging and shared by all splits after that. Knows
-// no threads.
+// Turns the data's examples into what a program reads: augmentation (or its central crop at evaluation), mixed labels,
+// then normalisation; characters of text become their numbers. Fitted to the training split once, or restored with the
+// weights; after that constant and shared by all splits. Knows nothing of threads.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -21,12 +20,12 @@ class Preparation {
  public:
   explicit Preparation(const DataRecord& record);
 
-  // Fits what is to be fitted to the split's examples; `progress`, unless null, shows how far it is.
+  // Fits the normalisations to the split's examples; `progress`, unless null, is updated meanwhile.
   void fit(const Split& train, Progress* progress = nullptr);
-  // Takes what was fitted from a weights file; `path` is for messages. Throws RunError (kExitDataError) when
+  // Restores what was fitted from a weights file; `path` is for messages. Throws RunError (kExitDataError) when
   // the arrays are not those that the record's methods have.
   void restore(const DataArrays& arrays, const std::string& path);
-  // What was fitted, to be kept with the weights.
+  // What was fitted, to be saved with the weights.
   DataArrays arrays() const;
 
   // Whether values of a field of so many axes are to be kept in double precision where floats do not hold
@@ -39,8 +38,7 @@ class Preparation {
   gradc_dtype dtype_of(const Field& field) const;
   std::vector<int64_t> shape_of(const Field& field) const;
 
-  // Throws RunError (kExitUsage) where a view of the split's images is not there or shows no more than
-  // another.
+  // Throws RunError (kExitUsage) where a view of the split's images does not exist or equals another.
   void check_view(const Split& split, const View& view) const;
 
   // Writes examples rows[0..count) of the field, one after the other, as that type; augmented where `key` is
@@ -72,12 +70,12 @@ class Preparation {
   bool fitted_ = false;
 };
 
-// What a split's preparation keeps with the weights.
+// The arrays that a split's preparation saves with the weights.
 DataArrays data_arrays_of(const Split& split);
 
 // Gives every split of the data the record's preparation, fitted to the split `train`.
 void fit_preparation(Dataset& data, const DataRecord& record, Progress* progress = nullptr);
-// The same with what a weights file holds; `path` is for messages.
+// The same, restored from a weights file; `path` is for messages.
 void restore_preparation(Dataset& data, const DataRecord& record, const DataArrays& arrays,
                          const std::string& path, bool always = false);
 // For examples that do not come from a data set; null where the record has no methods, unless there must be

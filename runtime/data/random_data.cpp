@@ -11,7 +11,7 @@
 namespace gradc::runtime {
 namespace {
 
-// The random stream of these data, apart from those that model files use.
+// The random stream of these data, different from those of model files.
 constexpr uint32_t kStream = 0x524E444D;
 
 // c[0] + c[1] x + ... + c[7] x^7.
@@ -72,7 +72,7 @@ RandomExamples make_random_examples(uint64_t seed, uint32_t part, int64_t count,
   result.images.resize(static_cast<size_t>(count) * size);
   result.labels.resize(static_cast<size_t>(count));
   const auto key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-  // Fields 0 and 1 are the image and the label: parts and fields share no counter.
+  // Fields 0 and 1 are the image and the label: splits and fields share no counter.
   const auto words = [&](size_t block, size_t example, uint32_t field) {
     return philox4x32_10(
         {static_cast<uint32_t>(block), static_cast<uint32_t>(example), part * 2 + field, kStream}, key0,

@@ -1,4 +1,4 @@
-// What the data sources share: their options, errors and parts. Knows no source.
+// What the data sources share: their options, errors and splits. Knows no source.
 #pragma once
 #include <fmt/format.h>
 
@@ -23,7 +23,7 @@ inline std::string suggestion(const std::string& name, const std::vector<std::st
   return nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest);
 }
 
-// A source's options by name; what no one asked for is unknown.
+// A source's options by name; one that was never read is reported as unknown.
 class Options {
  public:
   explicit Options(const DataRecord& record) : record_(record) {}
@@ -85,8 +85,8 @@ class Options {
   std::set<std::string> asked_;
 };
 
-// A field of single integers called `label` counts classes; `classes` 0 leaves it unchecked. `what` holds the
-// field, `place(i)` tells where number i stands.
+// A field of single integers called `label` counts classes; `classes` 0 leaves it unchecked. `what` names the field,
+// `place(i)` the location of number i.
 template <class Place>
 void check_classes(const std::string& what, const Field& field, int64_t rows, int64_t classes,
                    Place&& place) {
@@ -98,8 +98,8 @@ void check_classes(const std::string& what, const Field& field, int64_t rows, in
                        what, labels[i], place(static_cast<size_t>(i)), classes - 1));
 }
 
-// Gives an f32 field its values: as doubles where that is wished and floats do not hold one of them. place(i)
-// tells where value i is.
+// Gives an f32 field its values: as doubles where `doubles` is set and floats cannot represent one of them. place(i) is
+// the location of value i.
 template <class Place>
 void keep_values(Field& field, std::vector<double> values, bool doubles, Place&& place) {
   bool lost = false;

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kPixel = 256;
 constexpr int64_t kOne = 65536;
 constexpr int kCurvePieces = 5;
-// The random stream of the drawings, apart from those that model files use.
+// The random stream of the drawings, different from those of model files.
 constexpr uint32_t kStream = 0x44494754;
 
 struct Point {
@@ -179,7 +179,7 @@ const std::array<std::vector<Glyph>, 10>& glyphs() {
   return table;
 }
 
-// Random words of one example, in the order they are asked for.
+// Random words of one example, in order of use.
 class DigitDraws {
  public:
   DigitDraws(uint64_t seed, uint32_t part, uint64_t index)

@@ -8,7 +8,7 @@
 namespace gradc::runtime {
 namespace {
 
-// The random stream of the text, apart from those that model files use.
+// The random stream of the text, different from those of model files.
 constexpr uint32_t kTextStream = 0x54455854;
 
 constexpr std::array<const char*, 10> kAnimals = {"dog",  "cat",   "horse", "bird", "goat",
@@ -61,7 +61,7 @@ class Writer {
     const bool several = draw(2) == 0;
     const std::string ending = several ? "" : "s";
     std::string text = animals(several);
-    // What stands between a subject and its verb makes agreement harder.
+    // Words between a subject and its verb make agreement harder.
     if (draw(4) == 0) text += " " + any(kPlaces);
     if (draw(2) == 0)
       text += " " + any(kRests) + ending;

@@ -16,16 +16,14 @@ namespace gradc::runtime {
 // text: `path`, a file of UTF-8 (split train), or, without one, `characters` that code makes from `seed`
 // (split train, and a tenth as many others: test); `test`, another file; `length` of a window, `stride` from
 // one window's first character to the next one's (0: the length). tokens i32[length], next i32[length]:
-// characters as Unicode code points, next[i] after tokens[i]. What is left at the end, shorter than a
-// window, is left out.
+// characters as Unicode code points, next[i] after tokens[i]. A rest at the end, shorter than a window, is dropped.
 std::vector<Split> read_text(const DataRecord& record);
 
 // Text by a small grammar: sentences about animals whose verbs agree with their subjects, and sums in words
 // that are right. At least `characters` of it, ASCII, cut to that number. `part` 0 and 1 are different texts.
 std::string make_text(uint64_t seed, uint32_t part, int64_t characters);
 
-// The code points of UTF-8 text. Throws RunError (kExitDataError) for other bytes, with `name` and their
-// place.
+// The code points of UTF-8 text. Throws RunError (kExitDataError) for other bytes, with `name` and their offset.
 std::vector<int32_t> code_points(std::string_view text, const std::string& name);
 std::string utf8(int32_t code_point);
 
@@ -35,7 +33,7 @@ class Vocabulary {
   // Of the most frequent characters, so few that numbers stay below `size`; of equally frequent ones those
   // with the least code points.
   static Vocabulary of(const std::map<int32_t, int64_t>& counts, int64_t size);
-  // As it was kept: code points, rising. Empty for what is none.
+  // Restores kept(): code points, rising. Empty if the values are not a vocabulary.
   static Vocabulary restored(const std::vector<double>& kept);
   NumberArray kept() const;
 

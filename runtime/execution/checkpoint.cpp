@@ -18,8 +18,8 @@ namespace gradc::runtime {
 namespace {
 
 constexpr size_t kListedParameters = 10;
-const std::string kDriver = "driver/";
-const std::string kBest = "best/";  // before the names of weights to put back
+const std::string kFullBatch = "driver/";
+const std::string kBest = "best/";  // prefix of the weights to put back
 
 const char* file_dtype(int32_t dtype) {
   switch (dtype) {
@@ -34,7 +34,7 @@ uint64_t bytes_of(const gradc_symbol& symbol) {
   return static_cast<uint64_t>(element_count(symbol.rank, symbol.shape) * dtype_bytes(symbol.dtype));
 }
 
-// Without a block the view says what a file must hold.
+// Without a block the view gives the expected type and shape.
 TensorView view_of(const uint8_t* block, const gradc_symbol& symbol) {
   return {file_dtype(symbol.dtype),
           {symbol.shape, symbol.shape + symbol.rank},
@@ -46,7 +46,7 @@ bool is_weight(const gradc_symbol& symbol) {
   return symbol.kind == GRADC_PARAMETER || symbol.kind == GRADC_STATE || symbol.kind == GRADC_AVERAGE;
 }
 
-// Overwritten by every update, and in no file.
+// Whether every update overwrites the symbol; such symbols are not saved.
 bool is_of_an_update(const gradc_symbol& symbol) {
   return symbol.kind == GRADC_GRADIENT || symbol.kind == GRADC_WEIGHTS;
 }
@@ -97,7 +97,7 @@ void append(const TensorView& view, std::vector<double>& values) {
   }
 }
 
-// Takes the arrays of the data out of a file: what is called so and is no symbol of the model.
+// Takes the data arrays out of a file: those with their prefix that are no symbols of the model.
 DataArrays take_data_arrays(const gradc_program& program, TensorFile& file) {
   DataArrays result;
   for (auto it = file.tensors.begin(); it != file.tensors.end();) {
@@ -115,13 +115,13 @@ DataArrays take_data_arrays(const gradc_program& program, TensorFile& file) {
   return result;
 }
 
-// What of a file does not fit a program, in words. `all`: slots and averages must be there too.
+// The differences between a file and a program, as text. `all`: slots and averages are required too.
 class Fit {
  public:
   Fit(const gradc_program& program, const TensorFile& file, bool all)
       : program_(program), file_(file), all_(all) {
     const bool own = file.metadata.count("gradc_version") != 0;
-    const bool trains = program.train_step.output_count > 0;  // an entry that is not there has no outputs
+    const bool trains = program.train_step.output_count > 0;  // an entry that does not exist has no outputs
     for (const auto& [name, view] : file.tensors) {
       const gradc_symbol* symbol = find(program, name);
       if (symbol && !is_of_an_update(*symbol)) {
@@ -129,7 +129,7 @@ class Fit {
         continue;
       }
       const gradc_symbol* owner = find(program, owner_of(name));
-      const bool extra = name.rfind(kBest, 0) == 0 || name.rfind(kDriver, 0) == 0 ||
+      const bool extra = name.rfind(kBest, 0) == 0 || name.rfind(kFullBatch, 0) == 0 ||
                          (owner && owner->kind == GRADC_PARAMETER);
       if (trains && !(own && extra)) unknown_.push_back(name);
     }
@@ -178,7 +178,7 @@ class Fit {
     }
   }
 
-  // Only what is shown is put into words: a hostile file has hundreds of thousands of names to compare.
+  // Builds the text only for problems that are listed: a hostile file has hundreds of thousands of names to compare.
   template <class Text>
   void problem(Text&& text) {
     if (problems_.size() < kListedParameters)
@@ -205,12 +205,12 @@ void copy_in(Session& session, const TensorFile& file, const Fit& fit) {
 
 namespace {
 
-// Weights that are not finite would take the place of good ones, and pass for trained.
+// Weights that are not finite would overwrite good ones, and pass for trained.
 void check_finite(const gradc_program& program, const std::map<std::string, TensorView>& tensors,
                   const std::string& path, int64_t step) {
   for (const auto& [name, view] : tensors) {
     const gradc_symbol* symbol = find(program, name);
-    if (!symbol) continue;  // copies of what was looked at before, numbers fitted to the data
+    if (!symbol) continue;  // copies of symbols that were checked, numbers fitted to the data
     const int64_t count = element_count(symbol->rank, symbol->shape);
     if (const int64_t bad = count_not_finite(symbol->dtype, view.data, count))
       throw not_finite_weights({symbol, count, bad}, step, step, fmt::format("; {} was not written", path));
@@ -228,10 +228,10 @@ void save_checkpoint(const Session& session, const std::string& path, const Chec
   if (info.best)
     for (const auto& [name, view] : views(program, info.best, false)) tensors[kBest + name] = view;
   for (const auto& [name, values] : info.arrays)
-    tensors[kDriver + name] = {"F32",
-                               {static_cast<int64_t>(values.size())},
-                               reinterpret_cast<const uint8_t*>(values.data()),
-                               values.size() * sizeof(float)};
+    tensors[kFullBatch + name] = {"F32",
+                                  {static_cast<int64_t>(values.size())},
+                                  reinterpret_cast<const uint8_t*>(values.data()),
+                                  values.size() * sizeof(float)};
   std::map<std::string, std::string> metadata = {{"gradc_version", text(program.gradc_version)},
                                                  {"target", text(program.target)},
                                                  {"name", text(program.name)},
@@ -293,8 +293,8 @@ TrainingFile load_training(Session& session, const std::string& path) {
   copy_in(session, file, fit);
   TrainingFile result{training->second, file.metadata, {}, {}};
   for (const auto& [name, view] : file.tensors) {
-    if (name.rfind(kDriver, 0) != 0 || view.dtype != "F32") continue;
-    std::vector<float>& values = result.arrays[name.substr(kDriver.size())];
+    if (name.rfind(kFullBatch, 0) != 0 || view.dtype != "F32") continue;
+    std::vector<float>& values = result.arrays[name.substr(kFullBatch.size())];
     values.resize(view.bytes / sizeof(float));
     std::memcpy(values.data(), view.data, view.bytes);
   }
@@ -341,7 +341,7 @@ void average_checkpoints(const std::vector<std::string>& paths, const std::strin
       if (other->second.shape != view.shape || other->second.dtype != view.dtype)
         differs(fmt::format("`{}` is {}{} in the first and {}{} in the second", name, view.dtype,
                             shape_text(view.shape), other->second.dtype, shape_text(other->second.shape)));
-      // What was fitted to the data is no weight: the mean of two would be neither's.
+      // Arrays fitted to the data are no weights: the mean of two would fit neither.
       if (name.starts_with(kDataPrefix) && std::memcmp(view.data, other->second.data, view.bytes) != 0)
         differs(fmt::format("`{}`, which was fitted to their training data, is not the same", name));
     }

@@ -1,5 +1,4 @@
-// A session's weights in files, and their hash. Knows a program's symbols; the file format stands in
-// safetensors.h.
+// A session's weights in files, and their hash. Knows a program's symbols; the file format is in safetensors.h.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -12,43 +11,40 @@ namespace gradc::runtime {
 
 struct CheckpointInfo {
   uint64_t seed = 0;
-  int64_t step = 0;    // updates done
-  bool slots = false;  // optimizer state too
-  std::string
-      training;  // where the run stands, as JSON (runtime/training/train.cpp); with it a run can go on
+  int64_t step = 0;      // updates done
+  bool slots = false;    // optimizer state too
+  std::string training;  // the state of the run, as JSON (runtime/training/train_state.h); needed to resume
   const uint8_t* best = nullptr;  // a copy of the session's block: weights to put back when the run ends
-  std::map<std::string, std::vector<float>> arrays;  // of a driver
+  std::map<std::string, std::vector<float>> arrays;  // of a full-batch optimizer
 };
 
-// Writes parameters, states and averages under their names, in their logical shapes; the copy in `best` as
-// "best/NAME", a driver's arrays as "driver/NAME", and the session's data arrays. __metadata__ has
+// Writes parameters, states and averages under their names, in their logical shapes; the copy in `best` as "best/NAME",
+// a full-batch optimizer's arrays as "driver/NAME", and the session's data arrays. __metadata__ has
 // gradc_version, target, name, source, seed, step and, if given, training. Throws RunError (kExitRunFailed),
-// and NotFiniteError where one of them is not finite; the old file then stays as it was.
+// and NotFiniteError where one of them is not finite; the old file is then unchanged.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);
 
-// Reads weights into the session. Every parameter and state must be there with its type and shape; optimizer
-// slots may be; arrays called data.* become the session's data arrays. An average (`ema`) that is missing
-// starts as its parameter. Anything else is an error, but in a file that gradc wrote: what belongs to a
-// parameter there (slots of another optimizer) is passed over. RunError (kExitDataError) lists what does not
-// fit; then the session is unchanged. A program compiled without training leaves out what only training
-// needs.
+// Reads weights into the session. The file must have every parameter and state with its type and shape, and may have
+// optimizer slots; arrays called data.* become the session's data arrays. An average (`ema`) that is missing
+// starts as its parameter. Anything else is an error, except that in a file that gradc wrote, other arrays of a
+// parameter (slots of another optimizer) are skipped. RunError (kExitDataError) lists what does not fit; then the
+// session is unchanged. A program compiled without training skips what only training needs.
 void load_checkpoint(Session& session, const std::string& path);
-// Whether load_checkpoint would take the file, without a session. Throws as it does.
+// Checks without a session that load_checkpoint would accept the file. Throws as it does.
 void check_checkpoint(const gradc_program& program, const std::string& path);
 // load_checkpoint from the bytes of such a file; `name` is for messages.
 void load_checkpoint(Session& session, const std::string& name, std::vector<uint8_t> bytes);
 
-// Reads everything a run needs to go on, slots and averages too; `training` must be there.
-// Errors as above.
+// Reads everything that resuming a run needs, slots and averages too; the file must have `training`. Errors as above.
 struct TrainingFile {
   std::string training;
   std::map<std::string, std::string> metadata;
-  std::vector<uint8_t> best;  // a block with the weights that were saved so, or empty
+  std::vector<uint8_t> best;  // a block with the weights under "best/", or empty
   std::map<std::string, std::vector<float>> arrays;
 };
 TrainingFile load_training(Session& session, const std::string& path);
 
-// Puts the parameters in their averages' place, so that eval and predict read them.
+// Overwrites averages with their parameters, so that eval and predict read the parameters.
 void use_raw_parameters(Session& session);
 
 // The arithmetic mean of several files' arrays of numbers, in double precision; states, slots and all. Files

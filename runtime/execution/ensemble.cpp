@@ -22,7 +22,7 @@ namespace {
 // Mean and sum of squared deviations, one value at a time (Welford 1962).
 struct Moments {
   double mean = 0, squares = 0;
-  void add(double x, int64_t count) {  // the count with this one
+  void add(double x, int64_t count) {  // `count` includes x
     const double off = x - mean;
     mean += off / static_cast<double>(count);
     squares += off * (x - mean);
@@ -33,7 +33,7 @@ int64_t greatest(const float* values, int64_t count) {
   return std::max_element(values, values + count) - values;
 }
 
-// The field that evaluation compares predictions with.
+// The label: the field that evaluation compares predictions with.
 const Field& label_field(const gradc_program& program, const Split& split) {
   std::set<std::string> predicted_from;
   for (int32_t i = 0; i < program.predict.input_count; ++i)

@@ -1,5 +1,5 @@
-// Several predictions of each example made one: of several files of weights, of one whose random layers draw
-// several times, or of several parts of an image. Knows nothing of training.
+// Combines several predictions of each example: of several weights files, of one whose random layers draw several
+// times, or of several crops of an image. Knows nothing of training.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -13,8 +13,8 @@
 namespace gradc::runtime {
 
 struct EnsembleOptions {
-  std::vector<std::string> weights;  // files; the session is left with the last one's; none: its parameters
-  bool raw = false;                  // parameters, where the model has averages of them
+  std::vector<std::string> weights;  // files; the session keeps the last one's; none: its own parameters
+  bool raw = false;                  // use parameters, even where the model has averages of them
   int64_t samples = 1;    // predictions with each file: more than one where the program draws random numbers
   uint64_t seed = 0;      // of these
   bool ten_crop = false;  // predictions of ten crops of each image
@@ -29,7 +29,8 @@ struct EnsembleOptions {
 struct Ensemble {
   int64_t rows = 0, elements = 0;
   std::vector<float> mean, spread;  // the standard deviation over the members, sqrt(mean (x - mean)^2)
-  // For each row how many members have their greatest element there; empty where a prediction is one number.
+  // For each row and element, how many members have their greatest element there; empty where a prediction is one
+  // number.
   std::vector<int32_t> votes;
 };
 
@@ -42,8 +43,8 @@ Ensemble predict_ensemble(Session& session, const Split& split, const EnsembleOp
 // there is none. Writes
 //   {"event":"ensemble","split":"test","examples":N,"members":M,"accuracy":..,"vote_accuracy":..,"log_loss":..,
 //    "spread":..}
-// or a line of text; spread is the mean over all numbers. Where they or the log loss are not finite it throws
-// RunError (kExitCheckFailed) then.
+// or a line of text; spread is the mean over all numbers. Where they or the log loss are not finite it throws RunError
+// (kExitCheckFailed) after writing.
 void run_ensemble_eval(Session& session, const Split& split, const EnsembleOptions& options, bool json,
                        std::FILE* out = stdout);
 

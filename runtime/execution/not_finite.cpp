@@ -1,4 +1,4 @@
-// Keeps what a failed step or evaluation was made on.
+// Records the inputs and scalars of a failed step or evaluation.
 #include "runtime/execution/not_finite.h"
 
 #include <fmt/format.h>
@@ -92,7 +92,7 @@ NotFiniteError not_finite_update(Session& session, const NotFiniteSymbol& found,
     copy_inputs(program.train_step, update.reader.batch(update.first), error);
     return error;
   }
-  // The first batch whose own gradients are not finite; if none is, the sums of all are what `update` reads.
+  // The first batch whose own gradients are not finite; if there is none, the sums of all are the input of `update`.
   for (int64_t call = update.first; call < update.first + update.count; ++call) {
     const CallPlace place = call_place(program, call);
     StepScalars own = scalars;
@@ -104,7 +104,7 @@ NotFiniteError not_finite_update(Session& session, const NotFiniteSymbol& found,
     error.micro_step = own.first_key();
     error.row_offset = place.row_offset;
     copy_inputs(program.train_step, update.reader.batch(call), error);
-    put_back();  // the replay makes that batch's gradients again
+    put_back();  // the replay recomputes that batch's gradients
     return error;
   }
   session.gradients(update.reader, update.first, update.count, scalars, update.seed);

@@ -60,7 +60,7 @@ Split split_from_files(const gradc_program& program, const std::map<std::string,
         path, std::move(array), input.name, input.dtype == GRADC_F32,
         fmt::format("the input `{}` is {}", input.name, type_text(input.dtype, input.rank, input.shape)),
         preparation && preparation->reads_doubles(input.name, image ? 3 : 1));
-    // Flat examples are taken too: 784 numbers for f32[1, 28, 28].
+    // Flat examples are accepted too: 784 numbers for f32[1, 28, 28].
     const int64_t elements = element_count(input.rank, input.shape);
     if (field.shape.size() == 1 && field.shape[0] == elements)
       field.shape.assign(input.shape, input.shape + input.rank);
@@ -181,7 +181,7 @@ int64_t run_predict(Session& session, const PredictOptions& options) {
       done += rows;
       continue;
     }
-    std::string block;  // written at once: a write for each example would be most of the time
+    std::string block;  // lines are collected: a write for each example would take most of the time
     for (int64_t row = 0; row < rows; ++row, ++done) {
       std::string line;
       const char between = csv || options.json ? ',' : ' ';

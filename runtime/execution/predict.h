@@ -1,4 +1,4 @@
-// What `gradc eval` and `gradc predict` do with a session that holds its weights. Knows nothing of training.
+// Implements `gradc eval` and `gradc predict` for a session that has its weights. Knows nothing of training.
 #pragma once
 #include <cstdio>
 #include <map>
@@ -16,17 +16,17 @@ namespace gradc::runtime {
 const Split& split_to_use(const Dataset& data, const std::string& name);
 
 // Evaluates and writes the result: {"event":"eval","split":"test","examples":N,"loss":..,METRIC:..} or a line
-// of text. Throws RunError; when that is done, NotFiniteError for a loss that is not finite.
+// of text. Throws RunError; after writing, NotFiniteError for a loss that is not finite.
 EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* out = stdout);
 
 struct PredictOptions {
   // Inputs from .npy files by input name; the name may be empty where the program has one input. The first
-  // axis counts the examples. Types of numbers as the source `npy` takes them (runtime/data/npy_field.h).
+  // axis counts the examples. The types of numbers are those of the source `npy` (runtime/data/npy_field.h).
   std::map<std::string, std::string> inputs;
   std::shared_ptr<const Preparation> preparation;  // of the inputs; null: none
   const Split* split = nullptr;                    // used when `inputs` is empty
   std::string output;                              // name.npy or name.csv; empty: a line an example on `out`
-  std::optional<int64_t> rows;                     // the first so many examples only
+  std::optional<int64_t> rows;                     // only the first `rows` examples
   bool json = false;
   std::FILE* out = stdout;
   EnsembleOptions ensemble;  // with more than one member: the mean of its predictions
@@ -36,8 +36,7 @@ struct PredictOptions {
 // Writes predict's output for every example and returns the number of examples.
 // .npy: examples x shape; .csv: a header line, then a line an example; through a temporary file, and then a
 // line on `out`, or {"event":"end","examples":N,"output":..}. Lines on `out`: numbers with spaces between, or
-// {"event":"predict","row":R,"predict":[..]}. Numbers are such that they read back to the same value. Throws
-// RunError.
+// {"event":"predict","row":R,"predict":[..]}. Numbers read back to the same value. Throws RunError.
 int64_t run_predict(Session& session, const PredictOptions& options);
 
 }  // namespace gradc::runtime

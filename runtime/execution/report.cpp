@@ -1,4 +1,4 @@
-// Writes results, and notices when they do not arrive.
+// Writes results and checks that the stream took them.
 #include "runtime/execution/report.h"
 
 #include <fmt/format.h>

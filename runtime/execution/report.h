@@ -8,15 +8,13 @@
 
 namespace gradc::runtime {
 
-// Writes a line at once; throws RunError (kExitRunFailed) when the stream does not take it (a full disk).
+// Writes a line at once; throws RunError (kExitRunFailed) when the write fails (a full disk).
 void write_line(std::FILE* out, const std::string& line);
 
-// One event a line. What is not finite becomes null, text that is not UTF-8 is mended: the line is always
-// valid JSON.
+// One event a line. Numbers that are not finite become null, invalid UTF-8 is replaced: the line is always valid JSON.
 void write_event(std::FILE* out, const nlohmann::ordered_json& event);
 
-// "loss 0.1234  accuracy 97.65%": accuracies in percent; "loss not finite". `prefix` stands before every name
-// ("val ").
+// "loss 0.1234  accuracy 97.65%": accuracies in percent; "loss not finite". `prefix` is put before every name ("val ").
 std::string results_text(double loss, const Metrics& metrics, const std::string& prefix = "");
 
 }  // namespace gradc::runtime

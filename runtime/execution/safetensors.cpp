@@ -1,4 +1,4 @@
-// Reads and writes safetensors; nlohmann-json takes the header apart.
+// Reads and writes safetensors; nlohmann-json parses the header.
 #include "runtime/execution/safetensors.h"
 
 #include <fmt/format.h>
@@ -16,7 +16,7 @@
 namespace gradc::runtime {
 namespace {
 
-constexpr uint64_t kMaxHeader = 100'000'000;  // as the format's own implementation
+constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the format's reference implementation
 constexpr size_t kMostAxes = 16;
 static_assert(std::endian::native == std::endian::little, "the data are written as they stand in memory");
 
@@ -31,14 +31,14 @@ const std::map<std::string, uint64_t>& bytes_by_dtype() {
   throw RunError(kExitDataError, fmt::format("{}: not a usable safetensors file: {}", path, what));
 }
 
-// A value of the header where it is to be a size, a type or a text.
+// A value of the header where a size, a type or a text is expected.
 struct Scalar {
   enum class Kind : uint8_t { other, text, size } kind = Kind::other;
-  std::string text;  // as JSON writes it, of a text without its quotes
+  std::string text;  // as in the JSON; a string without its quotes
   uint64_t size = 0;
 };
 
-// What the header says of one array.
+// The header's entry of one array.
 struct Entry {
   bool object = true, dtype_given = false, other_keys = false;
   Scalar dtype;
@@ -46,9 +46,8 @@ struct Entry {
   std::vector<Scalar> shape, offsets;
 };
 
-// The header as it is read, event by event: each is checked where it comes, an array when its object ends. A
-// parser that builds the whole tree and asks for each value whether to keep it goes through all siblings
-// after each of them (nlohmann-json's callbacks): that is quadratic.
+// Checks the header event by event, an array when its object ends. nlohmann-json's parser with callbacks, which builds
+// the tree and decides for each value whether to keep it, visits all siblings after each value: that is quadratic.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderReader(const std::string& path, TensorFile& file, const uint8_t* data, uint64_t data_bytes)
@@ -134,8 +133,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     scalar_at(depth_, std::move(value));
     return true;
   }
-  // A value in an object (depth 1: the header, 2: an entry) or a list (3) of this depth; lists and objects
-  // where a scalar is expected come as such too.
+  // A value in an object (depth 1: the header, 2: an entry) or a list (3) of this depth; lists and objects where a
+  // scalar is expected are passed here too.
   void scalar_at(int depth, Scalar value) {
     if (is_metadata()) {
       if (depth == 1) refuse_safetensors(path_, "its __metadata__ is no object");
@@ -207,7 +206,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
                                             view.dtype, fmt::join(shape, ","), bytes, end - begin));
     view.data = data_ + begin;
     view.bytes = bytes;
-    file_.tensors.emplace_hint(file_.tensors.end(), name_, std::move(view));  // files are mostly in order
+    file_.tensors.emplace_hint(file_.tensors.end(), name_,
+                               std::move(view));  // names in files are mostly sorted
   }
 
   const std::string& path_;

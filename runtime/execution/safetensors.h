@@ -23,8 +23,8 @@ struct TensorFile {
 };
 
 // Reads a file strictly: the header must be JSON of the format's form without repeated names, and the arrays
-// must cover the data without gap or overlap. Time is that of sorting the arrays; memory beside the file is
-// at most some six times the header, of at most 100 MB. Throws RunError (kExitDataError) with file,
+// must cover the data without gap or overlap. Time is that of sorting the arrays; memory besides the file is at most
+// about six times the header, which has at most 100 MB. Throws RunError (kExitDataError) with file,
 // expectation, finding.
 TensorFile read_safetensors(const std::string& path);
 TensorFile parse_safetensors(const std::string& path, std::vector<uint8_t> bytes);  // `path` is for messages

@@ -20,7 +20,7 @@
 namespace gradc::runtime {
 namespace {
 
-// The random stream of samples, apart from those that model files use.
+// The random stream of samples, different from those of model files.
 constexpr uint32_t kSampleStream = 0x53414D50;
 
 class Sampler {
@@ -98,7 +98,7 @@ class Sampler {
     }
   }
 
-  // Of each character as the next one; `filling` follows the last.
+  // The probability of each next character; `filling` pads the window after the last known one.
   const float* probabilities(int32_t filling) {
     const auto known = std::min<int64_t>(length_, static_cast<int64_t>(numbers_.size()));
     std::vector<int32_t> window(numbers_.end() - known, numbers_.end());
@@ -108,7 +108,7 @@ class Sampler {
     return all + (known - 1) * classes_;
   }
 
-  // Probabilities at the last character must not depend on what comes after it.
+  // Checks that the probabilities at the last character do not depend on what follows it.
   void look_ahead() {
     if (static_cast<int64_t>(numbers_.size()) >= length_) return;
     const float* p = probabilities(0);
@@ -130,7 +130,7 @@ class Sampler {
     }
     if (std::fabs(total - 1) > 1e-3) throw_no_probabilities();
     if (greatest == 0) greatest = 1;
-    // Relative to the greatest, so that small temperatures do not end in 0 / 0.
+    // Relative to the greatest, so that small temperatures do not give 0 / 0.
     std::vector<double> weights(static_cast<size_t>(vocabulary_.size()));
     double sum = 0;
     for (int64_t c = 1; c < vocabulary_.size(); ++c) {

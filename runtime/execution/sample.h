@@ -17,12 +17,12 @@ struct SampleOptions {
   uint64_t seed = 1;
   bool json = false;
   std::FILE* out = stdout;  // null: nothing is written
-  // Of a program that samples as a part of itself: asked before each character whether to end. Then signals
-  // are left as they are.
+  // For programs that embed gradc: called before each character, true ends the text. With it signal handlers are not
+  // changed.
   std::function<bool()> cancelled;
 };
 
-// Writes the prompt and the text after it, as it comes; with json one event. The same seed gives the same
+// Writes the prompt and the text after it, character by character; with json one event. The same seed gives the same
 // text. Throws RunError when the model is no model of characters, looks ahead, or has no number for a
 // character of the prompt.
 std::string run_sample(Session& session, const SampleOptions& options);

@@ -51,7 +51,7 @@ int team_size(const gradc_program& program, int threads) {
   return std::min(choose_thread_count(threads), useful);
 }
 
-// Of a team's threads, those that run the entry.
+// The number of a team's threads that run the entry.
 int used_threads(const gradc_entry_info& entry, int threads) {
   return std::clamp(static_cast<int>(entry.max_threads), 1, threads);
 }
@@ -98,7 +98,7 @@ double Sums::mean(size_t i) const {
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
   if (divisor == 0) return counts_[i] == 0 ? kUnknown : values_[i] / static_cast<double>(counts_[i]);
   const auto by = static_cast<size_t>(divisor - 1);
-  if (counts_[by] != counts_[i]) return kUnknown;  // the weights of other rows too
+  if (counts_[by] != counts_[i]) return kUnknown;  // it includes the weights of other rows
   return values_[by] == 0 ? 0 : values_[i] / values_[by];
 }
 
@@ -268,7 +268,7 @@ void Session::require_training() const {
 
 namespace {
 
-constexpr int64_t kScanApart = int64_t{1} << 18;  // bytes from which more threads are quicker than one
+constexpr int64_t kScanApart = int64_t{1} << 18;  // bytes from which several threads are faster than one
 
 // An element is NaN or infinite where its exponent is all ones, to which one more carries into the sign.
 template <class Bits>
@@ -430,7 +430,7 @@ StepResult Session::direct_step(BatchReader* reader, int64_t index, const Batch&
   return result;
 }
 
-// Call `index` of an epoch, or of the caller's own batch, which is number `micro` of its update.
+// Runs call `index` of an epoch, or of the caller's own batch, which is number `micro` of its update.
 void Session::add_gradients(BatchReader* reader, int64_t index, const Batch& batch, int64_t micro,
                             int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result) {
   const Scalars values(scalars, micro, examples);

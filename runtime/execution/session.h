@@ -30,8 +30,8 @@ struct SavedSum {
   bool operator==(const SavedSum&) const = default;
 };
 
-// What an entry's outputs come to over several calls: sums, and the means that they make. Each counts its own
-// rows: a metric that the model file has got while a run was stopped has seen fewer.
+// Accumulates an entry's outputs over several calls: sums, and their means. Each counts its own rows: a metric that was
+// added to the model file while a run was stopped has fewer.
 class Sums {
  public:
   // Adds outputs over `rows` rows, `value(i)` being output i.
@@ -51,14 +51,13 @@ class Sums {
   double loss() const;
   Metrics metrics() const;
 
-  // What gradients that add up are divided by: the rows, or of each part of the loss the rows or their
-  // weights.
+  // The divisors of summed gradients: the rows, or for each part of the loss its rows or their weights.
   std::vector<double> divisors() const;
-  // The loss was not finite: none of the numbers means anything.
+  // Marks all numbers as invalid, because the loss was not finite.
   void lose();
 
-  // For checkpoints: the sums by name, and back. What the entry has not is left out; what `saved` has not
-  // begins with no rows.
+  // Converts to the sums by name, for checkpoints, and back. Names that the entry lacks are dropped; outputs that
+  // `saved` lacks begin with no rows.
   std::vector<SavedSum> saved() const;
   static Sums restored(const gradc_entry_info& entry, int64_t rows, const std::vector<SavedSum>& saved);
 
@@ -76,34 +75,35 @@ struct StepScalars {
   int64_t epoch = 0;
   int64_t total = 1;
   double lr_factor = 1;
-  int64_t micro_step = -1;  // batches before this update's first, for random keys; -1: as many as `step`
+  int64_t micro_step = -1;  // batches before this update's first, for random keys; -1: equal to `step`
   uint64_t first_key() const { return static_cast<uint64_t>(micro_step < 0 ? step : micro_step); }
 };
 
-// Where call `index` of train_step stands: of the batches of an update or an epoch, each taken in `pieces`.
+// The batch and rows of call `index` of train_step, counted over the batches of an update or an epoch, each taken in
+// `pieces`.
 struct CallPlace {
-  int64_t batch = 0;       // that it is of, from 0
+  int64_t batch = 0;       // its batch, from 0
   int64_t row_offset = 0;  // of its first row, in that batch
 };
 CallPlace call_place(const gradc_program& program, int64_t index);
-// Batches that so many calls are.
+// The number of batches of so many calls.
 int64_t batches_of(const gradc_program& program, int64_t calls);
 
 struct StepResult {
-  bool finite = true;      // false: no parameter was updated, and loss and metrics mean nothing
+  bool finite = true;      // false: no parameter was updated, and loss and metrics are invalid
   int64_t failed = 0;      // then: the batch, from 0 within the update
   double loss = 0;         // mean over the update's examples, by their weights where they have some
   Metrics metrics;         // likewise
-  Sums sums;               // that these are the means of
+  Sums sums;               // of which these are the means
   double lr = 0;           // NaN when the program reports none
   double grad_norm = 0;    // of all gradients before clipping; NaN when the program reports none
-  bool converged = false;  // a driver (runtime/training/drivers.h) sees no way to go on
+  bool converged = false;  // a full-batch optimizer (runtime/training/full_batch.h) found no further descent
 };
 
 struct EvalResult {
   int64_t examples = 0;
   double loss = 0;      // mean over the examples; NaN where it was not finite
-  int64_t failed = -1;  // then: the first batch of which it was not
+  int64_t failed = -1;  // then: the first batch whose loss was not
   Metrics metrics;
   bool complete = true;  // false: stopped by the caller
 };
@@ -116,22 +116,22 @@ struct NotFiniteSymbol {
 
 // How many elements of an array of a gradc_dtype are NaN or infinite.
 int64_t count_not_finite(int32_t dtype, const uint8_t* data, int64_t elements);
-// The first parameter, state, slot or average of a block that is not finite all over, if there is one; with
+// The first parameter, state, slot or average of a block with elements that are not finite, if there is one; with
 // `gradients` the first sum of gradients instead.
 std::optional<NotFiniteSymbol> find_not_finite(const gradc_program& program, const uint8_t* block,
                                                bool gradients = false);
 
-// The code of a program that exists; what waits to be compiled (gradc_entry_info.late) is compiled here, and
-// what that throws comes from here.
+// The code of an entry that exists. An entry with deferred compilation (gradc_entry_info.late) is compiled here; throws
+// what the compiler throws.
 gradc_entry code_of(const gradc_entry_info& entry);
 
-// What `predict` gives. Throws RunError (kExitModelError) when the model has no `predict`.
+// The output of `predict`. Throws RunError (kExitModelError) when the model has no `predict`.
 const gradc_output& predict_output(const gradc_program& program);
 
 class Session {
  public:
-  // `threads` as choose_thread_count() takes it; no more are started than the program can use. Throws
-  // RunError when the memory is short or the program's ABI version is another. The program must outlive the
+  // `threads` as in choose_thread_count(); no more are started than the program can use. Throws RunError when memory is
+  // short or the program's ABI version differs. The program must outlive the
   // session.
   explicit Session(const gradc_program& program, int threads = 0);
 
@@ -146,7 +146,7 @@ class Session {
   // The same of this session's block, on the team.
   std::optional<NotFiniteSymbol> find_not_finite(bool gradients = false);
 
-  // Gives every parameter, state and slot its first value.
+  // Gives every parameter, state and slot its initial value.
   void initialize(uint64_t seed);
 
   // Whether the program adds up gradients over several batches before it updates (program().update).
@@ -158,7 +158,7 @@ class Session {
   StepResult step(BatchReader& reader, int64_t first, const StepScalars& scalars, uint64_t seed,
                   int64_t count = 1);
 
-  // The same on rows that are stored in memory already, at most batch() times pieces().
+  // The same on rows in the caller's memory, at most batch() times pieces().
   StepResult step(const Batch& batch, const StepScalars& scalars, uint64_t seed);
 
   // The two halves of a step, where the program accumulates: the gradients of all batches into the symbols of
@@ -167,9 +167,9 @@ class Session {
                        uint64_t seed);
   void update(int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result);
 
-  // Where code that was compiled for profiling writes its times (gradc_step_args.profile); the caller's,
-  // large enough for every entry that is called. `after_call` is told of each call of one: a step may be
-  // several, and each writes from the beginning.
+  // The caller's buffer for the times of code compiled for profiling (gradc_step_args.profile), large enough for every
+  // entry that is called. `after_call` is called after each call of an entry: a step may have several, and each writes
+  // from the beginning.
   void set_profile(uint64_t* times, std::function<void(const gradc_entry_info& entry)> after_call) {
     profile_ = times;
     after_call_ = std::move(after_call);
@@ -178,16 +178,16 @@ class Session {
   // Output number `index` of train_step after a step: one that is batched (layers' values), rows x shape.
   const void* step_output(size_t index) const { return train_step_.pointers[index]; }
 
-  // Loss and metrics over all examples of a split. `keep_going` is asked before each batch.
+  // Loss and metrics over all examples of a split. `keep_going` is called before each batch; false ends the evaluation.
   EvalResult evaluate(const Split& split,
                       const std::function<bool(int64_t done, int64_t total)>& keep_going = {});
 
-  // Of one batch in the caller's memory; the loss is NaN where it is not finite. Sums over several batches
-  // are those of evaluate() of a split, to the bit.
+  // The same for one batch in the caller's memory; the loss is NaN where it is not finite. Sums over several batches
+  // equal those of evaluate() bit for bit.
   Sums evaluation_sums(const Batch& batch);
 
-  // One call of program().predict on at most batch() rows; the result stands in rows x shape of output
-  // `predict` until the next call. Throws RunError (kExitModelError) when the model has no `predict`.
+  // One call of program().predict on at most batch() rows; the result, rows x shape of output `predict`, is valid until
+  // the next call. Throws RunError (kExitModelError) when the model has no `predict`.
   // `seed` and `sample` are the random keys of programs compiled to draw random numbers in evaluation too.
   const void* predict(BatchReader& reader, int64_t index, uint64_t seed = 0, uint64_t sample = 0);
   const void* predict(const Batch& batch);
@@ -216,7 +216,7 @@ class Session {
                const Batch& batch, const double* scalars, uint64_t seed, uint64_t micro_step,
                int64_t row_offset = 0);
 
-  // Takes what an entry left on `rows` rows into a step: sums of losses and metrics, numbers as they are.
+  // Adds an entry's outputs over `rows` rows to a step's result: sums of losses and metrics, other numbers unchanged.
   void add_outputs(const gradc_entry_info& entry, const Outputs& outputs, int64_t rows,
                    StepResult& result) const;
   void add_gradients(BatchReader* reader, int64_t index, const Batch& batch, int64_t micro, int64_t examples,
@@ -226,7 +226,7 @@ class Session {
 
   const gradc_program& program_;
   uint64_t* profile_ = nullptr;
-  std::function<void(const gradc_entry_info&)> after_call_;  // with profile_ alone
+  std::function<void(const gradc_entry_info&)> after_call_;  // only with profile_
   AlignedBlock parameters_, arena_;
   Outputs init_, train_step_, eval_, predict_, update_;
   Team team_;

@@ -61,14 +61,14 @@ std::string CheckpointFolder::write(const std::string& name, double value, Train
   const std::string path = path_of(name);
   make();
   save(path);
-  for (const std::string& old : state.dropped) unlink(path_of(old).c_str());  // or somebody was quicker
+  for (const std::string& old : state.dropped) unlink(path_of(old).c_str());  // may be removed already
   state.dropped.clear();
   return path;
 }
 
 void make_folder_of(const std::string& path) {
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  std::error_code ignored;  // writing the file will say
+  std::error_code ignored;  // writing the file will report it
   if (!folder.empty()) std::filesystem::create_directories(folder, ignored);
 }
 

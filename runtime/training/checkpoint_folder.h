@@ -1,5 +1,5 @@
-// The folder of the files that the rule `checkpoint` writes: makes it, names them, and removes those that are
-// not kept. Knows nothing of what is in them.
+// The folder of the rule `checkpoint`: creates it, names its files, and removes those that are not kept. Knows nothing
+// of their contents.
 #pragma once
 #include <functional>
 #include <string>
@@ -11,9 +11,8 @@ namespace gradc::runtime {
 
 class CheckpointFolder {
  public:
-  // `given`: what --checkpoints says; empty: the model's name and ".checkpoints". Makes the folder where the
-  // rule wants one, and clears away what killed processes left of files that they were writing. Throws
-  // RunError.
+  // `given`: the value of --checkpoints; empty: the model's name and ".checkpoints". Creates the folder if there is a
+  // rule, and removes temporary files that killed processes left. Throws RunError.
   CheckpointFolder() = default;
   CheckpointFolder(const CheckpointRule& rule, const std::string& given, const std::string& model);
 
@@ -23,12 +22,12 @@ class CheckpointFolder {
   static std::string epoch_name(int64_t epoch);
   static constexpr const char* kLast = "last.safetensors";
 
-  // What a run that goes on finds here: forgets kept files that are gone, and removes the files that were to
-  // go when the run was killed. `same_run` says of a file whether this run wrote it, earlier.
+  // For a resumed run: forgets kept files that no longer exist, and removes the files that were to be removed when the
+  // run was killed. `same_run` tells whether an earlier state of this run wrote a file.
   void take_over(TrainState& state, const std::function<bool(const std::string& path)>& same_run) const;
 
-  // Has save(path) write a file of that name, with the list of those that stay in `state`; the others go once
-  // it is there. The folder is made again where somebody moved it away. Returns the path.
+  // Calls save(path) to write a file of that name, with the list of kept files in `state`; removes the others after
+  // that. Creates the folder again if it was moved away. Returns the path.
   std::string write(const std::string& name, double value, TrainState& state,
                     const std::function<void(const std::string& path)>& save) const;
 
@@ -38,7 +37,7 @@ class CheckpointFolder {
   std::string path_;
 };
 
-// Makes the folder of a file again, where it was there when the run began and is not now.
+// Creates the folder of a file again, where it was removed during the run.
 void make_folder_of(const std::string& path);
 
 }  // namespace gradc::runtime

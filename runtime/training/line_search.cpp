@@ -37,7 +37,7 @@ class WolfeSearch {
   bool falls(const LinePoint& p) const { return p.loss <= start_.loss + kFall * p.t * start_.slope; }
   bool flat(const LinePoint& p) const { return std::fabs(p.slope) <= -kFlat * start_.slope; }
 
-  // Steps outwards until a minimum lies between best_ and other_; false when a point will do as it is.
+  // Steps outwards until a minimum is between best_ and other_; false when a point already satisfies the conditions.
   bool bracket(double t) {
     LinePoint last = start_, now = evaluate_(t);
     for (int turn = 0; turn < kEvaluations; ++turn) {
@@ -56,7 +56,7 @@ class WolfeSearch {
     return between(start_, now);
   }
 
-  // `first` stays the lower one where both are equal.
+  // Where both are equal, `first` counts as the lower one.
   bool between(const LinePoint& first, const LinePoint& second) {
     const bool swap = !(first.loss <= second.loss);
     best_ = swap ? second : first;
@@ -65,7 +65,7 @@ class WolfeSearch {
   }
 
   void zoom() {
-    bool slow = false;  // the last point lay close to an end
+    bool slow = false;  // the last point was close to an end
     while (evaluations_ < kEvaluations && std::fabs(other_.t - best_.t) * width_ >= tolerance_change_) {
       const double low = std::min(best_.t, other_.t), high = std::max(best_.t, other_.t);
       double t = cubic_minimum(best_, other_, low, high);

@@ -1,4 +1,4 @@
-// The training loop. One Run object holds what a run counts; its methods are the parts of the loop.
+// The training loop. A Run object holds a run's state; its methods are the steps of the loop.
 #include "runtime/training/train.h"
 
 #include <fmt/format.h>
@@ -18,7 +18,7 @@
 #include "runtime/files.h"
 #include "runtime/interrupt.h"
 #include "runtime/training/checkpoint_folder.h"
-#include "runtime/training/drivers.h"
+#include "runtime/training/full_batch.h"
 #include "runtime/training/train_state.h"
 #include "support/diagnostic.h"
 
@@ -48,7 +48,7 @@ int64_t total_steps(const TrainOptions& options, const Experiment& experiment, i
   return std::min(total, options.steps.value_or(INT64_MAX));
 }
 
-// Whether the run shall end: by a signal, or because its observer says so.
+// Whether the run is to end: by a signal, or because its observer cancels it.
 class Interrupt {
  public:
   explicit Interrupt(TrainObserver* observer) : observer_(observer) {
@@ -86,22 +86,21 @@ class Run {
     if (!options.save.empty()) check_output_path(options.save, "weights file");
     state_.seed = options.seed.value_or(static_cast<uint64_t>(experiment.train.seed));
     state_.total = total_steps(options, experiment, updates_);
-    driver_ = make_driver(session, experiment.train);
-    state_.shuffle = options.shuffle && !(driver_ && driver_->keeps_order());
+    full_batch_ = make_full_batch_optimizer(session, experiment.train);
+    state_.shuffle = options.shuffle && !(full_batch_ && full_batch_->keeps_order());
     state_.lr_factor = options.lr_factor.value_or(1);
-    // Pieces are a way to run: a run may go on in others.
+    // The batch without its split into pieces: a run may be resumed with other pieces.
     state_.batch = experiment.data.batch * session.pieces();
     state_.accumulate = batches_of(session.program(), accumulate_);
     state_.examples = reader_.examples();
     state_.epochs = experiment.train.epochs;
-    find_parts();
+    find_splits();
     tell_short_batch(experiment);
-    // What is evaluated later is held against the program now, and not when the training is over.
-    for (const std::string& part : parts_) check_index_ranges(session.program().eval, data.split(part));
+    // Check the splits that are evaluated later against the program now, not after training.
+    for (const std::string& part : splits_) check_index_ranges(session.program().eval, data.split(part));
     if (const Split* test = data.find("test")) check_index_ranges(session.program().eval, *test);
     folder_ = CheckpointFolder(rules_.checkpoint, options.checkpoints, name_of(session.program()));
-    // Examples that are only copied are assembled by the step's own threads, which is quicker than handing
-    // them over.
+    // Examples that are only copied are assembled by the step's own threads, which is faster than a handover.
     const bool prepared = data.split("train").preparation != nullptr;
     const int loaders = options.loaders.value_or(prepared ? std::min(session.threads(), kMaxLoaders) : 0);
     if (loaders > 0) reader_.load_ahead(loaders);
@@ -114,7 +113,7 @@ class Run {
       check_vocabulary();
     }
     if (!options_.resume.empty()) resume();
-    // The data are prepared by what was fitted to them, not to those that the first weights were trained on.
+    // The data are prepared by what was fitted to them, not by what was fitted to the initial weights' data.
     session_.data_arrays = data_arrays_of(data_.split("train"));
     epochs_ = state_.total / updates_ + (state_.total % updates_ != 0);
     while ((state_.step < state_.total || state_.update == updates_) && !stopped_ && !interrupt_()) epoch();
@@ -132,22 +131,22 @@ class Run {
         left, reader_.examples(), experiment.data.batch, left == 1 ? "is" : "are"));
   }
 
-  // The parts to evaluate after each epoch: `val`, and what a rule watches.
-  void find_parts() {
-    if (data_.find("val")) parts_.push_back("val");
+  // Finds the splits to evaluate after each epoch: `val`, and those that a rule watches.
+  void find_splits() {
+    if (data_.find("val")) splits_.push_back("val");
     const auto watch = [&](const Monitor& m, const char* rule) {
       if (m.part.empty() || m.part == "train") return;
       if (!data_.find(m.part))
         throw RunError(kExitDataError, fmt::format("`{}` watches {}.{}, but the data have no part `{}`", rule,
                                                    m.part, m.metric, m.part));
-      if (std::find(parts_.begin(), parts_.end(), m.part) == parts_.end()) parts_.push_back(m.part);
+      if (std::find(splits_.begin(), splits_.end(), m.part) == splits_.end()) splits_.push_back(m.part);
     };
     watch(rules_.stop.monitor, "stop");
     watch(rules_.checkpoint.best, "checkpoint");
     watch(rules_.plateau.monitor, "reduce_on_plateau");
   }
 
-  // Weights of a language model belong to the numbers of its characters.
+  // Weights of a language model depend on the numbers of its characters.
   void check_vocabulary() const {
     const DataArrays now = data_arrays_of(data_.split("train"));
     const DataArrays& kept = session_.data_arrays;
@@ -160,7 +159,7 @@ class Run {
                     options_.init_from, theirs->second.values.size(), mine->second.values.size()));
   }
 
-  // Takes the place of a run that was saved, and checks that it is the same one.
+  // Restores the state of a saved run, and checks that it is the same run.
   void resume() {
     const std::string& path = options_.resume;
     TrainingFile file = load_training(session_, path);
@@ -189,8 +188,8 @@ class Run {
     if (saved.examples != state_.examples)
       differs(kExitDataError,
               fmt::format("it has {} training examples, there are {}", saved.examples, state_.examples));
-    if (driver_ ? !driver_->restore({file.arrays, saved.driver})
-                : !saved.driver.empty() || !file.arrays.empty())
+    if (full_batch_ ? !full_batch_->restore({file.arrays, saved.driver})
+                    : !saved.driver.empty() || !file.arrays.empty())
       differs(kExitDataError, "its optimizer is another");
     if (saved.update > updates_) differs(kExitDataError, "it is further in its epoch than the epoch is long");
     const int64_t planned = saved.total, file_epochs = saved.epochs;
@@ -228,8 +227,8 @@ class Run {
       progress_.line(fmt::format("going on after step {} (epoch {})", state_.step, state_.epoch + 1));
   }
 
-  // Whether a file was written by the run of another, whose state and model file these are, in the same
-  // folder and before it.
+  // Whether file `path` is an earlier checkpoint of the run that wrote `later`, whose state and model file these are,
+  // in the same folder.
   static bool is_earlier(const std::string& path, const std::string& later, const TrainState& state,
                          const std::string& source) {
     const auto folder = [](const std::string& file) { return std::filesystem::absolute(file).parent_path(); };
@@ -273,8 +272,8 @@ class Run {
     const uint8_t* block = session_.parameters();
     if (check && options_.undo) before_.assign(block, block + session_.program().parameter_bytes);
     const auto start = Clock::now();
-    const StepResult result = driver_ ? driver_->step(reader_, first, count, scalars, state_.seed)
-                                      : session_.step(reader_, first, scalars, state_.seed, count);
+    const StepResult result = full_batch_ ? full_batch_->step(reader_, first, count, scalars, state_.seed)
+                                          : session_.step(reader_, first, scalars, state_.seed, count);
     seconds_ += seconds_since(start);
     if (!result.finite) {
       const int64_t call = first + result.failed;
@@ -314,8 +313,8 @@ class Run {
     return options_.save.empty() ? "" : fmt::format("; {} was not written", options_.save);
   }
 
-  // Whether parameters and state are looked at after an update, by its number in the run and in its epoch:
-  // those that are reported or saved, and the last.
+  // Whether parameters and state are checked after an update, given by its number in the run and in its epoch: updates
+  // that are reported or saved, and the last.
   bool is_checked(int64_t step, int64_t update) const {
     const CheckpointRule& rule = rules_.checkpoint;
     return step == state_.total || update == updates_ || (log_every_ > 0 && step % log_every_ == 0) ||
@@ -324,7 +323,7 @@ class Run {
 
   void check_update(const UpdateMade& update) {
     if (const std::optional<NotFiniteSymbol> found = session_.find_not_finite()) {
-      if (driver_ || !options_.undo)
+      if (full_batch_ || !options_.undo)
         throw not_finite_weights(*found, state_.step + 1, checked_, not_written());
       if (const auto earlier = find_not_finite(session_.program(), before_.data()))
         throw not_finite_weights(*earlier, state_.step, checked_, not_written());
@@ -333,7 +332,7 @@ class Run {
     checked_ = state_.step + 1;
   }
 
-  // The same where the run ends with an update that it did not know to be the last.
+  // The same check where the run ends with an update that was not known to be the last.
   void check_weights() {
     if (checked_ == state_.step) return;
     if (const std::optional<NotFiniteSymbol> found = session_.find_not_finite())
@@ -362,7 +361,7 @@ class Run {
     if (!result.complete) return std::nullopt;
     if (result.failed >= 0) {
       const NotFiniteError error = not_finite_evaluation(session_, *split, result.failed);
-      if (state_.step < state_.total) progress_.line(error.what());  // else it is how the run ends
+      if (state_.step < state_.total) progress_.line(error.what());  // else the run ends with it
       result_.not_finite = std::make_shared<const NotFiniteError>(error);
     }
     result_.metrics[name + "_loss"] = result.loss;
@@ -372,10 +371,10 @@ class Run {
 
   void end_epoch(double seconds) {
     std::vector<std::pair<std::string, EvalResult>> evaluations;
-    result_.not_finite.reset();  // of the last epoch's weights
-    for (const std::string& part : parts_) {
+    result_.not_finite.reset();  // it was about an earlier epoch's weights
+    for (const std::string& part : splits_) {
       const auto result = evaluate(part);
-      if (!result) return;  // interrupted: whoever goes on evaluates first
+      if (!result) return;  // interrupted: a resumed run evaluates first
       evaluations.emplace_back(part, *result);
     }
     ++state_.epoch;
@@ -407,7 +406,7 @@ class Run {
     judge(value_of);
   }
 
-  // The last numbers of a part, in the result.
+  // Stores the latest numbers of a split in the result.
   void note(const std::string& part, double loss, const Metrics& metrics) {
     for (PartResult& known : result_.parts)
       if (known.part == part) {
@@ -420,7 +419,7 @@ class Run {
 
   static std::string text_of(const Monitor& m) { return m.part + "." + m.metric; }
 
-  // What the rules make of an epoch that is complete.
+  // Applies the rules to a complete epoch.
   template <class ValueOf>
   void judge(ValueOf&& value_of) {
     const StopRule& stop = rules_.stop;
@@ -460,20 +459,20 @@ class Run {
         fmt::format("{} has stalled for {} epochs: stopped", text_of(stop.monitor), state_.stop.bad));
   }
 
-  // Everything a run needs to go on.
+  // Saves everything that resuming needs.
   void save_all(const std::string& path) {
-    const DriverState driver = driver_ ? driver_->state() : DriverState();
-    state_.driver = driver.numbers;
+    const FullBatchState full_batch = full_batch_ ? full_batch_->state() : FullBatchState();
+    state_.driver = full_batch.numbers;
     save_checkpoint(session_, path,
                     {.seed = state_.seed,
                      .step = state_.step,
                      .slots = true,
                      .training = state_.json(),
                      .best = best_.empty() ? nullptr : best_.data(),
-                     .arrays = driver.arrays});
+                     .arrays = full_batch.arrays});
   }
 
-  // A file of the rule `checkpoint`; those it does not keep go once the new one is there.
+  // Writes a file of the rule `checkpoint`; those it does not keep are removed after that.
   void checkpoint(const std::string& name, double value) {
     const std::string path =
         folder_.write(name, value, state_, [&](const std::string& file) { save_all(file); });
@@ -482,7 +481,7 @@ class Run {
                   {{"event", "checkpoint"}, {"file", path}, {"step", state_.step}, {"epoch", state_.epoch}});
   }
 
-  // The weights of the best epoch, in the session.
+  // Restores the weights of the best epoch in the session.
   void put_back_best() {
     const gradc_program& program = session_.program();
     for (int32_t i = 0; i < program.symbol_count; ++i) {
@@ -501,7 +500,7 @@ class Run {
     check_weights();
     if (!result_.interrupted && !best_.empty()) put_back_best();
     result_.weights_sha256 = weights_sha256(session_);
-    // Before the last evaluation: what was trained shall not depend on it.
+    // Save before the last evaluation, so that its failure cannot lose the weights.
     if (!options_.save.empty()) {
       make_folder_of(options_.save);
       if (options_.save_state || result_.interrupted)
@@ -573,14 +572,14 @@ class Run {
   Interrupt interrupt_;
   CheckpointFolder folder_;
   Progress progress_;
-  std::vector<std::string> parts_;  // evaluated after each epoch
+  std::vector<std::string> splits_;  // evaluated after each epoch
   TrainState state_;
-  int64_t checked_ = 0;          // updates done when parameters and state were last seen to be finite
+  int64_t checked_ = 0;          // updates done when parameters and state were last known to be finite
   std::vector<uint8_t> before_;  // the block before an update that is checked
-  std::vector<uint8_t> best_;    // a copy of the parameter block, where a rule `stop` watches
+  std::vector<uint8_t> best_;    // a copy of the parameter block, with a rule `stop`
   bool stopped_ = false, converged_ = false;
-  std::unique_ptr<Driver> driver_;         // null: each update is one call of the program
-  int64_t examples_ = 0, steps_here_ = 0;  // of this process
+  std::unique_ptr<FullBatchOptimizer> full_batch_;  // null: each update is one call of the program
+  int64_t examples_ = 0, steps_here_ = 0;           // of this process
   double seconds_ = 0;
   TrainResult result_;
 };

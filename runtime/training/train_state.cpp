@@ -1,4 +1,4 @@
-// The state of a run as JSON, and the rules that judge epochs.
+// The state of a run as JSON, and the rules that are applied to epochs.
 #include "runtime/training/train_state.h"
 
 #include <fmt/format.h>
@@ -23,7 +23,7 @@ constexpr uint64_t kMostCounted = uint64_t{1} << 60;  // so that sums of counts 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
 double number(const Json& x) { return x.is_null() ? kNothing : x.get<double>(); }
 
-// A count or place. A number with a fraction or an exponent is none, and might not fit.
+// A count or position. A number with a fraction or an exponent is rejected: it might not fit.
 int64_t count_of(const Json& object, const char* key) {
   const Json& value = object.at(key);
   if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > kMostCounted))
@@ -85,7 +85,7 @@ bool PlateauState::add(double value, const PlateauRule& rule) {
 std::vector<std::string> drop_files(std::vector<KeptFile>& files, const CheckpointRule& rule) {
   std::vector<std::string> dropped;
   if (rule.keep == 0 || files.empty()) return dropped;
-  std::vector<size_t> order(files.size());  // those to keep first
+  std::vector<size_t> order(files.size());  // sorted: those to keep first
   for (size_t i = 0; i < order.size(); ++i) order[i] = files.size() - 1 - i;
   if (!rule.best.part.empty())
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
@@ -179,7 +179,7 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
     for (const Json& f : j.at("kept")) s.kept.push_back({f.at("name"), number(f.at("value"))});
     for (const auto& [name, value] : j.at("driver").items()) s.driver[name] = number(value);
     s.ended = j.at("ended");
-    // What earlier versions did not write.
+    // Keys that earlier versions did not write.
     if (j.contains("epochs")) s.epochs = count_of(j, "epochs");
     if (j.contains("dropped")) s.dropped = j.at("dropped").get<std::vector<std::string>>();
   } catch (const Json::exception& error) {
@@ -187,7 +187,7 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
   } catch (const std::out_of_range& error) {
     throw wrong(fmt::format("does not read: {}", error.what()));
   }
-  // These are files that the run removes.
+  // The run will remove these files, so their names are checked.
   std::vector<std::string> files = s.dropped;
   for (const KeptFile& f : s.kept) files.push_back(f.name);
   for (const std::string& name : files)

@@ -1,5 +1,5 @@
-// Where a run stands, beside the weights: what a checkpoint must hold so that the run can go on as if it had
-// never stopped. Knows its JSON form and nothing of sessions and files.
+// The state of a run besides the weights: what a checkpoint must hold so that the run can be resumed as if it had never
+// stopped. Knows its JSON form and nothing of sessions and files.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -14,12 +14,12 @@
 
 namespace gradc::runtime {
 
-// Sums over the examples of an epoch. Each metric counts its own: one that the model file has got while a run
-// was stopped has seen fewer.
+// Sums over the examples of an epoch. Each metric counts its own: one that was added to the model file while a run was
+// stopped has fewer.
 struct Totals {
   Sums sums;
-  // As a checkpoint has them, until restore() finds the program's outputs among them by name: those that it
-  // has not begin with no examples, those that the program has no more are left out.
+  // The checkpoint's sums, until restore() assigns them to the program's outputs by name: outputs without one begin
+  // with no examples, sums without an output are dropped.
   int64_t kept_examples = 0;
   std::vector<SavedSum> kept;
 
@@ -37,8 +37,8 @@ struct Totals {
 
 inline constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
 
-// Whether a value is better than the best so far by more than `threshold` times it; the first number always
-// is, and what is not a number never.
+// Whether a value is better than the best so far by more than `threshold` times it; the first number always is, and NaN
+// never.
 bool is_better(double value, double best, bool greater, double threshold = 0);
 
 struct StopState {
@@ -57,26 +57,26 @@ struct PlateauState {
   bool add(double value, const PlateauRule& rule);
 };
 
-// Whether a file of a run's checkpoints may be called so: epoch-N, step-N or last, and ".safetensors".
+// Whether this may be the name of a file of a run's checkpoints: epoch-N, step-N or last, and ".safetensors".
 bool is_checkpoint_name(std::string_view name);
 
 struct KeptFile {
   std::string name;  // in the folder of checkpoints: is_checkpoint_name()
   double value = kNothing;
 };
-// Takes out of `files`, in order of time, those that a rule does not keep, and returns their names. The
-// newest always stays.
+// Removes from `files`, which are in order of time, those that a rule does not keep, and returns their names. The
+// newest is always kept.
 std::vector<std::string> drop_files(std::vector<KeptFile>& files, const CheckpointRule& rule);
 
 struct TrainState {
-  // Of the run, checked when it goes on.
+  // Of the run, checked when it is resumed.
   uint64_t seed = 0;
   int64_t total = 0;   // updates
-  int64_t epochs = 0;  // that the model file said; 0: not known, in files of earlier versions
+  int64_t epochs = 0;  // of the model file; 0: not known, in files of earlier versions
   bool shuffle = true;
   double lr_factor = 1;
-  int64_t batch = 0, accumulate = 1, examples = 0;  // of the training part
-  // The place in it.
+  int64_t batch = 0, accumulate = 1, examples = 0;  // of the split `train`
+  // The position in the run.
   int64_t step = 0, micro_step = 0;  // updates and batches done
   int64_t epoch = 0;                 // complete ones
   int64_t update = 0;                // done in this epoch; all of them: its evaluation is still to come
@@ -85,9 +85,10 @@ struct TrainState {
   StopState stop;
   PlateauState plateau;
   std::vector<KeptFile> kept;
-  std::vector<std::string> dropped;      // files that go once this one is there: a kill may come before
-  std::map<std::string, double> driver;  // a driver's numbers
-  bool ended = false;                    // the best weights were put back: there is nothing to go on from
+  // Files to remove after this one is written; a resumed run does so if the process was killed before.
+  std::vector<std::string> dropped;
+  std::map<std::string, double> driver;  // FullBatchState::numbers
+  bool ended = false;                    // the best weights were put back: the run cannot be resumed
 
   std::string json() const;
   // Throws RunError (kExitDataError), naming `path`, for text that json() did not write.

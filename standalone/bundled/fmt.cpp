@@ -1,5 +1,4 @@
-// fmt's compiled part: the definitions that fmt/format.h only declares, for systems whose fmt is a shared
-// library.
+// fmt's compiled definitions, which fmt/format.h only declares, for systems whose fmt is a shared library.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -184,7 +184,7 @@ TEST(RecipeVerdicts, CurvesShow) {
   EXPECT_TRUE(says(see({.loss = [](double) { return 2.3; }}), "hardly moves"));
   EXPECT_TRUE(says(see({.loss = [](double at) { return 2.3 + 5 * at; }}), "rises"));
   EXPECT_TRUE(says(see({.loss = [](double at) { return at < 0.4 ? 2.3 : 2.3 - 2 * (at - 0.4); }}),
-                   "stands still at first"));
+                   "does not fall at first"));
   EXPECT_TRUE(says(see({.loss =
                             [](double at) {
                               return 2.3 * std::exp(-3 * at) + 2 * (static_cast<int>(200 * at + 0.5) % 2);

@@ -413,7 +413,7 @@ TEST(Stats, TextAndPageShowEachLayer) {
     EXPECT_NE(r.out.find(name), std::string::npos) << name;
     EXPECT_NE(page.find(std::string(">") + name + "<"), std::string::npos) << name;
   }
-  EXPECT_NE(r.out.find("96 examples in 3 batches, first values of seed 1"), std::string::npos) << r.out;
+  EXPECT_NE(r.out.find("96 examples in 3 batches, initial values of seed 1"), std::string::npos) << r.out;
   EXPECT_NE(r.out.find("█"), std::string::npos);
   EXPECT_EQ(page.rfind("<svg xmlns=\"http://www.w3.org/2000/svg\"", 0), 0u);
   EXPECT_TRUE(page.ends_with("</svg>\n"));

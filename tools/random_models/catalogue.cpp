@@ -14,7 +14,7 @@ namespace gradc::random_models {
 
 namespace {
 
-// By definition, the parameters that have a default value.
+// The parameters that have a default value, by definition.
 std::map<std::string, std::vector<Option>> prelude_options() {
   std::map<std::string, std::vector<Option>> result;
   SourceManager sources;
@@ -55,8 +55,8 @@ Catalogue collect() {
       // The language has no f64.
       const bool sayable = std::none_of(sample.operands.begin(), sample.operands.end(),
                                         [](const Type& t) { return t.dtype == DType::f64; });
-      // Of statistics that are functions of another operand, as batch_norm's while training: other values have no
-      // gradient there, by definition.
+      // Statistics that must be functions of another operand, as batch_norm's while training: the definition has no
+      // gradient for other values.
       const bool own_statistics = sample.attributes.has("training") && sample.attributes.boolean("training");
       if (sayable && !own_statistics) c.samples.push_back({&def, &sample});
     }

@@ -1,6 +1,6 @@
-// What a random model may be made of: everything the prelude defines, every built-in function and every
-// primitive, with the examples and samples that stand beside their definitions. Nothing is listed by hand: a
-// new layer, optimizer or primitive is in the next model.
+// The building blocks of random models: everything the prelude defines, every built-in function and every primitive,
+// with the examples and samples of their definitions. Nothing is listed by hand: a new layer, optimizer or primitive is
+// in the next model.
 #pragma once
 #include <string>
 #include <vector>
@@ -11,7 +11,7 @@ namespace gradc::random_models {
 
 // A parameter that a call may leave out.
 struct Option {
-  std::string name, default_value;  // as the definition writes it
+  std::string name, default_value;  // as in the definition
 };
 
 struct Callable {
@@ -32,7 +32,7 @@ struct Catalogue {
   std::vector<Callable>
       statements;               // of `train`: losses, penalties, metrics, optimizers, schedules, projections
   std::vector<Sample> samples;  // of primitives that a model file can call
-  const Callable* find(const std::string& name) const;  // null: not one that has options
+  const Callable* find(const std::string& name) const;  // null: no callable with options
   // Those statements that begin with a word.
   std::vector<const Callable*> with_word(const std::string& word) const;
 };

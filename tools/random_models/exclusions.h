@@ -1,6 +1,5 @@
-// Faults that are known and not yet mended: models that random_models does not make, and findings that it
-// counts and does not report. Each is one record in exclusions.cpp; mending a fault ends with deleting its
-// record.
+// Known faults that are not yet fixed: models that random_models does not generate, and findings that it counts and
+// does not report. Each is one record in exclusions.cpp; fixing a fault ends with deleting its record.
 #pragma once
 #include <string>
 

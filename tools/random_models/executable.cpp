@@ -1,4 +1,4 @@
-// Runs `gradc compile`, `gradc train` and what was compiled, and compares the last event of both trainings.
+// Runs `gradc compile`, `gradc train` and the compiled executable, and compares the last event of both trainings.
 #include "tools/random_models/executable.h"
 
 #include <fmt/format.h>
@@ -21,7 +21,7 @@ struct Said {
   std::string text;
 };
 
-// In a shell: every path is one of ours.
+// Through a shell: every path is generated here.
 Said run(const std::string& command) {
   Said said;
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");

@@ -7,8 +7,8 @@
 
 namespace gradc::random_models {
 
-// The model's data source must need no file. Runs `gradc` beside this program. Throws RunError where that is
-// not there.
+// The model's data source must need no file. Runs the `gradc` in this program's folder. Throws RunError where it does
+// not exist.
 std::optional<Finding> compare_executable(const std::string& text);
 
 }  // namespace gradc::random_models

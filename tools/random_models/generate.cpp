@@ -27,8 +27,8 @@ namespace {
 
 constexpr uint64_t kRoundingRuns = 2;
 constexpr double kMostSpread = 1e-3;    // of an output or gradient, relative to its size
-constexpr double kZeroSquare = 1e-12;   // sum of squares below which a value is zero by its nature
-constexpr double kMostParameter = 1e3;  // after some steps: training does not run away
+constexpr double kZeroSquare = 1e-12;   // sum of squares below which a value counts as zero
+constexpr double kMostParameter = 1e3;  // after some steps: training does not diverge
 
 int64_t random_batch(Draw& draw) {
   if (draw.chance(0.12)) return 1;
@@ -113,7 +113,7 @@ class Training {
     return text + "}\n";
   }
 
-  // Some tries to add a statement; `completed` is what a whole file lacks besides.
+  // Tries several times to add a statement; `completed` are the other statements that a whole file needs.
   template <typename Make>
   bool any_of(Make&& make, const std::string& completed) {
     for (int i = 0; i < 6; ++i) {
@@ -179,7 +179,7 @@ class Training {
 
   std::string prediction() { return draw_.chance(0.6) ? "softmax(logits)" : "logits"; }
 
-  // What an update does beyond its optimizer: statements of the language with no definition in the prelude.
+  // Statements of an update besides its optimizer, which have no definition in the prelude.
   std::vector<std::pair<double, std::string>> extras() {
     return {{0.15, fmt::format("clip norm {}", number_text(0.1 + 2 * draw_.share()))},
             {0.10, fmt::format("clip value {}", number_text(0.01 + draw_.share()))},
@@ -197,8 +197,8 @@ class Training {
   std::vector<std::string> lines_;
 };
 
-// Whether single-precision rounding moves the outputs and gradients of a step by little. Where it does not,
-// as beside a division by almost nothing, there is nothing that native code could be held to.
+// Whether single-precision rounding changes the outputs and gradients of a step only a little. Otherwise, as after a
+// division by almost 0, native code cannot be compared.
 bool well_conditioned(const Function& step, const interpreter::RunInput& input) {
   const interpreter::RunResult exact = interpreter::run(step, input);
   std::map<const Op*, const interpreter::Tensor*> outputs;
@@ -215,13 +215,13 @@ bool well_conditioned(const Function& step, const interpreter::RunInput& input) 
         square += value * value;
         difference += (value - other) * (value - other);
       }
-      // Gradients that are zero by their nature are nothing but rounding.
+      // Gradients that are zero mathematically are only rounding.
       if (square > kZeroSquare && difference > kMostSpread * kMostSpread * square) well = false;
     });
   return well;
 }
 
-// Whether training some steps in the interpreter stays within ordinary numbers, and trains something.
+// Whether some training steps in the interpreter give ordinary numbers and gradients that are not zero.
 bool trains(const std::string& text, int64_t classes) {
   CompileRequest request;
   request.file = "candidate.nn";

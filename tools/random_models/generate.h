@@ -7,10 +7,10 @@ namespace gradc::random_models {
 
 struct RandomModel {
   std::string text;
-  bool runs_alone = false;  // its data source needs no file and no program: the model can be trained as it is
+  bool runs_alone = false;  // its data source needs no file or program: it can be trained by itself
 };
 
-// The same for the same two numbers and the same program. Throws InternalError when the compiler breaks.
+// The same for the same two numbers and the same program. Throws InternalError when the compiler fails.
 // `unmended`: models that show known faults too.
 RandomModel random_model(uint64_t seed, uint64_t number, bool unmended = false);
 

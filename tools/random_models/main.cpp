@@ -1,5 +1,5 @@
-// The command random_models: tries random models by number, makes those that fail smaller, and prints what
-// repeats them. docs/random_models.md says what is compared.
+// The command random_models: tries random models by number, reduces those that fail, and prints the commands that
+// repeat them. docs/random_models.md lists the comparisons.
 #include <fmt/format.h>
 
 #include <chrono>

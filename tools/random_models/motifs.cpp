@@ -1,5 +1,5 @@
-// Structures that networks have and no single definition shows: chains, residual joins, convolution stages,
-// transformer blocks, shared parameters, loops, sums of products, pieces and joins of tensors.
+// Structures that networks have and no single definition shows: chains, residual joins, convolution stages, transformer
+// blocks, shared parameters, loops, sums of products, slices and joins of tensors.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,8 +31,8 @@ std::string activated(Network& net, const std::string& value) {
   }
 }
 
-// A layer that keeps the shape, after a pipe: a normalisation, or one that draws random numbers. Which of
-// the prelude's keep it is left to the compiler.
+// A layer that keeps the shape, after a pipe: a normalisation, or one that draws random numbers. The compiler decides
+// which of the prelude's layers keep it.
 std::string normalised(Network& net, const std::string& value, int rank) {
   Draw& draw = net.draw();
   std::vector<const Callable*> layers;
@@ -66,7 +66,7 @@ bool convolution(Network& net) {
   const std::string x = net.pick(3);
   const Shape shape = net.shape_of(x);
   const int64_t groups = draw.chance(0.3) ? draw.of({int64_t{2}, int64_t{3}, shape[0]}) : 1;
-  // Now and then whole vectors of channels, for which there are kernels of their own.
+  // Sometimes whole vectors of channels, which have separate kernels.
   const int64_t channels = groups * (draw.chance(0.2) ? draw.of({8, 16, 24, 32})
                                                       : draw.between(1, std::max<int64_t>(1, 9 / groups)));
   const auto pair = [&](int64_t low, int64_t high) {
@@ -251,7 +251,7 @@ bool loop(Network& net) {
                                      net.fresh("stage"), name, draw.chance(0.4) ? name + " + " : "", round)});
 }
 
-// Random numbers and statistics across the batch, which are there while training alone.
+// Random numbers and statistics across the batch, which exist only in training.
 bool training_only(Network& net) {
   Draw& draw = net.draw();
   const std::string x = net.pick(-1);

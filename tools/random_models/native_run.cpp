@@ -23,9 +23,9 @@ using interpreter::Tensor;
 
 namespace {
 
-constexpr double kLeastShare = 1e-3;            // of the largest gradient: less counts as so much
+constexpr double kLeastShare = 1e-3;            // of the largest gradient: smaller ones count as this much
 constexpr double kLeast = 1e-12, kMost = 1e12;  // beyond, squares leave the range of f32 or its rounding
-constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics are not what they start from
+constexpr uint64_t kWarmUpSteps = 2;  // so that biases, slots and statistics do not have their initial values
 
 bool is_gradient(const std::string& output) { return output.rfind("grad.", 0) == 0; }
 
@@ -39,7 +39,7 @@ double size_of(const Tensor& t) {
 CompileRequest with_gradients(CompileRequest request) {
   request.passes.gradient_outputs = true;
   request.debug_info = false;
-  request.training_first = true;  // what no plan names is not compiled
+  request.training_first = true;  // programs that the plan does not run are not compiled
   return request;
 }
 
@@ -182,7 +182,7 @@ class NativeRun {
     for (auto& [name, value] : engine_.caller().symbols()) symbols_[name] = std::move(value);
   }
 
-  // A finding where the interpreter's values are ordinary numbers.
+  // A finding, unless the interpreter's values leave the range of ordinary numbers.
   std::optional<Finding> not_finite(const std::string& name, const CallRequest& call, int threads) const {
     if (reference_.leaves_range(name, reference_.input(name, call, symbols_))) return std::nullopt;
     return Finding{"not finite", fmt::format("@{} on {} rows, {} threads: the loss is not finite", name,
@@ -207,7 +207,7 @@ class NativeRun {
                                          first_difference(after, engine_.caller().symbols())})
         if (!differs.empty()) return said({"bits", "not the bits of one thread: " + differs}, threads);
     }
-    // What follows starts from what one thread left.
+    // Later calls start from the result of one thread.
     engine_.use_threads(1);
     engine_.call(name, call, symbols_);
     return std::nullopt;
@@ -262,8 +262,8 @@ std::optional<Finding> Reference::compare(const std::string& program, const inte
   const Function& f = *module().function(program);
   const interpreter::RunResult result = interpreter::run(f, input);
   const cli::Tolerances tolerances;
-  // Gradients that are zero by their nature are nothing but rounding: a thousandth of the largest counts as
-  // no less, as for the slopes of `gradc check`. Sums over an update's batches are of another size.
+  // Gradients that are zero mathematically are only rounding: their scale is at least a thousandth of the largest, as
+  // for the slopes of `gradc check`. Sums over an update's batches are of another size.
   double largest = 0, largest_sum = 0;
   for (const Output& o : f.outputs)
     if (is_gradient(o.name)) largest = std::max(largest, size_of(result.outputs.at(o.name)));
@@ -326,7 +326,7 @@ std::optional<Finding> run_pieces(const CompileRequest& request, int64_t pieces)
   const interpreter::RunInput input = whole.input("train_step", all, symbols);
   for (int64_t piece = 0; piece < pieces; ++piece) {
     CallRequest call = call_of(batch, rows, piece);
-    call.micro_step = all.micro_step;  // one batch: its rows are counted on
+    call.micro_step = all.micro_step;  // one batch: rows are numbered consecutively
     call.row_offset = piece * rows;
     call.scalars[GRADC_SCALAR_EXAMPLES] = static_cast<double>(rows * pieces);
     if (!engine.call("train_step", call, {}))
@@ -339,7 +339,7 @@ std::optional<Finding> run_pieces(const CompileRequest& request, int64_t pieces)
   Tensors compared;
   for (const Symbol& s : whole.module().symbols)
     if (after.count(s.name)) compared[s.name] = after.at(s.name);
-  // Outputs are sums over pieces, which the runtime adds: the update says whether they are right.
+  // Outputs are sums over pieces, which the runtime adds: the update tells whether they are right.
   const interpreter::RunResult result = interpreter::run(*whole.module().function("train_step"), input);
   if (auto wrong = whole.compare("train_step", input, result.outputs, compared)) {
     wrong->what = fmt::format("{} pieces of {} rows: {}", pieces, rows, wrong->what);

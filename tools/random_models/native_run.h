@@ -1,5 +1,5 @@
-// Runs native code of a model as training does, for several numbers of rows and of threads, and compares it
-// with the interpreter on the model as it was written.
+// Runs native code of a model as training does, for several numbers of rows and of threads, and compares it with the
+// interpreter on the model as written.
 #pragma once
 #include <memory>
 #include <optional>
@@ -15,19 +15,19 @@ namespace gradc::random_models {
 using compiler::CompileRequest;
 using compiler::Tensors;
 
-// What is wrong: a kind that a smaller model must show too ("bits", "gradient"), and the rest in words.
+// A difference: its kind, which a reduced model must show too ("bits", "gradient"), and a description.
 struct Finding {
   std::string kind, what;
 };
 
-// The interpreter on the model as it was written, differentiated and not optimised.
+// The interpreter on the model as written, differentiated and not optimised.
 class Reference {
  public:
   explicit Reference(const CompileRequest& request);
   const Module& module() const { return *loaded_->model.module; }
   interpreter::RunInput input(const std::string& program, const cli::CallRequest& call,
                               const Tensors& symbols) const;
-  // Whether some value is so large or small that single precision may well lose it.
+  // Whether some value is so large or small that single precision may lose it.
   bool leaves_range(const std::string& program, const interpreter::RunInput& input) const;
   // Compares outputs and new values of symbols with those of the interpreter; differences that
   // single-precision rounding of the written model makes as well are none.
@@ -42,9 +42,9 @@ class Reference {
 };
 
 struct RunPlan {
-  std::set<int64_t> rows;             // of part batches, besides the whole one; larger ones are left out
+  std::set<int64_t> rows;             // of partial batches, besides the whole one; larger ones are left out
   std::vector<int> threads = {2, 5};  // besides one
-  std::vector<std::string> without_training = {"eval", "predict"};  // what else is compiled and run
+  std::vector<std::string> without_training = {"eval", "predict"};  // other programs to compile and run
   int64_t row_offset = 0;                                           // of those
 };
 

@@ -18,7 +18,7 @@ using interpreter::Tensor;
 namespace {
 
 constexpr int64_t kMostElements = 1000;  // of one example of a value
-constexpr int64_t kMostWeights = 12000;  // of the dense layer that brings a value to another shape
+constexpr int64_t kMostWeights = 12000;  // of the dense layer that changes a value's shape
 constexpr double kMostMagnitude = 40;    // of a value of the network
 
 bool word_character(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
@@ -32,7 +32,7 @@ bool uses(const std::string& text, const std::string& name) {
   return false;
 }
 
-// What every parameter, state and slot starts from, and all zeros for those that @init does not know.
+// The initial values of every parameter, state and slot; zeros for those that @init does not have.
 std::map<std::string, Tensor> initial_symbols(const Module& module) {
   std::map<std::string, Tensor> symbols;
   for (const Symbol& s : module.symbols) symbols[s.name] = interpreter::make_tensor(s.type, 1);
@@ -239,7 +239,7 @@ bool Network::finish(int64_t length) {
   std::string joined = parts.front();
   if (parts.size() > 1) joined = fmt::format("concat([{}])", fmt::join(parts, ", "));
   const int64_t classes = source_.classes;
-  // Small weights before the loss: scores of ordinary size whatever the network is.
+  // Small weights before the loss: scores of ordinary size for any network.
   const std::string last = length > 0 ? fmt::format("reshape(dense({}, {}, init=normal(0, 0.1)), [{}, {}])",
                                                     joined, length * classes, length, classes)
                                       : fmt::format("dense({}, {}, init=normal(0, 0.1))", joined, classes);

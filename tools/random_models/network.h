@@ -1,5 +1,5 @@
-// A network that grows statement by statement: each candidate is compiled and evaluated, and what does not
-// compile, is too large or leaves the range of ordinary activations is not taken.
+// A network that grows statement by statement: each candidate is compiled and evaluated, and rejected if it does not
+// compile, is too large or leaves the range of ordinary activations.
 #pragma once
 #include <map>
 #include <memory>
@@ -12,7 +12,7 @@
 
 namespace gradc::random_models {
 
-// What a data source gives, and what the model calls it.
+// A data source, its fields, and their names in the model.
 struct Source {
   std::string declaration;  // data d = random(...)
   struct Field {
@@ -40,13 +40,13 @@ class Network {
 
   // Binds a new name to an expression, after some lines that it needs; false when that cannot be.
   bool take(const std::string& expression, const std::vector<std::string>& before = {});
-  // A name that nothing has, for lines before an expression.
+  // An unused name, for lines before an expression.
   std::string fresh(const char* stem) { return stem + std::to_string(++count_); }
 
   // A value of f32 with that many axes (-1: any), made of another one where there is none.
   std::string pick(int rank);
   const Value& any_value(bool only_float = true);
-  // Its shape: what pick() gives is made for one use.
+  // The shape of a result of pick(), which is valid for one use.
   Shape shape_of(const std::string& picked) const;
   // An expression of that shape, made of a value of the network.
   std::string with_shape(const Shape& shape, const std::string& of = {});
@@ -81,8 +81,7 @@ bool add_statement(Network& network);
 // Network structures that no single definition has: joins, blocks, shared parameters, loops, products.
 bool add_motif(Network& network);
 
-// Whether the module's forward programs give ordinary numbers on made-up examples: finite and of moderate
-// size.
+// Whether the module's forward programs give ordinary numbers on synthetic examples: finite and of moderate size.
 bool ordinary(const Module& module, int64_t integers_below, double most);
 
 // Values for the inputs of a function: f32 between -2.5 and 2.5, i32 from 0 to integers_below - 1.

@@ -1,5 +1,5 @@
-// Forks; the child writes what it does to a pipe, a line a message, and the parent reads until it ends or its
-// time is up. The parent has no other thread, since a fork keeps only one.
+// Forks; the child writes its progress to a pipe, a line a message, and the parent reads until it ends or its time is
+// up. The parent has no other thread, since a fork keeps only one.
 #include "tools/random_models/process.h"
 
 #include <fmt/format.h>
@@ -119,7 +119,8 @@ Outcome in_child(double seconds, const std::function<void(const Messages&)>& wor
   Outcome outcome;
   outcome.comparison = "generate";
   std::string all;
-  // Processor time is limited in the child; what waits for ever, or for too few processors, is ended here.
+  // Processor time is limited in the child; a child that blocks for ever, or gets too little processor time, is ended
+  // here.
   const bool in_time = read_all(ends[0], kWaiting * seconds, all);
   close(ends[0]);
   if (!in_time) kill(-child, SIGKILL);

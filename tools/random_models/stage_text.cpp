@@ -1,4 +1,4 @@
-// Prints and parses tensor IR after every pass and loop IR after every pass on it, and goes on from the text.
+// Prints and parses tensor IR after every pass and loop IR after every pass on it, and continues from the text.
 #include "tools/random_models/stage_text.h"
 
 #include <fmt/format.h>

@@ -1,5 +1,5 @@
-// Statements from the catalogue: examples of definitions on other values, and samples of primitives with
-// operands that the network makes.
+// Statements from the catalogue: examples of definitions on other values, and samples of primitives with operands from
+// the network.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace gradc::random_models {
 
 namespace {
 
-// The names of frontend::example_model() and the axes of what they stand for.
+// The number of axes of the values of frontend::example_model(), by name.
 int axes_of(const std::string& name) {
   return name == "image" ? 3 : name == "tokens" ? 2 : name == "x" || name == "logits" ? 1 : -1;
 }
@@ -22,7 +22,7 @@ int axes_of(const std::string& name) {
 bool add_example(Network& net, const Callable& callable, bool any_rank) {
   Draw& draw = net.draw();
   Variation v;
-  // One value for each name of the example: its extents go with it.
+  // One value for each name of the example: its extents are used with it.
   std::map<std::string, std::string> bound;
   v.name = [&](const std::string& name) -> std::string {
     if (const auto it = bound.find(name); it != bound.end()) return it->second;
@@ -53,7 +53,7 @@ std::string batched_operand(Network& net, const Type& type, const OpSample& samp
                      number_text(sample.high - sample.low), value);
 }
 
-// An operand that is no batched one: a parameter, or what follows from positions.
+// An unbatched operand: a parameter, or a value computed from positions.
 std::string plain_operand(Network& net, const Type& type, const OpSample& sample,
                           std::vector<std::string>& before) {
   if (type.dtype == DType::f32) {
@@ -89,14 +89,14 @@ bool add_sample(Network& net) {
   for (const auto& [name, value] : s.sample->attributes)
     arguments += fmt::format(", {}={}", name, attribute_text(value));
   std::string result = fmt::format("primitive.{}({})", s.def->name, arguments);
-  // A value that does not depend on the example meets one that does.
+  // Combine a value that does not depend on the example with one that does.
   if (std::none_of(s.sample->operands.begin(), s.sample->operands.end(),
                    [](const Type& type) { return type.batched; }))
     result = fmt::format("cast({}, \"f32\") * mean({})", result, net.pick(-1));
   return net.take(result, before);
 }
 
-// An elementwise primitive on values that are there, under broadcasting.
+// An elementwise primitive on existing values, with broadcasting.
 bool add_elementwise(Network& net) {
   Draw& draw = net.draw();
   const Sample& s = draw.of(catalogue().samples);
@@ -107,7 +107,7 @@ bool add_elementwise(Network& net) {
   for (size_t i = 0; i < s.sample->operands.size(); ++i) {
     Shape own = shape;
     if (i > 0) {
-      // Some axes of extent 1, or the last axes alone.
+      // Some axes of extent 1, or only the last axes.
       for (int64_t& extent : own)
         if (draw.chance(0.2)) extent = 1;
       if (draw.chance(0.2))

@@ -1,4 +1,4 @@
-// The comparisons, each a function of the model and its number; how code is run is in native_run.cpp.
+// The comparisons, each a function of the model and its number; native_run.cpp runs the code.
 #include "tools/random_models/trial.h"
 
 #include <fmt/format.h>
@@ -66,7 +66,7 @@ std::string target_of(uint64_t number) {
   return targets[number % targets.size()];
 }
 
-// Numbers that move apart from each other as the model's number grows, so that pairs of variants vary.
+// Numbers with different strides as the model's number grows, so that pairs of variants vary.
 uint64_t turn(uint64_t number, uint64_t stride) { return number * stride + number / 7; }
 
 std::string check_target(uint64_t number) { return target_of(turn(number, 1)); }
@@ -86,7 +86,7 @@ std::optional<Finding> check(const Trial& trial) {
   request.compile.passes.disable = check_passes(trial.number);
   const cli::CheckReport report = cli::check_model(request);
   for (const cli::CheckRow& r : report.rows)
-    // Every gradient may well be zero on a row or two, as where a hinge is met.
+    // Every gradient may be zero on a row or two, as where a hinge's margin is satisfied.
     if (!r.pass && r.name != "(all parameters)")
       return Finding{r.kind + (r.max_relative > kZeroReference ? kOfZero : ""),
                      fmt::format("{} @{} {} ({} rows): relative {:.2g}, allowed {:.0g}", r.kind, r.program,
@@ -108,7 +108,7 @@ std::optional<Finding> variant(const Trial& trial) {
   request.target = variant_target(trial.number);
   request.passes.disable = variant_passes(trial.number);
   constexpr int64_t part_batches[] = {33, 1, 31};
-  constexpr int64_t bands[] = {640 << 10, 4 << 10, 1 << 10};  // bytes that a segment touches at a time
+  constexpr int64_t bands[] = {640 << 10, 4 << 10, 1 << 10};  // bytes that a segment accesses at a time
   request.passes.band_bytes = bands[trial.number / 2 % 3];
   // Monte-Carlo dropout: evaluation draws numbers too, by the row within the whole data.
   request.stochastic_evaluation = trial.number / 2 % 4 == 1;
@@ -116,7 +116,7 @@ std::optional<Finding> variant(const Trial& trial) {
       request, {{part_batches[trial.number / 2 % 3]}, {trial.number % 3 ? 2 : 5}, in_turn(trial.number), 45});
 }
 
-// Backward computes again what it does not keep; and where a limit can be met by pieces, pieces.
+// Recomputation in backward; and pieces, where a limit can be met by them.
 std::optional<Finding> memory(const Trial& trial) {
   CompileRequest request = request_for(trial);
   request.passes.recompute = recompute_level(trial.number);
@@ -139,12 +139,12 @@ std::optional<Finding> memory_limit(const Trial& trial) {
     compiler::fit_memory(request, 1, limit);
   } catch (const RunError& error) {
     if (std::string(error.what()).find("--mem-limit") == std::string::npos) throw;
-    return std::nullopt;  // out of reach, and said so
+    return std::nullopt;  // the limit cannot be met, which is reported
   }
   if (const int64_t peak = planned_peak(request); peak > limit)
     return Finding{"limit", fmt::format("{} bytes are planned within a limit of {}", peak, limit)};
   if (request.micro_batches == 1) return run_native(request, {{1}, {2}, in_turn(trial.number)});
-  return std::nullopt;  // `pieces` looks at those
+  return std::nullopt;  // the comparison `pieces` covers those
 }
 
 std::optional<Finding> pieces(const Trial& trial) {

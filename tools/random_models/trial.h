@@ -1,5 +1,5 @@
-// Every comparison that one model goes through. Which target, pass, memory level and part batches it meets
-// follows from its number, so that a run of many models meets all of them in turn.
+// The comparisons of one model. Its target, pass, memory level and partial batches follow from its number, so that a
+// run of many models covers all of them in turn.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -18,7 +18,7 @@ struct Trial {
   bool links = false;                      // also the executable, where the model trains by itself
   bool every = false;                      // every comparison; else those whose turn it is
   bool unmended = false;                   // exclusions do not count
-  std::string break_pass, break_gradient;  // made wrong first, to test the comparisons themselves
+  std::string break_pass, break_gradient;  // corrupted first, to test the comparisons themselves
 };
 
 struct Comparison {
@@ -33,7 +33,7 @@ struct TrialFinding {
   Finding finding;
 };
 
-// Up to the first finding that no exclusion explains. What compiling throws comes through.
+// Runs them up to the first finding that no exclusion explains. Throws what compiling throws.
 struct TrialEvents {
   std::function<void(const std::string& comparison)> begins;  // before each comparison
   std::function<void(const std::string& exclusion)> known;    // a finding that an exclusion explains

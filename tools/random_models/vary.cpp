@@ -1,4 +1,4 @@
-// Parses an example, collects edits of its text by place, and applies some of them.
+// Parses an example, collects edits of its text by position, and applies some of them.
 #include "tools/random_models/vary.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// Variations of an example: other values, numbers, switches and options in the place of those written.
+// Variations of an example: replaces values, numbers, switches and options.
 #pragma once
 #include <functional>
 #include <map>
@@ -9,16 +9,14 @@
 namespace gradc::random_models {
 
 struct Variation {
-  // What stands in the place of a name of the example model (frontend::example_model()); empty: the name
-  // stays.
+  // The replacement of a name of the example model (frontend::example_model()); empty: the name is kept.
   std::function<std::string(const std::string& name)> name;
-  // Extents of the example model and those of the model at hand.
+  // Extents of the example model and those of the current model.
   std::map<int64_t, int64_t> extents;
   double boldness = 0.3;  // how likely each number and switch is another one
 };
 
-// A text that often compiles, and never is what the example says for sure. `expression` holds the whole
-// text, or what stands after the first word of a statement.
+// A variation, which often compiles. `expression` is the whole text, or the text after the first word of a statement.
 std::string vary(const std::string& expression, const Variation& variation, Draw& draw);
 
 // An initialiser as an argument is written: "he_normal", "normal(0, 0.1)".

@@ -1,5 +1,5 @@
-// Parts of an executable's command line that only some models can use. The linker takes each when the
-// compiler asks for it by name (cli/link.h, `need`); main.cpp asks weakly, and offers what is there.
+// Optional features of an executable, for models that can use them. The linker takes each when the compiler requires
+// its symbol (cli/link.h, `need`); main.cpp has weak references, and offers the linked ones.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@ class App;
 
 namespace gradc::standalone {
 
-// For programs that predict from images: options of `eval` and `predict`, and what `eval` does with them.
+// For programs that predict from images: options of `eval` and `predict`, and the evaluation with them.
 struct ViewOptions {
   bool ten_crop = false;
   std::vector<int64_t> scales;

@@ -1,5 +1,5 @@
 // Gradient descent with a line search, L-BFGS and SVRG.
-#include "runtime/training/drivers.h"
+#include "runtime/training/full_batch.h"
 
 #include <algorithm>
 #include <cmath>
@@ -39,8 +39,8 @@ int64_t examples_of(const BatchReader& reader, int64_t first, int64_t count) {
   return examples;
 }
 
-// All trained parameters, or their gradients, as one vector; the order is the program's. Where parts of the
-// loss have gradients apart (P.grad, P.grad1), a parameter is there once for each, or with the first alone.
+// All trained parameters, or their gradients, as one vector; the order is the program's. Where each part of the loss
+// has its own gradients (P.grad, P.grad1), a parameter occurs once for each part, or only with the first.
 class Flat {
  public:
   explicit Flat(Session& session, bool parts = false) : session_(session) {
@@ -101,16 +101,16 @@ class Flat {
 
 double option(const TrainRecord& record, const char* name) {
   const auto it = record.driver_options.find(name);
-  GRADC_CHECK(it != record.driver_options.end(), "the driver {} has no option {}", record.driver, name);
+  GRADC_CHECK(it != record.driver_options.end(), "the optimizer {} has no option {}", record.driver, name);
   return it->second;
 }
 
-// Moves along a direction by a length that a line search finds. Programs of such models update no parameter:
-// @update leaves the mean gradient, penalties included, in the gradients' symbols.
-class LineDriver : public Driver {
+// Moves along a direction by a length from a line search. Programs of such models update no parameter: @update leaves
+// the mean gradient, penalties included, in the gradients' symbols.
+class LineSearchOptimizer : public FullBatchOptimizer {
  public:
-  // An update is so many iterations, or fewer when there is no way on.
-  explicit LineDriver(Session& session, int64_t iterations = 1)
+  // An update has so many iterations, or fewer when it converges.
+  explicit LineSearchOptimizer(Session& session, int64_t iterations = 1)
       : session_(session), flat_(session), iterations_an_update_(iterations) {}
 
   // Loss and metrics are those at the update's beginning.
@@ -180,8 +180,8 @@ class LineDriver : public Driver {
 
  protected:
   static constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
-  // The direction from here and the length to try first, which comes as the scheduled rate; false where there
-  // is no way down.
+  // The direction from here and the length to try first, at entry the scheduled rate; false where there is no descent
+  // direction.
   virtual bool choose(const Vector& gradient, Vector& direction, double& t) = 0;
   virtual LinePoint search(const LinePoint& from, double t, const Vector& direction,
                            const LineFunction& along) = 0;
@@ -193,14 +193,14 @@ class LineDriver : public Driver {
   Flat flat_;
   const int64_t iterations_an_update_;
   Vector gradient_;     // of the last evaluation
-  bool known_ = false;  // that it was made where the parameters are now
+  bool known_ = false;  // whether it is the gradient at the current parameters
   StepResult known_result_;
 };
 
-class GradientDescent : public LineDriver {
+class GradientDescent : public LineSearchOptimizer {
  public:
   GradientDescent(Session& session, const TrainRecord& record)
-      : LineDriver(session),
+      : LineSearchOptimizer(session),
         armijo_(option(record, "armijo")),
         shrink_(option(record, "shrink")),
         trials_(static_cast<int64_t>(option(record, "trials"))) {}
@@ -218,18 +218,18 @@ class GradientDescent : public LineDriver {
   const int64_t trials_;
 };
 
-class Lbfgs : public LineDriver {
+class Lbfgs : public LineSearchOptimizer {
  public:
   Lbfgs(Session& session, const TrainRecord& record)
-      : LineDriver(session, static_cast<int64_t>(option(record, "max_iter"))),
+      : LineSearchOptimizer(session, static_cast<int64_t>(option(record, "max_iter"))),
         size_(Flat(session).size()),
         history_(static_cast<size_t>(option(record, "history"))),
         line_search_(static_cast<int>(option(record, "line_search"))),
         tolerance_grad_(option(record, "tolerance_grad")),
         tolerance_change_(option(record, "tolerance_change")) {}
 
-  DriverState state() const override {
-    DriverState s;
+  FullBatchState state() const override {
+    FullBatchState s;
     s.numbers = {{"iterations", iterations_}, {"length", length_}, {"scale", scale_}};
     if (!direction_.empty()) {
       s.arrays["direction"] = direction_;
@@ -242,7 +242,7 @@ class Lbfgs : public LineDriver {
     return s;
   }
 
-  bool restore(const DriverState& s) override {
+  bool restore(const FullBatchState& s) override {
     for (const char* name : {"iterations", "length", "scale"})
       if (!s.numbers.count(name)) return false;
     for (const auto& [name, v] : s.arrays)
@@ -283,7 +283,7 @@ class Lbfgs : public LineDriver {
     return dot(gradient, direction) <= -tolerance_change_;
   }
 
-  // The last step and what it did to the gradient, where the curvature along it is positive.
+  // Keeps the last step and its change of the gradient, if the curvature along it is positive.
   void remember(const Vector& gradient) {
     Vector change = gradient, step = direction_;
     for (size_t i = 0; i < change.size(); ++i) change[i] -= last_gradient_[i];
@@ -334,9 +334,9 @@ class Lbfgs : public LineDriver {
   std::deque<Vector> steps_, changes_;
 };
 
-// Programs of such models update parameters from the gradients' sums as any other; what is put in the sums'
-// place is this driver's doing.
-class Svrg : public Driver {
+// Stochastic variance-reduced gradient. Programs of such models update parameters from the gradients' sums as usual;
+// this class replaces the sums.
+class Svrg : public FullBatchOptimizer {
  public:
   Svrg(Session& session, const TrainRecord& record)
       : session_(session),
@@ -374,13 +374,13 @@ class Svrg : public Driver {
     return result;
   }
 
-  DriverState state() const override {
-    DriverState s;
+  FullBatchState state() const override {
+    FullBatchState s;
     if (!full_.empty()) s.arrays = {{"anchor", anchor_}, {"full_gradient", full_}};
     return s;
   }
 
-  bool restore(const DriverState& s) override {
+  bool restore(const FullBatchState& s) override {
     if (s.arrays.empty()) return true;
     if (!s.arrays.count("anchor") || !s.arrays.count("full_gradient")) return false;
     for (const auto& [name, v] : s.arrays)
@@ -396,12 +396,12 @@ class Svrg : public Driver {
   Session& session_;
   Flat flat_;
   const int64_t every_;   // epochs
-  Vector anchor_, full_;  // the parameters that were kept, and the mean gradient there
+  Vector anchor_, full_;  // the anchor's parameters, and the mean gradient there
 };
 
 }  // namespace
 
-std::unique_ptr<Driver> make_driver(Session& session, const TrainRecord& record) {
+std::unique_ptr<FullBatchOptimizer> make_full_batch_optimizer(Session& session, const TrainRecord& record) {
   if (record.driver.empty()) return nullptr;
   if (record.driver == "gd") return std::make_unique<GradientDescent>(session, record);
   if (record.driver == "lbfgs") return std::make_unique<Lbfgs>(session, record);
