@@ -3,7 +3,7 @@
 
 namespace gradc::cli {
 
-// Of every page.
+// Shared by all pages.
 extern const char* const kCommonStyle;
 extern const char* const kCommonScript;
 

@@ -33,7 +33,7 @@ struct Target {
 // `must_run`.
 Target find_target(const std::string& name, bool must_run = true);
 std::vector<std::string> target_names();
-// Those of one architecture, from the least demanding on; without "native".
+// The targets of one architecture, from the least demanding on; without "native".
 std::vector<std::string> target_names(Architecture architecture);
 // The target of a processor by LLVM's name ("znver4", "neoverse-n1"), which need not be the one here. Throws
 // RunError (exit 2).

@@ -64,7 +64,7 @@ uint32_t read_model_file(SourceManager& sources, const std::string& file);
 // Throws ModelError, or RunError as above.
 std::unique_ptr<LoadedModel> load_model(const CompileRequest& request);
 
-// What the pipeline is to do for this request.
+// The pipeline's options for this request.
 passes::PipelineOptions pipeline_options(const CompileRequest& request, const codegen::Target& target,
                                          const LoadedModel& model);
 

@@ -57,7 +57,7 @@ void strip_paths(DataRecord& data) {
   }
 }
 
-// Those of the frontend's function.
+// The index ranges of the frontend's function.
 const IndexRanges& ranges_of(const LoadedModel& model, const std::string& program) {
   static const IndexRanges none;
   const auto found = model.model.index_ranges.find(program == "train_step" ? "train" : program);

@@ -23,8 +23,8 @@ struct StoredValue {
 std::vector<double> rows_of_panels(const StoredValue& value, int64_t rows, int64_t panel,
                                    const std::function<double(int64_t)>& element);
 
-// What a call at the full batch computes and, reading and writing each buffer once, moves. An estimate for
-// people and for cost models, never for results.
+// The FLOP of a call at the full batch, and the bytes it moves if it reads and writes each buffer once. An estimate for
+// readers and cost models, never for results.
 struct CallCost {
   double flop = 0, bytes = 0;
 };

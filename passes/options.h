@@ -22,9 +22,10 @@ struct PassInfo {
 };
 struct LoweredProgram;
 
-// What a pass did. During the callback, operations that existed before a tensor pass keep their Op::id and new ones are
-// numbered after them, so that the texts of print() compare line by line. Afterwards every function is numbered as
-// usual. A function that a pass made of another begins with that one's operations (@train_step with those of @train).
+// The effect of a pass. During the callback, operations that existed before a tensor pass keep their Op::id and new
+// ones are numbered after them, so that the texts of print() compare line by line. Afterwards every function is
+// numbered as usual. A function that a pass made of another begins with that one's operations (@train_step with those
+// of @train).
 struct PassReport {
   const PassInfo& pass;
   bool enabled = true, changed = false;

@@ -40,7 +40,8 @@ std::string human(uint64_t bytes) {
                      "(ulimit -v, control group)");
 }
 
-// What a limit of the process leaves it; `used` is the number of /proc/self/statm in pages that it counts.
+// The bytes left below a limit of the process; `used` is the column of /proc/self/statm that the limit counts, in
+// pages.
 uint64_t left_of_limit(decltype(RLIMIT_AS) resource, int used) {
   rlimit limit{};
   if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return UINT64_MAX;

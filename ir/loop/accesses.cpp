@@ -568,7 +568,7 @@ class Walker {
     }
   }
 
-  // Of operands that are not negative, as loop IR has them.
+  // A quotient of operands that are not negative, as loop IR requires.
   Linear quotient(const Linear& a, int64_t d) {
     Linear whole, rest;
     whole.constant = a.constant >= 0 ? a.constant / d : -((-a.constant + d - 1) / d);

@@ -12,7 +12,7 @@ Variable make_variable(std::string name, Type type, bool is_mutable = false) {
   return std::make_shared<const VariableData>(VariableData{std::move(name), type, is_mutable});
 }
 
-// What the text form accepts as a name: a letter or underscore, then letters, digits, underscores and dots.
+// Turns a name into one that the text form accepts: a letter or underscore, then letters, digits, underscores and dots.
 std::string spelled(std::string_view name) {
   std::string s(name);
   for (char& c : s)

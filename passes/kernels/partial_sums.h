@@ -21,7 +21,7 @@ namespace gradc::passes::lowering {
 
 class PartialSums {
  public:
-  // Of the reductions of a group that is by_partial_sums(). Each panel has `chunks` chunks of `rows` rows of the
+  // For the reductions of a group that is by_partial_sums(). Each panel has `chunks` chunks of `rows` rows of the
   // domain's images (the last may have fewer); `scratch`: bytes that the kernel has taken of its scratch memory so far.
   PartialSums(KernelBuilder& kb, const KernelGroup& group, int64_t chunks, int64_t rows, int64_t& scratch);
   void begin_chunk();

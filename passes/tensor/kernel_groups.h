@@ -58,8 +58,8 @@ std::set<const Op*> needed_by_guard(const Function& f);
 
 // The groups of a function whose ops have been numbered, in order of execution.
 std::vector<KernelGroup> kernel_groups(const Function& f);
-// What is wrong with a function's operations and their kernels for lowering; empty where nothing is. For
-// functions that no pipeline has made.
+// Why a function's operations and their kernels cannot be lowered; empty where they can. For functions that no pipeline
+// has made.
 std::string kernel_error(const Function& f);
 
 }  // namespace gradc::passes

@@ -59,7 +59,7 @@ struct Range {
   }
 };
 
-// Of a constant the deviation is only rounding: it counts as 1.
+// The deviation of a constant, which is only rounding, counts as 1.
 double deviation(double variance, double mean, bool exact) {
   const double std = std::sqrt(std::max(variance, 0.0));
   return std > (exact ? 0 : 1e-7) * std::fabs(mean) && std > 1e-30 ? std : 1;

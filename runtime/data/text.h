@@ -30,7 +30,7 @@ std::string utf8(int32_t code_point);
 // Numbers for characters: 1, 2, ... in order of code points; 0 for all others.
 class Vocabulary {
  public:
-  // Of the most frequent characters, so few that numbers stay below `size`; of equally frequent ones those
+  // Numbers the most frequent characters, so few that numbers stay below `size`; of equally frequent ones those
   // with the least code points.
   static Vocabulary of(const std::map<int32_t, int64_t>& counts, int64_t size);
   // Restores kept(): code points, rising. Empty if the values are not a vocabulary.

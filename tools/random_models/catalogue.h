@@ -33,7 +33,7 @@ struct Catalogue {
       statements;               // of `train`: losses, penalties, metrics, optimizers, schedules, projections
   std::vector<Sample> samples;  // of primitives that a model file can call
   const Callable* find(const std::string& name) const;  // null: no callable with options
-  // Those statements that begin with a word.
+  // The statements that begin with a word.
   std::vector<const Callable*> with_word(const std::string& word) const;
 };
 

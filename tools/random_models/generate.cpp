@@ -148,7 +148,7 @@ class Training {
   std::string statement(const std::string& word) {
     const std::string& example = draw_.of(catalogue().with_word(word))->example;
     const size_t begin = word.size() + 1;
-    // What follows the expression (`on "*.weight"`, `then cosine`, a further statement) stays.
+    // The text after the expression (`on "*.weight"`, `then cosine`, a further statement) is kept.
     size_t end = example.size();
     for (const char* behind : {" on ", " then ", " no_decay ", " weight ", ";"})
       end = std::min(end, example.find(behind, begin));
