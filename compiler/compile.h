@@ -47,6 +47,7 @@ struct CompileRequest {
   bool layer_values = false;           // what layers make as further outputs of the step (gradc stats)
   std::vector<std::string> layers;     // patterns of those; none: all
   frontend::Variation variation;       // otherwise than the file says (gradc recipe)
+  bool facts = false;                  // what losses and metrics are (likewise)
   // Shown the model after the frontend, before anything is compiled; may throw. Null: nobody looks.
   std::function<void(const LoadedModel&)> loaded;
 };
