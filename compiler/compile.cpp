@@ -86,7 +86,7 @@ std::unique_ptr<LoadedModel> load_model(const CompileRequest& request) {
   std::optional<frontend::Model> model =
       frontend::compile(loaded->sources, loaded->file, request.settings, diagnostics,
                         {request.stochastic_evaluation, request.micro_batches, request.layer_values,
-                         request.layers, request.variation});
+                         request.layers, request.variation, request.facts});
   if (diagnostics.has_errors()) throw ModelError(diagnostics, request.color);
   GRADC_CHECK(model, "the frontend gave neither a model nor an error");
   loaded->model = std::move(*model);

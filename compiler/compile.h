@@ -47,6 +47,7 @@ struct CompileRequest {
   bool layer_values = false;           // layers' values as further outputs of the step (gradc stats)
   std::vector<std::string> layers;     // patterns of those; none: all
   frontend::Variation variation;       // deviations from the file (gradc recipe)
+  bool facts = false;                  // describe losses and metrics (likewise)
   // Called with the model after the frontend, before anything is compiled; may throw. Null: not called.
   std::function<void(const LoadedModel&)> loaded;
 };

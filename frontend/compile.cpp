@@ -6,6 +6,7 @@
 #include "frontend/error_codes.h"
 #include "frontend/frontend.h"
 #include "frontend/parser.h"
+#include "frontend/results.h"
 #include "frontend/train_statements.h"
 #include "ir/tensor/op_def.h"
 #include "support/check.h"
@@ -82,8 +83,8 @@ class Compiler {
     record.train = x_.record;
     for (const std::string& problem : verify(*module_))
       GRADC_CHECK(false, "the frontend made a wrong module: {}\n{}", problem, print(*module_));
-    return Model{std::move(module_), std::move(record), std::move(index_ranges_), std::move(mixes),
-                 std::move(layer_values_)};
+    return Model{std::move(module_),       std::move(record),  std::move(index_ranges_), std::move(mixes),
+                 std::move(layer_values_), std::move(losses_), std::move(metrics_)};
   }
 
  private:
@@ -138,7 +139,7 @@ class Compiler {
     target.function = &f;
     target.training = kind == ProgramKind::train;
     target.stochastic = target.training ? options_.variation.random_layers : options_.stochastic_evaluation;
-    e_.known_losses.clear();
+    e_.function_calls.clear();
     e_.index_places.clear();
     Evaluator::Redirect redirect(e_, target);
     Evaluator::TopFrame top(e_);
@@ -234,7 +235,6 @@ class Compiler {
 
   bool finish_training(Function& f) {
     const size_t errors = diagnostics_.count();
-    for (const TrainStatements::Loss& l : x_.losses) x_.record.losses.push_back(l.record);
     if (!assign_optimizers(e_, x_)) return false;
     resolve_options(e_, x_, data_);
     if (Op* penalty = emit_penalties(e_, x_)) f.outputs.push_back({"penalty", penalty});
@@ -242,7 +242,26 @@ class Compiler {
     if (diagnostics_.count() == errors) check_gradients(f);
     if (diagnostics_.count() == errors) resolve_driver(e_, x_, f, data_);
     value_outputs(f);
+    if (diagnostics_.count() == errors) describe_results(f);
     return diagnostics_.count() == errors;
+  }
+
+  void describe_results(const Function& f) {
+    for (const NamedValue& m : x_.metrics)
+      if (is_share(f, m.value)) x_.record.shares.push_back(m.name);
+    if (!options_.facts) return;
+    std::vector<std::vector<const Op*>> scores;
+    for (const TrainStatements::Loss& l : x_.losses) {
+      scores.push_back(scores_of(f, l.value, e_.function_calls));
+      losses_.push_back({l.name, l.weight, loss_at_equal_scores(f, l.value, scores.back(), data_)});
+    }
+    const auto& shares = x_.record.shares;
+    for (const NamedValue& m : x_.metrics) {
+      MetricFacts facts{m.name, std::find(shares.begin(), shares.end(), m.name) != shares.end()};
+      for (size_t i = 0; i < scores.size() && !facts.grows_with_loss; ++i)
+        facts.grows_with_loss = grows_with_loss(f, m.value, x_.losses[i].value, scores[i], data_);
+      metrics_.push_back(facts);
+    }
   }
 
   // The values of layers as outputs; one that two calls return is the inner call's.
@@ -331,6 +350,8 @@ class Compiler {
   DataRecord data_;
   std::vector<Evaluator::NotedValue> values_;
   std::vector<LayerValue> layer_values_;
+  std::vector<LossFacts> losses_;
+  std::vector<MetricFacts> metrics_;
   std::map<std::string, IndexRanges> index_ranges_;
 };
 

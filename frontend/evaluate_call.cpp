@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "frontend/error_codes.h"
 #include "frontend/evaluator.h"
@@ -108,7 +107,7 @@ Value Evaluator::call(const DefinitionValue& callee, std::vector<BoundArgument> 
   const std::vector<BoundArgument> given = arguments;
   if (!values) {
     const Value result = call_value(callee, std::move(arguments), site);
-    note_loss(callee, given, result);
+    note_function(callee, given, result);
     return result;
   }
   const bool model = callee.is(DefinitionKind::model);
@@ -120,43 +119,20 @@ Value Evaluator::call(const DefinitionValue& callee, std::vector<BoundArgument> 
   }
   const Value result = call_value(callee, std::move(arguments), site);
   note_value(callee, given, site, result);
-  note_loss(callee, given, result);
+  note_function(callee, given, result);
   return result;
 }
 
-void Evaluator::note_loss(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
-                          const Value& result) {
-  if (frame().prelude || !result.is_tensor() || arguments.empty() || !arguments[0].value.is_tensor()) return;
-  const Op* first = arguments[0].value.tensor;
-  if (callee.builtin && callee.name == "mean" && arguments.size() == 1) {
-    const auto it = known_losses.find(first);
-    if (it != known_losses.end()) known_losses[result.tensor] = KnownLoss(it->second);
-    return;
+void Evaluator::note_function(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
+                              const Value& result) {
+  if (frame().prelude || !result.is_tensor() || !callee.is(DefinitionKind::fn)) return;
+  std::vector<const Op*> tensors;
+  for (const BoundArgument& a : arguments) {
+    if (!a.value.is_tensor()) continue;
+    if (a.value.tensor == result.tensor) return;  // it returns what it was given
+    tensors.push_back(a.value.tensor);
   }
-  if (!callee.definition || !callee.definition->is_prelude) return;
-  const Shape& scores = first->type.shape;
-  KnownLoss known;
-  known.function = callee.definition->name;
-  if (known.function == "binary_cross_entropy") {
-    known.classes = 2;
-    known.indifferent = std::log(2.0);
-  } else if (known.function == "cross_entropy" || known.function == "hinge") {
-    if (scores.empty() || scores.back() < 2) return;
-    known.classes = scores.back();
-    const auto others = static_cast<double>(known.classes - 1);
-    if (known.function == "cross_entropy") {
-      known.indifferent = std::log(others + 1);
-    } else {
-      double margin = 1;
-      for (size_t i = 0; i < arguments.size(); ++i)
-        if (arguments[i].name == "margin" || (arguments[i].name.empty() && i == 2))
-          margin = arguments[i].value.as_number();
-      known.indifferent = others * margin;
-    }
-  } else {
-    return;
-  }
-  known_losses[result.tensor] = known;
+  function_calls[result.tensor] = std::move(tensors);
 }
 
 Value Evaluator::call_value(const DefinitionValue& callee, std::vector<BoundArgument> arguments,

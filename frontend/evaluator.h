@@ -12,6 +12,7 @@
 #include "frontend/builtins.h"
 #include "frontend/data_sources.h"
 #include "frontend/program.h"
+#include "frontend/results.h"
 #include "frontend/value.h"
 #include "ir/tensor/module.h"
 
@@ -126,14 +127,7 @@ class Evaluator {
   };
   std::vector<NotedValue>* values = nullptr;
 
-  // What is known of a loss of the prelude, by the operation that gives it. A mean over what an example holds
-  // has the same.
-  struct KnownLoss {
-    std::string function;
-    int64_t classes = 0;
-    double indifferent = 0;  // its value where all classes score the same
-  };
-  std::map<const Op*, KnownLoss> known_losses;
+  CallArguments function_calls;  // of functions, in the model file
 
   // The user's place and the trail of what reads at positions (OpDef::index), for errors that are found when
   // the whole function is there.
@@ -211,8 +205,8 @@ class Evaluator {
   void note_value(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
                   const Expr& site, const Value& result);
   void note(const std::string& name, const std::string& callee, Span span, Op* op);
-  void note_loss(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
-                 const Value& result);
+  void note_function(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
+                     const Value& result);
   Value call_definition(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
                         const Expr& site);
   Value call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);

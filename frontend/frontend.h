@@ -40,12 +40,28 @@ struct LayerValue {
 };
 inline constexpr const char* kValuePrefix = "value.";
 
+// What a `loss` and a `metric` of the model file are, where Options ask for them.
+struct LossFacts {
+  std::string name;   // as written; empty: none
+  double weight = 1;  // in the sum
+  // Its value where the model scores everything the same, as log(10) of a cross entropy; none: there is no
+  // such number (loss_at_equal_scores() in frontend/results.h).
+  std::optional<double> at_equal_scores;
+};
+struct MetricFacts {
+  std::string name;
+  bool share = false;            // an average of truth values, as an accuracy
+  bool grows_with_loss = false;  // less is better, as of an error rate
+};
+
 struct Model {
   std::unique_ptr<Module> module;
   Experiment experiment;
   std::map<std::string, IndexRanges> index_ranges;  // by program: "train", "eval", "predict"
   std::string batch_mixes;                          // why a batch cannot be taken in pieces; empty: it can
   std::vector<LayerValue> values;                   // in the order of the program, where Options ask for them
+  std::vector<LossFacts> losses;                    // likewise
+  std::vector<MetricFacts> metrics;                 // likewise
 };
 
 // How a model is compiled otherwise than its file says, to try it (gradc recipe). The defaults change
@@ -65,6 +81,7 @@ struct Options {
   bool layer_values = false;        // @train has each LayerValue as an output too,
   std::vector<std::string> layers;  // but only those whose names match one of these patterns, if any
   Variation variation;
+  bool facts = false;  // fill in Model::losses and Model::metrics
 };
 
 // Compiles the file `file` of `sources`. `settings` are --set name=value pairs: each must name a `set` of the

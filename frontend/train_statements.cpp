@@ -86,13 +86,6 @@ void loss(Evaluator& e, TrainStatements& x, const Statement& s) {
   }
   l.value = per_example(e, e.evaluate(*s.value), s.value->span, "a loss", false);
   if (!l.value || (!l.name.empty() && !free_name(e, x, l.name, s.name_span, "loss"))) return;
-  l.record.name = l.name;
-  l.record.weight = l.weight;
-  if (const auto known = e.known_losses.find(l.value); known != e.known_losses.end()) {
-    l.record.function = known->second.function;
-    l.record.classes = known->second.classes;
-    l.record.indifferent = known->second.indifferent;
-  }
   x.losses.push_back(std::move(l));
 }
 

@@ -23,7 +23,6 @@ struct TrainStatements {
     double weight = 1;
     Op* by_example = nullptr;  // a weight for each example; null: all weigh the same
     Span span;
-    LossRecord record;
   };
   struct Optimizer {
     std::shared_ptr<const DefinitionValue> value;

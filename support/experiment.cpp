@@ -112,12 +112,7 @@ Json train_json(const TrainRecord& train) {
                          {"threshold", train.plateau.threshold},
                          {"monitor", monitor_json(train.plateau.monitor)}};
   if (!train.driver.empty()) result["driver"] = {{"name", train.driver}, {"options", train.driver_options}};
-  for (const LossRecord& loss : train.losses)
-    result["losses"].push_back({{"name", loss.name},
-                                {"weight", loss.weight},
-                                {"function", loss.function},
-                                {"classes", loss.classes},
-                                {"indifferent", loss.indifferent}});
+  if (!train.shares.empty()) result["shares"] = train.shares;
   for (const OptimizerRecord& optimizer : train.optimizers)
     result["optimizers"].push_back({{"name", optimizer.name}, {"lr", optimizer.lr}});
   if (train.penalised) result["penalised"] = true;
@@ -206,11 +201,7 @@ TrainRecord train_of(const Json& train) {
     record.driver = train.at("driver").at("name").get<std::string>();
     record.driver_options = train.at("driver").at("options").get<std::map<std::string, double>>();
   }
-  if (train.contains("losses"))
-    for (const Json& loss : train.at("losses"))
-      record.losses.push_back({loss.at("name").get<std::string>(), loss.at("weight").get<double>(),
-                               loss.at("function").get<std::string>(), loss.at("classes").get<int64_t>(),
-                               loss.at("indifferent").get<double>()});
+  record.shares = train.value("shares", std::vector<std::string>());
   if (train.contains("optimizers"))
     for (const Json& optimizer : train.at("optimizers"))
       record.optimizers.push_back(

@@ -100,17 +100,6 @@ struct PlateauRule {
   bool operator==(const PlateauRule&) const = default;
 };
 
-// A `loss`, with its value before training if that is known: its value where every class has the same score.
-struct LossRecord {
-  std::string name;        // as written; empty: none
-  double weight = 1;       // of the term in the sum
-  std::string function;    // the prelude's function, "cross_entropy"; empty: another
-  int64_t classes = 0;     // number of classes
-  double indifferent = 0;  // its value there: log(classes) for cross_entropy
-
-  bool operator==(const LossRecord&) const = default;
-};
-
 struct OptimizerRecord {
   std::string name;  // "adamw"
   double lr = 0;     // as written, without schedules and factors
@@ -130,7 +119,7 @@ struct TrainRecord {
   // A full-batch optimizer, which the runtime implements ("gd", "lbfgs", "svrg"), and its numbers; empty: none.
   std::string driver;
   std::map<std::string, double> driver_options;
-  std::vector<LossRecord> losses;
+  std::vector<std::string> shares;  // metrics that are averages of truth values, as accuracies are
   std::vector<OptimizerRecord> optimizers;
   bool penalised = false;    // there is a `penalty`
   bool line_search = false;  // the optimizer finds the lengths of its steps itself
@@ -166,8 +155,7 @@ struct Experiment {
 //              "plateau": {"patience": 10, "cooldown": 0, "factor": 0.1, "threshold": 1e-4,
 //                          "monitor": MONITOR},                                              default none
 //              "driver": {"name": "lbfgs", "options": {"history": 10}},                      default none
-//              "losses": [{"name": "", "weight": 1, "function": "cross_entropy", "classes": 10,
-//                          "indifferent": 2.3}],                                             default []
+//              "shares": ["accuracy"],                                                       default []
 //              "optimizers": [{"name": "adamw", "lr": 0.001}],                               default []
 //              "penalised": true, "line_search": true}}                                      default false
 //   MONITOR: {"part": "val", "metric": "accuracy", "greater": true}; part "" where there is none

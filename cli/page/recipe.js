@@ -12,7 +12,7 @@ const kSearch = (t) => t.config.step >= 4;
 const kWidth = 580, kHeight = 300, kLeft = 62, kRight = 14, kTop = 24, kBottom = 38;
 
 const rate = (x) => x > 0 && x < 1e-4 ? (+x.toPrecision(4)).toExponential() : String(+x.toPrecision(4));
-const percent = (name) => name.includes('accuracy');
+const percent = (name) => data.shares.includes(name);
 const value = (name, x) => x === null || x === undefined ? '-' : percent(name) ? (100 * x).toFixed(2) + '%' : String(+x.toPrecision(4));
 const decay = (t) => t.config.weight_decay === null ? 'file' : rate(t.config.weight_decay);
 const lost = (t) => t.failed_update > 0;

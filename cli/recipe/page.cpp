@@ -23,6 +23,9 @@ std::string recipe_page(const RecipeModel& model, const RecipeFolder& folder, co
     trials.push_back(std::move(trial));
   }
   const Trial* best = best_trial(folder.trials(), objective, {kCoarse, kRefine, kRepeat});
+  Json shares = Json::array();
+  for (const frontend::MetricFacts& m : model.metrics)
+    if (m.share) shares.push_back(m.name);
   Json titles = Json::array();
   for (int step = 1; step <= kRecipeSteps; ++step) titles.push_back(title_of(step));
   const Json record = {{"model", model.file},
@@ -32,6 +35,7 @@ std::string recipe_page(const RecipeModel& model, const RecipeFolder& folder, co
                        {"seed", model.seed},
                        {"settings", folder.identity().settings},
                        {"objective", {{"metric", objective.metric}, {"greater", objective.greater}}},
+                       {"shares", std::move(shares)},
                        {"validation", validation},
                        {"best", best ? Json(best->id) : Json(nullptr)},
                        {"titles", std::move(titles)},

@@ -32,7 +32,7 @@ struct RecipeOptions {
   std::string steps = "1-6";
   std::string folder;  // empty: the model's name and ".recipe"
   std::optional<uint64_t> seed;
-  std::string objective;  // "accuracy", "min error"; empty: the first accuracy, else the loss
+  std::string objective;  // "accuracy", "min error"; empty: RecipeModel::accuracies()' first, else the loss
   bool keep_going = false;
   bool schedule = false;  // use the file's schedule in searches
   int64_t overfit_batches = 10, overfit_epochs = 200;
@@ -112,17 +112,6 @@ void check_numbers(const RecipeOptions& o) {
   if (!(low < high)) refuse(fmt::format("--lr-range {:g},{:g} is empty: LOW comes first", low, high));
 }
 
-std::vector<std::string> metrics_of(const Module& module, const Experiment& experiment) {
-  std::vector<std::string> names;
-  for (const Output& o : module.function("eval")->outputs) {
-    const bool loss =
-        o.name == "loss" || std::any_of(experiment.train.losses.begin(), experiment.train.losses.end(),
-                                        [&](const LossRecord& l) { return l.name == o.name; });
-    if (!loss && !is_loss_part(o) && !is_weight_sum(o)) names.push_back(o.name);
-  }
-  return names;
-}
-
 // The objective of the search, on the split `val`.
 Monitor objective_of(const std::string& text, const RecipeModel& model) {
   Monitor m{"val", "loss", false};
@@ -139,8 +128,8 @@ Monitor objective_of(const std::string& text, const RecipeModel& model) {
       name = name.substr(4);
     }
   if (name.starts_with("val.")) name = name.substr(4);
-  std::vector<std::string> known = model.metrics;
-  known.insert(known.begin(), "loss");
+  std::vector<std::string> known = {"loss"};
+  for (const frontend::MetricFacts& metric : model.metrics) known.push_back(metric.name);
   if (std::find(known.begin(), known.end(), name) == known.end()) {
     const std::string near = nearest_name(name, known);
     throw RunError(
@@ -191,11 +180,13 @@ class Recipe {
   }
 
   void describe(const CompileRequest& request) {
-    const std::unique_ptr<LoadedModel> loaded = load_model(request);
+    CompileRequest asking = request;
+    asking.facts = true;
+    const std::unique_ptr<LoadedModel> loaded = load_model(asking);
     const TrainRecord& train = loaded->model.experiment.train;
     model_.file = std::filesystem::path(o_.model.file).filename().string();
-    model_.losses = train.losses;
-    model_.metrics = metrics_of(*loaded->model.module, loaded->model.experiment);
+    model_.losses = loaded->model.losses;
+    model_.metrics = loaded->model.metrics;
     model_.optimizer = train.optimizers.front().name;
     model_.lr = train.optimizers.front().lr;
     model_.penalised = train.penalised;
@@ -435,7 +426,7 @@ class Recipe {
       text += fmt::format(" not finite in update {}", t.failed_update);
     else if (best)
       text += fmt::format(" {} {} (epoch {})", objective_.part + " " + objective_.metric,
-                          metric_text(objective_.metric, best->value), best->epoch);
+                          metric_text(model_, objective_.metric, best->value), best->epoch);
     else if (!t.losses.empty())
       text += fmt::format(" loss {:.4g} to {:.4g} in {} updates", t.losses.front().second,
                           t.losses.back().second, t.updates);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compiler/compile.h"
+#include "frontend/frontend.h"
 #include "runtime/training/train.h"
 
 namespace gradc::cli {
@@ -81,13 +82,15 @@ struct Verdict {
 // The properties of the model file that verdicts refer to.
 struct RecipeModel {
   std::string file;
-  std::vector<LossRecord> losses;
-  std::vector<std::string> metrics;  // in the program's order
-  std::string optimizer;             // the first
-  double lr = 0;                     // its rate
+  std::vector<frontend::LossFacts> losses;
+  std::vector<frontend::MetricFacts> metrics;  // in the program's order
+  std::string optimizer;                       // the first
+  double lr = 0;                               // its rate
   bool penalised = false, line_search = false;
   uint64_t seed = 1;
-  std::vector<std::string> accuracies() const;  // the metrics that are shares of examples
+  bool is_share(const std::string& metric) const;
+  // The metrics that are shares of truth values, and better when they are greater.
+  std::vector<std::string> accuracies() const;
 };
 
 struct InitialLoss {
@@ -126,8 +129,8 @@ std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& t
 Verdict judge_curves(const RecipeModel& model, const std::vector<Trial>& trials, const Monitor& objective);
 
 std::string rate_text(double rate);  // "0.003", "1e-05"
-// "98.25%" of an accuracy, else "0.0683".
-std::string metric_text(const std::string& metric, double value);
+// "98.25%" of a share, else "0.0683".
+std::string metric_text(const RecipeModel& model, const std::string& metric, double value);
 std::string decay_text(const TrialConfig& config);  // "1e-4", "as in the file"
 
 }  // namespace gradc::cli

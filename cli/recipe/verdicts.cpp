@@ -36,10 +36,11 @@ std::string part_of(const TrialEpoch& epoch) {
 
 std::string objective_text(const Monitor& m) { return fmt::format("{} {}", m.part, m.metric); }
 
-std::string in_words(const Trial& trial, const Monitor& objective, const BestValue& best) {
+std::string in_words(const RecipeModel& model, const Trial& trial, const Monitor& objective,
+                     const BestValue& best) {
   return fmt::format("lr {}, weight decay {}: {} {} after {} of {} epochs", rate_text(trial.config.lr),
                      decay_text(trial.config), objective_text(objective),
-                     metric_text(objective.metric, best.value), best.epoch, trial.config.epochs);
+                     metric_text(model, objective.metric, best.value), best.epoch, trial.config.epochs);
 }
 
 }  // namespace
@@ -62,19 +63,23 @@ const char* name_of(Status status) {
 
 std::string rate_text(double rate) { return fmt::format("{:g}", rate); }
 
-std::string metric_text(const std::string& metric, double value) {
-  return metric.find("accuracy") != std::string::npos ? fmt::format("{:.2f}%", 100 * value)
-                                                      : fmt::format("{:.4g}", value);
+std::string metric_text(const RecipeModel& model, const std::string& metric, double value) {
+  return model.is_share(metric) ? fmt::format("{:.2f}%", 100 * value) : fmt::format("{:.4g}", value);
 }
 
 std::string decay_text(const TrialConfig& config) {
   return config.weight_decay ? rate_text(*config.weight_decay) : "as in the file";
 }
 
+bool RecipeModel::is_share(const std::string& metric) const {
+  return std::any_of(metrics.begin(), metrics.end(),
+                     [&](const frontend::MetricFacts& m) { return m.name == metric && m.share; });
+}
+
 std::vector<std::string> RecipeModel::accuracies() const {
   std::vector<std::string> result;
-  for (const std::string& m : metrics)
-    if (m.find("accuracy") != std::string::npos) result.push_back(m);
+  for (const frontend::MetricFacts& m : metrics)
+    if (m.share && !m.grows_with_loss) result.push_back(m.name);
   return result;
 }
 
@@ -112,20 +117,30 @@ const Trial* best_trial(const std::vector<Trial>& trials, const Monitor& objecti
   return best;
 }
 
+namespace {
+
+// "log(10)" where the number is that of a whole one, else "9".
+std::string loss_text(double loss) {
+  const double classes = std::round(std::exp(loss));
+  return classes >= 2 && classes <= 1e6 && std::abs(loss - std::log(classes)) < 1e-6 / classes
+             ? fmt::format("log({:.0f})", classes)
+             : fmt::format("{:g}", loss);
+}
+
+}  // namespace
+
 ExpectedLoss expected_loss(const RecipeModel& model) {
   ExpectedLoss expected;
   double sum = 0;
   std::vector<std::string> terms;
-  for (const LossRecord& l : model.losses) {
-    if (l.function.empty()) {
-      expected.text = fmt::format(
-          "{} is no classification loss that is known here (cross_entropy, binary_cross_entropy, hinge)",
-          l.name.empty() ? "the loss" : fmt::format("the loss `{}`", l.name));
+  for (const frontend::LossFacts& l : model.losses) {
+    if (!l.at_equal_scores) {
+      expected.text = fmt::format("no value of {} follows from equal scores alone",
+                                  l.name.empty() ? "the loss" : fmt::format("the loss `{}`", l.name));
       return expected;
     }
-    sum += l.weight * l.indifferent;
-    const std::string value =
-        l.function == "hinge" ? fmt::format("{:g}", l.indifferent) : fmt::format("log({})", l.classes);
+    sum += l.weight * *l.at_equal_scores;
+    const std::string value = loss_text(*l.at_equal_scores);
     terms.push_back(l.weight == 1 ? value : fmt::format("{:g} {}", l.weight, value));
   }
   expected.value = sum;
@@ -195,7 +210,8 @@ std::string reached(const RecipeModel& model, const Trial& trial) {
   if (trial.epochs.empty()) return "no epoch was completed";
   std::vector<std::string> parts;
   for (const std::string& m : model.accuracies())
-    parts.push_back(fmt::format("{} {}", m, metric_text(m, value_of(trial.epochs.back(), "train", m))));
+    parts.push_back(
+        fmt::format("{} {}", m, metric_text(model, m, value_of(trial.epochs.back(), "train", m))));
   parts.push_back(fmt::format("loss {:.4g}", value_of(trial.epochs.back(), "train", "loss")));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
@@ -329,8 +345,8 @@ Verdict judge_search(const RecipeModel& model, int step, const std::vector<Trial
     v.hints = {"lower rates: --lr-range", "step 3 shows which rates make the loss fall"};
     return v;
   }
-  v.text =
-      fmt::format("best of {}: {}", trials.size(), in_words(*best, objective, *best_value(*best, objective)));
+  v.text = fmt::format("best of {}: {}", trials.size(),
+                       in_words(model, *best, objective, *best_value(*best, objective)));
   if (lost > 0) v.text += fmt::format("; {} not finite", lost);
   // Within a tenth of the range (on the scale of logarithms) of one of its ends.
   const double place = (std::log(best->config.lr) - std::log(range.low)) /
@@ -389,7 +405,7 @@ std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& t
       seen.push_back(
           fmt::format("a wide gap, {} {} on train and {} on {}: overfitting; more data, augmentation, "
                       "dropout or weight decay",
-                      metric, metric_text(metric, train), metric_text(metric, val), part));
+                      metric, metric_text(model, metric, train), metric_text(model, metric, val), part));
     const auto best = best_value(trial, {part, "loss", false});
     const double final = value_of(end, part, "loss");
     const bool rises = best && end.epoch - best->epoch >= std::max<int64_t>(2, end.epoch / 5) &&
@@ -421,7 +437,8 @@ Verdict judge_curves(const RecipeModel& model, const std::vector<Trial>& trials,
     v.text = "there is no trial of steps 4, 5 or 7 to look at";
     return v;
   }
-  v.text = fmt::format("of the best trial: {}", in_words(*best, objective, *best_value(*best, objective)));
+  v.text =
+      fmt::format("of the best trial: {}", in_words(model, *best, objective, *best_value(*best, objective)));
   v.hints = look_at_curves(model, *best, objective);
   if (v.hints.empty()) v.text += "; its curves show nothing out of the ordinary";
   return v;

@@ -18,6 +18,7 @@
 #include "runtime/interrupt.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
+#include "support/experiment.h"
 #include "support/shape_text.h"
 
 namespace gradc::runtime {
@@ -136,9 +137,10 @@ EvalResult run_eval(Session& session, const Split& split, bool json, std::FILE* 
     for (const auto& [name, value] : result.metrics) event[name] = value;
     write_event(out, event);
   } else {
-    write_line(out,
-               fmt::format("{}  ({} examples)", results_text(result.loss, result.metrics, split.name + " "),
-                           result.examples));
+    const TrainRecord train = read_experiment(session.program().experiment_json).train;
+    write_line(out, fmt::format("{}  ({} examples)",
+                                results_text(result.loss, result.metrics, train.shares, split.name + " "),
+                                result.examples));
   }
   if (result.failed >= 0) throw not_finite_evaluation(session, split, result.failed);
   return result;

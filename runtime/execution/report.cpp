@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -23,10 +24,11 @@ void write_line(std::FILE* out, const std::string& line) {
 
 void write_event(std::FILE* out, const nlohmann::ordered_json& event) { write_line(out, json_line(event)); }
 
-std::string results_text(double loss, const Metrics& metrics, const std::string& prefix) {
+std::string results_text(double loss, const Metrics& metrics, const std::vector<std::string>& shares,
+                         const std::string& prefix) {
   std::string text = prefix + "loss " + (std::isfinite(loss) ? fmt::format("{:.4f}", loss) : "not finite");
   for (const auto& [name, value] : metrics) {
-    const bool percent = name.find("accuracy") != std::string::npos;
+    const bool percent = std::find(shares.begin(), shares.end(), name) != shares.end();
     text += fmt::format("  {}{} ", prefix, name);
     if (!std::isfinite(value))
       text += "not finite";

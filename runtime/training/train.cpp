@@ -300,7 +300,8 @@ class Run {
       if (!std::isnan(result.grad_norm)) event["grad_norm"] = result.grad_norm;
       write_event(options_.out, event);
     } else if (logged && !options_.json && !progress_.off()) {
-      progress_.line(fmt::format("step {}  {}", state_.step, results_text(result.loss, result.metrics)));
+      progress_.line(
+          fmt::format("step {}  {}", state_.step, results_text(result.loss, result.metrics, rules_.shares)));
     }
     if (progress_.due()) show(first + count);
     if (TrainObserver* observer = options_.observer) {
@@ -344,10 +345,11 @@ class Run {
     const double rate = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
     const double left = seconds_ / static_cast<double>(std::max<int64_t>(steps_here_, 1)) *
                         static_cast<double>(state_.total - state_.step);
-    progress_.update(fmt::format("epoch {}/{}", state_.epoch + 1, epochs_), done, reader_.batches(),
-                     fmt::format("{}  {} examples/s  ETA {}",
-                                 results_text(state_.totals.mean_loss(), state_.totals.mean_metrics()),
-                                 count_text(static_cast<int64_t>(rate)), duration_text(left)));
+    progress_.update(
+        fmt::format("epoch {}/{}", state_.epoch + 1, epochs_), done, reader_.batches(),
+        fmt::format("{}  {} examples/s  ETA {}",
+                    results_text(state_.totals.mean_loss(), state_.totals.mean_metrics(), rules_.shares),
+                    count_text(static_cast<int64_t>(rate)), duration_text(left)));
   }
 
   // Loss and metrics of a split, into the result's metrics; empty without the split or when interrupted.
@@ -383,11 +385,12 @@ class Run {
     const double loss = state_.totals.mean_loss();
     Json event = {{"event", "epoch"}, {"epoch", state_.epoch}, {"step", state_.step}, {"train_loss", loss}};
     for (const auto& [name, value] : metrics) event["train_" + name] = value;
-    std::string text = fmt::format("epoch {}/{}  {}", state_.epoch, epochs_, results_text(loss, metrics));
+    std::string text =
+        fmt::format("epoch {}/{}  {}", state_.epoch, epochs_, results_text(loss, metrics, rules_.shares));
     for (const auto& [part, result] : evaluations) {
       event[part + "_loss"] = result.loss;
       for (const auto& [name, value] : result.metrics) event[part + "_" + name] = value;
-      text += "  " + results_text(result.loss, result.metrics, part + " ");
+      text += "  " + results_text(result.loss, result.metrics, rules_.shares, part + " ");
     }
     if (!std::isnan(state_.lr)) event["lr"] = state_.lr;
     event["seconds"] = seconds;
@@ -521,30 +524,34 @@ class Run {
     result_.examples_per_second = seconds_ > 0 ? static_cast<double>(examples_) / seconds_ : 0;
     result_.train_loss = state_.totals.mean_loss();
     result_.test_loss = test ? test->loss : kNothing;
-    result_.test_accuracy = test ? metric_of(test->metrics, "accuracy") : kNothing;
     result_.metrics["train_loss"] = result_.train_loss;
     for (const auto& [name, value] : state_.totals.mean_metrics()) result_.metrics["train_" + name] = value;
     note("train", result_.train_loss, state_.totals.mean_metrics());
     if (test) note("test", test->loss, test->metrics);
     if (!options_.out) return result_;
     if (options_.json)
-      write_event(options_.out,
-                  {{"event", "end"},
-                   {"steps", result_.steps},
-                   {"seconds", result_.seconds},
-                   {"train_loss", result_.train_loss},
-                   {"test_loss", result_.test_loss},
-                   {"test_accuracy", result_.test_accuracy},
-                   {"weights_sha256", result_.weights_sha256},
-                   {"epochs", result_.epochs},
-                   {"examples_per_second", result_.examples_per_second},
-                   {"data_wait_seconds", result_.data_wait_seconds},
-                   {"interrupted", result_.interrupted},
-                   {"best_epoch", result_.best_epoch > 0 ? Json(result_.best_epoch) : Json(nullptr)},
-                   {"metrics", result_.metrics}});
+      write_end(test);
     else
       summarise(test);
     return result_;
+  }
+
+  void write_end(const std::optional<EvalResult>& test) {
+    Json event = {{"event", "end"},
+                  {"steps", result_.steps},
+                  {"seconds", result_.seconds},
+                  {"train_loss", result_.train_loss},
+                  {"test_loss", result_.test_loss}};
+    for (const auto& [name, value] : test ? test->metrics : state_.totals.mean_metrics())
+      event["test_" + name] = test ? value : kNothing;
+    event["weights_sha256"] = result_.weights_sha256;
+    event["epochs"] = result_.epochs;
+    event["examples_per_second"] = result_.examples_per_second;
+    event["data_wait_seconds"] = result_.data_wait_seconds;
+    event["interrupted"] = result_.interrupted;
+    event["best_epoch"] = result_.best_epoch > 0 ? Json(result_.best_epoch) : Json(nullptr);
+    event["metrics"] = result_.metrics;
+    write_event(options_.out, event);
   }
 
   void summarise(const std::optional<EvalResult>& test) {
@@ -552,7 +559,7 @@ class Run {
         fmt::format("{}{} steps in {:.1f} s, {} examples/s", result_.interrupted ? "interrupted after " : "",
                     count_text(result_.steps), result_.seconds,
                     count_text(static_cast<int64_t>(result_.examples_per_second)));
-    if (test) text += "\n" + results_text(test->loss, test->metrics, "test ");
+    if (test) text += "\n" + results_text(test->loss, test->metrics, rules_.shares, "test ");
     if (result_.best_epoch > 0) text += fmt::format("\nweights of epoch {}, the best", result_.best_epoch);
     if (!options_.save.empty()) text += fmt::format("\nweights saved to {}", options_.save);
     if (result_.interrupted && (!options_.save.empty() || folder_.used()))

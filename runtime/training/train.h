@@ -18,7 +18,7 @@
 //   {"event":"plateau","epoch":E,"monitor":"val.loss","lr_factor":..}   reduce_on_plateau made the rates smaller
 //   {"event":"stop","epoch":E,"monitor":"val.loss","best":..,"best_epoch":E}   the rule `stop` ends the run
 //   {"event":"converged","epoch":E}   an optimizer with a line search sees no way further down: the run ends
-//   {"event":"end","steps":N,"seconds":..,"train_loss":..,"test_loss":..,"test_accuracy":..,"weights_sha256":"..","epochs":E,
+//   {"event":"end","steps":N,"seconds":..,"train_loss":..,"test_loss":..,"test_METRIC":..,"weights_sha256":"..","epochs":E,
 //    "examples_per_second":..,"data_wait_seconds":..,"interrupted":false,"best_epoch":null,"metrics":{"train_METRIC":..,"val_loss":..,"test_METRIC":..}}
 //                                       last
 //                                       train_loss: of the last epoch, also one cut short; seconds: of
@@ -119,7 +119,7 @@ struct TrainResult {
   double seconds = 0;
   double data_wait_seconds = 0;  // of which steps waited for their batches
   double examples_per_second = 0;
-  double train_loss = 0, test_loss = 0, test_accuracy = 0;  // NaN where there is none
+  double train_loss = 0, test_loss = 0;  // NaN where there is none
   std::string weights_sha256;
   std::map<std::string, double> metrics;  // "train_accuracy", "val_loss", ...
   std::vector<PartResult> parts;          // the same in order: train, those evaluated after epochs, test

@@ -264,6 +264,11 @@ TEST_F(Recipe, KnowsTheInitialLossOfEveryClassification) {
   const auto check = [&](const std::string& losses, const std::string& part) {
     folder_.write("m.nn", R"(
 data digits = synthetic_digits(train=128, test=32, batch=32)
+fn focal(scores, label) {
+    right = pick(softmax(scores), label)
+    return -(1 - right)^2 * log(right)
+}
+fn likelihood(probabilities, label) = -log(max(pick(probabilities, label), 1e-7))
 train {
     scores    = digits.image |> flatten |> dense(10, init=normal(0, 0.001))
 )" + losses + "\n    optimizer sgd(lr=0.1)\n}\n");
@@ -282,8 +287,42 @@ train {
       "    loss cross_entropy(scores, digits.label) weight 0.5\n"
       "    loss odd = mean(binary_cross_entropy(scores, digits.label == 1))",
       "0.5 log(10) + log(2) = 1.8444");
-  check("    loss 2 * cross_entropy(scores, digits.label)", "no classification loss that is known");
-  check("    loss mse(scores, 0.5)", "no classification loss that is known");
+  // Functions of the model file and sums too: what counts is what the loss is of equal scores.
+  check("    loss 2 * cross_entropy(scores, digits.label)", "log(100) = 4.6052");
+  check("    loss own = focal(scores, digits.label)", "has 1.86509 = 1.8651");
+  check("    loss kl_divergence(scores, one_hot(digits.label, 10))", "log(10) = 2.3026");
+  check("    loss cross_entropy(scores, digits.label) + hinge(scores, digits.label)",
+        "has 11.3026 = 11.3026");
+  check("    loss mse(scores[0], select(digits.label == 3, 1, -1))", "has 1 = 1.0000");
+  const char* none = "no value of the loss follows from equal scores alone";
+  check("    loss mse(scores, 0.5)", none);
+  check("    loss mse(scores[0], cast(digits.label, \"f32\"))", none);
+  check("    loss -log(max(pick(softmax(scores) + 0, digits.label), 1e-7))", "log(10) = 2.3026");
+  check("    loss likelihood(softmax(scores), digits.label)",
+        none);  // depends on the level of what it is given
+}
+
+TEST_F(Recipe, LooksForTheFirstMetricThatIsAShareAndBetterWhenGreater) {
+  const auto objective = [&](const std::string& metrics) {
+    folder_.write("m.nn", R"(
+data digits = synthetic_digits(train=128, test=32, batch=32) { split val = 32 of train }
+train {
+    scores = digits.image |> flatten |> dense(10)
+    loss cross_entropy(scores, digits.label)
+)" + metrics + "\n    optimizer sgd(lr=0.1)\n}\n");
+    std::filesystem::remove_all(folder_.path("m.recipe"));
+    const ToolResult r = recipe({"--steps", "4", "--trials", "1", "--epochs", "1"});
+    EXPECT_EQ(r.exit_code, 0) << metrics << r.out << r.err;
+    return verdict(r, 4).at("text").get<std::string>();
+  };
+  const std::string right = "argmax(scores) == digits.label", wrong = "argmax(scores) != digits.label";
+  EXPECT_TRUE(contains(objective("    metric right = " + right), "val right "));
+  EXPECT_TRUE(contains(objective("    metric right = mean(cast(" + right + ", \"f32\"))"), "val right "));
+  EXPECT_TRUE(
+      contains(objective("    metric accuracy = mean(scores)\n    metric top = top_k(scores, digits.label)"),
+               "val top "));
+  EXPECT_TRUE(contains(objective("    metric error = " + wrong), "val loss "));
+  EXPECT_TRUE(contains(objective(""), "val loss "));
 }
 
 TEST_F(Recipe, AnOptimizerWithALineSearchHasNoRateToSearch) {

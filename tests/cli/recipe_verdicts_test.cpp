@@ -13,8 +13,8 @@ namespace {
 
 RecipeModel model() {
   RecipeModel m;
-  m.losses = {{"", 1, "cross_entropy", 10, std::log(10.0)}};
-  m.metrics = {"accuracy"};
+  m.losses = {{"", 1, std::log(10.0)}};
+  m.metrics = {{"accuracy", true}};
   m.optimizer = "sgd";
   m.lr = 0.1;
   return m;
@@ -75,11 +75,11 @@ TEST(RecipeVerdicts, ExpectedLossesAreSumsOfWhatIsKnown) {
   RecipeModel m = model();
   EXPECT_DOUBLE_EQ(*expected_loss(m).value, std::log(10.0));
   EXPECT_EQ(expected_loss(m).text, "log(10)");
-  m.losses.push_back({"odd", 0.3, "binary_cross_entropy", 2, std::log(2.0)});
-  m.losses.push_back({"margin", 1, "hinge", 10, 9});
+  m.losses.push_back({"odd", 0.3, std::log(2.0)});
+  m.losses.push_back({"margin", 1, 9.0});
   EXPECT_DOUBLE_EQ(*expected_loss(m).value, std::log(10.0) + 0.3 * std::log(2.0) + 9);
   EXPECT_EQ(expected_loss(m).text, "log(10) + 0.3 log(2) + 9");
-  m.losses.push_back({"own", 1, "", 0, 0});
+  m.losses.push_back({"own", 1, std::nullopt});
   EXPECT_FALSE(expected_loss(m).value);
   EXPECT_NE(expected_loss(m).text.find("`own`"), std::string::npos);
 }
@@ -103,7 +103,10 @@ TEST(RecipeVerdicts, OverfittingIsEveryAccuracyAtItsGoal) {
   Trial t = trial({.train = [](int epoch) { return epoch == 10 ? 1.0 : 0.9; }}, kOverfit);
   EXPECT_TRUE(overfitted(model(), t));
   RecipeModel two = model();
-  two.metrics.emplace_back("odd_accuracy");
+  two.metrics.push_back({"error", true, true});
+  two.metrics.push_back({"norm"});
+  EXPECT_TRUE(overfitted(two, t)) << "neither is to become 1";
+  two.metrics.push_back({"odd_accuracy", true});
   for (TrialEpoch& e : t.epochs) e.parts[0].metrics.emplace_back("odd_accuracy", 0.99);
   EXPECT_FALSE(overfitted(two, t));
   t.config.target = 0.99;

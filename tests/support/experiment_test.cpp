@@ -39,7 +39,7 @@ Experiment full() {
              .plateau = {10, 11, 0.1, 1e-4, watched},
              .driver = "lbfgs",
              .driver_options = {{"history", 10}},
-             .losses = {{"class", 0.5, "cross_entropy", 10, 2.302585092994046}},
+             .shares = {"accuracy", "top"},
              .optimizers = {{"adamw", 1e-3}, {"sgd", 0.1}},
              .penalised = true,
              .line_search = true};
