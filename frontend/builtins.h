@@ -11,7 +11,7 @@
 
 namespace gradc::frontend {
 
-class Evaluator;
+class Emitter;
 
 struct BuiltinParameter {
   const char* name;
@@ -31,7 +31,7 @@ struct Builtin {
   const char* doc;      // one line, for docs/reference.md
   const char* example;  // one line of .nn text; frontend/reference.h says what its names stand for
   // Arguments in order of the parameters; those not given are `none`.
-  Value (*call)(Evaluator& evaluator, const CallPlace& place, std::vector<Value>& arguments);
+  Value (*call)(Emitter& emitter, const CallPlace& place, std::vector<Value>& arguments);
 };
 
 const std::vector<Builtin>& builtins();

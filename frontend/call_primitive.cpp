@@ -4,14 +4,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "frontend/builtins.h"
+#include "frontend/calls.h"
 #include "frontend/error_codes.h"
-#include "frontend/evaluator.h"
 #include "ir/tensor/op_def.h"
 
 namespace gradc::frontend {
 
-Value Evaluator::call_builtin(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
-                              const Expr& site) {
+Value call_builtin(Emitter& e, const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
+                   const Expr& site) {
   const Builtin& b = *callee.builtin;
   std::vector<std::string> names;
   std::vector<bool> required;
@@ -20,19 +21,18 @@ Value Evaluator::call_builtin(const DefinitionValue& callee, std::vector<BoundAr
     required.push_back(p.required);
   }
   std::vector<BoundArgument> bound;
-  if (!bind(callee.name, names, required, arguments, {}, site.span, bound)) return {};
+  if (!bind_arguments(e, callee.name, names, required, arguments, {}, site.span, bound)) return {};
   CallPlace place{site.span, site.text_span, {}};
   std::vector<Value> values;
   for (BoundArgument& a : bound) {
     place.arguments.push_back(a.span);
     values.push_back(std::move(a.value));
   }
-  return b.call(*this, place, values);
+  return b.call(e, place, values);
 }
 
-// A primitive by its own name: operands first, then its attributes, by position or name.
-Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgument> arguments,
-                         const Expr& site) {
+Value call_op(Emitter& e, const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,
+              const Expr& site) {
   const OpDef& op = *callee.op;
   std::vector<std::string> names;
   std::vector<bool> required;
@@ -45,7 +45,7 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
     required.push_back(a.required);
   }
   std::vector<BoundArgument> bound;
-  if (!bind(callee.name, names, required, arguments, {}, site.span, bound)) return {};
+  if (!bind_arguments(e, callee.name, names, required, arguments, {}, site.span, bound)) return {};
   std::vector<Value> operands;
   for (size_t i = 0; i < op.operands.size(); ++i) operands.push_back(bound[i].value);
   Attributes attributes;
@@ -59,24 +59,24 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
     std::vector<int64_t> integers;
     switch (op.attributes[i].kind) {
       case AttributeKind::boolean:
-        if (!to_boolean(a.value, a.span, what, flag)) return {};
+        if (!e.to_boolean(a.value, a.span, what, flag)) return {};
         attributes.set(a.name, flag);
         break;
       case AttributeKind::integer:
-        if (!to_integer(a.value, a.span, what, integer)) return {};
+        if (!e.to_integer(a.value, a.span, what, integer)) return {};
         attributes.set(a.name, integer);
         break;
       case AttributeKind::number:
-        if (!to_number(a.value, a.span, what, number)) return {};
+        if (!e.to_number(a.value, a.span, what, number)) return {};
         attributes.set(a.name, number);
         break;
       case AttributeKind::integers:
-        if (!to_integers(a.value, a.span, what, integers)) return {};
+        if (!e.to_integers(a.value, a.span, what, integers)) return {};
         attributes.set(a.name, integers);
         break;
       case AttributeKind::text:
         if (!a.value.is(ValueKind::string)) {
-          must_be(a.value, a.span, what, "a string");
+          e.must_be(a.value, a.span, what, "a string");
           return {};
         }
         attributes.set(a.name, a.value.text);
@@ -90,8 +90,8 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
     for (const Value& v : operands) numbers.push_back(v.as_number());
     if (const std::optional<double> result = fold_static(op, attributes, numbers)) {
       if (!std::isfinite(*result)) {
-        error(codes::arithmetic, site.span,
-              fmt::format("`{}` of {} is not a finite number", callee.name, print(operands[0])));
+        e.error(codes::arithmetic, site.span,
+                fmt::format("`{}` of {} is not a finite number", callee.name, print(operands[0])));
         return {};
       }
       const bool integers = op.exact && std::all_of(operands.begin(), operands.end(),
@@ -101,8 +101,8 @@ Value Evaluator::call_op(const DefinitionValue& callee, std::vector<BoundArgumen
     }
   }
   std::vector<Op*> tensors;
-  if (!unify(operands, tensors, site.span, "`" + op.name + "`")) return {};
-  return emit(op.name, std::move(tensors), std::move(attributes), site.span, "`" + op.name + "`");
+  if (!e.unify(operands, tensors, site.span, "`" + op.name + "`")) return {};
+  return e.emit(op.name, std::move(tensors), std::move(attributes), site.span, "`" + op.name + "`");
 }
 
 }  // namespace gradc::frontend

@@ -49,18 +49,17 @@ class Compiler {
       if (train.empty()) d.helps.push_back("as in `train { loss ...; optimizer ...; epochs 10 }`");
       return {};
     }
-    e_.experiment_statement = run_experiment_statement;
-    e_.experiment_context = &x_;
+    e_.experiment = &runner_;
 
     Function& train_function = module_->add_function("train");
     Function& init = module_->add_function("init");
     e_.init_target.function = &init;
     e_.init_target.training = e_.init_target.stochastic = true;
     e_.init_target.next_stream = kInitStreams;
-    if (options_.layer_values) e_.values = &values_;
+    e_.notes.layer_values = options_.layer_values;
     if (!program(train_function, ProgramKind::train)) return {};
     if (!batches_vary(train_function)) return {};
-    e_.values = nullptr;
+    e_.notes.layer_values = false;
     e_.late_parameters = true;
     if (!program(module_->add_function("eval"), ProgramKind::eval)) return {};
     if (x_.has_predict && !program(module_->add_function("predict"), ProgramKind::predict)) return {};
@@ -139,7 +138,7 @@ class Compiler {
     target.function = &f;
     target.training = kind == ProgramKind::train;
     target.stochastic = target.training ? options_.variation.random_layers : options_.stochastic_evaluation;
-    e_.function_calls.clear();
+    e_.notes.functions.clear();
     e_.index_places.clear();
     Evaluator::Redirect redirect(e_, target);
     Evaluator::TopFrame top(e_);
@@ -252,7 +251,7 @@ class Compiler {
     if (!options_.facts) return;
     std::vector<std::vector<const Op*>> scores;
     for (const TrainStatements::Loss& l : x_.losses) {
-      scores.push_back(scores_of(f, l.value, e_.function_calls));
+      scores.push_back(scores_of(f, l.value, e_.notes.functions));
       losses_.push_back({l.name, l.weight, loss_at_equal_scores(f, l.value, scores.back(), data_)});
     }
     const auto& shares = x_.record.shares;
@@ -267,7 +266,7 @@ class Compiler {
   // The values of layers as outputs; one that two calls return is the inner call's.
   void value_outputs(Function& f) {
     std::set<const Op*> known;
-    for (const Evaluator::NotedValue& v : values_) {
+    for (const NotedValue& v : e_.notes.values) {
       if (!known.insert(v.op).second) continue;
       const auto& range = v.op->def->range;
       layer_values_.push_back({v.name, v.callee, user_place(e_.location(v.span)), "",
@@ -347,8 +346,8 @@ class Compiler {
   std::unique_ptr<Module> module_;
   Evaluator e_;
   TrainStatements x_;
+  TrainRunner runner_{e_, x_};
   DataRecord data_;
-  std::vector<Evaluator::NotedValue> values_;
   std::vector<LayerValue> layer_values_;
   std::vector<LossFacts> losses_;
   std::vector<MetricFacts> metrics_;

@@ -5,6 +5,7 @@
 
 #include <numbers>
 
+#include "frontend/builtins.h"
 #include "frontend/error_codes.h"
 #include "ir/tensor/op_def.h"
 
@@ -21,32 +22,6 @@ struct Evaluator::Deeper {
   ~Deeper() { --evaluator.depth_; }
   Evaluator& evaluator;
 };
-
-Evaluator::Evaluator(const Program& program, Diagnostics& diagnostics, Module& module)
-    : program_(program), diagnostics_(diagnostics), module_(module) {}
-
-void Evaluator::count_evaluation(Span span, int64_t cost) {
-  evaluations_ += cost;
-  if (evaluations_ <= kMaxEvaluations) return;
-  error(codes::limit, span, fmt::format("compiling this takes more than {} evaluations", kMaxEvaluations))
-      .helps.push_back("nested loops multiply: the limit is on all of them together");
-  throw Abort{};
-}
-
-bool Evaluator::within_limit(int64_t held, const char* what, Span span) {
-  if (held <= kMaxList) return true;
-  error(codes::limit, span,
-        fmt::format("{} holds more than {} values, those within its lists and arguments included", what,
-                    kMaxList));
-  return false;
-}
-
-Evaluator::Binding* Evaluator::find(const std::string& name) {
-  auto& scopes = frame().scopes;
-  for (auto scope = scopes.rbegin(); scope != scopes.rend(); ++scope)
-    if (const auto it = scope->find(name); it != scope->end()) return &it->second;
-  return nullptr;
-}
 
 Value Evaluator::evaluate(const Expr& e) {
   Deeper deeper(*this, e.span);
@@ -103,7 +78,7 @@ Value Evaluator::evaluate_kind(const Expr& e) {
 
 Value Evaluator::evaluate_name(const Expr& e) {
   if (const Binding* b = find(e.text)) {
-    if (b->value.is_tensor() && b->kind == Binding::Kind::plain && b->function != target_->function) {
+    if (b->value.is_tensor() && b->kind == Binding::Kind::plain && b->function != target().function) {
       error(codes::wrong_kind, e.span,
             fmt::format("`{}` is a tensor and not known where a first value is computed", e.text))
           .helps.push_back("initialisers and first values may depend on static values only");
@@ -130,12 +105,12 @@ Value Evaluator::global(const std::string& name, const std::string& qualifier, S
         return v;
       }
       // Known to the resolver, but its own evaluation has failed.
-      if (program_.settings.count(name) || program_.data.count(name)) return {};
+      if (program().settings.count(name) || program().data.count(name)) return {};
     }
   }
   DefinitionValue d;
   d.name = qualifier.empty() ? name : qualifier + "." + name;
-  if (const Definition* found = program_.find(name, qualifier, prelude))
+  if (const Definition* found = program().find(name, qualifier, prelude))
     d.definition = found;
   else if (const Builtin* b = qualifier.empty() ? find_builtin(name) : nullptr)
     d.builtin = b;
@@ -159,8 +134,8 @@ Value Evaluator::evaluate_member(const Expr& e) {
   if (v.is(ValueKind::data)) {
     const auto field = v.data->fields.find(e.text);
     if (field != v.data->fields.end()) {
-      Op* input = target_->function->input(e.text);
-      return Value::of(input ? input : target_->function->add_input(e.text, field->second, location(e.span)));
+      Op* input = target().function->input(e.text);
+      return Value::of(input ? input : target().function->add_input(e.text, field->second, location(e.span)));
     }
     for (const auto& [name, type] : v.data->fields) names.push_back(name);
     Diagnostic& d = error(codes::unknown_field, e.text_span,
@@ -294,11 +269,11 @@ bool Evaluator::run_block(const Block& b, bool own_scope) {
   if (b.empty()) return false;
   if (own_scope) frame().scopes.emplace_back();
   bool returned = false;
-  const size_t errors = diagnostics_.count();
+  const size_t errors = diagnostics().count();
   for (const Statement& s : b) {
     returned = run_statement(s);
     // In the prelude what follows an error only follows from it.
-    if (frame().prelude && diagnostics_.count() != errors) frame().returned = returned = true;
+    if (frame().prelude && diagnostics().count() != errors) frame().returned = returned = true;
     if (returned) break;
   }
   if (own_scope) frame().scopes.pop_back();
@@ -329,7 +304,7 @@ bool Evaluator::run_statement(const Statement& s) {
       frame().returned = true;  // what follows relies on it
       return true;
     }
-    case StatementKind::experiment: experiment_statement(*this, experiment_context, s); return false;
+    case StatementKind::experiment: experiment->run(s); return false;
   }
   return false;
 }
@@ -356,14 +331,14 @@ bool Evaluator::run_for(const Statement& s) {
   const std::string path = frame().prefix + label;
   if (!s.label.empty()) {
     const auto [it, is_new] =
-        target_->instances.emplace(path, std::pair<const Definition*, std::string>{nullptr, ""});
+        target().instances.emplace(path, std::pair<const Definition*, std::string>{nullptr, ""});
     if (!is_new && !frame().reusing) {
       error(codes::instance_taken, s.label_span, fmt::format("`{}` names two things in this scope", s.label));
       return false;
     }
   }
   const std::string outer = frame().prefix;
-  const size_t errors = diagnostics_.count();
+  const size_t errors = diagnostics().count();
   bool returned = false;
   for (int64_t round = 0; round < rounds && !returned; ++round) {
     frame().prefix = fmt::format("{}.{}.", path, round);
@@ -374,14 +349,14 @@ bool Evaluator::run_for(const Statement& s) {
     b.value = over.is(ValueKind::range) ? Value::of(over.integer + round)
                                         : (*over.list)[static_cast<size_t>(round)];
     b.span = s.name_span;
-    b.function = target_->function;
+    b.function = target().function;
     frame().scopes.back()[s.name] = std::move(b);
     returned = run_block(s.body);
     frame().scopes.pop_back();
     frame().active.pop_back();
     frame().bases.pop_back();
     frame().prefix = outer;
-    if (diagnostics_.count() > errors) break;  // the next round would say the same
+    if (diagnostics().count() > errors) break;  // the next round would say the same
   }
   return returned;
 }

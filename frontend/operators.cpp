@@ -3,9 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
+#include "frontend/emitter.h"
 #include "frontend/error_codes.h"
-#include "frontend/evaluator.h"
 #include "ir/tensor/op_def.h"
 
 namespace gradc::frontend {
@@ -67,7 +68,7 @@ bool swaps_last_axes(const Op& op) {
 
 }  // namespace
 
-Value Evaluator::unary(const std::string& op, const Value& a, const Expr& site) {
+Value Emitter::unary(const std::string& op, const Value& a, const Expr& site) {
   if (op == "not") {
     if (a.is(ValueKind::boolean)) return Value::of(!a.boolean);
     if (a.is_tensor()) return emit("logical_not", {a.tensor}, {}, site.span, "`not`");
@@ -85,7 +86,7 @@ Value Evaluator::unary(const std::string& op, const Value& a, const Expr& site) 
   return {};
 }
 
-Value Evaluator::static_binary(const std::string& op, const Value& a, const Value& b, const Expr& site) {
+Value Emitter::static_binary(const std::string& op, const Value& a, const Value& b, const Expr& site) {
   if (op == "==") return Value::of(equal(a, b));
   if (op == "!=") return Value::of(!equal(a, b));
   if ((op == "and" || op == "or") && a.is(ValueKind::boolean) && b.is(ValueKind::boolean))
@@ -121,6 +122,10 @@ Value Evaluator::static_binary(const std::string& op, const Value& a, const Valu
       d.helps.push_back("is an argument list `(...)` missing?");
     return {};
   }
+  return static_arithmetic(op, a, b, site);
+}
+
+Value Emitter::static_arithmetic(const std::string& op, const Value& a, const Value& b, const Expr& site) {
   const double x = a.as_number(), y = b.as_number();
   if (op == "<") return Value::of(x < y);
   if (op == "<=") return Value::of(x <= y);
@@ -134,7 +139,7 @@ Value Evaluator::static_binary(const std::string& op, const Value& a, const Valu
     error(codes::arithmetic, site.span, fmt::format("{} {} {} overflows 64 bits", print(a), op, print(b)));
     return Value{};
   };
-  if (integers && op != "/" && !(op == "^" && b.integer < 0)) {
+  if (a.is(ValueKind::integer) && b.is(ValueKind::integer) && op != "/" && !(op == "^" && b.integer < 0)) {
     const int64_t i = a.integer, j = b.integer;
     int64_t r = 0;
     bool fits = true;
@@ -167,7 +172,7 @@ Value Evaluator::static_binary(const std::string& op, const Value& a, const Valu
   return {};
 }
 
-Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, const Expr& site) {
+Value Emitter::binary(const std::string& op, const Value& a, const Value& b, const Expr& site) {
   if (!a.is_tensor() && !b.is_tensor()) return static_binary(op, a, b, site);
   if (op == "@") return matmul(a, b, site);
   const TensorOperator* known = nullptr;
@@ -209,7 +214,7 @@ Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, c
           .expect(user_type(x), user_type(y));
   for (size_t i = 0; i < 2 && site.operands.size() == 2; ++i) {
     const Expr& operand = *site.operands[i];
-    if (operand.kind != ExprKind::name || (program_.in_prelude(operand.span) && d.span != site.span))
+    if (operand.kind != ExprKind::name || (program().in_prelude(operand.span) && d.span != site.span))
       continue;
     if (const Binding* bound = find(operand.text);
         bound && bound->span.valid() && bound->span.file == d.span.file && !(bound->span == d.span))
@@ -223,8 +228,43 @@ Value Evaluator::binary(const std::string& op, const Value& a, const Value& b, c
   return {};
 }
 
+namespace {
+
+constexpr std::string_view kStack = "abcdefgh";
+
+}  // namespace
+
+// Letters of the axes in front of the matrices, which pair off from the right. An axis of extent 1 is
+// repeated, so its letter is left out, and the axis with it. False after an error.
+bool Emitter::name_stack(MatmulSide& side, const MatmulSide& other, size_t stack, const Expr& site) {
+  const size_t own = side.stacked(), others = other.stacked();
+  Shape kept;
+  for (size_t i = 0; i < own; ++i) {
+    const size_t place = stack - own + i;
+    const int64_t extent = side.shape[i];
+    const int64_t facing = place >= stack - others ? other.shape[place - (stack - others)] : 1;
+    if (extent != facing && extent != 1 && facing != 1) {
+      const bool left = &side < &other;  // both are of one array
+      error(codes::shapes, site.span,
+            fmt::format("these shapes do not multiply: {} and {}", user_type((left ? side : other).op->type),
+                        user_type((left ? other : side).op->type)),
+            fmt::format("the stacks {} and {} differ", extent, facing))
+          .expect(fmt::format("a stack of {}", extent), std::to_string(facing));
+      return false;
+    }
+    if (extent == 1 && facing != 1) continue;
+    side.letters += kStack[place];
+    kept.push_back(extent);
+  }
+  kept.insert(kept.end(), side.shape.begin() + static_cast<std::ptrdiff_t>(own), side.shape.end());
+  if (kept == side.shape) return true;
+  side.op = emit("reshape", {side.op}, {{"shape", kept}}, site.span, "`@`").tensor;
+  side.shape = std::move(kept);
+  return side.op != nullptr;
+}
+
 // NumPy's matmul on the shapes of one example, as an einsum in which `n` is the batch.
-Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
+Value Emitter::matmul(const Value& a, const Value& b, const Expr& site) {
   for (const Value* v : {&a, &b}) {
     if (v->is_tensor() && v->tensor->type.dtype == DType::f32 && v->tensor->type.rank() > 0) continue;
     error(codes::wrong_kind, site.span,
@@ -232,14 +272,10 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
         .expect("f32 tensors with at least one axis", describe(*v));
     return {};
   }
-  struct Side {
-    Op* op;
-    std::string letters;
-  };
-  Side x{a.tensor, {}}, y{b.tensor, {}};
-  Shape xs = x.op->type.shape, ys = y.op->type.shape;
-  const size_t xr = xs.size(), yr = ys.size();
-  const int64_t left = xs[xr - 1], right = yr == 1 ? ys[0] : ys[yr - 2];
+  MatmulSide sides[2] = {{a.tensor, a.tensor->type.shape, {}}, {b.tensor, b.tensor->type.shape, {}}};
+  MatmulSide &x = sides[0], &y = sides[1];
+  const size_t xr = x.shape.size(), yr = y.shape.size();
+  const int64_t left = x.shape[xr - 1], right = yr == 1 ? y.shape[0] : y.shape[yr - 2];
   if (left != right) {
     error(
         codes::shapes, site.span,
@@ -250,46 +286,15 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
             "`a @ b` sums over the last axis of a and the last but one of b (the only one of a vector)");
     return {};
   }
-  // Axes in front of the matrices pair off from the right; an axis of extent 1 is repeated, so its letter is
-  // left out.
-  const size_t stack = std::max(xr > 2 ? xr - 2 : 0, yr > 2 ? yr - 2 : 0);
+  const size_t stack = std::max(x.stacked(), y.stacked());
+  if (!name_stack(x, y, stack, site) || !name_stack(y, x, stack, site)) return {};
   std::string shared;
-  static const std::string kStack = "abcdefgh";
-  for (Side* s : {&x, &y}) {
-    Shape& shape = s == &x ? xs : ys;
-    const Shape& other = s == &x ? ys : xs;
-    const size_t own = shape.size() > 2 ? shape.size() - 2 : 0;
-    const size_t others = other.size() > 2 ? other.size() - 2 : 0;
-    Shape kept;
-    for (size_t i = 0; i < own; ++i) {
-      const size_t place = stack - own + i;
-      const int64_t facing = place >= stack - others ? other[place - (stack - others)] : 1;
-      if (shape[i] != facing && shape[i] != 1 && facing != 1) {
-        error(codes::shapes, site.span,
-              fmt::format("these shapes do not multiply: {} and {}", user_type(x.op->type),
-                          user_type(y.op->type)),
-              fmt::format("the stacks {} and {} differ", shape[i], facing))
-            .expect(fmt::format("a stack of {}", shape[i]), std::to_string(facing));
-        return {};
-      }
-      if (shape[i] == 1 && facing != 1) continue;
-      s->letters += kStack[place];
-      kept.push_back(shape[i]);
-    }
-    for (size_t i = own; i < shape.size(); ++i) kept.push_back(shape[i]);
-    if (kept != shape) {
-      const Value v = emit("reshape", {s->op}, {{"shape", kept}}, site.span, "`@`");
-      if (v.poisoned()) return v;
-      s->op = v.tensor;
-      shape = kept;
-    }
-  }
   for (size_t i = 0; i < stack; ++i)
     if (x.letters.find(kStack[i]) != std::string::npos || y.letters.find(kStack[i]) != std::string::npos)
       shared += kStack[i];
   // The free axis of a weight is `o`, of what it multiplies `i`: "nk,ok->no".
   const char row = x.op->type.batched && yr > 1 ? 'i' : 'o', column = row == 'i' ? 'o' : 'j';
-  const auto add_letters = [](Side& s, size_t rank, char first, char second) {
+  const auto add_letters = [](MatmulSide& s, size_t rank, char first, char second) {
     // Transposed matrices are read in their own order instead.
     if (rank >= 2 && swaps_last_axes(*s.op)) {
       s.op = s.op->operands[0];
@@ -303,13 +308,13 @@ Value Evaluator::matmul(const Value& a, const Value& b, const Expr& site) {
   add_letters(x, xr, xr == 1 ? 'k' : row, 'k');
   add_letters(y, yr, 'k', column);
   if (y.op->type.batched && !x.op->type.batched) std::swap(x, y);
-  const auto with_batch = [](const Side& s) { return (s.op->type.batched ? "n" : "") + s.letters; };
+  const auto with_batch = [](const MatmulSide& s) { return (s.op->type.batched ? "n" : "") + s.letters; };
   const std::string spec =
       fmt::format("{},{}->{}{}", with_batch(x), with_batch(y), x.op->type.batched ? "n" : "", result);
   return emit("einsum", {x.op, y.op}, {{"spec", spec}}, site.span, "`@`");
 }
 
-Value Evaluator::select(const Value& c, const Value& a, const Value& b, Span span) {
+Value Emitter::select(const Value& c, const Value& a, const Value& b, Span span) {
   if (c.poisoned() || a.poisoned() || b.poisoned()) return {};
   if (c.is(ValueKind::boolean)) return c.boolean ? a : b;
   if (!c.is_tensor() || c.tensor->type.dtype != DType::boolean) {

@@ -1,31 +1,28 @@
-// Parameters, states and optimizer slots: declaring them in the module, their first values in @init, reading
-// and assigning them.
+// Parameters, states and optimizer slots: declaring them in the module, their first values in @init, and
+// assigning them.
 #include <fmt/format.h>
 
+#include "frontend/builtins.h"
+#include "frontend/calls.h"
 #include "frontend/error_codes.h"
 #include "frontend/evaluator.h"
 #include "ir/tensor/op_def.h"
-#include "support/check.h"
 
 namespace gradc::frontend {
 
-Value Evaluator::read(const Binding& b) {
-  if (b.kind == Binding::Kind::plain) return b.value;
-  const Symbol* symbol = module_.symbol(b.symbol);
-  if (!symbol) return {};  // its declaration has failed
-  if (b.kind == Binding::Kind::state) {
-    if (const auto it = target_->states.find(b.symbol); it != target_->states.end()) {
-      // The new value of a layer's state is never differentiated; a slot's is read inside its own update,
-      // where nothing is.
-      if (symbol->kind == SymbolKind::slot) return Value::of(it->second);
-      return emit("stop_gradient", {it->second}, {}, b.span);
-    }
+bool Evaluator::to_shape(const std::vector<ExprPtr>& dims, const std::string& what, Shape& out) {
+  List extents;
+  Span span;
+  for (const ExprPtr& e : dims) {
+    Value v = evaluate(*e);
+    int64_t extent = 0;
+    // `param[shape]` takes a whole list too.
+    if (dims.size() == 1 && v.is(ValueKind::list)) return to_shape(v, e->span, "the shape", out);
+    if (!to_integer(v, e->span, what, extent)) return false;
+    span = join(span, e->span);
+    extents.push_back(std::move(v));
   }
-  // A first value may follow from another one's: @init has written neither when it reads.
-  if (target_ == &init_target)
-    for (const Update& u : init_target.function->updates)
-      if (u.symbol == b.symbol) return Value::of(u.value);
-  return Value::of(target_->function->read(*symbol));
+  return to_shape(Value::of(std::move(extents)), span, "the shape", out);
 }
 
 void Evaluator::declare(const Statement& s) {
@@ -36,7 +33,7 @@ void Evaluator::declare(const Statement& s) {
   b.kind = is_state ? Binding::Kind::state : Binding::Kind::parameter;
   b.symbol = name;
   b.span = s.name_span;
-  b.function = target_->function;
+  b.function = target().function;
   const auto finish = [&] { frame().scopes.back()[s.name] = std::move(b); };
   const auto failed = [&] {
     b = Binding{};
@@ -46,18 +43,18 @@ void Evaluator::declare(const Statement& s) {
 
   Type type;
   if (slot && !s.has_dims)
-    type.shape = module_.symbol(parameter)->type.shape;
+    type.shape = module().symbol(parameter)->type.shape;
   else if (!to_shape(s.dims, fmt::format("an extent of `{}`", s.name), type.shape))
     return failed();
 
-  const bool is_new = target_->declared.insert(name).second;
+  const bool is_new = target().declared.insert(name).second;
   if (!is_new && !frame().reusing) {
     error(codes::instance_taken, s.name_span, fmt::format("`{}` is declared twice in one instance", name))
         .helps.push_back(
             "declarations inside a loop need `param` in a layer of its own, or one loop around the layer");
     return failed();
   }
-  if (const Symbol* known = module_.symbol(name)) {
+  if (const Symbol* known = module().symbol(name)) {
     const SymbolKind kind = slot ? SymbolKind::slot : is_state ? SymbolKind::state : SymbolKind::parameter;
     if (known->type != type || known->kind != kind) {
       error(codes::reuse, s.name_span,
@@ -75,7 +72,7 @@ void Evaluator::declare(const Statement& s) {
         .helps.push_back("declare it outside `if not training`");
     return failed();
   }
-  if (!module_.symbol(name) && target_->instances.count(name) && !slot) {
+  if (!module().symbol(name) && target().instances.count(name) && !slot) {
     error(codes::instance_taken, s.name_span,
           fmt::format("`{}` names both an instance and {}", name, is_state ? "a state" : "a parameter"));
     return failed();
@@ -86,7 +83,7 @@ void Evaluator::declare(const Statement& s) {
   symbol.kind = slot ? SymbolKind::slot : is_state ? SymbolKind::state : SymbolKind::parameter;
   symbol.location = location(s.name_span);
   Location place = symbol.location;
-  module_.add_symbol(std::move(symbol));
+  module().add_symbol(std::move(symbol));
   Redirect redirect(*this, init_target);
   const Value init = evaluate(*s.value);
   if (init.poisoned()) return failed();
@@ -139,8 +136,8 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
     }
     if (random) {
       std::vector<BoundArgument> bound;
-      if (!bind(b.name, names, required, init.definition->arguments, {{"shape", Value::of_shape(type.shape)}},
-                span, bound))
+      if (!bind_arguments(*this, b.name, names, required, init.definition->arguments,
+                          {{"shape", Value::of_shape(type.shape)}}, span, bound))
         return nullptr;
       CallPlace place{span, span, std::vector<Span>(names.size(), span)};
       std::vector<Value> values;
@@ -168,13 +165,13 @@ void Evaluator::assign(const Statement& s, Value v) {
     Binding b;
     b.value = std::move(v);
     b.span = s.name_span;
-    b.function = target_->function;
+    b.function = target().function;
     (known ? *known : frame().scopes.back()[s.name]) = std::move(b);
     return;
   }
-  const Symbol* symbol = module_.symbol(known->symbol);
+  const Symbol* symbol = module().symbol(known->symbol);
   if (v.poisoned() || !symbol) return;
-  if (symbol->kind == SymbolKind::state && !target_->training) {
+  if (symbol->kind == SymbolKind::state && !target().training) {
     error(codes::state_assignment, s.span, fmt::format("the state `{}` is assigned outside training", s.name))
         .helps.push_back("put the assignment under `if training { ... }`");
     return;
@@ -200,7 +197,7 @@ void Evaluator::assign(const Statement& s, Value v) {
         .related.push_back({known->span, "declared here"});
     return;
   }
-  target_->states[known->symbol] = op;
+  target().states[known->symbol] = op;
 }
 
 }  // namespace gradc::frontend

@@ -191,6 +191,65 @@ Value option_value(Evaluator& e, const Argument& a) {
   return e.evaluate(*a.value);
 }
 
+// The kind of a source; null after an error.
+const SourceKind* source_kind(Evaluator& e, const Expr& source) {
+  std::vector<std::string> names;
+  for (const SourceKind& k : source_kinds()) {
+    names.emplace_back(k.name);
+    if (source.text == k.name && source.qualifier.empty()) return &k;
+  }
+  e.error(codes::unknown_source, source.text_span, fmt::format("there is no data source `{}`", source.text))
+      .choose(source.text, names, "the sources are");
+  return nullptr;
+}
+
+// The options of a source, with their defaults; returns where those that are written stand.
+std::map<std::string, Span> source_options(Evaluator& e, const SourceKind& kind, const Expr& source,
+                                           DataRecord& record) {
+  std::map<std::string, Span> places;  // of the options that are written
+  size_t next = 0;
+  for (const Argument& a : source.arguments) {
+    const bool positional = a.name.empty();
+    const Span span = a.value->span;
+    if (positional && (next >= kind.options.size() || !kind.options[next].required)) {
+      e.error(codes::extra_argument, span, fmt::format("`{}` takes its options by name", kind.name));
+      continue;
+    }
+    const std::string name = positional ? kind.options[next++].name : a.name;
+    const Value v = option_value(e, a);
+    if (!places.emplace(name, span).second) {
+      e.error(codes::extra_argument, positional ? span : a.name_span,
+              fmt::format("`{}` is given `{}` twice", kind.name, name));
+      continue;
+    }
+    if (v.poisoned()) continue;
+    if (name == "batch" || name == "last") {
+      common_option(e, name, v, span, record);
+      continue;
+    }
+    const auto option = std::find_if(kind.options.begin(), kind.options.end(),
+                                     [&](const SourceOption& o) { return name == o.name; });
+    if (option != kind.options.end()) {
+      source_option(e, *option, v, span, record);
+      continue;
+    }
+    std::vector<std::string> known = {"batch", "last"};
+    for (const SourceOption& o : kind.options) known.emplace_back(o.name);
+    Diagnostic& error =
+        e.error(codes::unknown_source, a.name_span, fmt::format("`{}` has no option `{}`", kind.name, name));
+    error.choose(name, known, "its options are");
+  }
+  for (const SourceOption& o : kind.options) {
+    if (places.count(o.name)) continue;
+    if (o.required)
+      e.error(codes::missing_argument, source.span,
+              fmt::format("`{}` needs its option `{}`: {}", kind.name, o.name, o.doc));
+    else
+      record.options[o.name] = o.default_value;
+  }
+  return places;
+}
+
 }  // namespace
 
 bool evaluate_data(Evaluator& e, DataRecord& record) {
@@ -207,62 +266,12 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
         .related.push_back({all[0].name_span, "the first is here"});
   const DataSyntax& d = all[0];
   const Expr& source = *d.source;
-  const SourceKind* kind = nullptr;
-  std::vector<std::string> names;
-  for (const SourceKind& k : source_kinds()) {
-    names.emplace_back(k.name);
-    if (source.text == k.name && source.qualifier.empty()) kind = &k;
-  }
-  if (!kind) {
-    Diagnostic& error = e.error(codes::unknown_source, source.text_span,
-                                fmt::format("there is no data source `{}`", source.text));
-    error.choose(source.text, names, "the sources are");
-    return false;
-  }
+  const SourceKind* kind = source_kind(e, source);
+  if (!kind) return false;
   record.name = d.name;
   record.source = kind->name;
   record.batch = 64;
-  std::map<std::string, Span> places;  // of the options that are written
-  size_t next = 0;
-  for (const Argument& a : source.arguments) {
-    const bool positional = a.name.empty();
-    const Span span = a.value->span;
-    if (positional && (next >= kind->options.size() || !kind->options[next].required)) {
-      e.error(codes::extra_argument, span, fmt::format("`{}` takes its options by name", kind->name));
-      continue;
-    }
-    const std::string name = positional ? kind->options[next++].name : a.name;
-    const Value v = option_value(e, a);
-    if (!places.emplace(name, span).second) {
-      e.error(codes::extra_argument, positional ? span : a.name_span,
-              fmt::format("`{}` is given `{}` twice", kind->name, name));
-      continue;
-    }
-    if (v.poisoned()) continue;
-    if (name == "batch" || name == "last") {
-      common_option(e, name, v, span, record);
-      continue;
-    }
-    const auto option = std::find_if(kind->options.begin(), kind->options.end(),
-                                     [&](const SourceOption& o) { return name == o.name; });
-    if (option != kind->options.end()) {
-      source_option(e, *option, v, span, record);
-      continue;
-    }
-    std::vector<std::string> known = {"batch", "last"};
-    for (const SourceOption& o : kind->options) known.emplace_back(o.name);
-    Diagnostic& error =
-        e.error(codes::unknown_source, a.name_span, fmt::format("`{}` has no option `{}`", kind->name, name));
-    error.choose(name, known, "its options are");
-  }
-  for (const SourceOption& o : kind->options) {
-    if (places.count(o.name)) continue;
-    if (o.required)
-      e.error(codes::missing_argument, source.span,
-              fmt::format("`{}` needs its option `{}`: {}", kind->name, o.name, o.doc));
-    else
-      record.options[o.name] = o.default_value;
-  }
+  const std::map<std::string, Span> places = source_options(e, *kind, source, record);
   if (e.diagnostics().count() != errors) return false;
   if (record.source == "folder" && std::get<int64_t>(record.options.at("channels")) == 2)
     e.error(codes::bad_value, places.at("channels"), "images have 1 or 3 `channels`, not 2")

@@ -227,40 +227,39 @@ bool matches(const std::string& pattern, const std::string& name) {
   return p == pattern.size();
 }
 
-void run_experiment_statement(Evaluator& e, void* context, const Statement& s) {
-  TrainStatements& x = *static_cast<TrainStatements*>(context);
-  const bool train = x.kind == ProgramKind::train;
+void TrainRunner::run(const Statement& s) {
+  const bool train = x_.kind == ProgramKind::train;
   if (s.word == "predict") {
     if (train) {
-      x.has_predict = true;
-      once(e, x, s, s.word);
+      x_.has_predict = true;
+      once(e_, x_, s, s.word);
     }
-    return x.kind == ProgramKind::predict ? predict(e, x, s) : void();
+    return x_.kind == ProgramKind::predict ? predict(e_, x_, s) : void();
   }
   // Losses and metrics are evaluated for predictions too, which may reuse an instance made there; what is not
   // needed goes.
-  if (s.word == "loss") return loss(e, x, s);
-  if (s.word == "metric") return metric(e, x, s);
+  if (s.word == "loss") return loss(e_, x_, s);
+  if (s.word == "metric") return metric(e_, x_, s);
   if (!train) return;
-  if (s.word == "optimizer") return optimizer(e, x, s);
-  if (s.word == "penalty") return x.variation.penalties ? penalty(e, x, s) : void();
+  if (s.word == "optimizer") return optimizer(e_, x_, s);
+  if (s.word == "penalty") return x_.variation.penalties ? penalty(e_, x_, s) : void();
   if (s.word == "freeze") {
-    x.freezes.push_back(&s);
+    x_.freezes.push_back(&s);
     return;
   }
-  if (is_train_option(s.word)) return train_option(e, x, s);
-  if (!once(e, x, s, s.word)) return;
-  if (s.word == "schedule") return x.variation.schedule ? schedule(e, x, s) : void();
-  int64_t& target = s.word == "epochs" ? x.record.epochs : x.record.seed;
-  const Value v = e.evaluate(*s.value);
-  if (!e.to_integer(v, s.value->span, fmt::format("`{}`", s.word), target)) return;
+  if (is_train_option(s.word)) return train_option(e_, x_, s);
+  if (!once(e_, x_, s, s.word)) return;
+  if (s.word == "schedule") return x_.variation.schedule ? schedule(e_, x_, s) : void();
+  int64_t& target = s.word == "epochs" ? x_.record.epochs : x_.record.seed;
+  const Value v = e_.evaluate(*s.value);
+  if (!e_.to_integer(v, s.value->span, fmt::format("`{}`", s.word), target)) return;
   constexpr int64_t kMostEpochs = 1000000;
   if (s.word == "epochs" && (target < 0 || target > kMostEpochs))
-    e.error(codes::bad_value, s.value->span,
-            fmt::format("`epochs` must lie between 0 and {}, not {}", kMostEpochs, target))
+    e_.error(codes::bad_value, s.value->span,
+             fmt::format("`epochs` must lie between 0 and {}, not {}", kMostEpochs, target))
         .expect(fmt::format("0 to {}", kMostEpochs), std::to_string(target));
   if (s.word == "seed" && target < 0)
-    e.error(codes::bad_value, s.value->span, fmt::format("`seed` must not be negative, but is {}", target))
+    e_.error(codes::bad_value, s.value->span, fmt::format("`seed` must not be negative, but is {}", target))
         .expect("a number from 0", std::to_string(target));
 }
 

@@ -83,8 +83,16 @@ bool evaluate_data(Evaluator& e, DataRecord& record);
 // (index_uses.cpp).
 void check_index_ranges(Evaluator& e, const IndexRanges& ranges);
 
-// One statement of `train` (train_statements.cpp); context is the TrainStatements.
-void run_experiment_statement(Evaluator& e, void* context, const Statement& s);
+// Runs one statement of `train` after another (train_statements.cpp).
+class TrainRunner final : public ExperimentStatements {
+ public:
+  TrainRunner(Evaluator& e, TrainStatements& statements) : e_(e), x_(statements) {}
+  void run(const Statement& s) override;
+
+ private:
+  Evaluator& e_;
+  TrainStatements& x_;
+};
 
 // After @train: which optimizer has which parameter, penalties (train_statements.cpp).
 bool assign_optimizers(Evaluator& e, TrainStatements& experiment);

@@ -101,8 +101,87 @@ class Updates {
                      Value::of(e_.lift(after, DType::f64, p.span)), p.span);
   }
 
-  void update(const Symbol& symbol, const TrainStatements::Optimizer& optimizer) {
+  // The rate that schedules make of the optimizer's `lr`, times the factor of the run; null after an error.
+  Op* scheduled_rate(const DefinitionValue& d, const Clock& clock, Op* factor, Span span) {
+    const Value base = bound_argument(e_, d, "lr");
+    if (!base.is_static_number()) {
+      if (!base.poisoned()) e_.must_be(base, span, "`lr`", "a number known when compiling");
+      return nullptr;
+    }
+    if (base.as_number() < 0) {
+      e_.error(codes::bad_value, span,
+               fmt::format("`lr` must not be negative, but is {}: an optimizer goes against the gradient",
+                           print(base)))
+          .expect("a number from 0", print(base));
+      return nullptr;
+    }
+    // reduce_on_plateau bounds what is left of the rate, so that it must see the factor.
+    const bool plateau = std::any_of(x_.schedule.begin(), x_.schedule.end(),
+                                     [](const TrainStatements::Phase& p) { return is_plateau(*p.value); });
+    const Value start = plateau ? Value::of(arithmetic("mul", base, Value::of(factor), span)) : base;
+    const Value scheduled = x_.schedule.empty() ? start : phase(0, start, clock);
+    if (scheduled.poisoned()) return nullptr;
+    return plateau ? e_.lift(scheduled, DType::f64, span)
+                   : arithmetic("mul", scheduled, Value::of(factor), span);
+  }
+
+  // Gives a definition its `weight_decay`, or adds the decay to the gradient where it has none. False after
+  // an error.
+  bool apply_decay(const Symbol& symbol, const TrainStatements::Optimizer& optimizer, Op* w, Op*& g,
+                   std::map<std::string, Value>& given) {
     const DefinitionValue& d = *optimizer.value;
+    const Span span = optimizer.statement->value->span;
+    const bool decays = !optimizer.no_decay.count(symbol.name);
+    const double decay_mult = multiplier(x_.decay_mult, symbol.name);
+    double rate = 0;
+    if (has_parameter(*d.definition, "weight_decay")) {
+      if (!decays) {
+        given["weight_decay"] = Value::of(0.0);
+      } else if (decay_mult != 1 || x_.variation.weight_decay) {
+        if (!e_.to_number(weight_decay(d), span, "`weight_decay`", rate)) return false;
+        given["weight_decay"] = Value::of(rate * decay_mult);
+      }
+      return true;
+    }
+    const Value decay = weight_decay(d);
+    if (decay.is(ValueKind::none)) return true;
+    // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of
+    // their own see to it themselves.)
+    if (!e_.to_number(decay, span, "`weight_decay`", rate)) return false;
+    if (rate < 0) {
+      e_.error(codes::bad_value, span, fmt::format("`weight_decay` must not be negative, but is {}", rate))
+          .expect("a number from 0", fmt::format("{}", rate));
+      return false;
+    }
+    rate *= decay_mult;
+    if (!decays || rate == 0) return true;
+    Op* pull = e_.emit("mul", {w, e_.lift(Value::of(rate), DType::f32, span)}, {}, span).tensor;
+    g = e_.emit("add", {g, pull}, {}, span).tensor;
+    return true;
+  }
+
+  // The parameter's value after the optimizer's body; null after an error.
+  Op* moved(const Symbol& symbol, const DefinitionValue& d, Op* w, const std::map<std::string, Value>& given,
+            Span span) {
+    Evaluator::Frame finished;
+    const size_t errors = e_.diagnostics().count();
+    e_.call_given(d, given, span, &finished);
+    if (e_.diagnostics().count() != errors || finished.scopes.empty()) return nullptr;
+    const Value& result = finished.scopes[0].at("w").value;
+    if (result.is_tensor() && result.tensor == w) {
+      e_.error(codes::no_value, span, fmt::format("the optimizer `{}` never assigns `w`", d.name));
+      return nullptr;
+    }
+    Op* next = e_.cast(e_.lift(result, DType::f32, span), DType::f32, span);
+    if (!next || next->type == symbol.type) return next;
+    e_.error(codes::shapes, span,
+             fmt::format("the optimizer `{}` makes `w` {} of {}", d.name, user_type(next->type),
+                         user_type(symbol.type)))
+        .expect(user_type(symbol.type), user_type(next->type));
+    return nullptr;
+  }
+
+  void update(const Symbol& symbol, const TrainStatements::Optimizer& optimizer) {
     const Span span = optimizer.statement->value->span;
     Function& f = e_.module().add_function("update." + symbol.name);
     Evaluator::Target target;
@@ -121,27 +200,8 @@ class Updates {
                 Value::of(f.add_input("total", scalar))};
     Op* factor = f.add_input("lr_factor", scalar);
     Op* w = f.read(symbol);
-
-    const Value base = bound_argument(e_, d, "lr");
-    if (!base.is_static_number()) {
-      if (!base.poisoned()) e_.must_be(base, span, "`lr`", "a number known when compiling");
-      return;
-    }
-    if (base.as_number() < 0) {
-      e_.error(codes::bad_value, span,
-               fmt::format("`lr` must not be negative, but is {}: an optimizer goes against the gradient",
-                           print(base)))
-          .expect("a number from 0", print(base));
-      return;
-    }
-    // reduce_on_plateau bounds what is left of the rate, so that it must see the factor.
-    const bool plateau = std::any_of(x_.schedule.begin(), x_.schedule.end(),
-                                     [](const TrainStatements::Phase& p) { return is_plateau(*p.value); });
-    const Value start = plateau ? Value::of(arithmetic("mul", base, Value::of(factor), span)) : base;
-    const Value scheduled = x_.schedule.empty() ? start : phase(0, start, clock);
-    if (scheduled.poisoned()) return;
-    Op* rate = plateau ? e_.lift(scheduled, DType::f64, span)
-                       : arithmetic("mul", scheduled, Value::of(factor), span);
+    Op* rate = scheduled_rate(*optimizer.value, clock, factor, span);
+    if (!rate) return;
     const double mult = multiplier(x_.lr_mult, symbol.name);
     Op* lr = mult == 1 ? rate : arithmetic("mul", Value::of(rate), Value::of(mult), span);
 
@@ -149,68 +209,22 @@ class Updates {
         {"w", Value::of(w)},    {"t", Value::of(arithmetic("add", clock.step, Value::of(1.0), span))},
         {"step", clock.step},   {"epoch", clock.epoch},
         {"total", clock.total}, {"lr", Value::of(lr)}};
-    const bool decays = !optimizer.no_decay.count(symbol.name);
-    const double decay_mult = multiplier(x_.decay_mult, symbol.name);
-    if (has_parameter(*d.definition, "weight_decay")) {
-      double own = 0;
-      if (!decays) {
-        given["weight_decay"] = Value::of(0.0);
-      } else if (decay_mult != 1 || x_.variation.weight_decay) {
-        if (!e_.to_number(weight_decay(d), span, "`weight_decay`", own)) return;
-        given["weight_decay"] = Value::of(own * decay_mult);
-      }
-    } else if (const Value decay = weight_decay(d); !decay.is(ValueKind::none)) {
-      // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of
-      // their own see to it themselves.)
-      double rate = 0;
-      if (!e_.to_number(decay, span, "`weight_decay`", rate)) return;
-      if (rate < 0) {
-        e_.error(codes::bad_value, span, fmt::format("`weight_decay` must not be negative, but is {}", rate))
-            .expect("a number from 0", fmt::format("{}", rate));
-        return;
-      }
-      rate *= decay_mult;
-      if (decays && rate != 0) {
-        Op* pull = e_.emit("mul", {w, e_.lift(Value::of(rate), DType::f32, span)}, {}, span).tensor;
-        g = e_.emit("add", {g, pull}, {}, span).tensor;
-      }
-    }
+    if (!apply_decay(symbol, optimizer, w, g, given)) return;
     given["g"] = Value::of(g);
-
-    Evaluator::Frame finished;
-    const size_t errors = e_.diagnostics().count();
-    e_.call_given(d, given, span, &finished);
-    if (e_.diagnostics().count() != errors || finished.scopes.empty()) return;
-    const Value& result = finished.scopes[0].at("w").value;
-    if (result.is_tensor() && result.tensor == w) {
-      e_.error(codes::no_value, span, fmt::format("the optimizer `{}` never assigns `w`", d.name));
-      return;
-    }
-    Op* next = e_.lift(result, DType::f32, span);
-    next = e_.cast(next, DType::f32, span);
+    Op* next = moved(symbol, *optimizer.value, w, given, span);
     if (!next) return;
-    if (next->type != symbol.type) {
-      e_.error(codes::shapes, span,
-               fmt::format("the optimizer `{}` makes `w` {} of {}", d.name, user_type(next->type),
-                           user_type(symbol.type)))
-          .expect(user_type(symbol.type), user_type(next->type));
-      return;
-    }
     if (x_.moves) {
       // The runtime moves the parameters; what it needs is the gradient.
       f.updates.push_back({symbol.name + ".grad", g, e_.location(span)});
-      f.outputs.push_back({"lr", rate});
-      f.remove_dead();
-      f.renumber();
-      return;
+    } else {
+      next = project(symbol, next);
+      if (!next) return;
+      f.updates.push_back({symbol.name, next, e_.location(span)});
+      if (x_.ema > 0) average(f, symbol, next);
+      for (const Symbol& s : e_.module().symbols)
+        if (const auto it = target.states.find(s.name); it != target.states.end())
+          f.updates.push_back({s.name, it->second, e_.location(span)});
     }
-    next = project(symbol, next);
-    if (!next) return;
-    f.updates.push_back({symbol.name, next, e_.location(span)});
-    if (x_.ema > 0) average(f, symbol, next);
-    for (const Symbol& s : e_.module().symbols)
-      if (const auto it = target.states.find(s.name); it != target.states.end())
-        f.updates.push_back({s.name, it->second, e_.location(span)});
     f.outputs.push_back({"lr", rate});
     f.remove_dead();
     f.renumber();

@@ -1,0 +1,112 @@
+// Emits tensor IR: points at one function after another (train, eval, predict, the updates), converts values
+// to what operations take, and applies operators to values, static or tensors. Knows no syntax but the place
+// of an expression, and calls no definition.
+#pragma once
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "frontend/call_stack.h"
+#include "frontend/value.h"
+#include "ir/tensor/module.h"
+
+namespace gradc::frontend {
+
+// Whether extents are at least 1 and the shape has no more elements and axes than any tensor may have.
+bool fits_limits(const Shape& shape);
+
+class Emitter : public CallStack {
+ public:
+  Emitter(const Program& program, Diagnostics& diagnostics, Module& module)
+      : CallStack(program, diagnostics), module_(module) {}
+
+  // --- what is being emitted
+  struct Target {
+    Function* function = nullptr;
+    bool training = false, stochastic = false;
+    int64_t next_stream = 0;
+    std::map<std::string, Op*> states;  // current value of a state symbol assigned in this function
+    std::map<std::string, std::pair<const Definition*, std::string>>
+        instances;                   // by path: definition and static arguments
+    std::set<std::string> declared;  // symbols met in this function
+  };
+  Target& target() { return *target_; }
+  // Points the evaluator elsewhere while it lives.
+  struct Redirect {
+    Redirect(Emitter& e, Target& t) : emitter(e), saved(e.target_), saved_builder(std::move(e.builder_)) {
+      e.target_ = &t;
+      e.builder_ = std::make_unique<Builder>(*t.function);
+    }
+    ~Redirect() {
+      emitter.target_ = saved;
+      emitter.builder_ = std::move(saved_builder);
+    }
+    Emitter& emitter;
+    Target* saved;
+    std::unique_ptr<Builder> saved_builder;
+  };
+  Target init_target;     // @init
+  std::string parameter;  // whose update is being emitted; empty: none
+  Module& module() { return module_; }
+
+  // The user's place and the trail of what reads at positions (OpDef::index), for errors that are found when
+  // the whole function is there.
+  std::map<const Op*, Diagnostic> index_places;
+
+  // --- operations (emit.cpp)
+  // Creates an operation after asking infer(); an error names `what` ("`conv2d`") and the operands' types.
+  Value emit(const std::string& op, std::vector<Op*> operands, Attributes attributes, Span span,
+             const std::string& what = {});
+  // A tensor for a static value or tensor, of the element type wanted when static; poison stays null,
+  // silently.
+  Op* lift(const Value& v, DType dtype, Span span);
+  // Makes the operands of an elementwise operation agree: static numbers take the tensors' type, f64 scalars
+  // become f32 beside f32.
+  bool unify(std::vector<Value>& values, std::vector<Op*>& out, Span span, const std::string& what);
+  Op* cast(Op* op, DType to, Span span);
+  // The value that a name is bound to: a parameter's or state's is read.
+  Value read(const Binding& b);
+
+  // --- operators (operators.cpp)
+  Value unary(const std::string& op, const Value& a, const Expr& site);
+  Value binary(const std::string& op, const Value& a, const Value& b, const Expr& site);
+  Value matmul(const Value& a, const Value& b, const Expr& site);
+  Value select(const Value& c, const Value& a, const Value& b, Span span);
+
+  // --- conversions with messages (conversions.cpp)
+  bool to_integer(const Value& v, Span span, const std::string& what, int64_t& out);
+  bool to_number(const Value& v, Span span, const std::string& what, double& out);
+  bool to_boolean(const Value& v, Span span, const std::string& what, bool& out);
+  bool to_integers(const Value& v, Span span, const std::string& what, std::vector<int64_t>& out);
+  bool to_axis(const Value& v, int rank, Span span, int64_t& out);               // negative from the end
+  bool to_axes(const Value& v, int rank, Span span, std::vector<int64_t>& out);  // one or a list, sorted
+  bool to_shape(const Value& v, Span span, const std::string& what,
+                Shape& out);  // extents >= 1 within the limits
+
+ protected:
+  Target* target_ = nullptr;  // null: what is evaluated is static
+
+ private:
+  friend struct Redirect;
+  Value static_binary(const std::string& op, const Value& a, const Value& b, const Expr& site);
+  // Of two numbers.
+  Value static_arithmetic(const std::string& op, const Value& a, const Value& b, const Expr& site);
+  // An operand of a matrix product, with a letter for each axis.
+  struct MatmulSide {
+    Op* op = nullptr;
+    Shape shape;
+    std::string letters;
+    size_t stacked() const { return shape.size() > 2 ? shape.size() - 2 : 0; }  // axes before the matrices
+  };
+  bool name_stack(MatmulSide& side, const MatmulSide& other, size_t stack, const Expr& site);
+  void at(Span span);  // sets the location of what is emitted next
+
+  Module& module_;
+  std::unique_ptr<Builder> builder_;
+  int64_t ops_ = 0;
+};
+
+}  // namespace gradc::frontend
