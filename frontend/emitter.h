@@ -101,7 +101,8 @@ class Emitter : public CallStack {
     std::string letters;
     size_t stacked() const { return shape.size() > 2 ? shape.size() - 2 : 0; }  // axes before the matrices
   };
-  bool name_stack(MatmulSide& side, const MatmulSide& other, size_t stack, const Expr& site);
+  bool name_stack(MatmulSide& side, const MatmulSide& other, const Shape& facing_stack, size_t stack,
+                  const Expr& site);
   void at(Span span);  // sets the location of what is emitted next
 
   Module& module_;

@@ -236,13 +236,14 @@ constexpr std::string_view kStack = "abcdefgh";
 
 // Letters of the axes in front of the matrices, which pair off from the right. An axis of extent 1 is
 // repeated, so its letter is left out, and the axis with it. False after an error.
-bool Emitter::name_stack(MatmulSide& side, const MatmulSide& other, size_t stack, const Expr& site) {
-  const size_t own = side.stacked(), others = other.stacked();
+bool Emitter::name_stack(MatmulSide& side, const MatmulSide& other, const Shape& facing_stack, size_t stack,
+                         const Expr& site) {
+  const size_t own = side.stacked(), others = facing_stack.size();
   Shape kept;
   for (size_t i = 0; i < own; ++i) {
     const size_t place = stack - own + i;
     const int64_t extent = side.shape[i];
-    const int64_t facing = place >= stack - others ? other.shape[place - (stack - others)] : 1;
+    const int64_t facing = place >= stack - others ? facing_stack[place - (stack - others)] : 1;
     if (extent != facing && extent != 1 && facing != 1) {
       const bool left = &side < &other;  // both are of one array
       error(codes::shapes, site.span,
@@ -287,7 +288,11 @@ Value Emitter::matmul(const Value& a, const Value& b, const Expr& site) {
     return {};
   }
   const size_t stack = std::max(x.stacked(), y.stacked());
-  if (!name_stack(x, y, stack, site) || !name_stack(y, x, stack, site)) return {};
+  const auto stack_of = [](const MatmulSide& s) {
+    return Shape(s.shape.begin(), s.shape.begin() + static_cast<std::ptrdiff_t>(s.stacked()));
+  };
+  const Shape of_x = stack_of(x), of_y = stack_of(y);  // name_stack leaves axes out
+  if (!name_stack(x, y, of_y, stack, site) || !name_stack(y, x, of_x, stack, site)) return {};
   std::string shared;
   for (size_t i = 0; i < stack; ++i)
     if (x.letters.find(kStack[i]) != std::string::npos || y.letters.find(kStack[i]) != std::string::npos)

@@ -304,6 +304,12 @@ TEST(Elaborate, MatmulBecomesEinsum) {
             R"(einsum %2, %2 {spec="nik,nok->nio"} : f32[n,28,28])");
   EXPECT_EQ(spec("x = flatten(image)\nw = param[784] ~ zeros\ny = reshape(w @ x, [1])"),
             R"(einsum %1, @w {spec="nk,k->n"} : f32[n])");
+  // A stack that one side repeats beside one that both have, in either order.
+  for (const auto& [left, right] : {std::pair{"2, 1", "2, 3"}, {"2, 3", "2, 1"}}) {
+    const std::string product = spec(fmt::format(
+        "a = param[{}, 4, 5] ~ zeros\nb = param[{}, 5, 4] ~ zeros\ny = image * sum(a @ b)", left, right));
+    EXPECT_NE(product.find(": f32[2,3,4,4]"), std::string::npos) << product;
+  }
   EXPECT_EQ(spec("x = reshape(image, [4, 14, 14])\nw = param[4, 14, 3] ~ zeros\ny = x @ w"),
             R"(einsum %1, @w {spec="naik,ako->naio"} : f32[n,4,14,3])");
   EXPECT_EQ(spec("x = reshape(image, [4, 14, 14])\nw = param[14, 3] ~ zeros\ny = x @ w"),
