@@ -98,13 +98,9 @@ void check_result_size(uint32_t size, size_t known, const char* init) {
                     size, known, init));
 }
 
-namespace {
-
 gradc_range c_range(const runtime::ValueRange& r) {
   return {r.name.c_str(), r.low, r.high, r.elements, r.nan, r.above, r.below};
 }
-
-}  // namespace
 
 KeptReport::KeptReport(runtime::NotFiniteReport made) : report(std::move(made)) {
   for (const runtime::ValueRange& operand : report.operands) operands.push_back(c_range(operand));

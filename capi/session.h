@@ -61,6 +61,8 @@ int64_t rows_of_view(const gradc_view& view, const std::string& where, const cha
 std::vector<const gradc_view*> match_views(const gradc_view* views, int32_t count,
                                            const std::vector<std::string>& names, const std::string& where);
 
+gradc_range c_range(const runtime::ValueRange& r);
+
 // A report as a C struct, with the storage that it points to.
 struct KeptReport {
   explicit KeptReport(runtime::NotFiniteReport made);

@@ -15,6 +15,8 @@ add_library(gradc_bundled STATIC ${CMAKE_SOURCE_DIR}/standalone/main.cpp ${CMAKE
 target_link_libraries(gradc_bundled PUBLIC gradc_app)
 foreach(library gradc_bundled gradc_app gradc_capi gradc_runtime gradc_support)
   target_compile_options(${library} PRIVATE -ffunction-sections -fdata-sections)
+  # The linker takes the object files that a program needs: a feature of an executable is there because its file is.
+  set_target_properties(${library} PROPERTIES UNITY_BUILD OFF)
 endforeach()
 if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT GRADC_SANITIZE)  # command lines and formatting, in every executable
   foreach(library gradc_bundled gradc_app gradc_capi gradc_support)
