@@ -6,6 +6,7 @@
 #include "frontend/builtins.h"
 #include "ir/interpreter/interpreter.h"
 #include "ir/tensor/module.h"
+#include "ir/tensor/op_def.h"
 
 namespace gradc::frontend {
 
