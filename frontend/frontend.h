@@ -40,7 +40,7 @@ struct LayerValue {
 };
 inline constexpr const char* kValuePrefix = "value.";
 
-// What a `loss` and a `metric` of the model file are, where Options ask for them.
+// Properties of the model file's losses and metrics, filled in where Options::facts is set.
 struct LossFacts {
   std::string name;   // as written; empty: none
   double weight = 1;  // in the sum

@@ -234,7 +234,7 @@ constexpr std::string_view kStack = "abcdefgh";
 
 }  // namespace
 
-// Letters of the axes in front of the matrices, which pair off from the right. An axis of extent 1 is
+// Letters of the stack axes (all but the last two), aligned from the right as in broadcasting. An axis of extent 1 is
 // repeated, so its letter is left out, and the axis with it. False after an error.
 bool Emitter::name_stack(MatmulSide& side, const MatmulSide& other, const Shape& facing_stack, size_t stack,
                          const Expr& site) {

@@ -203,7 +203,7 @@ const SourceKind* source_kind(Evaluator& e, const Expr& source) {
   return nullptr;
 }
 
-// The options of a source, with their defaults; returns where those that are written stand.
+// The options of a source, with their defaults; returns the locations of those that are written.
 std::map<std::string, Span> source_options(Evaluator& e, const SourceKind& kind, const Expr& source,
                                            DataRecord& record) {
   std::map<std::string, Span> places;  // of the options that are written

@@ -138,7 +138,7 @@ class Copier {
     }
     b.insert_before(before);
     b.set_locations(op->locations);
-    // One operand behind `after` is enough; of kept operands, preferably one with a batch.
+    // One operand through `after` is enough; of kept operands, preferably one with a batch.
     if (!waits && !operands.empty()) {
       size_t i = 0;
       while (i + 1 < operands.size() && !operands[i]->type.batched) ++i;
