@@ -1,5 +1,9 @@
 // docs/language.md names everything there is: built-in functions, definitions of the prelude, data sources,
 // error codes, limits.
+#include <iterator>
+#include <regex>
+#include <set>
+
 #include "frontend/builtins.h"
 #include "frontend/data_methods.h"
 #include "frontend/data_sources.h"
@@ -7,6 +11,7 @@
 #include "frontend/evaluator.h"
 #include "frontend/parser.h"
 #include "frontend/prelude.h"
+#include "ir/tensor/op_def.h"
 #include "tests/frontend/helpers.h"
 
 namespace gradc::frontend_test::docs_test {
@@ -43,6 +48,24 @@ TEST(Docs, NameEverything) {
     EXPECT_FALSE(file.definitions.empty()) << f.name;
     for (const auto& d : file.definitions) names("`" + d->name + "`");
   }
+}
+
+// The primitives that need no `primitive.` before their names are listed in one paragraph, which holds no other names.
+TEST(Docs, ListThePrimitivesThatCanBeCalled) {
+  const std::string text = read_file(std::string(GRADC_SOURCE_DIR) + "/docs/language.md");
+  const size_t begin = text.find("Primitives that can be called by their own names");
+  ASSERT_NE(begin, std::string::npos);
+  const std::string paragraph = text.substr(begin, text.find("The others", begin) - begin);
+  std::set<std::string> listed, callable;
+  const std::regex quoted("`([a-z0-9_ ]+)`");
+  for (std::sregex_iterator list(paragraph.begin(), paragraph.end(), quoted), end; list != end; ++list) {
+    std::istringstream names((*list)[1]);
+    listed.insert(std::istream_iterator<std::string>(names), {});
+  }
+  for (const OpDef& def : op_defs())
+    if (frontend::find_callable_op(def.name, "")) callable.insert(def.name);
+  for (const frontend::Builtin& b : frontend::builtins()) callable.erase(b.name);
+  EXPECT_EQ(listed, callable);
 }
 
 // The file on the first screen, which stands indented by four blanks.
