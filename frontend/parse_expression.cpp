@@ -66,12 +66,10 @@ ExprPtr Parser::finish(ExprPtr e, Span span) {
   for (const ExprPtr& o : e->operands) height = std::max(height, o->height);
   for (const Argument& a : e->arguments) height = std::max(height, a.value->height);
   e->height = height + 1;
-  if (e->height > kMaxNesting) {
-    error(codes::too_deep, e->text_span.valid() ? e->text_span : e->span,
-          fmt::format("this expression is more than {} operations deep", kMaxNesting))
-        .helps.push_back("give parts of it names of their own");
-    throw Recover{};
-  }
+  if (e->height > kMaxNesting)
+    reject(codes::too_deep, e->text_span.valid() ? e->text_span : e->span,
+           fmt::format("this expression is more than {} operations deep", kMaxNesting),
+           "give parts of it names of their own");
   return e;
 }
 
@@ -84,17 +82,12 @@ ExprPtr Parser::binary(int lowest) {
     // A line that begins with |> goes on; one that begins with another operator does not, as `-x` and `[..]`
     // may begin statements.
     if (current().line_start && !grouped_ && o->precedence != kPipe) break;
-    if (last == kPipe && o->precedence != kPipe) {
-      error(codes::syntax, current().span, fmt::format("`{}` after a pipe", o->text),
-            "what does this apply to?")
-          .helps.push_back("put the pipe in parentheses: `(x |> f) + y`");
-      throw Recover{};
-    }
-    if (o->precedence == last && (last == kComparison || last == kRange)) {
-      error(codes::syntax, current().span, fmt::format("`{}` does not chain", o->text))
-          .helps.push_back(last == kRange ? "a range has two ends: `a..b`" : "write `a < b and b < c`");
-      throw Recover{};
-    }
+    if (last == kPipe && o->precedence != kPipe)
+      reject(codes::syntax, current().span, fmt::format("`{}` after a pipe", o->text),
+             "put the pipe in parentheses: `(x |> f) + y`", "what does this apply to?");
+    if (o->precedence == last && (last == kComparison || last == kRange))
+      reject(codes::syntax, current().span, fmt::format("`{}` does not chain", o->text),
+             last == kRange ? "a range has two ends: `a..b`" : "write `a < b and b < c`");
     const Token op = advance();
     if (o->precedence == kPipe) {
       left = pipe_stage(std::move(left));
@@ -128,7 +121,7 @@ ExprPtr Parser::prefix() {
 ExprPtr Parser::pipe_stage(ExprPtr left) {
   Nesting nesting(*this);
   const Token& first = current();
-  if (first.kind != TokenKind::name) fail("a layer or function behind `|>`, as in `x |> relu`");
+  if (first.kind != TokenKind::name) fail("a layer or function after `|>`, as in `x |> relu`");
   ExprPtr e = node(ExprKind::call, first.span);
   e->text = advance().text;
   e->text_span = first.span;
@@ -146,8 +139,7 @@ ExprPtr Parser::pipe_stage(ExprPtr left) {
     for (Argument& a : arguments()) e->arguments.push_back(std::move(a));
   }
   instance(*e);
-  // The stage alone, without what flows into it: places of errors and operations then point at the call that
-  // is meant.
+  // The stage alone, without its input: locations of errors and operations then point at the call that is meant.
   const Span span = join(first.span, previous().span);
   return finish(std::move(e), span);
 }
@@ -155,17 +147,13 @@ ExprPtr Parser::pipe_stage(ExprPtr left) {
 void Parser::instance(Expr& call) {
   const bool as = continues("as") && !no_as_;
   if (!as && !continues("reuse")) return;
-  if (call.kind != ExprKind::call) {
-    error(codes::bad_instance, current().span,
-          fmt::format("`{}` names a layer's instance: it follows a call", current().text))
-        .helps.push_back("as in `y = dense(x, 10) as head`");
-    throw Recover{};
-  }
+  if (call.kind != ExprKind::call)
+    reject(codes::bad_instance, current().span,
+           fmt::format("`{}` names a layer's instance: it follows a call", current().text),
+           "as in `y = dense(x, 10) as head`");
   advance();
   call.instance.kind = as ? Instance::Kind::as : Instance::Kind::reuse;
-  const Token& t = expect_name("the instance's name");
-  call.instance.name = t.text;
-  call.instance.span = t.span;
+  name(call.instance.name, call.instance.span, "the instance's name");
 }
 
 ExprPtr Parser::postfix() {
@@ -173,11 +161,9 @@ ExprPtr Parser::postfix() {
   while (true) {
     if (continues("(")) {
       const bool qualified = e->kind == ExprKind::member && e->operands[0]->kind == ExprKind::name;
-      if (e->kind != ExprKind::name && !qualified) {
-        error(codes::syntax, current().span, "only a name can be called")
-            .helps.push_back("give the definition a name first");
-        throw Recover{};
-      }
+      if (e->kind != ExprKind::name && !qualified)
+        reject(codes::syntax, current().span, "only a name can be called",
+               "give the definition a name first");
       ExprPtr call = node(ExprKind::call, e->span);
       call->text = e->text;
       call->text_span = qualified ? e->text_span : e->span;
@@ -189,20 +175,17 @@ ExprPtr Parser::postfix() {
       const Span begin = e->span;
       index->operands.push_back(std::move(e));
       for (ExprPtr& i : dims()) index->operands.push_back(std::move(i));
-      if (index->operands.size() == 1) {
-        error(codes::syntax, previous().span, "an index is missing between the brackets");
-        throw Recover{};
-      }
+      if (index->operands.size() == 1)
+        reject(codes::syntax, previous().span, "an index is missing between the brackets");
       e = finish(std::move(index), join(begin, previous().span));
     } else if (continues(".")) {
       advance();
       ExprPtr member = node(ExprKind::member, e->span);
       const Span begin = e->span;
-      const Token& t = expect_name("a member's name, as in `x.shape`");
-      member->text = t.text;
-      member->text_span = t.span;
+      name(member->text, member->text_span, "a member's name, as in `x.shape`");
       member->operands.push_back(std::move(e));
-      e = finish(std::move(member), join(begin, t.span));
+      const Span end = member->text_span;
+      e = finish(std::move(member), join(begin, end));
     } else {
       instance(*e);
       if (e->instance.kind != Instance::Kind::none) e->span = join(e->span, previous().span);
@@ -291,53 +274,32 @@ ExprPtr Parser::choice() {
 }
 
 ExprPtr Parser::list() {
-  Nesting nesting(*this);
-  const Span begin = advance().span;
-  Grouping group(*this, true);
-  ExprPtr e = node(ExprKind::list, begin);
-  while (!at("]")) {
-    e->operands.push_back(expression());
-    if (!accept(",") && !at("]")) fail("`,` or `]`");
-  }
-  const Span end = advance().span;
+  ExprPtr e = node(ExprKind::list, current().span);
+  const Span end = comma_list("]", "`,` or `]`", [&] { e->operands.push_back(expression()); });
+  const Span begin = e->span;
   return finish(std::move(e), join(begin, end));
 }
 
 std::vector<ExprPtr> Parser::dims() {
-  Nesting nesting(*this);
-  advance();
-  Grouping group(*this, true);
   std::vector<ExprPtr> result;
-  while (!at("]")) {
-    result.push_back(expression());
-    if (!accept(",") && !at("]")) fail("`,` or `]`");
-  }
-  advance();
+  comma_list("]", "`,` or `]`", [&] { result.push_back(expression()); });
   return result;
 }
 
 std::vector<Argument> Parser::arguments() {
-  Nesting nesting(*this);
-  advance();
-  Grouping group(*this, true);
   std::vector<Argument> result;
-  while (!at(")")) {
+  comma_list(")", "`,` or `)`", [&] {
     Argument a;
     if (current().kind == TokenKind::name && is(ahead(1), "=")) {
-      a.name_span = current().span;
-      a.name = advance().text;
+      name(a.name, a.name_span, "an argument's name");
       advance();
     } else if (!result.empty() && !result.back().name.empty()) {
-      error(codes::syntax, current().span, "a positional argument after a named one")
-          .helps.push_back("arguments without names come first");
-      throw Recover{};
+      reject(codes::syntax, current().span, "a positional argument after a named one",
+             "arguments without names come first");
     }
     a.value = expression();
     result.push_back(std::move(a));
-    if (accept(",") || at(")")) continue;
-    fail("`,` or `)`");
-  }
-  advance();
+  });
   return result;
 }
 

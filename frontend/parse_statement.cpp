@@ -26,32 +26,9 @@ bool is_experiment_word(const std::string& word) {
 }
 
 Block Parser::block(bool experiment, Span* span) {
-  Nesting nesting(*this);
-  const Span open = advance().span;
-  Grouping group(*this, false);
   Block result;
-  while (!at("}")) {
-    if (at_end() || (current().column_one && at_declaration())) {
-      error(codes::unclosed, open, "this `{` is never closed",
-            at_end() ? "the file ends before its `}`"
-                     : fmt::format("a new declaration begins before its `}}`"));
-      throw Recover{};
-    }
-    if (accept(";")) continue;
-    const size_t started_at = at_;
-    const int depth = depth_;
-    try {
-      statement(result, experiment);
-    } catch (const Recover&) {
-      // A missing `}` of an inner block is reported once; the outer ones lack theirs only because of it.
-      if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
-      depth_ = depth;
-      grouped_ = no_as_ = false;
-      skip_statement(started_at);
-    }
-  }
-  const Span close = advance().span;
-  if (span) *span = join(open, close);
+  const Span whole = braced_statements([&] { statement(result, experiment); });
+  if (span) *span = whole;
   return result;
 }
 
@@ -61,12 +38,10 @@ void Parser::statement(Block& out, bool experiment) {
   Statement s;
   bool needs_end = true;
   if (first.kind == TokenKind::name && is(ahead(1), "=")) {
-    if (experiment && is_experiment_word(first.text)) {
-      error(codes::syntax, ahead(1).span,
-            fmt::format("`{}` is a statement of `train` and takes no `=`", first.text))
-          .helps.push_back(fmt::format("write `{} ...`", first.text));
-      throw Recover{};
-    }
+    if (experiment && is_experiment_word(first.text))
+      reject(codes::syntax, ahead(1).span,
+             fmt::format("`{}` is a statement of `train` and takes no `=`", first.text),
+             fmt::format("write `{} ...`", first.text));
     s = assignment();
   } else if (at("return") && !experiment) {
     s.kind = StatementKind::return_;
@@ -102,18 +77,14 @@ void Parser::statement(Block& out, bool experiment) {
 void Parser::unknown_statement(bool experiment) {
   const std::vector<std::string>& words = experiment ? kExperimentWords : kStatementWords;
   const Token& t = current();
-  if (at("return") || at("state")) {
-    error(codes::unknown_word, t.span, fmt::format("`{}` belongs in a definition, not in `train`", t.text));
-    throw Recover{};
-  }
+  if (at("return") || at("state"))
+    reject(codes::unknown_word, t.span, fmt::format("`{}` belongs in a definition, not in `train`", t.text));
   const bool call_like =
       t.kind == TokenKind::name && !ahead(1).line_start && (is(ahead(1), "(") || is(ahead(1), "|>"));
-  if (call_like) {
-    error(codes::unknown_word, t.span, "the value of this expression goes nowhere")
-        .helps.push_back(experiment ? "give it a name: `NAME = ...`"
-                                    : "give it a name, `NAME = ...`, or write `return ...`");
-    throw Recover{};
-  }
+  if (call_like)
+    reject(
+        codes::unknown_word, t.span, "the value of this expression goes nowhere",
+        experiment ? "give it a name: `NAME = ...`" : "give it a name, `NAME = ...`, or write `return ...`");
   Diagnostic& d = error(codes::unknown_word, t.span,
                         experiment ? fmt::format("{} is no statement of `train`", found())
                                    : fmt::format("{} begins no statement", found()));
@@ -126,8 +97,7 @@ void Parser::unknown_statement(bool experiment) {
 
 Statement Parser::assignment() {
   Statement s;
-  s.name_span = current().span;
-  s.name = advance().text;
+  name(s.name, s.name_span, "a name");
   advance();
   if (!at("param")) {
     s.value = expression();
@@ -153,11 +123,9 @@ Statement Parser::state_statement() {
     s.has_dims = true;
   };
   if (at("[")) shape();
-  const Token& t = expect_name("the state's name");
-  s.name = t.text;
-  s.name_span = t.span;
+  name(s.name, s.name_span, "the state's name");
   if (at("[") && !s.has_dims) shape();
-  expect("=", "and the state's first value, as in `state mean[c] = 0`");
+  expect("=", "and the state's initial value, as in `state mean[c] = 0`");
   s.value = expression();
   return s;
 }
@@ -187,19 +155,13 @@ Statement Parser::for_statement(bool experiment) {
   Statement s;
   s.kind = StatementKind::for_;
   advance();
-  const Token& t = expect_name("the loop variable's name");
-  s.name = t.text;
-  s.name_span = t.span;
+  name(s.name, s.name_span, "the loop variable's name");
   expect("in", "and a range, as in `for i in 0..3 { ... }`");
-  no_as_ = true;
-  s.value = expression();
-  no_as_ = false;
-  if (at("as")) {
-    advance();
-    const Token& label = expect_name("the loop's name");
-    s.label = label.text;
-    s.label_span = label.span;
+  {
+    Scoped head(no_as_, true);
+    s.value = expression();
   }
+  if (accept("as")) name(s.label, s.label_span, "the loop's name");
   if (!at("{")) fail("`{` and the loop's body");
   s.body = block(experiment, &s.body_span);
   return s;
@@ -232,14 +194,13 @@ MonitorSyntax Parser::monitor() {
   const Span begin = current().span;
   if ((at_word("min") || at_word("max")) && !is(ahead(1), ".")) m.direction = advance().text;
   m.part = expect_name("what to watch, as in `val.accuracy`").text;
-  expect(".", "between a part of the data and what is measured on it, as in `val.accuracy`");
-  const Token& metric = expect_name("the loss or a metric, as in `val.accuracy`");
-  m.metric = metric.text;
-  m.span = join(begin, metric.span);
+  expect(".", "between a split of the data and what is measured on it, as in `val.accuracy`");
+  m.metric = expect_name("the loss or a metric, as in `val.accuracy`").text;
+  m.span = join(begin, previous().span);
   return m;
 }
 
-// One of `words`, which `singular` may shorten by an s.
+// One of `words`, plurals, or its singular: `epochs` for both of "1 epoch" and "2 epochs".
 std::string Parser::unit(const std::vector<std::string>& words, const std::string& expectation) {
   for (const std::string& w : words)
     if (at_word(w) || at_word(w.substr(0, w.size() - 1))) {
@@ -251,11 +212,9 @@ std::string Parser::unit(const std::vector<std::string>& words, const std::strin
 
 // stop when val.loss stalls 10 epochs
 void Parser::stop_statement(Statement& s) {
-  if (!at_word("when")) fail("`when`, as in `stop when val.loss stalls 10 epochs`");
-  advance();
+  expect_word("when", "`when`, as in `stop when val.loss stalls 10 epochs`");
   s.monitor = monitor();
-  if (!at_word("stalls")) fail("`stalls`, as in `stop when val.loss stalls 10 epochs`");
-  advance();
+  expect_word("stalls", "`stalls`, as in `stop when val.loss stalls 10 epochs`");
   s.value = expression();
   s.mode = unit({"epochs"}, "`epochs`, as in `stop when val.loss stalls 10 epochs`");
 }
@@ -263,8 +222,7 @@ void Parser::stop_statement(Statement& s) {
 // checkpoint every 2 epochs keep 3 best val.accuracy
 void Parser::checkpoint_statement(Statement& s) {
   const char* example = "as in `checkpoint every 1 epoch keep 3 best val.accuracy`";
-  if (!at_word("every")) fail(fmt::format("`every`, {}", example));
-  advance();
+  expect_word("every", fmt::format("`every`, {}", example));
   s.value = expression();
   s.mode = unit({"epochs", "steps"}, fmt::format("`epochs` or `steps`, {}", example));
   if (!at_word("keep")) return;
@@ -280,7 +238,7 @@ Statement Parser::experiment_statement() {
   s.kind = StatementKind::experiment;
   s.word_span = current().span;
   s.word = advance().text;
-  if (at_statement_end()) fail(fmt::format("something behind `{}`", s.word));
+  if (at_statement_end()) fail(fmt::format("something after `{}`", s.word));
   if (s.word == "freeze") {
     s.on = patterns();
     return s;
@@ -300,8 +258,7 @@ Statement Parser::experiment_statement() {
     return s;
   }
   if ((s.word == "loss" || s.word == "metric") && current().kind == TokenKind::name && is(ahead(1), "=")) {
-    s.name_span = current().span;
-    s.name = advance().text;
+    name(s.name, s.name_span, "a name");
     advance();
   }
   s.value = expression();
@@ -323,11 +280,9 @@ Statement Parser::experiment_statement() {
     while ((at_word("on") || (at_word("no_decay") && s.word == "optimizer"))) {
       const Token word = advance();
       std::vector<Pattern>& list = word.text == "on" ? s.on : s.no_decay;
-      if (!list.empty()) {
-        error(codes::syntax, word.span, fmt::format("`{}` stands twice here", word.text))
-            .helps.push_back("put the patterns into one list, with commas");
-        throw Recover{};
-      }
+      if (!list.empty())
+        reject(codes::syntax, word.span, fmt::format("`{}` is given twice here", word.text),
+               "put the patterns into one list, with commas");
       for (Pattern& p : patterns()) list.push_back(std::move(p));
     }
   }

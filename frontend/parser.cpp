@@ -49,9 +49,8 @@ Diagnostic& Parser::error(const char* code, Span span, std::string message, std:
 Parser::Nesting::Nesting(Parser& p) : parser(p) {
   if (++p.depth_ <= kMaxNesting) return;
   --p.depth_;
-  p.error(codes::too_deep, p.current().span,
-          fmt::format("this is nested more than {} levels deep", kMaxNesting));
-  throw Recover{};
+  p.reject(codes::too_deep, p.current().span,
+           fmt::format("this is nested more than {} levels deep", kMaxNesting));
 }
 
 const Token& Parser::advance() {
@@ -71,9 +70,20 @@ Span Parser::expect(std::string_view text, std::string_view where) {
   return advance().span;
 }
 
+void Parser::expect_word(std::string_view word, std::string_view expected) {
+  if (!at_word(word)) fail(expected);
+  advance();
+}
+
 const Token& Parser::expect_name(std::string_view what) {
   if (current().kind != TokenKind::name) fail(what);
   return advance();
+}
+
+void Parser::name(std::string& text, Span& span, std::string_view what) {
+  const Token& t = expect_name(what);
+  text = t.text;
+  span = t.span;
 }
 
 std::string Parser::found() const {
@@ -103,6 +113,12 @@ void Parser::fail(std::string_view expected, std::string_view help) {
       error(codes::syntax, span, fmt::format("expected {}", expected), got)
           .expect(std::string(expected), line_ended && !at_end() ? "the end of the line" : found());
   if (!help.empty()) d.helps.emplace_back(help);
+  throw Recover{};
+}
+
+void Parser::reject(const char* code, Span span, std::string message, std::string help, std::string label) {
+  Diagnostic& d = error(code, span, std::move(message), std::move(label));
+  if (!help.empty()) d.helps.push_back(std::move(help));
   throw Recover{};
 }
 
@@ -156,14 +172,11 @@ File Parser::run() {
   out.file = file_;
   while (!at_end()) {
     const size_t started_at = at_;
-    const int depth = depth_;
     try {
       declaration(out);
       if (accept(";") || at_end() || current().line_start) continue;
       fail("a new line before the next declaration");
     } catch (const Recover&) {
-      depth_ = depth;
-      grouped_ = no_as_ = in_train_ = false;
       if (diagnostics_.full()) break;
       skip_declaration(started_at);
     }
@@ -172,10 +185,7 @@ File Parser::run() {
 }
 
 void Parser::declaration(File& out) {
-  if (at("}")) {
-    error(codes::syntax, advance().span, "this `}` closes nothing");
-    throw Recover{};
-  }
+  if (at("}")) reject(codes::syntax, advance().span, "this `}` closes nothing");
   if (current().kind == TokenKind::name) {
     const Token& word = current();
     for (const DeclarationWord& d : kDeclarations) {
@@ -205,9 +215,7 @@ std::unique_ptr<Definition> Parser::definition(DefinitionKind kind) {
   auto d = std::make_unique<Definition>();
   d->kind = kind;
   const Span begin = advance().span;
-  const Token& t = expect_name(fmt::format("the name of the {}", frontend::name(kind)));
-  d->name = t.text;
-  d->name_span = t.span;
+  name(d->name, d->name_span, fmt::format("the name of the {}", frontend::name(kind)));
   if (!at("(")) fail(fmt::format("`(` and the parameters of `{}`", d->name));
   d->parameters = parameters();
   if (accept("=")) {
@@ -226,33 +234,23 @@ std::unique_ptr<Definition> Parser::definition(DefinitionKind kind) {
 }
 
 std::vector<ParameterSyntax> Parser::parameters() {
-  Nesting nesting(*this);
-  advance();
-  Grouping group(*this, true);
   std::vector<ParameterSyntax> result;
-  while (!at(")")) {
+  comma_list(")", "`,` or `)` in the list of parameters", [&] {
     ParameterSyntax p;
-    const Token& t = expect_name("a parameter's name");
-    p.name = t.text;
-    p.span = t.span;
+    name(p.name, p.span, "a parameter's name");
     if (accept(":")) p.type = type();
     if (accept("=")) p.default_value = expression();
     result.push_back(std::move(p));
-    if (accept(",") || at(")")) continue;
-    fail("`,` or `)` in the list of parameters");
-  }
-  advance();
+  });
   return result;
 }
 
 TypeSyntax Parser::type() {
   TypeSyntax result;
-  const Token& t = expect_name("a type, as in `f32[3, 32, 32]`");
-  result.dtype = t.text;
-  result.span = t.span;
+  name(result.dtype, result.span, "a type, as in `f32[3, 32, 32]`");
   if (continues("[")) {
     result.dims = dims();
-    result.span = join(t.span, previous().span);
+    result.span = join(result.span, previous().span);
   }
   return result;
 }
@@ -260,9 +258,7 @@ TypeSyntax Parser::type() {
 SettingSyntax Parser::setting() {
   SettingSyntax s;
   const Span begin = advance().span;
-  const Token& t = expect_name("the setting's name");
-  s.name = t.text;
-  s.name_span = t.span;
+  name(s.name, s.name_span, "the setting's name");
   expect("=", "and the setting's default");
   s.value = expression();
   s.span = join(begin, previous().span);
@@ -272,125 +268,99 @@ SettingSyntax Parser::setting() {
 DataSyntax Parser::data() {
   DataSyntax d;
   const Span begin = advance().span;
-  const Token& t = expect_name("the data's name");
-  d.name = t.text;
-  d.name_span = t.span;
+  name(d.name, d.name_span, "the data's name");
   expect("=", "and the data's source, as in `data digits = mnist(\"data/mnist\", batch=128)`");
   d.source = expression();
-  if (d.source->kind != ExprKind::call) {
-    error(codes::syntax, d.source->span, "a data source is written as a call")
-        .helps.push_back("as in `mnist(\"data/mnist\", batch=128)`");
-    throw Recover{};
-  }
+  if (d.source->kind != ExprKind::call)
+    reject(codes::syntax, d.source->span, "a data source is written as a call",
+           "as in `mnist(\"data/mnist\", batch=128)`");
   if (at("{") && !current().line_start) {
-    const Span open = advance().span;
-    data_block(open, [&] { data_statement(d); });
+    braced_statements([&] {
+      data_statement(d);
+      end_statement();
+    });
   }
   d.span = join(begin, previous().span);
   return d;
 }
 
-void Parser::data_block(Span open, const std::function<void()>& statement) {
-  Grouping group(*this, false);
-  while (!at("}")) {
-    const size_t started_at = at_;
-    const int depth = depth_;
-    try {
-      if (at_end() || (current().column_one && at_declaration())) {
-        error(codes::unclosed, open, "this `{` is never closed");
-        throw Recover{};
-      }
-      if (accept(";")) continue;
-      statement();
-      end_statement();
-    } catch (const Recover&) {
-      if (at_end() || (current().column_one && at_declaration()) || diagnostics_.full()) throw;
-      depth_ = depth;
-      skip_statement(started_at);
-    }
-  }
-  advance();
+const std::vector<Parser::DataStatement>& Parser::data_statements() {
+  static const std::vector<DataStatement> statements = {
+      {"split", &Parser::split, "`split NAME = COUNT of SPLIT`"},
+      {"normalize", &Parser::normalize, "`normalize FIELD by METHOD`"},
+      {"augment", &Parser::augment, "`augment FIELD { METHOD ... }`"},
+      {"field", &Parser::field, "`field NAME: TYPE = FROM`"},
+      {"curriculum", &Parser::curriculum, "`curriculum FIELD over COUNT epochs`"},
+      {"bootstrap", &Parser::bootstrap, "`bootstrap SEED`"}};
+  return statements;
 }
 
 void Parser::data_statement(DataSyntax& d) {
-  if (at_word("split")) {
-    d.splits.push_back(split());
-  } else if (at_word("field")) {
-    d.fields.push_back(field());
-  } else if (at_word("augment")) {
-    augment(d);
-  } else if (at_word("bootstrap")) {
-    advance();
-    d.bootstraps.push_back(expression());
-  } else if (at_word("curriculum")) {
-    CurriculumSyntax c;
-    const Span begin = advance().span;
-    const Token name = expect_name("the field of scores, as in `curriculum difficulty over 10 epochs`");
-    c.field = name.text;
-    c.field_span = name.span;
-    if (!at_word("over")) fail("`over` and the epochs, as in `curriculum difficulty over 10 epochs`");
-    advance();
-    c.epochs = expression();
-    if (!at_word("epochs") || current().line_start)
-      fail("`epochs`, as in `curriculum difficulty over 10 epochs`");
-    c.span = join(begin, advance().span);
-    d.curricula.push_back(std::move(c));
-  } else if (at_word("normalize")) {
-    advance();
-    MethodSyntax m;
-    const Token name = expect_name("the field to normalize, as in `normalize image by channel`");
-    m.field = name.text;
-    m.field_span = name.span;
-    if (!at_word("by")) fail("`by` and the method, as in `normalize image by channel`");
-    advance();
-    m.method = method();
-    d.normalizations.push_back(std::move(m));
-  } else {
-    Diagnostic& e =
-        error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()));
-    static const std::vector<std::string> words = {"split",   "field",      "normalize",
-                                                   "augment", "curriculum", "bootstrap"};
-    e.expect("a statement of `data`", found());
-    suggest_word(e, words);
-    e.helps.push_back(
-        "`data` takes `split NAME = COUNT of PART`, `normalize FIELD by METHOD`, `augment FIELD { METHOD ... "
-        "}`, "
-        "`field NAME: TYPE = FROM`, `curriculum FIELD over COUNT epochs` and `bootstrap SEED`");
-    throw Recover{};
+  std::vector<std::string> words;
+  std::string forms;
+  for (const DataStatement& s : data_statements()) {
+    if (at_word(s.word)) return (this->*s.read)(d);
+    forms += (words.empty() ? "" : ", ") + std::string(s.form);
+    words.emplace_back(s.word);
   }
+  Diagnostic& e =
+      error(codes::unknown_word, current().span, fmt::format("{} is no statement of `data`", found()));
+  e.expect("a statement of `data`", found());
+  suggest_word(e, words);
+  e.helps.push_back("`data` takes " + forms);
+  throw Recover{};
+}
+
+void Parser::curriculum(DataSyntax& d) {
+  CurriculumSyntax c;
+  const Span begin = advance().span;
+  name(c.field, c.field_span, "the field of scores, as in `curriculum difficulty over 10 epochs`");
+  expect_word("over", "`over` and the epochs, as in `curriculum difficulty over 10 epochs`");
+  c.epochs = expression();
+  if (!at_word("epochs") || current().line_start)
+    fail("`epochs`, as in `curriculum difficulty over 10 epochs`");
+  c.span = join(begin, advance().span);
+  d.curricula.push_back(std::move(c));
+}
+
+void Parser::bootstrap(DataSyntax& d) {
+  advance();
+  d.bootstraps.push_back(expression());
+}
+
+void Parser::normalize(DataSyntax& d) {
+  advance();
+  MethodSyntax m;
+  name(m.field, m.field_span, "the field to normalize, as in `normalize image by channel`");
+  expect_word("by", "`by` and the method, as in `normalize image by channel`");
+  m.method = method();
+  d.normalizations.push_back(std::move(m));
 }
 
 void Parser::augment(DataSyntax& d) {
   d.augments.push_back(advance().span);
   const Token field = expect_name("the field to augment, as in `augment image { flip_horizontal(0.5) }`");
   if (!at("{")) fail("`{` and the methods, as in `augment image { flip_horizontal(0.5) }`");
-  const Span open = advance().span;
-  Nesting nesting(*this);
-  data_block(open, [&] {
-    MethodSyntax m{field.text, field.span, method()};
-    d.augmentations.push_back(std::move(m));
+  braced_statements([&] {
+    d.augmentations.push_back({field.text, field.span, method()});
+    end_statement();
   });
 }
 
 ExprPtr Parser::method() {
-  const Token& name = current();
-  if (name.kind != TokenKind::name) fail("the name of a method");
+  if (current().kind != TokenKind::name) fail("the name of a method");
   ExprPtr e = expression();
   if ((e->kind == ExprKind::call && !e->piped && e->qualifier.empty() &&
        e->instance.kind == Instance::Kind::none) ||
       (e->kind == ExprKind::name && e->qualifier.empty()))
     return e;
-  error(codes::syntax, e->span, "a method is written as a name or a call")
-      .helps.push_back("as in `flip_horizontal(0.5)`");
-  throw Recover{};
+  reject(codes::syntax, e->span, "a method is written as a name or a call", "as in `flip_horizontal(0.5)`");
 }
 
-FieldSyntax Parser::field() {
+void Parser::field(DataSyntax& d) {
   FieldSyntax f;
   const Span begin = advance().span;
-  const Token name = expect_name("the field's name");
-  f.name = name.text;
-  f.name_span = name.span;
+  name(f.name, f.name_span, "the field's name");
   expect(":", "and the field's type, as in `field image: f32[3, 64, 64] = \"images.npy\"`");
   f.type = type();
   if (accept("=")) {  // the source decides whether it is needed
@@ -401,43 +371,36 @@ FieldSyntax Parser::field() {
     }
   }
   f.span = join(begin, previous().span);
-  return f;
+  d.fields.push_back(std::move(f));
 }
 
-SplitSyntax Parser::split() {
+void Parser::split(DataSyntax& d) {
   SplitSyntax s;
   const Span begin = advance().span;
-  const Token name = expect_name("the new part's name");
-  s.name = name.text;
-  s.name_span = name.span;
+  name(s.name, s.name_span, "the new split's name");
   expect("=", "and the number of examples, as in `split val = 5000 of train`");
   // `fold` may be a setting's name too: `split val = fold of train`.
   if (at_word("fold") &&
       !(ahead(1).kind == TokenKind::name && ahead(1).text == "of" && !ahead(1).line_start)) {
     advance();
     s.count = expression();
-    if (!at_word("of")) fail("`of` and the number of folds, as in `split val = fold 1 of 5 of train`");
-    advance();
+    expect_word("of", "`of` and the number of folds, as in `split val = fold 1 of 5 of train`");
     s.folds = expression();
   } else {
     s.count = expression();
   }
-  if (!at_word("of")) fail("`of` and the part to take from, as in `split val = 5000 of train`");
-  advance();
-  const Token from = expect_name("the part to take from");
-  s.from = from.text;
-  s.from_span = from.span;
-  s.span = join(begin, from.span);
-  return s;
+  expect_word("of", "`of` and the split to take from, as in `split val = 5000 of train`");
+  name(s.from, s.from_span, "the split to take from");
+  s.span = join(begin, s.from_span);
+  d.splits.push_back(std::move(s));
 }
 
 TrainSyntax Parser::train() {
   TrainSyntax t;
   const Span begin = advance().span;
   if (!at("{")) fail("`{` after `train`");
-  in_train_ = true;
+  Scoped train(in_train_, true);
   t.body = block(true);
-  in_train_ = false;
   t.span = join(begin, previous().span);
   return t;
 }

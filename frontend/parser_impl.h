@@ -2,12 +2,13 @@
 // included nowhere else.
 #pragma once
 #include <fmt/core.h>
-#include <functional>
 
 #include <algorithm>
 #include <set>
 #include <string_view>
+#include <utility>
 
+#include "frontend/error_codes.h"
 #include "frontend/parser.h"
 
 namespace gradc::frontend {
@@ -32,18 +33,19 @@ class Parser {
     ~Nesting() { --parser.depth_; }
     Parser& parser;
   };
-  // Inside brackets a newline is a blank; inside braces it ends a statement again.
+  // A variable's value while this lives.
+  template <typename T>
+  struct Scoped {
+    Scoped(T& variable, T value) : variable(variable), before(std::exchange(variable, value)) {}
+    Scoped(const Scoped&) = delete;
+    ~Scoped() { variable = before; }
+    T& variable;
+    const T before;
+  };
+  // Inside brackets a newline is a blank; inside braces it ends a statement again. In both, `as` names instances.
   struct Grouping {
-    Grouping(Parser& p, bool grouped) : parser(p), saved(p.grouped_), saved_as(p.no_as_) {
-      p.grouped_ = grouped;
-      p.no_as_ = false;
-    }
-    ~Grouping() {
-      parser.grouped_ = saved;
-      parser.no_as_ = saved_as;
-    }
-    Parser& parser;
-    bool saved, saved_as;
+    Grouping(Parser& p, bool grouped) : grouped(p.grouped_, grouped), no_as(p.no_as_, false) {}
+    Scoped<bool> grouped, no_as;
   };
 
   // --- tokens
@@ -63,19 +65,66 @@ class Parser {
   }
   bool accept(std::string_view text);
   Span expect(std::string_view text, std::string_view where);
+  void expect_word(std::string_view word, std::string_view expected);
   const Token& expect_name(std::string_view what);
+  // The same, with text and span in an element of the syntax tree.
+  void name(std::string& text, Span& span, std::string_view what);
   bool at_statement_end() const;
   void end_statement();
   std::string found() const;
   // The word that was probably meant where the current token is one.
   void suggest_word(Diagnostic& d, const std::vector<std::string>& words) const;
+  // Report an error, and leave what is being read: at the current token, something else than `expected`; anything.
   [[noreturn]] void fail(std::string_view expected, std::string_view help = {});
+  [[noreturn]] void reject(const char* code, Span span, std::string message, std::string help = {},
+                           std::string label = {});
   Diagnostic& error(const char* code, Span span, std::string message, std::string label = {});
   // To the start of the next statement or the block's end.
   void skip_statement(size_t started_at);
   // To the next declaration.
   void skip_declaration(size_t started_at);
   bool at_declaration(size_t offset = 0) const;
+  // Whether a block cannot go on here: a declaration in column one ends it too, so that one missing `}` spoils one
+  // declaration only.
+  bool at_block_limit() const { return at_end() || (current().column_one && at_declaration()); }
+
+  // --- sequences
+  // [ELEMENT, ELEMENT, ...] from the opening bracket to `close`; a comma may follow the last element. Returns the
+  // span of `close`.
+  template <typename Element>
+  Span comma_list(std::string_view close, std::string_view expected, const Element& element) {
+    Nesting nesting(*this);
+    advance();
+    Grouping group(*this, true);
+    while (!at(close)) {
+      element();
+      if (!accept(",") && !at(close)) fail(expected);
+    }
+    return advance().span;
+  }
+  // { STATEMENT; STATEMENT ... } from the `{`; after an error in one it goes on with the next. Returns the span from
+  // `{` to `}`.
+  template <typename ReadStatement>
+  Span braced_statements(const ReadStatement& read_statement) {
+    Nesting nesting(*this);
+    const Span open = advance().span;
+    Grouping group(*this, false);
+    while (!at("}")) {
+      if (at_block_limit())
+        reject(codes::unclosed, open, "this `{` is never closed", {},
+               at_end() ? "the file ends before its `}`" : "a new declaration begins before its `}`");
+      if (accept(";")) continue;
+      const size_t started_at = at_;
+      try {
+        read_statement();
+      } catch (const Recover&) {
+        // A missing `}` of an inner block is reported once; the outer ones lack theirs only because of it.
+        if (at_block_limit() || diagnostics_.full()) throw;
+        skip_statement(started_at);
+      }
+    }
+    return join(open, advance().span);
+  }
 
   // --- declarations (parser.cpp) and statements (parse_statement.cpp)
   void declaration(File& out);
@@ -84,11 +133,20 @@ class Parser {
   TypeSyntax type();
   SettingSyntax setting();
   DataSyntax data();
-  void data_block(Span open, const std::function<void()>& statement);
+  // The statements of a data block, each from its first word.
+  struct DataStatement {
+    const char* word;
+    void (Parser::*read)(DataSyntax& d);
+    const char* form;
+  };
+  static const std::vector<DataStatement>& data_statements();
   void data_statement(DataSyntax& d);
-  SplitSyntax split();
-  FieldSyntax field();
+  void split(DataSyntax& d);
+  void field(DataSyntax& d);
+  void normalize(DataSyntax& d);
   void augment(DataSyntax& d);
+  void curriculum(DataSyntax& d);
+  void bootstrap(DataSyntax& d);
   ExprPtr method();
   TrainSyntax train();
   Block block(bool experiment, Span* span = nullptr);
