@@ -94,7 +94,7 @@ struct gradc_session {
   // Of the last training.
   std::vector<std::vector<double>> kept_values;
   std::vector<std::string> kept_names;
-  std::vector<gradc_part_result> kept_parts;
+  std::vector<gradc_split_result> kept_splits;
   std::string sha256;
   std::string sampled;  // of the last sample
   // Explains why a loss is not finite; null: without a compiler. May throw.

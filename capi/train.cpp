@@ -23,17 +23,17 @@ using capi::guarded;
 using capi::Use;
 
 // Stores results of splits as C structs, with their storage, in the session.
-void keep_parts(gradc_session& s, const std::vector<runtime::PartResult>& parts) {
+void keep_splits(gradc_session& s, const std::vector<runtime::SplitResult>& splits) {
   s.kept_values.clear();
   s.kept_names.clear();
-  s.kept_parts.clear();
-  s.kept_values.reserve(parts.size());
-  s.kept_names.reserve(parts.size());
-  for (const runtime::PartResult& part : parts) {
+  s.kept_splits.clear();
+  s.kept_values.reserve(splits.size());
+  s.kept_names.reserve(splits.size());
+  for (const runtime::SplitResult& split : splits) {
     std::vector<double>& values = s.kept_values.emplace_back();
-    for (const auto& [name, value] : part.metrics) values.push_back(value);
-    s.kept_parts.push_back({s.kept_names.emplace_back(part.part).c_str(), part.loss,
-                            static_cast<int32_t>(values.size()), values.data()});
+    for (const auto& [name, value] : split.metrics) values.push_back(value);
+    s.kept_splits.push_back({s.kept_names.emplace_back(split.split).c_str(), split.loss,
+                             static_cast<int32_t>(values.size()), values.data()});
   }
 }
 
@@ -66,14 +66,14 @@ class Callbacks final : public runtime::TrainObserver {
   void epoch_done(const runtime::EpochReport& report) override {
     session_.progress.epoch = report.epoch;
     if (!options_.on_epoch) return;
-    keep_parts(session_, report.parts);
+    keep_splits(session_, report.splits);
     const gradc_epoch_event event = {report.epoch,
                                      report.epochs,
                                      report.step,
                                      report.lr,
                                      report.seconds,
-                                     static_cast<int32_t>(session_.kept_parts.size()),
-                                     session_.kept_parts.data()};
+                                     static_cast<int32_t>(session_.kept_splits.size()),
+                                     session_.kept_splits.data()};
     call([&] { return options_.on_epoch(options_.user, &event); });
   }
 
@@ -164,28 +164,28 @@ runtime::Field field_of(const gradc_view& view, const std::string& where, const 
 
 std::vector<runtime::Split> splits_of(const gradc_train_options& options, const gradc_program& program,
                                       const DataRecord& record) {
-  if (!options.parts) throw RunError(kExitUsage, "gradc_session_train: `parts` is null");
+  if (!options.splits) throw RunError(kExitUsage, "gradc_session_train: `splits` is null");
   const std::vector<DataField> types = fields_to_give(program, record);
   std::vector<std::string> names;
   for (const DataField& type : types) names.push_back(type.name);
   std::vector<runtime::Split> splits;
-  for (int32_t i = 0; i < options.part_count; ++i) {
-    const gradc_part& part = options.parts[i];
-    if (!part.name || !*part.name)
-      throw RunError(kExitUsage, fmt::format("gradc_session_train: part {} has no name", i));
+  for (int32_t i = 0; i < options.split_count; ++i) {
+    const gradc_split& split = options.splits[i];
+    if (!split.name || !*split.name)
+      throw RunError(kExitUsage, fmt::format("gradc_session_train: split {} has no name", i));
     for (const runtime::Split& other : splits)
-      if (other.name == part.name)
+      if (other.name == split.name)
         throw RunError(kExitUsage,
-                       fmt::format("gradc_session_train: the part `{}` is given twice", part.name));
-    const std::string where = fmt::format("the part `{}`", part.name);
-    const auto views = capi::match_views(part.fields, part.field_count, names, where);
+                       fmt::format("gradc_session_train: the split `{}` is given twice", split.name));
+    const std::string where = fmt::format("the split `{}`", split.name);
+    const auto views = capi::match_views(split.fields, split.field_count, names, where);
     runtime::Table table;
     for (size_t k = 0; k < types.size(); ++k) {
       table.fields.push_back(field_of(*views[k], where, types[k], is_prepared(types[k], record), table.rows));
       runtime::sources::check_classes(where, table.fields.back(), table.rows, types[k].count,
                                       [](size_t row) { return fmt::format("of row {}", row); });
     }
-    splits.push_back(runtime::sources::whole(part.name, std::move(table)));
+    splits.push_back(runtime::sources::whole(split.name, std::move(table)));
   }
   return splits;
 }
@@ -236,7 +236,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
     Experiment experiment = read_experiment(session->program->experiment_json);
     const runtime::TrainOptions wanted = run_options(options, *session);
     runtime::Dataset data =
-        options.part_count > 0
+        options.split_count > 0
             ? runtime::make_dataset(experiment.data, splits_of(options, *session->program, experiment.data))
             : runtime::load_dataset(experiment.data);
     runtime::fit_preparation(data, experiment.data);
@@ -257,7 +257,7 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
     session->steps = trained.steps;
     session->progress.epoch = trained.epochs;
     session->progress.total = std::max(session->progress.total, trained.steps);
-    keep_parts(*session, trained.parts);
+    keep_splits(*session, trained.splits);
     session->sha256 = trained.weights_sha256;
     if (result)
       *result = {trained.steps,
@@ -266,8 +266,8 @@ extern "C" gradc_status gradc_session_train(gradc_session* session, const gradc_
                  trained.seconds,
                  trained.examples_per_second,
                  session->sha256.c_str(),
-                 static_cast<int32_t>(session->kept_parts.size()),
-                 session->kept_parts.data()};
+                 static_cast<int32_t>(session->kept_splits.size()),
+                 session->kept_splits.data()};
     if (trained.interrupted)
       throw RunError(GRADC_CANCELLED, fmt::format("cancelled after {} steps", trained.steps));
     if (trained.not_finite) capi::throw_not_finite(*session, *trained.not_finite);

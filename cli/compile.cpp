@@ -122,10 +122,10 @@ std::vector<std::string> features_of(const std::string& source, const gradc_prog
   std::vector<std::string> features;
   if (source == "folder") features.emplace_back("gradc_source_folder");
   if (program.predict.output_count == 0) return features;
-  if (source == "text") features.emplace_back("gradc_part_sample");
+  if (source == "text") features.emplace_back("gradc_feature_sample");
   bool images = false;
   for (int32_t i = 0; i < program.predict.input_count; ++i) images |= program.predict.inputs[i].rank == 3;
-  if (images) features.insert(features.end(), {"gradc_part_view_options", "gradc_part_view_eval"});
+  if (images) features.insert(features.end(), {"gradc_feature_view_options", "gradc_feature_view_eval"});
   return features;
 }
 

@@ -24,7 +24,7 @@ nlohmann::ordered_json json_of(const runtime::NotFiniteReport& report) {
   for (const runtime::ValueRange& operand : report.operands) operands.push_back(json_of(operand));
   return {{"event", "not_finite"},
           {"value", runtime::name_of(report.value)},
-          {"part", report.part},
+          {"split", report.split},
           {"step", report.step},
           {"epoch", report.epoch},
           {"batch", report.batch},

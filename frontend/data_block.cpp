@@ -138,7 +138,7 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
       if (f.test) file_of(e, *f.test, f.name, field.test);
       if (!f.test != !first->test)
         e.error(codes::missing_argument, f.test ? first->span : f.span,
-                fmt::format("the field `{}` has no file for the part `test`, but `{}` has",
+                fmt::format("the field `{}` has no file for the split `test`, but `{}` has",
                             f.test ? first->name : f.name, f.test ? f.name : first->name))
             .helps.push_back("as in `field label: i32 = \"labels.npy\" test \"test_labels.npy\"`");
     }
@@ -181,7 +181,7 @@ bool split_size(Evaluator& e, const SplitSyntax& s, DataSplit& split) {
     split.fraction = v.number;
     if (v.number > 0 && v.number < 1) return true;
     e.error(codes::bad_value, s.count->span,
-            fmt::format("the share of a part is between 0 and 1, not {}", print(v)))
+            fmt::format("the share of a split is between 0 and 1, not {}", print(v)))
         .expect("a number between 0 and 1", print(v))
         .helps.push_back("a number of examples is written without a point: `split val = 5000 of train`");
     return false;
@@ -189,13 +189,13 @@ bool split_size(Evaluator& e, const SplitSyntax& s, DataSplit& split) {
   if (!e.to_integer(v, s.count->span, "the number of examples", split.count)) return false;
   if (split.count >= 1) return true;
   e.error(codes::bad_value, s.count->span,
-          fmt::format("a part has at least one example, not {}", split.count))
+          fmt::format("a split has at least one example, not {}", split.count))
       .expect("at least 1", std::to_string(split.count));
   return false;
 }
 
-// The parts that the source has of itself.
-std::vector<std::string> source_parts(const DataRecord& record) {
+// The splits that the source has of itself.
+std::vector<std::string> splits_of_source(const DataRecord& record) {
   const auto given = [&](const char* option) {
     const auto it = record.options.find(option);
     return it != record.options.end() && !std::get<std::string>(it->second).empty();
@@ -210,22 +210,22 @@ std::vector<std::string> source_parts(const DataRecord& record) {
 }  // namespace
 
 void data_splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
-  std::map<std::string, int64_t> known;  // examples left in the parts whose size is an option
-  for (const char* part : {"train", "test"})
-    if (const auto it = record.options.find(part);
+  std::map<std::string, int64_t> known;  // examples left in the splits whose size is an option
+  for (const char* split : {"train", "test"})
+    if (const auto it = record.options.find(split);
         it != record.options.end() && std::holds_alternative<int64_t>(it->second))
-      known[part] = std::get<int64_t>(it->second);
-  std::vector<std::string> parts = source_parts(record);
+      known[split] = std::get<int64_t>(it->second);
+  std::vector<std::string> splits = splits_of_source(record);
   for (const SplitSyntax& s : d.splits) {
     DataSplit split{.name = s.name, .from = s.from};
     const bool sized = split_size(e, s, split);
-    if (std::find(parts.begin(), parts.end(), s.from) == parts.end()) {
+    if (std::find(splits.begin(), splits.end(), s.from) == splits.end()) {
       Diagnostic& error =
-          e.error(codes::bad_value, s.from_span, fmt::format("there is no part `{}` to take from", s.from));
-      error.choose(s.from, parts, "the parts are");
+          e.error(codes::bad_value, s.from_span, fmt::format("there is no split `{}` to take from", s.from));
+      error.choose(s.from, splits, "the splits are");
     }
-    if (std::find(parts.begin(), parts.end(), s.name) != parts.end())
-      e.error(codes::duplicate, s.name_span, fmt::format("there is a part `{}` already", s.name));
+    if (std::find(splits.begin(), splits.end(), s.name) != splits.end())
+      e.error(codes::duplicate, s.name_span, fmt::format("there is a split `{}` already", s.name));
     if (const auto from = known.find(s.from); from != known.end() && sized) {
       if (const auto count = taken(split, from->second)) {
         from->second -= *count;
@@ -239,7 +239,7 @@ void data_splits(Evaluator& e, const DataSyntax& d, DataRecord& record) {
             .expect(fmt::format("fewer than {}", from->second), std::to_string(split.count));
       }
     }
-    parts.push_back(s.name);
+    splits.push_back(s.name);
     record.splits.push_back(std::move(split));
   }
 }

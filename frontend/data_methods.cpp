@@ -61,12 +61,12 @@ const std::vector<MethodKind>& augmentations() {
       {"flip_horizontal", "Mirrored, left to right.", {probability(0.5)}, true},
       {"flip_vertical", "Mirrored, top to bottom.", {probability(0.5)}, true},
       {"random_crop",
-       "A part of `size` at a random place, of the image with `pad` zeros around it; its middle at "
+       "A crop of `size` at a random position, of the image with `pad` zeros around it; its middle at "
        "evaluation.",
        {{"pad", Kind::integer, int64_t{0}, false, 0, 4096, false, "zeros on each side"}, size()},
        true},
       {"random_resized_crop",
-       "A part of random area and aspect ratio, resized to `size`; at evaluation the greatest part in the "
+       "A crop of random area and aspect ratio, resized to `size`; at evaluation the largest one in the "
        "middle "
        "with the aspect ratio of `size`. Szegedy et al. 2015.",
        {size(),

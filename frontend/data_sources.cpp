@@ -29,13 +29,13 @@ const std::vector<SourceKind>& source_kinds() {
   using Kind = SourceOption::Kind;
   static const std::vector<SourceKind> table = {
       {"mnist",
-       "MNIST's four IDX files, plain or .gz, in one folder: image f32[1, 28, 28] in 0..1, label i32; parts "
+       "MNIST's four IDX files, plain or .gz, in one folder: image f32[1, 28, 28] in 0..1, label i32; splits "
        "train and test.",
        {{"path", Kind::text, true, {}, 0, "the folder"}},
        false,
        digits},
       {"synthetic_digits",
-       "Digits drawn by code, without any file: image f32[1, 28, 28] in 0..1, label i32; parts train and "
+       "Digits drawn by code, without any file: image f32[1, 28, 28] in 0..1, label i32; splits train and "
        "test.",
        {{"train", Kind::integer, false, int64_t{10000}, 1, "examples to train on"},
         {"test", Kind::integer, false, int64_t{2000}, 1, "examples to test on"},
@@ -43,7 +43,7 @@ const std::vector<SourceKind>& source_kinds() {
        false,
        digits},
       {"idx",
-       "Any two IDX files of images and labels: image f32[channels, height, width], label i32; part train, "
+       "Any two IDX files of images and labels: image f32[channels, height, width], label i32; split train, "
        "and test when given.",
        {{"images", Kind::text, true, {}, 0, "the file of images to train on"},
         {"labels", Kind::text, true, {}, 0, "the file of labels to train on"},
@@ -58,16 +58,16 @@ const std::vector<SourceKind>& source_kinds() {
       {"cifar10",
        "CIFAR-10's binary files in one folder, data_batch_1.bin to data_batch_5.bin, as many as are there, "
        "and "
-       "test_batch.bin: image f32[3, 32, 32] in 0..1, label i32; parts train, and test when there.",
+       "test_batch.bin: image f32[3, 32, 32] in 0..1, label i32; splits train, and test when there.",
        {{"path", Kind::text, true, {}, 0, "the folder"}},
        false,
        [](const DataRecord&) { return image_and_label({3, 32, 32}, 10); }},
       {"npy",
-       "NumPy's .npy files, one for each declared field; parts train, and test when given.",
+       "NumPy's .npy files, one for each declared field; splits train, and test when given.",
        {{"classes", Kind::integer, false, int64_t{0}, 1, "labels run from 0 to classes - 1", INT32_MAX}},
        true},
       {"csv",
-       "A text file of columns, a line an example; part train, and test when given.",
+       "A text file of columns, a line an example; split train, and test when given.",
        {{"path", Kind::text, true, {}, 0, "the file to train on"},
         {"test", Kind::text, false, std::string(), 0, "the file to test on"},
         {"separator", Kind::text, false, std::string(","), 0, "the character between two columns"},
@@ -84,7 +84,7 @@ const std::vector<SourceKind>& source_kinds() {
       {"folder",
        "A folder with a folder of .png and .jpg files for each class: image f32[channels, height, width] in "
        "0..1, "
-       "label i32, in order of the folders' names; part train, and test when given.",
+       "label i32, in order of the folders' names; split train, and test when given.",
        {{"path", Kind::text, true, {}, 0, "the folder of the classes to train on"},
         {"test", Kind::text, false, std::string(), 0, "the same to test on"},
         {"height", Kind::integer, false, int64_t{32}, 1, "of an image, to which all are resized", 1 << 14},
@@ -96,7 +96,7 @@ const std::vector<SourceKind>& source_kinds() {
       {"text",
        "Text as windows of characters, each with the characters that follow: tokens i32[length], next "
        "i32[length], numbers from 0 (any other character) to vocabulary - 1. A UTF-8 file, or without one "
-       "sentences that code makes by a small grammar; parts train, and test when given or made.",
+       "sentences that code makes by a small grammar; splits train, and test when given or made.",
        {{"path", Kind::text, false, std::string(), 0, "the file to train on; none: text made by code"},
         {"test", Kind::text, false, std::string(), 0, "the file to test on"},
         {"length", Kind::integer, false, int64_t{64}, 1, "characters in a window", 1 << 20},
@@ -120,7 +120,7 @@ const std::vector<SourceKind>& source_kinds() {
       {"random",
        "Random numbers of any shape, for benchmarks and experiments: image f32[shape], standard normal, "
        "label "
-       "i32, uniform; parts train and test.",
+       "i32, uniform; splits train and test.",
        {{"shape", Kind::integers, false, std::vector<int64_t>{1, 28, 28}, 1, "of an image", INT64_MAX,
          kMaxRandomRank},
         {"classes", Kind::integer, false, int64_t{10}, 1, "labels run from 0 to classes - 1", INT32_MAX},

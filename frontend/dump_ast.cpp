@@ -102,9 +102,9 @@ class Dumper {
           if (!s.mode.empty()) leaf(s.mode);
           labelled("weight", s.weight);
           labelled("keep", s.keep);
-          if (!s.monitor.part.empty())
+          if (!s.monitor.split.empty())
             leaf(fmt::format("{}{}{}.{}", s.monitor.direction, s.monitor.direction.empty() ? "" : " ",
-                             s.monitor.part, s.monitor.metric));
+                             s.monitor.split, s.monitor.metric));
           for (const ExprPtr& e : s.chain) labelled("phase", e);
           patterns("on", s.on);
           patterns("no_decay", s.no_decay);

@@ -42,7 +42,7 @@ struct ErrorCode {
   X(requirement, "E0220", "a `require` of a definition that does not hold")                              \
   X(late_parameter, "E0221", "a parameter that only evaluation or prediction would use")                 \
   X(unreachable, "E0222", "statements that can never run")                                               \
-  X(experiment_part, "E0301", "a part of the experiment that is missing or there twice")                 \
+  X(experiment_part, "E0301", "a statement of the experiment that is missing or given twice")            \
   X(unknown_setting, "E0302", "--set names no `set` of the file")                                        \
   X(bad_setting, "E0303", "a value of --set that does not fit the setting")                              \
   X(unknown_source, "E0304", "a data source, method or option that does not exist")                      \

@@ -82,7 +82,7 @@ class DriverRules {
   void alone() {
     for (const TrainStatements::Optimizer& other : x_.optimizers)
       if (&other != &o_) {
-        refuse(span_, "moves all parameters together: no other optimizer can stand beside it")
+        refuse(span_, "moves all parameters together: no other optimizer can be used beside it")
             .related.push_back({other.statement->word_span, "the other is here"});
         return;
       }
@@ -95,8 +95,8 @@ class DriverRules {
   void same_examples() {
     const DataSyntax& d = e_.program().user.data.front();
     if (!data_.augment.empty()) {
-      Diagnostic& error =
-          refuse(span_, "needs the same examples whenever it looks, but they are augmented anew each epoch");
+      Diagnostic& error = refuse(
+          span_, "needs the same examples whenever it looks, but they are augmented differently each epoch");
       error.related.push_back({d.augments.front(), "they are augmented here"});
       error.helps.push_back("leave out `augment`, or take another optimizer, as adam or sgd");
     }

@@ -193,7 +193,7 @@ MonitorSyntax Parser::monitor() {
   MonitorSyntax m;
   const Span begin = current().span;
   if ((at_word("min") || at_word("max")) && !is(ahead(1), ".")) m.direction = advance().text;
-  m.part = expect_name("what to watch, as in `val.accuracy`").text;
+  m.split = expect_name("what to watch, as in `val.accuracy`").text;
   expect(".", "between a split of the data and what is measured on it, as in `val.accuracy`");
   m.metric = expect_name("the loss or a metric, as in `val.accuracy`").text;
   m.span = join(begin, previous().span);

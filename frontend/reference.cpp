@@ -174,7 +174,7 @@ std::string reference_markdown() {
       "entry with its definition. After a change, run the tests with `GRADC_UPDATE_GOLDENS=1`.\n\n"
       "In the examples `image` is f32[3, 32, 32], `x` f32[16], `tokens` f32[8, 16], `logits` f32[10] and "
       "`label` i32. What begins with `loss`,\n"
-      "`penalty`, `metric`, `optimizer` or `schedule` stands in `train`, the rest is an expression of the "
+      "`penalty`, `metric`, `optimizer` or `schedule` goes into `train`, the rest is an expression of the "
       "model. The primitives are in\n"
       "[ops.md](ops.md).\n";
   std::string group;

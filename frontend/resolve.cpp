@@ -181,8 +181,7 @@ class Resolver {
     for (size_t i = 0; i < b.size(); ++i) {
       statement(b[i]);
       if (b[i].kind == StatementKind::return_ && i + 1 < b.size()) {
-        diagnostics_.error(codes::unreachable, b[i + 1].span,
-                           "this can never run: it stands behind a `return`");
+        diagnostics_.error(codes::unreachable, b[i + 1].span, "this can never run: it follows a `return`");
         break;
       }
     }
@@ -252,7 +251,7 @@ class Resolver {
     else if (!layer && !(is_state && kind == DefinitionKind::optimizer))
       diagnostics_
           .error(codes::impure, s.span,
-                 fmt::format("{} cannot stand in {} `{}`", what, name(kind), definition_->name))
+                 fmt::format("{} cannot be used in {} `{}`", what, name(kind), definition_->name))
           .helps.push_back(kind == DefinitionKind::fn ? "make it a `layer`" : "only layers own parameters");
     else if (is_state && layer && !s.has_dims)
       diagnostics_

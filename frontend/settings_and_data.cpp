@@ -156,7 +156,7 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
   record.options[o.name] = v.text;
 }
 
-// Parts of `random` that are too large to keep in memory; `places` has the options that are written.
+// Splits of `random` that are too large to keep in memory; `places` has the options that are written.
 void check_random_size(Evaluator& e, const DataRecord& record, const std::map<std::string, Span>& places,
                        Span source) {
   const auto place = [&](const char* option) {
@@ -169,19 +169,19 @@ void check_random_size(Evaluator& e, const DataRecord& record, const std::map<st
   if (!each) {
     e.error(
          codes::limit, place("shape"),
-         fmt::format("one example of shape {} takes more than {} GiB, the limit of a whole part of `random`",
+         fmt::format("one example of shape {} takes more than {} GiB, the limit of a whole split of `random`",
                      to_string(shape), kGib))
         .helps.push_back("choose a smaller `shape`");
     return;
   }
-  for (const char* part : {"train", "test"}) {
-    const int64_t count = std::get<int64_t>(record.options.at(part));
+  for (const char* split : {"train", "test"}) {
+    const int64_t count = std::get<int64_t>(record.options.at(split));
     if (count <= kMaxRandomBytes / *each) continue;
-    e.error(codes::limit, place(part),
-            fmt::format("{} examples of {} bytes are beyond the limit of {} GiB for a part of `random`",
+    e.error(codes::limit, place(split),
+            fmt::format("{} examples of {} bytes are beyond the limit of {} GiB for a split of `random`",
                         count, *each, kGib))
         .helps.push_back(fmt::format("at most {} of shape {} fit: `{}={}`", kMaxRandomBytes / *each,
-                                     to_string(shape), part, kMaxRandomBytes / *each));
+                                     to_string(shape), split, kMaxRandomBytes / *each));
   }
 }
 

@@ -77,8 +77,8 @@ struct Pattern {
 
 // `val.accuracy`, `min val.error`: a number that epochs are judged by.
 struct MonitorSyntax {
-  std::string part, metric, direction;  // direction: "min", "max" or empty
-  Span span;                            // no part: there is none
+  std::string split, metric, direction;  // direction: "min", "max" or empty
+  Span span;                             // no split: there is none
 };
 
 struct Statement;

@@ -97,19 +97,19 @@ void train_option(Evaluator& e, TrainStatements& x, const Statement& s) {
 }
 
 Monitor monitor_of(Evaluator& e, const TrainStatements& x, const DataRecord& data, const MonitorSyntax& m) {
-  std::vector<std::string> parts = {"train", "test"};
-  for (const DataSplit& split : data.splits) parts.push_back(split.name);
+  std::vector<std::string> splits = {"train", "test"};
+  for (const DataSplit& split : data.splits) splits.push_back(split.name);
   const auto known = [](const std::vector<std::string>& list, const std::string& name) {
     return std::find(list.begin(), list.end(), name) != list.end();
   };
-  if (!known(parts, m.part)) {
+  if (!known(splits, m.split)) {
     Diagnostic& d =
-        e.error(codes::monitor, m.span, fmt::format("the data have no part `{}` to watch", m.part));
-    if (m.part == "val")
-      d.expect(fmt::format("{}", fmt::join(parts, ", ")), m.part)
+        e.error(codes::monitor, m.span, fmt::format("the data have no split `{}` to watch", m.split));
+    if (m.split == "val")
+      d.expect(fmt::format("{}", fmt::join(splits, ", ")), m.split)
           .helps.push_back("add one to the data: `{ split val = 1000 of train }`");
     else
-      d.suggest(m.part, parts);
+      d.suggest(m.split, splits);
     return {};
   }
   std::vector<std::string> losses = {"loss"}, names = losses;
@@ -124,7 +124,7 @@ Monitor monitor_of(Evaluator& e, const TrainStatements& x, const DataRecord& dat
     return {};
   }
   const bool greater = m.direction.empty() ? !known(losses, m.metric) : m.direction == "max";
-  return {m.part, m.metric, greater};
+  return {m.split, m.metric, greater};
 }
 
 namespace {
@@ -163,11 +163,11 @@ void plateau_rule(Evaluator& e, TrainStatements& x, const DataRecord& data) {
     m.span = phase.span;
     const size_t dot = monitor.find('.');
     if (dot == std::string::npos) {
-      e.error(codes::monitor, phase.span, "`monitor` names a part of the data and what is measured on it")
+      e.error(codes::monitor, phase.span, "`monitor` names a split of the data and what is measured on it")
           .helps.push_back("as in monitor=\"val.loss\"");
       return;
     }
-    m.part = monitor.substr(0, dot);
+    m.split = monitor.substr(0, dot);
     m.metric = monitor.substr(dot + 1);
     m.direction = mode == "auto" ? "" : mode;
     rule.monitor = monitor_of(e, x, data, m);
@@ -182,9 +182,9 @@ bool is_plateau(const DefinitionValue& d) {
 
 void resolve_options(Evaluator& e, TrainStatements& x, const DataRecord& data) {
   if (x.stop) x.record.stop.monitor = monitor_of(e, x, data, x.stop->monitor);
-  if (x.checkpoint && !x.checkpoint->monitor.part.empty())
+  if (x.checkpoint && !x.checkpoint->monitor.split.empty())
     x.record.checkpoint.best = monitor_of(e, x, data, x.checkpoint->monitor);
-  if (x.record.checkpoint.steps && !x.record.checkpoint.best.part.empty())
+  if (x.record.checkpoint.steps && !x.record.checkpoint.best.split.empty())
     e.error(codes::bad_value, x.checkpoint->monitor.span, "only checkpoints of epochs can be the best")
         .helps.push_back("what is watched is measured once an epoch: write `checkpoint every 1 epoch ...`");
   plateau_rule(e, x, data);

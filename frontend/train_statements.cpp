@@ -12,7 +12,7 @@ namespace gradc::frontend {
 bool once(Evaluator& e, TrainStatements& x, const Statement& s, const std::string& what) {
   const auto [it, is_new] = x.seen.emplace(what, s.word_span);
   if (is_new) return true;
-  e.error(codes::experiment_part, s.word_span, fmt::format("`{}` stands twice in `train`", what))
+  e.error(codes::experiment_part, s.word_span, fmt::format("`{}` is given twice in `train`", what))
       .related.push_back({it->second, "first here"});
   return false;
 }

@@ -71,7 +71,7 @@ class Updates {
       }
       if (!length.is_static_number()) {
         e_.error(codes::bad_schedule, p.span,
-                 fmt::format("`{}` cannot stand before `then`: its length is not known", p.value->name))
+                 fmt::format("`{}` cannot come before `then`: its length is not known", p.value->name))
             .helps.push_back(
                 "a schedule before `then` has a parameter `steps`, as in `warmup(500) then cosine`");
         return {};

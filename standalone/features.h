@@ -32,9 +32,9 @@ class SampleCommand {
 }  // namespace gradc::standalone
 
 extern "C" {
-void gradc_part_view_options(CLI::App* app, gradc::standalone::ViewOptions* options);
-void gradc_part_view_eval(gradc::runtime::Session* session, const gradc::runtime::Split* split,
-                          const gradc::standalone::ViewOptions* options, bool json);
+void gradc_feature_view_options(CLI::App* app, gradc::standalone::ViewOptions* options);
+void gradc_feature_view_eval(gradc::runtime::Session* session, const gradc::runtime::Split* split,
+                             const gradc::standalone::ViewOptions* options, bool json);
 // Adds the command's own options; the caller owns the result.
-gradc::standalone::SampleCommand* gradc_part_sample(CLI::App* command);
+gradc::standalone::SampleCommand* gradc_feature_sample(CLI::App* command);
 }

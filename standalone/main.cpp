@@ -16,9 +16,9 @@
 
 extern "C" const gradc_image gradc_standalone_image;  // written by the compiler
 
-#pragma weak gradc_part_view_options
-#pragma weak gradc_part_view_eval
-#pragma weak gradc_part_sample
+#pragma weak gradc_feature_view_options
+#pragma weak gradc_feature_view_eval
+#pragma weak gradc_feature_sample
 
 namespace gradc::standalone {
 namespace {
@@ -103,7 +103,7 @@ class Executable {
                                  options_.views.any());
     const runtime::Split& split = runtime::split_to_use(data, options_.split);
     if (options_.views.any())
-      gradc_part_view_eval(session.get(), &split, &options_.views, options_.json);
+      gradc_feature_view_eval(session.get(), &split, &options_.views, options_.json);
     else
       runtime::run_eval(*session, split, options_.json);
     return kExitOk;
@@ -204,7 +204,7 @@ class Executable {
     if (options_.json)
       runtime::write_event(stdout, {{"event", "not_finite"},
                                     {"value", runtime::name_of(known.value)},
-                                    {"part", known.part},
+                                    {"split", known.split},
                                     {"step", known.step},
                                     {"epoch", known.epoch},
                                     {"batch", known.batch},
@@ -305,15 +305,15 @@ int run(const gradc_image& bundle, const std::string& name, int argc, char** arg
   data(predict);
   std::unique_ptr<SampleCommand> sample;
   CLI::App* sample_command = nullptr;
-  if (gradc_part_sample) {
+  if (gradc_feature_sample) {
     sample_command = app.add_subcommand("sample", kSampleDoc);
-    sample.reset(gradc_part_sample(sample_command));
+    sample.reset(gradc_feature_sample(sample_command));
     weights(sample_command);
     add_thread_option(sample_command, o.threads);
     common(sample_command);
   }
-  if (gradc_part_view_options)
-    for (CLI::App* command : {eval, predict}) gradc_part_view_options(command, &o.views);
+  if (gradc_feature_view_options)
+    for (CLI::App* command : {eval, predict}) gradc_feature_view_options(command, &o.views);
   CLI::App* info = app.add_subcommand("info", "what the model is: inputs, parameters, targets");
   info->add_flag("--source", o.source, "print the model file it was compiled from");
   common(info);

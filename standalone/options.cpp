@@ -142,7 +142,7 @@ void add_train_options(CLI::App* app, runtime::TrainOptions& o) {
 }
 
 void add_split_option(CLI::App* app, std::string& split) {
-  app->add_option("--split", split, "which part of the data (default: test, else val, else train)")
+  app->add_option("--split", split, "which split of the data (default: test, else val, else train)")
       ->type_name("NAME");
 }
 

@@ -22,6 +22,6 @@ class Sample final : public SampleCommand {
 }  // namespace
 }  // namespace gradc::standalone
 
-extern "C" gradc::standalone::SampleCommand* gradc_part_sample(CLI::App* command) {
+extern "C" gradc::standalone::SampleCommand* gradc_feature_sample(CLI::App* command) {
   return new gradc::standalone::Sample(command);
 }

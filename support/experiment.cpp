@@ -53,7 +53,7 @@ Json methods_json(const std::vector<DataMethod>& methods) {
 }
 
 Json monitor_json(const Monitor& m) {
-  return {{"part", m.part}, {"metric", m.metric}, {"greater", m.greater}};
+  return {{"split", m.split}, {"metric", m.metric}, {"greater", m.greater}};
 }
 
 Json data_json(const DataRecord& data) {
@@ -127,7 +127,7 @@ void text_to_bytes(Json& json) {
 }
 
 Monitor monitor_of(const Json& json) {
-  return {json.at("part").get<std::string>(), json.at("metric").get<std::string>(),
+  return {json.at("split").get<std::string>(), json.at("metric").get<std::string>(),
           json.at("greater").get<bool>()};
 }
 

@@ -67,8 +67,8 @@ struct DataRecord {
 
 // A number that epochs are judged by: loss or a metric on a split.
 struct Monitor {
-  std::string part, metric;  // "val", "accuracy"; empty part: none
-  bool greater = false;      // is better
+  std::string split, metric;  // "val", "accuracy"; empty split: none
+  bool greater = false;       // is better
 
   bool operator==(const Monitor&) const = default;
 };
@@ -78,7 +78,7 @@ struct CheckpointRule {
   int64_t every = 0;   // 0: none
   bool steps = false;  // updates, not epochs
   int64_t keep = 0;    // files; 0: all
-  Monitor best;        // which are kept; empty part: the last
+  Monitor best;        // which are kept; empty split: the last
 
   bool operator==(const CheckpointRule&) const = default;
 };
@@ -158,7 +158,7 @@ struct Experiment {
 //              "shares": ["accuracy"],                                                       default []
 //              "optimizers": [{"name": "adamw", "lr": 0.001}],                               default []
 //              "penalised": true, "line_search": true}}                                      default false
-//   MONITOR: {"part": "val", "metric": "accuracy", "greater": true}; part "" where there is none
+//   MONITOR: {"split": "val", "metric": "accuracy", "greater": true}; split "" where there is none
 // Names and paths are bytes and JSON holds code points: each byte is written as the code point of its value,
 // so that ASCII is unchanged.
 std::string experiment_json(const Experiment& experiment);

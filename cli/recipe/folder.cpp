@@ -93,11 +93,11 @@ Trial trial_of(const Json& j) {
     t.losses.emplace_back(whole_number<int64_t>(point.at(0), "losses"), number_of(point.at(1)));
   for (const Json& e : j.at("epochs")) {
     TrialEpoch epoch{whole<int64_t>(e, "epoch"), whole<int64_t>(e, "update"), {}};
-    for (const Json& p : e.at("parts")) {
-      runtime::PartResult part{p.at("part"), number_of(p.at("loss")), {}};
+    for (const Json& p : e.at("splits")) {
+      runtime::SplitResult split{p.at("split"), number_of(p.at("loss")), {}};
       for (const auto& [name, value] : p.at("metrics").items())
-        part.metrics.emplace_back(name, number_of(value));
-      epoch.parts.push_back(std::move(part));
+        split.metrics.emplace_back(name, number_of(value));
+      epoch.splits.push_back(std::move(split));
     }
     t.epochs.push_back(std::move(epoch));
   }
@@ -155,13 +155,13 @@ Json json_of(const Trial& t) {
   Json losses = Json::array(), epochs = Json::array();
   for (const auto& [update, loss] : t.losses) losses.push_back({update, number(loss)});
   for (const TrialEpoch& e : t.epochs) {
-    Json parts = Json::array();
-    for (const runtime::PartResult& p : e.parts) {
+    Json splits = Json::array();
+    for (const runtime::SplitResult& p : e.splits) {
       Json metrics = Json::object();
       for (const auto& [name, value] : p.metrics) metrics[name] = number(value);
-      parts.push_back({{"part", p.part}, {"loss", number(p.loss)}, {"metrics", std::move(metrics)}});
+      splits.push_back({{"split", p.split}, {"loss", number(p.loss)}, {"metrics", std::move(metrics)}});
     }
-    epochs.push_back({{"epoch", e.epoch}, {"update", e.update}, {"parts", std::move(parts)}});
+    epochs.push_back({{"epoch", e.epoch}, {"update", e.update}, {"splits", std::move(splits)}});
   }
   return {{"id", t.id},
           {"config", config_json(t.config)},

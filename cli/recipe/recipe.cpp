@@ -134,7 +134,7 @@ Monitor objective_of(const std::string& text, const RecipeModel& model) {
     const std::string near = nearest_name(name, known);
     throw RunError(
         kExitUsage,
-        fmt::format("recipe: --objective {}: the model has no '{}' on the part `val`; {}", text, name,
+        fmt::format("recipe: --objective {}: the model has no '{}' on the split `val`; {}", text, name,
                     near.empty() ? fmt::format("there are {}", fmt::join(known, ", "))
                                  : fmt::format("did you mean '{}'?", near)));
   }
@@ -160,7 +160,7 @@ class Recipe {
     runner_.emplace(request, o_.model.threads);
     if (runner_->validation() != "val")
       say(
-          fmt::format("the data have no part `val`: trials are judged on a tenth of train, held back here; "
+          fmt::format("the data have no split `val`: trials are judged on a tenth of train, held back here; "
                       "`split val = {:g} of train` in the data block makes one",
                       kHeldBack));
   }
@@ -425,7 +425,7 @@ class Recipe {
     if (!t.finite())
       text += fmt::format(" not finite in update {}", t.failed_update);
     else if (best)
-      text += fmt::format(" {} {} (epoch {})", objective_.part + " " + objective_.metric,
+      text += fmt::format(" {} {} (epoch {})", objective_.split + " " + objective_.metric,
                           metric_text(model_, objective_.metric, best->value), best->epoch);
     else if (!t.losses.empty())
       text += fmt::format(" loss {:.4g} to {:.4g} in {} updates", t.losses.front().second,
@@ -515,7 +515,7 @@ Command add_recipe(CLI::App& app) {
       ->type_name("N");
   c->add_option(
        "--objective", o->objective,
-       "what is searched for on the part val: loss, a metric's name, or as 'min error' (default: the\n"
+       "what is searched for on the split val: loss, a metric's name, or as 'min error' (default: the\n"
        "first accuracy, else the loss)")
       ->type_name("NAME");
   c->add_flag("--keep-going", o->keep_going, "search although step 1, 2 or 3 failed");

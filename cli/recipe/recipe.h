@@ -41,7 +41,7 @@ struct TrialConfig {
 
 struct TrialEpoch {
   int64_t epoch = 0, update = 0;  // complete
-  std::vector<runtime::PartResult> parts;
+  std::vector<runtime::SplitResult> splits;
 };
 
 struct Trial {
@@ -57,7 +57,7 @@ struct Trial {
 };
 
 // A number of an epoch: "loss" or a metric of a split; NaN where there is none.
-double value_of(const TrialEpoch& epoch, const std::string& part, const std::string& metric);
+double value_of(const TrialEpoch& epoch, const std::string& split, const std::string& metric);
 
 // The best value of the objective, and its epoch; none where no epoch has a finite one.
 struct BestValue {

@@ -47,7 +47,7 @@ class Watcher final : public runtime::TrainObserver {
     progress_(report.step, report.total);
   }
   void epoch_done(const runtime::EpochReport& report) override {
-    trial_.epochs.push_back({report.epoch, report.step, report.parts});
+    trial_.epochs.push_back({report.epoch, report.step, report.splits});
     trial_.seconds += report.seconds;
     reached_ = trial_.config.target > 0 && overfitted(model_, trial_);
   }
@@ -77,9 +77,9 @@ TrialRunner::TrialRunner(const CompileRequest& request, int threads) : request_(
     if (all.split("train").count < 10)
       throw RunError(kExitDataError,
                      fmt::format("recipe: {} training examples are too few to hold some back for validation; "
-                                 "the data need a part `val`",
+                                 "the data need a split `val`",
                                  all.split("train").count));
-    GRADC_CHECK(std::none_of(splits.begin(), splits.end(), named), "a part was declared and not cut");
+    GRADC_CHECK(std::none_of(splits.begin(), splits.end(), named), "a split was declared and not cut");
     splits.push_back({.name = "val", .from = "train", .fraction = kHeldBack});
     all = runtime::load_dataset(experiment_.data);
     validation_ = fmt::format("{:g} of train", kHeldBack);
@@ -105,18 +105,18 @@ runtime::Session& TrialRunner::session(const frontend::Variation& variation) {
 }
 
 const runtime::Dataset& TrialRunner::data(int64_t batches, uint64_t seed, bool validated) {
-  part_.splits = {data_.split("train")};
-  if (validated) part_.splits.push_back(data_.split("val"));
-  if (batches == 0) return part_;
+  train_and_val_.splits = {data_.split("train")};
+  if (validated) train_and_val_.splits.push_back(data_.split("val"));
+  if (batches == 0) return train_and_val_;
   // Some examples of each class: data may be sorted by it.
-  runtime::Split& train = part_.splits.front();
+  runtime::Split& train = train_and_val_.splits.front();
   train.easy_first = nullptr;
   auto rows = std::make_shared<std::vector<int64_t>>(runtime::epoch_order(train, seed, 0, true));
   train.count = examples(batches);
   rows->resize(static_cast<size_t>(train.count));
   train.first = 0;
   train.rows = rows;
-  return part_;
+  return train_and_val_;
 }
 
 std::optional<Trial> TrialRunner::run(const TrialConfig& config, const RecipeModel& model,

@@ -51,7 +51,7 @@ class TrialRunner {
   std::unique_ptr<runtime::Session> session_;
   Experiment experiment_;
   std::string validation_;
-  runtime::Dataset data_, part_;  // train and val; the share that the last trial used
+  runtime::Dataset data_, train_and_val_;  // train and val; the share that the last trial used
 };
 
 }  // namespace gradc::cli

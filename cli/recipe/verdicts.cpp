@@ -28,13 +28,13 @@ double mean_loss(const Trial& trial, double begin, double end) {
   return sum / static_cast<double>(last - first);
 }
 
-std::string part_of(const TrialEpoch& epoch) {
-  for (const runtime::PartResult& p : epoch.parts)
-    if (p.part != "train") return p.part;
+std::string evaluated_split(const TrialEpoch& epoch) {
+  for (const runtime::SplitResult& p : epoch.splits)
+    if (p.split != "train") return p.split;
   return "";
 }
 
-std::string objective_text(const Monitor& m) { return fmt::format("{} {}", m.part, m.metric); }
+std::string objective_text(const Monitor& m) { return fmt::format("{} {}", m.split, m.metric); }
 
 std::string in_words(const RecipeModel& model, const Trial& trial, const Monitor& objective,
                      const BestValue& best) {
@@ -83,16 +83,16 @@ std::vector<std::string> RecipeModel::accuracies() const {
   return result;
 }
 
-double value_of(const TrialEpoch& epoch, const std::string& part, const std::string& metric) {
-  for (const runtime::PartResult& p : epoch.parts)
-    if (p.part == part) return metric == "loss" ? p.loss : runtime::metric_of(p.metrics, metric);
+double value_of(const TrialEpoch& epoch, const std::string& split, const std::string& metric) {
+  for (const runtime::SplitResult& p : epoch.splits)
+    if (p.split == split) return metric == "loss" ? p.loss : runtime::metric_of(p.metrics, metric);
   return kNaN;
 }
 
 std::optional<BestValue> best_value(const Trial& trial, const Monitor& objective) {
   std::optional<BestValue> best;
   for (const TrialEpoch& e : trial.epochs) {
-    const double value = value_of(e, objective.part, objective.metric);
+    const double value = value_of(e, objective.split, objective.metric);
     if (std::isfinite(value) && (!best || better(value, best->value, objective)))
       best = BestValue{value, e.epoch};
   }
@@ -107,7 +107,7 @@ const Trial* best_trial(const std::vector<Trial>& trials, const Monitor& objecti
     if (std::find(steps.begin(), steps.end(), t.config.step) == steps.end()) continue;
     const auto own = best_value(t, objective);
     if (!t.finite() || !own) continue;
-    const auto own_loss = best_value(t, {objective.part, "loss", false});
+    const auto own_loss = best_value(t, {objective.split, "loss", false});
     const double tie = own_loss ? own_loss->value : kInfinity;
     if (best && !better(own->value, value, objective) && !(own->value == value && tie < loss)) continue;
     best = &t;
@@ -176,7 +176,7 @@ Verdict judge_initial_loss(const RecipeModel& model, const InitialLoss& measured
     v.text += ": too high, the scores differ before anything was learnt";
     v.hints = {"smaller initial values in the last layer, as in dense(10, init=normal(0, 0.01))",
                "inputs of unit scale: `normalize image by channel` or `by standard` in the data block",
-               "a layer whose values explode stands in `gradc stats`"};
+               "`gradc stats` shows a layer whose values explode"};
   } else if (measured.loss < *expected.value - kInitialLossTolerance * scale) {
     v.status = Status::fail;
     v.text += ": too low for a model that has seen nothing";
@@ -260,7 +260,7 @@ Verdict judge_overfit(const RecipeModel& model, const std::vector<Trial>& trials
       "too small a network: more units or layers",
       "units that are dead or saturated from the start: `gradc stats`",
       "labels that do not belong to their examples, or two equal examples with different labels",
-      "a frozen part, or a loss whose gradient vanishes: `gradc check`, `gradc stats`",
+      "a frozen layer, or a loss whose gradient vanishes: `gradc check`, `gradc stats`",
       "longer: --overfit-epochs; where 100 % cannot be had (text, equal examples): --overfit-accuracy"};
   return v;
 }
@@ -395,30 +395,30 @@ std::vector<std::string> look_at_curves(const RecipeModel& model, const Trial& t
   if (stray > 0.3 * drop)
     seen.push_back("the loss of single updates strays widely: a lower rate or a larger batch is smoother");
   const TrialEpoch& end = trial.epochs.back();
-  const std::string part = part_of(end);
-  if (!part.empty()) {
+  const std::string split = evaluated_split(end);
+  if (!split.empty()) {
     const std::vector<std::string> accuracies = model.accuracies();
     const std::string& metric = accuracies.empty() ? "loss" : accuracies.front();
-    const double train = value_of(end, "train", metric), val = value_of(end, part, metric);
+    const double train = value_of(end, "train", metric), val = value_of(end, split, metric);
     const double gap = accuracies.empty() ? (val - train) / std::max(std::abs(train), 1e-12) : train - val;
     if (gap > (accuracies.empty() ? 0.5 : 0.05))
       seen.push_back(
           fmt::format("a wide gap, {} {} on train and {} on {}: overfitting; more data, augmentation, "
                       "dropout or weight decay",
-                      metric, metric_text(model, metric, train), metric_text(model, metric, val), part));
-    const auto best = best_value(trial, {part, "loss", false});
-    const double final = value_of(end, part, "loss");
+                      metric, metric_text(model, metric, train), metric_text(model, metric, val), split));
+    const auto best = best_value(trial, {split, "loss", false});
+    const double final = value_of(end, split, "loss");
     const bool rises = best && end.epoch - best->epoch >= std::max<int64_t>(2, end.epoch / 5) &&
                        final > best->value + 0.05 * std::abs(best->value);
     if (rises)
       seen.push_back(
           fmt::format("the {} loss is least in epoch {} and rises from there: stop earlier or regularise",
-                      part, best->epoch));
+                      split, best->epoch));
     else if (gap < (accuracies.empty() ? 0.05 : 0.01) && (accuracies.empty() || train < 0.99))
       seen.push_back(
           fmt::format("{} is no worse than train: a larger network, less regularisation or longer "
                       "training may do better",
-                      part));
+                      split));
     const auto goal = best_value(trial, objective);
     if (goal && goal->epoch == end.epoch && trial.epochs.size() > 1)
       seen.push_back("the last epoch is the best: train longer");

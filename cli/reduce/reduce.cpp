@@ -209,10 +209,9 @@ Question question_of_error(const std::string& tool, const std::string& code) {
 Question question_without_options(const ReduceOptions& o, bool ir) {
   const int kinds = !o.command.empty() + o.check + o.crash + !o.error.empty();
   if (kinds != 1)
-    throw RunError(
-        kExitUsage,
-        fmt::format("reduce: {} to look for: a command behind --, --check, --crash or --error CODE",
-                    kinds == 0 ? "say what there is" : "one thing is"));
+    throw RunError(kExitUsage,
+                   fmt::format("reduce: {} to look for: a command after --, --check, --crash or --error CODE",
+                               kinds == 0 ? "say what there is" : "one thing is"));
   if (!o.command.empty()) {
     Question q{o.command, [](int code, const std::string&) { return code == 0; },
                "exit code 0 of the command"};
@@ -327,7 +326,7 @@ Command add_reduce(CLI::App& app) {
       "reduce", "make a model file or IR that shows a fault smaller, as long as it still shows it");
   c->add_option("FILE", o->file, "a model file or tensor IR; it is left as it is")->required()->type_name("");
   c->add_option("COMMAND", o->command,
-                "behind --: what is run on each candidate; {} is the candidate's file (else it comes last), "
+                "after --: what is run on each candidate; {} is the candidate's file (else it comes last), "
                 "exit code 0 means that it still shows the fault")
       ->type_name("");
   c->add_flag("--check", o->check, "instead of a command: gradc check fails");

@@ -295,7 +295,7 @@ struct Metric {
   double value;
 };
 
-// Means over the rows of a call or over a part of the data.
+// Means over the rows of a call or over a split of the data.
 struct Result {
   double loss = 0;
   double lr = 0;  // of a step; NaN otherwise
@@ -322,14 +322,14 @@ struct Array {
   }
 };
 
-// The examples of one part of the data ("train", "val", "test"): its fields, by name.
-struct Part {
+// The examples of one split of the data ("train", "val", "test"): its fields, by name.
+struct Split {
   std::string name;
   std::vector<View> fields;
 };
 
-struct PartResult : Result {
-  std::string part;
+struct SplitResult : Result {
+  std::string split;
 };
 
 struct StepEvent : Result {
@@ -340,7 +340,7 @@ struct StepEvent : Result {
 struct EpochEvent {
   int64_t epoch = 0, epochs = 0, step = 0;
   double lr = 0, seconds = 0;
-  std::vector<PartResult> parts;  // train first
+  std::vector<SplitResult> splits;  // train first
 };
 
 // As gradc_train_options; what is not given is as the model file says.
@@ -351,7 +351,7 @@ struct TrainOptions {
   int loaders = -1;
   std::string init_from, resume, save, checkpoints;
   bool save_state = false;
-  std::vector<Part> parts;  // empty: the model file's own data
+  std::vector<Split> splits;  // empty: the model file's own data
   // After each update and epoch, in the thread that trains; false ends the training. What they throw ends it
   // too, and comes out of train().
   std::function<bool(const StepEvent&)> on_step;
@@ -362,13 +362,13 @@ struct TrainResult {
   int64_t steps = 0, epochs = 0, best_epoch = 0;
   double seconds = 0, examples_per_second = 0;
   std::string weights_sha256;
-  std::vector<PartResult> parts;  // train, what was evaluated after the last epoch, test
-  bool cancelled = false;         // by cancel() or a callback
-  // Throws std::out_of_range where there is no such part.
-  const PartResult& part(std::string_view name) const {
-    for (const PartResult& p : parts)
-      if (p.part == name) return p;
-    throw std::out_of_range("the training has no part `" + std::string(name) + "`");
+  std::vector<SplitResult> splits;  // train, what was evaluated after the last epoch, test
+  bool cancelled = false;           // by cancel() or a callback
+  // Throws std::out_of_range where there is no such split.
+  const SplitResult& split(std::string_view name) const {
+    for (const SplitResult& p : splits)
+      if (p.split == name) return p;
+    throw std::out_of_range("the training has no split `" + std::string(name) + "`");
   }
 };
 
@@ -552,11 +552,11 @@ class Session {
   Result result(const gradc_result& r, gradc_use use) const {
     return {r.loss, r.lr, metrics(use, r.metrics, r.metric_count)};
   }
-  std::vector<PartResult> parts(const gradc_part_result* from, int32_t count) const {
-    std::vector<PartResult> list;
+  std::vector<SplitResult> splits(const gradc_split_result* from, int32_t count) const {
+    std::vector<SplitResult> list;
     for (int32_t i = 0; i < count; ++i) {
-      PartResult& made = list.emplace_back();
-      made.part = from[i].part;
+      SplitResult& made = list.emplace_back();
+      made.split = from[i].split;
       made.loss = from[i].loss;
       made.metrics = metrics(GRADC_EVALUATE, from[i].metrics, from[i].metric_count);
     }
@@ -578,14 +578,14 @@ inline TrainResult Session::train(const TrainOptions& options) {
   } calls{*this, options, nullptr};
   const auto text = [](const std::string& given) { return given.empty() ? nullptr : given.c_str(); };
   std::vector<std::vector<gradc_view>> fields;
-  std::vector<gradc_part> c_parts;
-  for (const Part& part : options.parts) {
+  std::vector<gradc_split> c_splits;
+  for (const Split& split : options.splits) {
     std::vector<gradc_view>& views = fields.emplace_back();
-    for (const View& view : part.fields) views.push_back(view.c());
+    for (const View& view : split.fields) views.push_back(view.c());
   }
   for (size_t i = 0; i < fields.size(); ++i)
-    c_parts.push_back(
-        {options.parts[i].name.c_str(), fields[i].data(), static_cast<int32_t>(fields[i].size())});
+    c_splits.push_back(
+        {options.splits[i].name.c_str(), fields[i].data(), static_cast<int32_t>(fields[i].size())});
 
   gradc_train_options o;
   gradc_train_options_init(&o);
@@ -600,8 +600,8 @@ inline TrainResult Session::train(const TrainOptions& options) {
   o.save = text(options.save);
   o.save_state = options.save_state;
   o.checkpoints = text(options.checkpoints);
-  o.parts = c_parts.data();
-  o.part_count = static_cast<int32_t>(c_parts.size());
+  o.splits = c_splits.data();
+  o.split_count = static_cast<int32_t>(c_splits.size());
   o.user = &calls;
   if (options.on_step)
     o.on_step = [](void* user, const gradc_step_event* e) -> int32_t {
@@ -626,7 +626,7 @@ inline TrainResult Session::train(const TrainOptions& options) {
       auto& calls = *static_cast<Calls*>(user);
       try {
         const EpochEvent event{e->epoch, e->epochs,  e->step,
-                               e->lr,    e->seconds, calls.session.parts(e->parts, e->part_count)};
+                               e->lr,    e->seconds, calls.session.splits(e->splits, e->split_count)};
         return calls.options.on_epoch(event) ? 0 : 1;
       } catch (...) {
         calls.thrown = std::current_exception();
@@ -644,7 +644,7 @@ inline TrainResult Session::train(const TrainOptions& options) {
   made.seconds = r.seconds;
   made.examples_per_second = r.examples_per_second;
   made.weights_sha256 = r.weights_sha256 ? r.weights_sha256 : "";
-  made.parts = parts(r.parts, r.part_count);
+  made.splits = splits(r.splits, r.split_count);
   made.cancelled = status == GRADC_CANCELLED;
   return made;
 }

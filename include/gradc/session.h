@@ -245,21 +245,21 @@ GRADC_API gradc_status gradc_session_load(gradc_session* session, const char* pa
 /* The training that the model file describes: epochs, shuffling, preparation of the examples, accumulation,
  * rules for stopping, plateaus and checkpoints, evaluation. */
 
-/* Examples of one part of the data, in the caller's memory: "train", "val" or "test". Each field is rows x
+/* Examples of one split of the data, in the caller's memory: "train", "val" or "test". Each field is rows x
  * shape, as a file of the model's data source would hold it, and is only read. */
-typedef struct gradc_part {
+typedef struct gradc_split {
   const char* name;
   const gradc_view* fields;
   int32_t field_count;
-} gradc_part;
+} gradc_split;
 
-/* Means over a part; metrics in the order of gradc_session_metric(). */
-typedef struct gradc_part_result {
-  const char* part;
+/* Means over a split; metrics in the order of gradc_session_metric(). */
+typedef struct gradc_split_result {
+  const char* split;
   double loss;
   int32_t metric_count;
   const double* metrics;
-} gradc_part_result;
+} gradc_split_result;
 
 /* What callbacks are told; pointers are valid until the callback returns. */
 typedef struct gradc_step_event {
@@ -277,26 +277,26 @@ typedef struct gradc_epoch_event {
   int64_t step;
   double lr;
   double seconds; /* of training this epoch */
-  int32_t part_count;
-  const gradc_part_result* parts; /* train first, then what was evaluated */
+  int32_t split_count;
+  const gradc_split_result* splits; /* train first, then what was evaluated */
 } gradc_epoch_event;
 
 /* To be filled by gradc_train_options_init() first. */
 typedef struct gradc_train_options {
-  uint32_t size;           /* of this struct, as the caller was compiled */
-  int64_t epochs;          /* -1: the model file's; with `steps` alone, as many as these need */
-  int64_t steps;           /* updates at most; -1: no limit */
-  int64_t seed;            /* of first values, order and random layers; -1: the model file's */
-  int32_t shuffle;         /* 1 */
-  int32_t keep_parameters; /* 1: train on from the session's parameters; 0: from first values */
-  int32_t loaders;         /* threads that prepare batches beside training; -1: as the data need it */
-  const char* init_from;   /* weights to start from; null: none */
-  const char* resume;      /* a checkpoint to go on from, bit for bit; null: none */
-  const char* save;        /* where the weights go at the end; null: nowhere */
-  int32_t save_state;      /* with what `resume` needs; always when cancelled */
-  const char* checkpoints; /* folder for the model file's rule `checkpoint`; null: NAME.checkpoints */
-  const gradc_part* parts; /* the data; null: from the model file's source */
-  int32_t part_count;
+  uint32_t size;             /* of this struct, as the caller was compiled */
+  int64_t epochs;            /* -1: the model file's; with `steps` alone, as many as these need */
+  int64_t steps;             /* updates at most; -1: no limit */
+  int64_t seed;              /* of first values, order and random layers; -1: the model file's */
+  int32_t shuffle;           /* 1 */
+  int32_t keep_parameters;   /* 1: train on from the session's parameters; 0: from first values */
+  int32_t loaders;           /* threads that prepare batches beside training; -1: as the data need it */
+  const char* init_from;     /* weights to start from; null: none */
+  const char* resume;        /* a checkpoint to go on from, bit for bit; null: none */
+  const char* save;          /* where the weights go at the end; null: nowhere */
+  int32_t save_state;        /* with what `resume` needs; always when cancelled */
+  const char* checkpoints;   /* folder for the model file's rule `checkpoint`; null: NAME.checkpoints */
+  const gradc_split* splits; /* the data; null: from the model file's source */
+  int32_t split_count;
   /* Called by the thread that trains, after each update and epoch; another result than 0 cancels the
    * training. They may call this session's functions but gradc_session_step(),
    * _train(), _initialize(), _set_progress() and _load(). Null: none. */
@@ -318,15 +318,15 @@ typedef struct gradc_train_result {
   double seconds;        /* of training alone */
   double examples_per_second;
   const char* weights_sha256; /* as `gradc train` shows it */
-  int32_t part_count;
-  const gradc_part_result* parts; /* train, what was evaluated after the last epoch, test */
+  int32_t split_count;
+  const gradc_split_result* splits; /* train, what was evaluated after the last epoch, test */
 } gradc_train_result;
 
 /* Trains as the model file says. `options` null: the defaults; `result` may be null. Cancelled, it returns
  * GRADC_CANCELLED with the result so far; the session holds the parameters of the last update. When a step's
  * loss is not finite, or the last update of an epoch or of the training makes parameters or state so, it
  * returns GRADC_NOT_FINITE, and the parameters are those before that update. It returns the same, with the
- * whole result, when the loss of a part is not finite with the trained parameters. */
+ * whole result, when the loss of a split is not finite with the trained parameters. */
 GRADC_API gradc_status gradc_session_train(gradc_session* session, const gradc_train_options* options,
                                            gradc_train_result* result);
 

@@ -271,7 +271,7 @@ class Walker {
   void split_twice() {
     const std::string where = at_ && at_->location.valid() ? " (" + to_string(at_->location) + ")" : "";
     result_.errors.push_back(fmt::format(
-        "kernel `{}`: a loop over the thread's part stands in another{}: what it computes depends "
+        "kernel `{}`: a loop over the thread's chunk is inside another{}: what it computes depends "
         "on the number of threads",
         kernel_.name, where));
   }

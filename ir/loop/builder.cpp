@@ -79,7 +79,7 @@ std::string Builder::unique(std::string_view name) {
 }
 
 Buffer Builder::buffer(std::string_view name, Scalar scalar, Access access, int64_t alignment) {
-  GRADC_CHECK(scalar != Scalar::i1, "booleans stand in buffers as i8");
+  GRADC_CHECK(scalar != Scalar::i1, "booleans are stored in buffers as i8");
   GRADC_CHECK(alignment > 0 && (alignment & (alignment - 1)) == 0, "alignment {} is no power of two",
               alignment);
   auto b = std::make_shared<const BufferData>(BufferData{unique(name), scalar, access, alignment});

@@ -362,9 +362,8 @@ class PlanChecker {
     std::optional<Pair> proofs;
     const auto since = [&] {
       const std::string mode = together ? ", where segments run panel by panel" : "";
-      return synchronises(begin, together)
-                 ? fmt::format("the last barrier stands before {}{}", name(begin), mode)
-                 : fmt::format("no barrier stands before them{}", mode);
+      return synchronises(begin, together) ? fmt::format("the last barrier is before {}{}", name(begin), mode)
+                                           : fmt::format("no barrier is before them{}", mode);
     };
     for (const auto& [x, first] : calls_[e].by_allocation)
       for (const auto& [y, second] : calls_[c].by_allocation) {

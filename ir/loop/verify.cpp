@@ -53,8 +53,7 @@ class KernelVerifier {
   void buffer(const Buffer& b) {
     if (!b) return error("a buffer is missing");
     new_name(b->name);
-    if (b->scalar == Scalar::i1)
-      error(fmt::format("buffer `{}` is i1; booleans stand in memory as i8", b->name));
+    if (b->scalar == Scalar::i1) error(fmt::format("buffer `{}` is i1; booleans are stored as i8", b->name));
     if (b->alignment < 1 || (b->alignment & (b->alignment - 1)) != 0)
       error(fmt::format("buffer `{}` has alignment {}, which is no power of two", b->name, b->alignment));
     buffers_.insert(b.get());
@@ -241,7 +240,7 @@ class ProgramVerifier {
     const auto wrong = [&](const std::string& what) {
       error(fmt::format("allocation {} `{}`: {}", i, a.name, what));
     };
-    if (a.scalar == Scalar::i1) wrong("i1; booleans stand in memory as i8");
+    if (a.scalar == Scalar::i1) wrong("i1; booleans are stored as i8");
     if (a.offset < 0 || a.elements < 0)
       return wrong(fmt::format("offset {}, {} elements", a.offset, a.elements));
     const int64_t size = bytes(a.scalar);

@@ -32,7 +32,7 @@ std::string parse_spec(const std::string& spec, Spec& out) {
       if (c < 'a' || c > 'z')
         return fmt::format("the spec \"{}\" may hold only letters a to z, one comma and one arrow", spec);
       if (part->find(c, i + 1) != std::string::npos)
-        return fmt::format("in the spec \"{}\", {} stands twice in \"{}\"", spec, c, *part);
+        return fmt::format("in the spec \"{}\", {} appears twice in \"{}\"", spec, c, *part);
       if (c == kBatch && i != 0)
         return fmt::format("in the spec \"{}\", n (the batch) must come first in \"{}\"", spec, *part);
     }
@@ -40,15 +40,15 @@ std::string parse_spec(const std::string& spec, Spec& out) {
   const auto in = [](const std::string& part, char c) { return part.find(c) != std::string::npos; };
   for (const char c : out.result) {
     if (!in(out.a, c) && !in(out.b, c))
-      return fmt::format("in the spec \"{}\", {} stands only in the result", spec, c);
+      return fmt::format("in the spec \"{}\", {} appears only in the result", spec, c);
   }
   for (const char c : out.a) {
     if (!in(out.b, c) && !in(out.result, c))
-      return fmt::format("in the spec \"{}\", {} stands nowhere else; sum that axis first", spec, c);
+      return fmt::format("in the spec \"{}\", {} appears nowhere else; sum that axis first", spec, c);
   }
   for (const char c : out.b) {
     if (!in(out.a, c) && !in(out.result, c))
-      return fmt::format("in the spec \"{}\", {} stands nowhere else; sum that axis first", spec, c);
+      return fmt::format("in the spec \"{}\", {} appears nowhere else; sum that axis first", spec, c);
   }
   return {};
 }

@@ -155,7 +155,7 @@ std::vector<KernelGroup> groups_of(const Function& f, std::string& error) {
     }
     KernelGroup& g = groups[it->second];
     if (it->second + 1 != groups.size())
-      wrong(fmt::format("the operations of kernel {} do not stand together", op->kernel));
+      wrong(fmt::format("the operations of kernel {} are not adjacent", op->kernel));
     const Level level = g.level_for(op);
     if (level == Level::none)
       wrong(fmt::format("{} %{} does not fit kernel {}", op->name(), op->id, op->kernel));
@@ -190,8 +190,8 @@ std::string kernel_error(const Function& f) {
     for (const Op* op : g.ops) {
       if (!first && written.count(op)) first = op;
       if (first && needed.count(op))
-        return fmt::format("{} %{} stands behind {} %{}, which updates a symbol, but the loss needs it",
-                           op->name(), op->id, first->name(), first->id);
+        return fmt::format("{} %{} follows {} %{}, which updates a symbol, but the loss needs it", op->name(),
+                           op->id, first->name(), first->id);
     }
   return {};
 }

@@ -114,8 +114,8 @@ std::vector<Split> read_mnist(const DataRecord& record) {
   const std::string folder = options.text("path");
   options.refuse_others();
   std::vector<Split> splits;
-  const std::array<std::array<const char*, 2>, 2> parts = {{{"train", "train"}, {"test", "t10k"}}};
-  for (const auto& [split, prefix] : parts) {
+  const std::array<std::array<const char*, 2>, 2> files = {{{"train", "train"}, {"test", "t10k"}}};
+  for (const auto& [split, prefix] : files) {
     const std::string images = find_file(folder, fmt::format("{}-images-idx3-ubyte", prefix));
     Table table = read_pair(images, find_file(folder, fmt::format("{}-labels-idx1-ubyte", prefix)), 10);
     if (table.fields[0].shape != std::vector<int64_t>{1, 28, 28})
@@ -157,14 +157,14 @@ std::vector<Split> draw_digits(const DataRecord& record) {
   const auto seed = static_cast<uint64_t>(options.integer("seed", 1, INT64_MIN, INT64_MAX));
   options.refuse_others();
   std::vector<Split> splits;
-  for (uint32_t part : {0u, 1u}) {
-    DigitImages digits = make_synthetic_digits(seed, part, counts[part]);
+  for (uint32_t split : {0u, 1u}) {
+    DigitImages digits = make_synthetic_digits(seed, split, counts[split]);
     Table table;
-    table.rows = counts[part];
+    table.rows = counts[split];
     table.fields.push_back(
         {.name = "image", .shape = {1, kDigitSide, kDigitSide}, .bytes = std::move(digits.images)});
     table.fields.push_back({.name = "label", .integers = std::move(digits.labels)});
-    splits.push_back(whole(part == 0 ? "train" : "test", std::move(table)));
+    splits.push_back(whole(split == 0 ? "train" : "test", std::move(table)));
   }
   return splits;
 }
@@ -172,7 +172,7 @@ std::vector<Split> draw_digits(const DataRecord& record) {
 double gib(uint64_t bytes) { return static_cast<double>(bytes) / (uint64_t{1} << 30); }
 
 std::vector<Split> make_random(const DataRecord& record) {
-  constexpr std::array<const char*, 2> kParts = {"train", "test"};
+  constexpr std::array<const char*, 2> kNames = {"train", "test"};
   Options options(record);
   const std::vector<int64_t> shape = options.extents("shape", {1, 28, 28}, kMaxRandomRank);
   const int64_t classes = options.integer("classes", 10, 1, INT32_MAX);
@@ -183,17 +183,17 @@ std::vector<Split> make_random(const DataRecord& record) {
   const std::optional<int64_t> each = random_example_bytes(shape);
   if (!each)
     fail(
-        fmt::format("data {} = random(...): one example of shape {} takes more than the {} GiB that a part "
+        fmt::format("data {} = random(...): one example of shape {} takes more than the {} GiB that a split "
                     "may have; choose a smaller shape",
                     record.name, shape_text(shape), kMaxRandomBytes >> 30));
   uint64_t bytes = 0;
-  for (size_t part = 0; part < kParts.size(); ++part) {
-    if (counts[part] > kMaxRandomBytes / *each)
+  for (size_t split = 0; split < kNames.size(); ++split) {
+    if (counts[split] > kMaxRandomBytes / *each)
       fail(fmt::format(
           "data {} = random(...): {} examples of {} bytes in `{}` are more than the {} GiB that "
-          "a part may have; at most {} fit",
-          record.name, counts[part], *each, kParts[part], kMaxRandomBytes >> 30, kMaxRandomBytes / *each));
-    bytes += static_cast<uint64_t>(counts[part] * *each);
+          "a split may have; at most {} fit",
+          record.name, counts[split], *each, kNames[split], kMaxRandomBytes >> 30, kMaxRandomBytes / *each));
+    bytes += static_cast<uint64_t>(counts[split] * *each);
   }
   if (const uint64_t available = available_memory(); bytes > available)
     fail(
@@ -201,14 +201,14 @@ std::vector<Split> make_random(const DataRecord& record) {
                     "available; ask for fewer, or for a smaller shape",
                     record.name, gib(bytes), gib(available)));
   std::vector<Split> splits;
-  for (size_t part = 0; part < kParts.size(); ++part) {
+  for (size_t split = 0; split < kNames.size(); ++split) {
     RandomExamples examples =
-        make_random_examples(seed, static_cast<uint32_t>(part), counts[part], *each / 4 - 1, classes);
+        make_random_examples(seed, static_cast<uint32_t>(split), counts[split], *each / 4 - 1, classes);
     Table table;
-    table.rows = counts[part];
+    table.rows = counts[split];
     table.fields.push_back({.name = "image", .shape = shape, .floats = std::move(examples.images)});
     table.fields.push_back({.name = "label", .integers = std::move(examples.labels)});
-    splits.push_back(whole(kParts[part], std::move(table)));
+    splits.push_back(whole(kNames[split], std::move(table)));
   }
   return splits;
 }
@@ -222,7 +222,7 @@ std::vector<Split> no_arrays(const DataRecord& record) {
 
 std::vector<Split> read_folder(const DataRecord& record) {
   if (!gradc_source_folder)
-    fail(fmt::format("data {} = folder(...): this program was linked without the part that reads images",
+    fail(fmt::format("data {} = folder(...): this program was linked without the feature that reads images",
                      record.name));
   std::vector<Split> splits;
   gradc_source_folder(&record, &splits);
@@ -411,10 +411,9 @@ Dataset make_dataset(const DataRecord& record, std::vector<Split> splits) {
     Split& from = const_cast<Split&>(result.split(wanted.from));
     const int64_t count = taken(wanted, from.count);
     if (count == 0)
-      fail(fmt::format("data {}: split {} = {}: {} has {} examples; expected a part of 1 to {}", record.name,
+      fail(fmt::format("data {}: split {} = {}: {} has {} examples; expected a split of 1 to {}", record.name,
                        wanted.name, split_text(wanted), wanted.from, from.count, from.count - 1));
-    Split part = cut(from, wanted, count);
-    result.splits.push_back(std::move(part));
+    result.splits.push_back(cut(from, wanted, count));
   }
   Split& train = const_cast<Split&>(result.split("train"));
   if (record.bootstrap) bootstrap(train, static_cast<uint64_t>(*record.bootstrap));

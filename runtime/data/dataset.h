@@ -44,7 +44,7 @@ struct Field {
   std::vector<int32_t> integers;  // read as i32
   GivenValues given;
   std::string
-      origin;  // where it was read from, for messages: a file, "the part `val`"; empty: the data's name
+      origin;  // where it was read from, for messages: a file, "the split `val`"; empty: the data's name
   std::shared_ptr<const std::vector<int64_t>> lines;  // of each example in its file; null: it has none
 
   // Where the values are stored; null where they are of another kind.

@@ -65,7 +65,7 @@ float normal_from_word(uint32_t word) {
   return static_cast<float>(middle < 0 ? -tail : tail);
 }
 
-RandomExamples make_random_examples(uint64_t seed, uint32_t part, int64_t count, int64_t elements,
+RandomExamples make_random_examples(uint64_t seed, uint32_t split, int64_t count, int64_t elements,
                                     int64_t classes) {
   RandomExamples result;
   const auto size = static_cast<size_t>(elements);
@@ -75,7 +75,7 @@ RandomExamples make_random_examples(uint64_t seed, uint32_t part, int64_t count,
   // Fields 0 and 1 are the image and the label: splits and fields share no counter.
   const auto words = [&](size_t block, size_t example, uint32_t field) {
     return philox4x32_10(
-        {static_cast<uint32_t>(block), static_cast<uint32_t>(example), part * 2 + field, kStream}, key0,
+        {static_cast<uint32_t>(block), static_cast<uint32_t>(example), split * 2 + field, kStream}, key0,
         key1);
   };
   float* to = result.images.data();

@@ -182,8 +182,8 @@ const std::array<std::vector<Glyph>, 10>& glyphs() {
 // Random words of one example, in order of use.
 class DigitDraws {
  public:
-  DigitDraws(uint64_t seed, uint32_t part, uint64_t index)
-      : counter_{0, static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32) ^ part << 24, kStream},
+  DigitDraws(uint64_t seed, uint32_t split, uint64_t index)
+      : counter_{0, static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32) ^ split << 24, kStream},
         key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)} {}
 
   uint32_t word() {
@@ -294,12 +294,12 @@ void draw_glyph(const Glyph& glyph, DigitDraws& draws, std::array<uint8_t, kDigi
 
 }  // namespace
 
-DigitImages make_synthetic_digits(uint64_t seed, uint32_t part, int64_t count) {
+DigitImages make_synthetic_digits(uint64_t seed, uint32_t split, int64_t count) {
   DigitImages result;
   result.images.resize(static_cast<size_t>(count) * kDigitPixels);
   result.labels.resize(static_cast<size_t>(count));
   for (int64_t index = 0; index < count; ++index) {
-    DigitDraws draws(seed, part, static_cast<uint64_t>(index));
+    DigitDraws draws(seed, split, static_cast<uint64_t>(index));
     const auto label = static_cast<size_t>(draws.even(0, 9));
     const auto& ways = glyphs()[label];
     std::array<uint8_t, kDigitPixels> canvas{};

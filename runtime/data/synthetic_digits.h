@@ -14,8 +14,8 @@ struct DigitImages {
   std::vector<int32_t> labels;  // count, 0 to 9
 };
 
-// Examples 0..count-1 of split `part` (0 training, 1 test) for `seed`. An example depends on (seed, part,
+// Examples 0..count-1 of split `split` (0 training, 1 test) for `seed`. An example depends on (seed, split,
 // index) alone and is made in integer arithmetic, so that every machine draws the same bits.
-DigitImages make_synthetic_digits(uint64_t seed, uint32_t part, int64_t count);
+DigitImages make_synthetic_digits(uint64_t seed, uint32_t split, int64_t count);
 
 }  // namespace gradc::runtime

@@ -28,7 +28,7 @@ constexpr std::array<const char*, 21> kNumbers = {
 
 class Writer {
  public:
-  Writer(uint64_t seed, uint32_t part) : seed_(seed), part_(part) {}
+  Writer(uint64_t seed, uint32_t split) : seed_(seed), split_(split) {}
 
   std::string sentence() {
     std::string text = draw(5) == 0   ? sum()
@@ -42,7 +42,7 @@ class Writer {
 
  private:
   uint32_t draw(uint32_t below) {
-    const uint32_t word = random_word(seed_, part_, kTextStream, next_++, 0);
+    const uint32_t word = random_word(seed_, split_, kTextStream, next_++, 0);
     return static_cast<uint32_t>(uint64_t{word} * below >> 32);
   }
   template <size_t N>
@@ -77,14 +77,14 @@ class Writer {
   }
 
   uint64_t seed_;
-  uint32_t part_;
+  uint32_t split_;
   uint64_t next_ = 0;
 };
 
 }  // namespace
 
-std::string make_text(uint64_t seed, uint32_t part, int64_t characters) {
-  Writer writer(seed, part);
+std::string make_text(uint64_t seed, uint32_t split, int64_t characters) {
+  Writer writer(seed, split);
   std::string text;
   while (static_cast<int64_t>(text.size()) < characters) {
     text += writer.sentence();

@@ -24,7 +24,7 @@ Table windows(const std::vector<int32_t>& text, const std::string& name, int64_t
   const auto size = static_cast<int64_t>(text.size());
   if (size <= length)
     fail(
-        fmt::format("{}: {} characters; windows of {} and the character behind each need at least {}: choose "
+        fmt::format("{}: {} characters; windows of {} and the character after each need at least {}: choose "
                     "a smaller `length`, or a longer text",
                     name, size, length, length + 1));
   Table table;
@@ -111,16 +111,16 @@ std::vector<Split> read_text(const DataRecord& record) {
   options.refuse_others();
   if (stride == 0) stride = length;
   std::vector<Split> splits;
-  const auto add = [&](const char* part, const std::vector<int32_t>& text, const std::string& name) {
-    splits.push_back(whole(part, windows(text, name, length, stride)));
+  const auto add = [&](const char* split, const std::vector<int32_t>& text, const std::string& name) {
+    splits.push_back(whole(split, windows(text, name, length, stride)));
   };
-  const auto file = [&](const char* part, const std::string& name) {
+  const auto file = [&](const char* split, const std::string& name) {
     const std::vector<uint8_t> bytes = read_file(name, "text", kMostBytes);
-    add(part, code_points({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, name), name);
+    add(split, code_points({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, name), name);
   };
-  const auto made = [&](const char* part, uint32_t number, int64_t count) {
+  const auto made = [&](const char* split, uint32_t number, int64_t count) {
     const std::string name = fmt::format("data {} = text(...)", record.name);
-    add(part, code_points(make_text(seed, number, count), name), name);
+    add(split, code_points(make_text(seed, number, count), name), name);
   };
   if (path.empty())
     made("train", 0, characters);

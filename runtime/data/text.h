@@ -20,8 +20,8 @@ namespace gradc::runtime {
 std::vector<Split> read_text(const DataRecord& record);
 
 // Text by a small grammar: sentences about animals whose verbs agree with their subjects, and sums in words
-// that are right. At least `characters` of it, ASCII, cut to that number. `part` 0 and 1 are different texts.
-std::string make_text(uint64_t seed, uint32_t part, int64_t characters);
+// that are right. At least `characters` of it, ASCII, cut to that number. `split` 0 and 1 are different texts.
+std::string make_text(uint64_t seed, uint32_t split, int64_t characters);
 
 // The code points of UTF-8 text. Throws RunError (kExitDataError) for other bytes, with `name` and their offset.
 std::vector<int32_t> code_points(std::string_view text, const std::string& name);

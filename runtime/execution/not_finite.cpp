@@ -137,7 +137,7 @@ NotFiniteError not_finite_evaluation(const Session& session, const Split& split,
                                    "evaluation",
                                    split.name, batch + 1));
   error.function = "eval";
-  error.part = split.name;
+  error.split = split.name;
   error.batch = batch;
   BatchReader reader(split, program.eval, std::min(program.batch, split.count));
   reader.assemble(batch, 0, 1);
@@ -148,7 +148,7 @@ NotFiniteError not_finite_evaluation(const Session& session, const Split& split,
 NotFiniteReport unexplained(const NotFiniteError& error) {
   NotFiniteReport report;
   report.value = error.value;
-  report.part = error.part;
+  report.split = error.split;
   const bool of_a_step = error.value != NotFiniteValue::evaluation;
   report.step = of_a_step ? error.scalars.step + 1 : 0;
   report.epoch = of_a_step && error.value != NotFiniteValue::weights ? error.scalars.epoch + 1 : 0;

@@ -29,7 +29,7 @@ struct NotFiniteError : RunError {
   // gradients, "train_step" or "update"; empty: nothing can be replayed.
   std::string function;
   std::string symbol;       // that is not finite; empty: the loss
-  std::string part;         // the split that was evaluated
+  std::string split;        // the split that was evaluated
   StepScalars scalars;      // of the step
   int64_t examples = 1;     // of the whole update
   int64_t batch = -1;       // of the epoch or split, from 0; -1: of neither
@@ -78,7 +78,7 @@ struct ValueRange {
 // Where the first value that is not finite was computed.
 struct NotFiniteReport {
   NotFiniteValue value = NotFiniteValue::loss;
-  std::string part;                        // the split, in evaluation
+  std::string split;                       // the split, in evaluation
   int64_t step = 0, epoch = 0, batch = 0;  // from 1; batch 0: not of an epoch; step 0: of no step
   // "log"; "parameter" or "input" when those were not finite already; empty: not known
   std::string operation;

@@ -197,10 +197,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     const uint64_t begin = size_of(entry.offsets[0]), end = size_of(entry.offsets[1]);
     if (begin > end || end > data_bytes_)
       refuse_safetensors(
-          path_,
-          fmt::format("`{}` stands at bytes {} to {} of the data, which have {}; the file is truncated "
-                      "or its header is wrong",
-                      name_, begin, end, data_bytes_));
+          path_, fmt::format("`{}` is at bytes {} to {} of the data, which have {}; the file is truncated "
+                             "or its header is wrong",
+                             name_, begin, end, data_bytes_));
     if (end - begin != bytes)
       refuse_safetensors(path_, fmt::format("`{}`: {}[{}] needs {} bytes, but {} are set aside", name_,
                                             view.dtype, fmt::join(shape, ","), bytes, end - begin));

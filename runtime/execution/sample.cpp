@@ -116,7 +116,7 @@ class Sampler {
     p = probabilities(1);
     if (std::equal(first.begin(), first.end(), p)) return;
     throw RunError(kExitModelError,
-                   fmt::format("{} looks at characters behind the one it predicts from, which are not there "
+                   fmt::format("{} looks at characters after the one it predicts from, which are not there "
                                "when a text is made: attention needs `causal=true`",
                                session_.program().name));
   }

@@ -97,7 +97,7 @@ class Run {
     find_splits();
     tell_short_batch(experiment);
     // Check the splits that are evaluated later against the program now, not after training.
-    for (const std::string& part : splits_) check_index_ranges(session.program().eval, data.split(part));
+    for (const std::string& split : splits_) check_index_ranges(session.program().eval, data.split(split));
     if (const Split* test = data.find("test")) check_index_ranges(session.program().eval, *test);
     folder_ = CheckpointFolder(rules_.checkpoint, options.checkpoints, name_of(session.program()));
     // Examples that are only copied are assembled by the step's own threads, which is faster than a handover.
@@ -135,11 +135,11 @@ class Run {
   void find_splits() {
     if (data_.find("val")) splits_.push_back("val");
     const auto watch = [&](const Monitor& m, const char* rule) {
-      if (m.part.empty() || m.part == "train") return;
-      if (!data_.find(m.part))
-        throw RunError(kExitDataError, fmt::format("`{}` watches {}.{}, but the data have no part `{}`", rule,
-                                                   m.part, m.metric, m.part));
-      if (std::find(splits_.begin(), splits_.end(), m.part) == splits_.end()) splits_.push_back(m.part);
+      if (m.split.empty() || m.split == "train") return;
+      if (!data_.find(m.split))
+        throw RunError(kExitDataError, fmt::format("`{}` watches {}.{}, but the data have no split `{}`",
+                                                   rule, m.split, m.metric, m.split));
+      if (std::find(splits_.begin(), splits_.end(), m.split) == splits_.end()) splits_.push_back(m.split);
     };
     watch(rules_.stop.monitor, "stop");
     watch(rules_.checkpoint.best, "checkpoint");
@@ -374,10 +374,10 @@ class Run {
   void end_epoch(double seconds) {
     std::vector<std::pair<std::string, EvalResult>> evaluations;
     result_.not_finite.reset();  // it was about an earlier epoch's weights
-    for (const std::string& part : splits_) {
-      const auto result = evaluate(part);
+    for (const std::string& split : splits_) {
+      const auto result = evaluate(split);
       if (!result) return;  // interrupted: a resumed run evaluates first
-      evaluations.emplace_back(part, *result);
+      evaluations.emplace_back(split, *result);
     }
     ++state_.epoch;
     state_.update = 0;
@@ -387,40 +387,40 @@ class Run {
     for (const auto& [name, value] : metrics) event["train_" + name] = value;
     std::string text =
         fmt::format("epoch {}/{}  {}", state_.epoch, epochs_, results_text(loss, metrics, rules_.shares));
-    for (const auto& [part, result] : evaluations) {
-      event[part + "_loss"] = result.loss;
-      for (const auto& [name, value] : result.metrics) event[part + "_" + name] = value;
-      text += "  " + results_text(result.loss, result.metrics, rules_.shares, part + " ");
+    for (const auto& [split, result] : evaluations) {
+      event[split + "_loss"] = result.loss;
+      for (const auto& [name, value] : result.metrics) event[split + "_" + name] = value;
+      text += "  " + results_text(result.loss, result.metrics, rules_.shares, split + " ");
     }
     if (!std::isnan(state_.lr)) event["lr"] = state_.lr;
     event["seconds"] = seconds;
     if (options_.json) write_event(options_.out, event);
     progress_.line(fmt::format("{}  {:.1f} s", text, seconds));
     note("train", loss, metrics);
-    for (const auto& [part, result] : evaluations) note(part, result.loss, result.metrics);
+    for (const auto& [split, result] : evaluations) note(split, result.loss, result.metrics);
     if (options_.observer)
-      options_.observer->epoch_done({state_.epoch, epochs_, state_.step, state_.lr, seconds, result_.parts});
+      options_.observer->epoch_done({state_.epoch, epochs_, state_.step, state_.lr, seconds, result_.splits});
     const auto value_of = [&](const Monitor& m) {
-      if (m.part == "train") return m.metric == "loss" ? loss : metric_of(metrics, m.metric);
-      for (const auto& [part, result] : evaluations)
-        if (part == m.part) return m.metric == "loss" ? result.loss : metric_of(result.metrics, m.metric);
+      if (m.split == "train") return m.metric == "loss" ? loss : metric_of(metrics, m.metric);
+      for (const auto& [split, result] : evaluations)
+        if (split == m.split) return m.metric == "loss" ? result.loss : metric_of(result.metrics, m.metric);
       return kNothing;
     };
     judge(value_of);
   }
 
   // Stores the latest numbers of a split in the result.
-  void note(const std::string& part, double loss, const Metrics& metrics) {
-    for (PartResult& known : result_.parts)
-      if (known.part == part) {
+  void note(const std::string& split, double loss, const Metrics& metrics) {
+    for (SplitResult& known : result_.splits)
+      if (known.split == split) {
         known.loss = loss;
         known.metrics = metrics;
         return;
       }
-    result_.parts.push_back({part, loss, metrics});
+    result_.splits.push_back({split, loss, metrics});
   }
 
-  static std::string text_of(const Monitor& m) { return m.part + "." + m.metric; }
+  static std::string text_of(const Monitor& m) { return m.split + "." + m.metric; }
 
   // Applies the rules to a complete epoch.
   template <class ValueOf>
@@ -444,7 +444,7 @@ class Run {
     const CheckpointRule& rule = rules_.checkpoint;
     if (rule.every > 0 && !rule.steps && state_.epoch % rule.every == 0)
       checkpoint(CheckpointFolder::epoch_name(state_.epoch),
-                 rule.best.part.empty() ? kNothing : value_of(rule.best));
+                 rule.best.split.empty() ? kNothing : value_of(rule.best));
     if (converged_ && !stopped_) {
       stopped_ = true;
       if (options_.json) write_event(options_.out, {{"event", "converged"}, {"epoch", state_.epoch}});

@@ -10,7 +10,7 @@
 //   {"event":"epoch","epoch":E,"step":N,"train_loss":..,"train_METRIC":..,"val_loss":..,"val_METRIC":..,"lr":..,"seconds":..}
 //                                       after each complete epoch; train_*: means over its examples as they
 //                                       were trained on; val_* only if the data have a split `val`, and
-//                                       likewise of other parts that a rule watches; seconds:
+//                                       likewise of other splits that a rule watches; seconds:
 //                                       of training this epoch
 //   {"event":"resume","step":N,"epoch":E,"total":T}   first, of a run that goes on: N updates of T are done,
 //                                       E epochs are complete
@@ -44,8 +44,8 @@
 namespace gradc::runtime {
 
 // Loss and metrics of a split.
-struct PartResult {
-  std::string part;  // "train", "val", "test"
+struct SplitResult {
+  std::string split;  // "train", "val", "test"
   double loss = 0;
   Metrics metrics;
 };
@@ -58,11 +58,11 @@ struct StepReport {
 };
 
 struct EpochReport {
-  int64_t epoch = 0, epochs = 0;  // complete, and of the whole run
-  int64_t step = 0;               // updates done
-  double lr = 0;                  // of the last one; NaN where there is none
-  double seconds = 0;             // of training this epoch
-  std::vector<PartResult> parts;  // train first, as it was trained on, then those that were evaluated
+  int64_t epoch = 0, epochs = 0;    // complete, and of the whole run
+  int64_t step = 0;                 // updates done
+  double lr = 0;                    // of the last one; NaN where there is none
+  double seconds = 0;               // of training this epoch
+  std::vector<SplitResult> splits;  // train first, as it was trained on, then those that were evaluated
 };
 
 // Callbacks of a program that embeds the loop. They are called by the thread that trains, and may throw.
@@ -122,7 +122,7 @@ struct TrainResult {
   double train_loss = 0, test_loss = 0;  // NaN where there is none
   std::string weights_sha256;
   std::map<std::string, double> metrics;  // "train_accuracy", "val_loss", ...
-  std::vector<PartResult> parts;          // the same in order: train, those evaluated after epochs, test
+  std::vector<SplitResult> splits;        // the same in order: train, those evaluated after epochs, test
   bool interrupted = false;               // by a signal or the observer
   int exit_code = 0;                      // interrupted by a signal: 128 and its number
   // A split whose loss is not finite although the weights are: the run is complete, and the tool exits with

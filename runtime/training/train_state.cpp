@@ -87,7 +87,7 @@ std::vector<std::string> drop_files(std::vector<KeptFile>& files, const Checkpoi
   if (rule.keep == 0 || files.empty()) return dropped;
   std::vector<size_t> order(files.size());  // sorted: those to keep first
   for (size_t i = 0; i < order.size(); ++i) order[i] = files.size() - 1 - i;
-  if (!rule.best.part.empty())
+  if (!rule.best.split.empty())
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       return is_better(files[a].value, files[b].value, rule.best.greater);
     });

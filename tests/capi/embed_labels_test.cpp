@@ -17,11 +17,11 @@ TEST(EmbedLabels, OutsideTheScoresAreRefusedInEveryCall) {
                                           "`cross_entropy` at m.nn:"};
   refuses(GRADC_DATA_ERROR, texts, [&] { session.step({e.x, e.label}); });
   refuses(GRADC_DATA_ERROR, texts, [&] { session.evaluate({e.x, e.label}); });
-  refuses(GRADC_DATA_ERROR, {"the part `train`: `label` of example 2 is -3", "expected 0 to 1"},
-          [&] { session.train({.parts = {e.part()}}); });
+  refuses(GRADC_DATA_ERROR, {"the split `train`: `label` of example 2 is -3", "expected 0 to 1"},
+          [&] { session.train({.splits = {e.split()}}); });
   const Examples right(8);
-  refuses(GRADC_DATA_ERROR, {"the part `val`: `label` of example 2 is -3"},
-          [&] { session.train({.parts = {right.part(), e.part("val")}}); });
+  refuses(GRADC_DATA_ERROR, {"the split `val`: `label` of example 2 is -3"},
+          [&] { session.train({.splits = {right.split(), e.split("val")}}); });
   EXPECT_EQ(session.steps(), 0);
   EXPECT_EQ(all_parameters(session), before);
   session.predict({e.x});  // reads none

@@ -293,13 +293,13 @@ TEST(EmbedParameters, WithoutTraining) {
   const Examples e(40);
   TemporaryFolder folder;
   Session trained(Model::from_string(product_model()));
-  trained.train({.parts = {e.part()}});
+  trained.train({.splits = {e.split()}});
   trained.save(folder.path("w.safetensors"));
   Session session(Model::from_string(product_model(), "m.nn", {.batch = 7, .infer = true}));
   EXPECT_EQ(session.batch(), 7);
   session.load(folder.path("w.safetensors"));
   EXPECT_EQ(session.predict({e.x}), trained.predict({e.x}));
-  refuses(GRADC_USAGE, {"without training"}, [&] { session.train({.parts = {e.part()}}); });
+  refuses(GRADC_USAGE, {"without training"}, [&] { session.train({.splits = {e.split()}}); });
   refuses(GRADC_USAGE, {"without training"}, [&] { session.initialize(1); });
 }
 
@@ -343,22 +343,22 @@ TEST(EmbedData, PartsThatDoNotFitAreExplained) {
   Session s(Model::from_string(product_model()));
   const std::vector<int32_t> few(63);
   refuses(GRADC_DATA_ERROR, {"arrays(...)", "none were given"}, [&] { s.train(); });
-  refuses(GRADC_USAGE, {"the part `train`", "`label`, which is not given"},
-          [&] { s.train({.parts = {{"train", {View("x", e.x)}}}}); });
-  refuses(GRADC_DATA_ERROR, {"the part `train`", "`label` has 63 rows"},
-          [&] { s.train({.parts = {{"train", {e.x, few}}}}); });
-  refuses(GRADC_DATA_ERROR, {"no split `train`", "test"}, [&] { s.train({.parts = {e.part("test")}}); });
-  refuses(GRADC_USAGE, {"`train` is given twice"}, [&] { s.train({.parts = {e.part(), e.part()}}); });
-  refuses(GRADC_USAGE, {"no name"}, [&] { s.train({.parts = {e.part("")}}); });
-  refuses(GRADC_USAGE, {"epochs -7"}, [&] { s.train({.epochs = -7, .parts = {e.part()}}); });
+  refuses(GRADC_USAGE, {"the split `train`", "`label`, which is not given"},
+          [&] { s.train({.splits = {{"train", {View("x", e.x)}}}}); });
+  refuses(GRADC_DATA_ERROR, {"the split `train`", "`label` has 63 rows"},
+          [&] { s.train({.splits = {{"train", {e.x, few}}}}); });
+  refuses(GRADC_DATA_ERROR, {"no split `train`", "test"}, [&] { s.train({.splits = {e.split("test")}}); });
+  refuses(GRADC_USAGE, {"`train` is given twice"}, [&] { s.train({.splits = {e.split(), e.split()}}); });
+  refuses(GRADC_USAGE, {"no name"}, [&] { s.train({.splits = {e.split("")}}); });
+  refuses(GRADC_USAGE, {"epochs -7"}, [&] { s.train({.epochs = -7, .splits = {e.split()}}); });
   refuses(GRADC_DATA_ERROR, {"none.safetensors"},
-          [&] { s.train({.init_from = "none.safetensors", .parts = {e.part()}}); });
+          [&] { s.train({.init_from = "none.safetensors", .splits = {e.split()}}); });
   refuses(GRADC_USAGE, {"starts from one"},
-          [&] { s.train({.keep_parameters = true, .resume = "a", .parts = {e.part()}}); });
+          [&] { s.train({.keep_parameters = true, .resume = "a", .splits = {e.split()}}); });
   e.label[5] = 2;
-  refuses(GRADC_DATA_ERROR, {"label 2 of row 5", "0 to 1"}, [&] { s.train({.parts = {e.part()}}); });
+  refuses(GRADC_DATA_ERROR, {"label 2 of row 5", "0 to 1"}, [&] { s.train({.splits = {e.split()}}); });
   e.label[5] = 1;
-  EXPECT_EQ(s.train({.parts = {e.part()}}).steps, 8);
+  EXPECT_EQ(s.train({.splits = {e.split()}}).steps, 8);
 }
 
 TEST(EmbedData, NotFiniteChangesNothing) {
@@ -369,7 +369,8 @@ TEST(EmbedData, NotFiniteChangesNothing) {
   refuses(GRADC_NOT_FINITE, {"not finite"},
           [&] { s.step({View(e.x.data(), {32, 2}), View(e.label.data(), {32})}); });
   EXPECT_EQ(all_parameters(s), before);
-  refuses(GRADC_NOT_FINITE, {"not finite"}, [&] { s.train({.keep_parameters = true, .parts = {e.part()}}); });
+  refuses(GRADC_NOT_FINITE, {"not finite"},
+          [&] { s.train({.keep_parameters = true, .splits = {e.split()}}); });
   EXPECT_TRUE(std::isnan(s.evaluate({e.x, e.label}).loss));
 }
 
@@ -407,12 +408,12 @@ TEST(EmbedData, NotFiniteIsExplained) {
       EXPECT_GE(r.operands[0].high, r.operands[0].low);
       EXPECT_EQ(r.operands[0].nan + r.operands[0].above + r.operands[0].below, 0);
       EXPECT_EQ(r.text, error.what());
-      for (const char* part : {"shop.nn:9:19", "sum(log(logits - 100), 0)", "result: no finite value, "})
-        EXPECT_NE(r.text.find(part), std::string::npos) << r.text;
+      for (const char* split : {"shop.nn:9:19", "sum(log(logits - 100), 0)", "result: no finite value, "})
+        EXPECT_NE(r.text.find(split), std::string::npos) << r.text;
     }
   };
   explained(1, 0, 20, [&] { s.step({View(e.x.data(), {20, 2}), View(e.label.data(), {20})}); });
-  explained(1, 1, 32, [&] { s.train({.parts = {e.part()}}); });
+  explained(1, 1, 32, [&] { s.train({.splits = {e.split()}}); });
   EXPECT_EQ(gradc_session_not_finite(s.c(), &report), GRADC_OK);
   EXPECT_STREQ(report.operation, "log");
   EXPECT_EQ(report.operand_count, 1);
@@ -442,7 +443,7 @@ TEST(EmbedData, UpdatesThatAreNotFinite) {
     return NotFinite();
   };
   const NotFinite update =
-      report_of([&] { s.train({.epochs = 1, .keep_parameters = true, .parts = {e.part()}}); });
+      report_of([&] { s.train({.epochs = 1, .keep_parameters = true, .splits = {e.split()}}); });
   EXPECT_EQ(update.step, 1);
   EXPECT_EQ(update.epoch, 1);
   EXPECT_EQ(update.batch, 1);

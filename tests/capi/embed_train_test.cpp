@@ -28,9 +28,9 @@ TEST(EmbedTrain, TheBitsOfTheTool) {
                     threads);
     const TrainResult result = session.train({.epochs = 3});
     EXPECT_EQ(result.weights_sha256, tool.at("weights_sha256"));
-    EXPECT_EQ(result.part("test").loss, tool.at("test_loss"));
-    EXPECT_EQ(result.part("test").metric("accuracy"), tool.at("test_accuracy"));
-    EXPECT_EQ(result.part("train").loss, tool.at("train_loss"));
+    EXPECT_EQ(result.split("test").loss, tool.at("test_loss"));
+    EXPECT_EQ(result.split("test").metric("accuracy"), tool.at("test_accuracy"));
+    EXPECT_EQ(result.split("train").loss, tool.at("train_loss"));
     EXPECT_EQ(result.steps, tool.at("steps"));
     EXPECT_FALSE(result.cancelled);
     EXPECT_EQ(session.steps(), result.steps);
@@ -57,10 +57,10 @@ TEST(EmbedTrain, AMemoryLimitIsKeptOrExplained) {
   const Examples e(4096);
   const auto train = [&](int64_t limit) {
     Session session(Model::from_string(model, "m.nn", {.memory_limit = limit, .limit_threads = 1}), 1);
-    const TrainResult result = session.train({.steps = 3, .parts = {e.part()}});
+    const TrainResult result = session.train({.steps = 3, .splits = {e.split()}});
     EXPECT_EQ(result.steps, 3);
     EXPECT_EQ(session.batch(), 4096);  // pieces are not the caller's
-    return std::pair(has_gradient_sums(session), result.part("train").loss);
+    return std::pair(has_gradient_sums(session), result.split("train").loss);
   };
   const auto [whole_adds_up, loss] = train(0);
   const auto [pieces_add_up, same] = train(700000);
@@ -92,14 +92,14 @@ TEST(EmbedTrain, ArraysGiveTheBitsOfFiles) {
   const ToolResult tool = run_tool({"train", "m.nn", "--json"}, folder.path());
   ASSERT_EQ(tool.exit_code, 0) << tool.err;
   Session session(Model::from_string(with_split(product_model())));
-  const TrainResult result = session.train({.parts = {e.part()}});
+  const TrainResult result = session.train({.splits = {e.split()}});
   EXPECT_EQ(result.weights_sha256, last_event(tool).at("weights_sha256"));
-  EXPECT_EQ(result.part("val").loss, last_event(tool).at("metrics").at("val_loss"));
-  // A part that is given is not cut from another.
+  EXPECT_EQ(result.split("val").loss, last_event(tool).at("metrics").at("val_loss"));
+  // A split that is given is not cut from another.
   const Examples val(40);
-  const TrainResult given = session.train({.parts = {e.part(), val.part("val"), val.part("test")}});
-  EXPECT_EQ(given.part("val").loss, given.part("test").loss);
-  EXPECT_NE(given.part("val").loss, result.part("val").loss);
+  const TrainResult given = session.train({.splits = {e.split(), val.split("val"), val.split("test")}});
+  EXPECT_EQ(given.split("val").loss, given.split("test").loss);
+  EXPECT_NE(given.split("val").loss, result.split("val").loss);
 }
 
 TEST(EmbedTrain, BytesAreScaled) {
@@ -117,9 +117,9 @@ TEST(EmbedTrain, BytesAreScaled) {
   const Model model = Model::from_string(text);
   const std::string a =
       Session(model)
-          .train({.parts = {{"train", {View("x", View(bytes.data(), {64, 2})), View("label", label)}}}})
+          .train({.splits = {{"train", {View("x", View(bytes.data(), {64, 2})), View("label", label)}}}})
           .weights_sha256;
-  EXPECT_EQ(a, Session(model).train({.parts = {{"train", {floats, label}}}}).weights_sha256);
+  EXPECT_EQ(a, Session(model).train({.splits = {{"train", {floats, label}}}}).weights_sha256);
 }
 
 // What `normalize` was fitted to in training prepares what is predicted on, also after saving and loading.
@@ -132,14 +132,14 @@ TEST(EmbedTrain, PreparesAsItWasTrained) {
   Session session(model), other(model);
   refuses(GRADC_DATA_ERROR, {"x.channel", "the session's parameters: nothing is known there", "train first"},
           [&] { session.prepare("x", e.x); });
-  const TrainResult result = session.train({.parts = {e.part(), e.part("test")}});
+  const TrainResult result = session.train({.splits = {e.split(), e.split("test")}});
   const std::vector<float> x = session.prepare("x", e.x);
   ASSERT_EQ(x.size(), e.x.size());
   double sum = 0, squares = 0;
   for (size_t i = 0; i < x.size(); i += 2) sum += x[i], squares += x[i] * x[i];
   EXPECT_NEAR(sum / 128, 0, 1e-5);
   EXPECT_NEAR(squares / 128, 1, 1e-2);
-  EXPECT_EQ(session.evaluate({x, e.label}).loss, result.part("test").loss);
+  EXPECT_EQ(session.evaluate({x, e.label}).loss, result.split("test").loss);
   TemporaryFolder folder;
   session.save(folder.path("w.safetensors"));
   other.load(folder.path("w.safetensors"));
@@ -154,7 +154,7 @@ TEST(EmbedTrain, AnOwnLoopIsTheSame) {
   const Examples e(96);
   const Model model = Model::from_string(product_model());
   Session own(model), file(model);
-  file.train({.epochs = 2, .shuffle = false, .parts = {e.part()}});
+  file.train({.epochs = 2, .shuffle = false, .splits = {e.split()}});
   for (int step = 0; step < 6; ++step) {
     own.set_progress(step, step / 3, 6);
     const size_t first = static_cast<size_t>(step % 3) * 32;
@@ -167,7 +167,7 @@ TEST(EmbedTrain, SeveralSessionsAtOnceAreAsAlone) {
   const Examples e(300);
   const auto train = [&](int threads, int64_t seed) {
     return Session(Model::from_string(product_model()), threads)
-        .train({.seed = seed, .parts = {e.part()}})
+        .train({.seed = seed, .splits = {e.split()}})
         .weights_sha256;
   };
   const std::vector<std::string> alone = {train(1, 1), train(1, 2), train(1, 3), train(1, 4)};
@@ -185,10 +185,10 @@ TEST(EmbedTrain, OneModelManySessions) {
   const Examples e(64);
   auto model = std::make_unique<Model>(Model::from_string(product_model()));
   Session a(*model), b(*model);
-  a.train({.parts = {e.part()}});
+  a.train({.splits = {e.split()}});
   EXPECT_NE(all_parameters(a), all_parameters(b));
   model.reset();  // sessions keep what they need
-  EXPECT_EQ(b.train({.parts = {e.part()}}).steps, 8);
+  EXPECT_EQ(b.train({.splits = {e.split()}}).steps, 8);
   EXPECT_EQ(all_parameters(a), all_parameters(b));
 }
 
@@ -200,7 +200,7 @@ TEST(EmbedCallbacks, TellWhatHappens) {
   std::vector<int64_t> steps, epochs;
   double last = 0, predicted = 0;
   const TrainResult result =
-      session.train({.parts = {e.part(), e.part("val")},
+      session.train({.splits = {e.split(), e.split("val")},
                      .on_step =
                          [&](const StepEvent& event) {
                            steps.push_back(event.step);
@@ -214,10 +214,10 @@ TEST(EmbedCallbacks, TellWhatHappens) {
                          [&](const EpochEvent& event) {
                            epochs.push_back(event.epoch);
                            EXPECT_EQ(event.epochs, 4);
-                           EXPECT_EQ(event.parts.size(), 2u);
-                           EXPECT_EQ(event.parts[1].part, "val");
+                           EXPECT_EQ(event.splits.size(), 2u);
+                           EXPECT_EQ(event.splits[1].split, "val");
                            // Within a callback the session may be asked.
-                           EXPECT_EQ(session.evaluate({e.x, e.label}).loss, event.parts[1].loss);
+                           EXPECT_EQ(session.evaluate({e.x, e.label}).loss, event.splits[1].loss);
                            predicted = session.predict({e.x})[0];
                            return true;
                          }});
@@ -225,27 +225,27 @@ TEST(EmbedCallbacks, TellWhatHappens) {
   EXPECT_EQ(epochs, (std::vector<int64_t>{1, 2, 3, 4}));
   EXPECT_GT(last, 0);
   EXPECT_EQ(predicted, session.predict({e.x})[0]);
-  EXPECT_EQ(result.part("val").metrics.size(), 1u);
+  EXPECT_EQ(result.split("val").metrics.size(), 1u);
   // They change nothing.
   Session quiet(Model::from_string(product_model()));
-  EXPECT_EQ(quiet.train({.parts = {e.part(), e.part("val")}}).weights_sha256, result.weights_sha256);
+  EXPECT_EQ(quiet.train({.splits = {e.split(), e.split("val")}}).weights_sha256, result.weights_sha256);
 }
 
 TEST(EmbedCallbacks, EndChangeAndThrow) {
   const Examples e(96);
   Session session(Model::from_string(product_model()));
   const TrainResult ended =
-      session.train({.parts = {e.part()}, .on_step = [](const StepEvent& s) { return s.step < 5; }});
+      session.train({.splits = {e.split()}, .on_step = [](const StepEvent& s) { return s.step < 5; }});
   EXPECT_TRUE(ended.cancelled);
   EXPECT_EQ(ended.steps, 5);
   EXPECT_NO_THROW(session.evaluate({e.x, e.label}));
   // The learning rate from the third step on.
   std::vector<double> scheduled, halved;
-  session.train({.parts = {e.part()}, .on_step = [&](const StepEvent& s) {
+  session.train({.splits = {e.split()}, .on_step = [&](const StepEvent& s) {
                    scheduled.push_back(s.lr);
                    return true;
                  }});
-  session.train({.parts = {e.part()}, .on_step = [&](const StepEvent& s) {
+  session.train({.splits = {e.split()}, .on_step = [&](const StepEvent& s) {
                    halved.push_back(s.lr);
                    if (s.step == 2) session.set_lr_factor(0.5);
                    return true;
@@ -255,16 +255,16 @@ TEST(EmbedCallbacks, EndChangeAndThrow) {
   EXPECT_DOUBLE_EQ(halved[2], scheduled[2] / 2);
   session.set_lr_factor(1);
   EXPECT_THROW(
-      session.train({.parts = {e.part()},
+      session.train({.splits = {e.split()},
                      .on_epoch = [](const EpochEvent&) -> bool { throw std::length_error("mine"); }}),
       std::length_error);
   // What would pull the ground from under the training is refused.
   int refused = 0;
-  session.train({.parts = {e.part()}, .on_step = [&](const StepEvent& s) {
+  session.train({.splits = {e.split()}, .on_step = [&](const StepEvent& s) {
                    if (s.step > 1) return true;
                    for (int what = 0; what < 4; ++what) try {
                        if (what == 0) session.step({View(e.x.data(), {32, 2}), View(e.label.data(), {32})});
-                       if (what == 1) session.train({.parts = {e.part()}});
+                       if (what == 1) session.train({.splits = {e.split()}});
                        if (what == 2) session.initialize(1);
                        if (what == 3) session.load("none");
                      } catch (const Error& error) {
@@ -296,13 +296,13 @@ TEST(EmbedCancel, FromAnotherThread) {
   TemporaryFolder folder;
   const Model model = Model::from_string(product_model());
   Session session(model);
-  const std::string whole = Session(model).train({.epochs = 50, .parts = {e.part()}}).weights_sha256;
+  const std::string whole = Session(model).train({.epochs = 50, .splits = {e.split()}}).weights_sha256;
   std::atomic<bool> began = false;
   TrainResult cut;
   std::thread training([&] {
     cut = session.train({.epochs = 50,
                          .save = folder.path("c.safetensors"),
-                         .parts = {e.part()},
+                         .splits = {e.split()},
                          .on_step = [&](const StepEvent& s) {
                            if (s.step == 7) began = true;
                            if (s.step >= 7) std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -319,7 +319,7 @@ TEST(EmbedCancel, FromAnotherThread) {
   session.cancel();  // nothing is under way: nothing happens
   EXPECT_NO_THROW(session.evaluate({e.x, e.label}));
   // From the file it goes on to the same bits.
-  EXPECT_EQ(session.train({.resume = folder.path("c.safetensors"), .parts = {e.part()}}).weights_sha256,
+  EXPECT_EQ(session.train({.resume = folder.path("c.safetensors"), .splits = {e.split()}}).weights_sha256,
             whole);
 }
 
@@ -334,7 +334,7 @@ TEST(EmbedCancel, CloseWaitsForTheCallUnderWay) {
         if (train) {
           const bool cancelled = session
                                      .train({.epochs = 1000000,
-                                             .parts = {e.part()},
+                                             .splits = {e.split()},
                                              .on_step = [&](const StepEvent&) { return began = true, true; }})
                                      .cancelled;
           status = cancelled ? static_cast<int>(GRADC_CANCELLED) : 0;
@@ -357,7 +357,7 @@ TEST(EmbedCancel, CloseWaitsForTheCallUnderWay) {
     else
       EXPECT_TRUE(status == GRADC_CANCELLED || status == GRADC_USAGE) << status;
     refuses(GRADC_USAGE, {"closed"}, [&] { session.evaluate({e.x, e.label}); });
-    refuses(GRADC_USAGE, {"closed"}, [&] { session.train({.parts = {e.part()}}); });
+    refuses(GRADC_USAGE, {"closed"}, [&] { session.train({.splits = {e.split()}}); });
     refuses(GRADC_USAGE, {"closed"}, [&] { session.tensor("dense_1.weight"); });
     refuses(GRADC_USAGE, {"closed"}, [&] { session.save("none"); });
     refuses(GRADC_USAGE, {"closed"}, [&] { session.set_lr_factor(1); });
@@ -370,7 +370,8 @@ TEST(EmbedCancel, CloseAndDestroyInACallback) {
   const Examples e(96);
   Session session(Model::from_string(product_model()));
   EXPECT_TRUE(
-      session.train({.parts = {e.part()}, .on_step = [&](const StepEvent&) { return session.close(), true; }})
+      session
+          .train({.splits = {e.split()}, .on_step = [&](const StepEvent&) { return session.close(), true; }})
           .cancelled);
   refuses(GRADC_USAGE, {"closed"}, [&] { session.evaluate({e.x, e.label}); });
 
@@ -396,7 +397,7 @@ TEST(EmbedCancel, SignalsAreTheProgramsOwn) {
   sigaction(SIGINT, &mine, &old);
   Session session(Model::from_string(product_model()));
   const TrainResult result =
-      session.train({.parts = {e.part()}, .on_step = [](const StepEvent&) { return raise(SIGINT) == 0; }});
+      session.train({.splits = {e.split()}, .on_step = [](const StepEvent&) { return raise(SIGINT) == 0; }});
   sigaction(SIGINT, &old, &after);
   EXPECT_EQ(interrupts, 12);
   EXPECT_FALSE(result.cancelled);

@@ -48,7 +48,9 @@ struct Examples {
       label.push_back(x[x.size() - 2] * x.back() > 0 ? 1 : 0);
     }
   }
-  Part part(const std::string& name = "train") const { return {name, {View("x", x), View("label", label)}}; }
+  Split split(const std::string& name = "train") const {
+    return {name, {View("x", x), View("label", label)}};
+  }
   std::vector<float> x;
   std::vector<int32_t> label;
 };
@@ -87,20 +89,20 @@ inline Json last_event(const ToolResult& r) {
   return all.empty() ? Json() : Json::parse(all.back());
 }
 
-// The C interface's view of examples as the part `train`, and options of a training on them.
+// The C interface's view of examples as the split `train`, and options of a training on them.
 struct TrainOnC {
   explicit TrainOnC(const Examples& e) {
     rows[0] = shape[0] = static_cast<int64_t>(e.label.size());
     fields[0] = {"x", e.x.data(), GRADC_ELEMENT_F32, 2, shape, nullptr};
     fields[1] = {"label", e.label.data(), GRADC_ELEMENT_I32, 1, rows, nullptr};
     gradc_train_options_init(&options);
-    options.parts = &part;
-    options.part_count = 1;
+    options.splits = &split;
+    options.split_count = 1;
   }
   TrainOnC(const TrainOnC&) = delete;
   int64_t rows[1] = {}, shape[2] = {0, 2};
   gradc_view fields[2] = {};
-  gradc_part part = {"train", fields, 2};
+  gradc_split split = {"train", fields, 2};
   gradc_train_options options;
 };
 

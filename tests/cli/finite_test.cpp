@@ -138,7 +138,7 @@ TEST(NotFinite, EvaluationsNameTheirOperation) {
   ASSERT_EQ(events.size(), 2u) << eval.out;
   EXPECT_TRUE(Json::parse(events[0]).at("loss").is_null());
   EXPECT_EQ(Json::parse(events[1]).at("value"), "evaluation");
-  EXPECT_EQ(Json::parse(events[1]).at("part"), "test");
+  EXPECT_EQ(Json::parse(events[1]).at("split"), "test");
   EXPECT_EQ(
       run_tool({"eval", "m.nn", "--weights", "w.safetensors", "--split", "train"}, folder.path()).exit_code,
       kExitOk);

@@ -1,4 +1,4 @@
-// A network whose images stand in memory for one panel a thread trains to the same bits however threads share
+// A network whose images are stored for one panel a thread trains to the same bits however threads share
 // the work: whole panels, calls, part batches, and with neither segments nor recomputed values.
 #include <gtest/gtest.h>
 

@@ -208,7 +208,7 @@ TEST(Opt, SaysWhatIsWrong) {
   folder.write("composite.ir", kernels(exp, neg, "log_softmax %x {axis=0} : f32[n,3] kernel(2)"));
   expect({"opt", "composite.ir", "--pass", "lower"}, "log_softmax %3 is made of simpler operations");
   folder.write("apart.ir", kernels(exp, neg, "mul %1, %x : f32[n,3] kernel(0)"));
-  expect({"opt", "apart.ir", "--pass", "lower"}, "the operations of kernel 0 do not stand together");
+  expect({"opt", "apart.ir", "--pass", "lower"}, "the operations of kernel 0 are not adjacent");
   folder.write("none.ir", kernels(exp, neg, "abs %x : f32[n,3]"));
   expect({"opt", "none.ir", "--pass", "lower"}, "abs %3 has no kernel");
   expect({"opt", "unsound.ir"}, "unsound.ir");

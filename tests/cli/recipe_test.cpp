@@ -81,7 +81,7 @@ TEST_F(Recipe, GoesThroughAllStepsAndRunsNothingTwice) {
   folder_.write("m.nn", small_model("momentum(lr=0.05)"));
   const ToolResult first = recipe(kSmall);
   ASSERT_EQ(first.exit_code, 0) << first.out << first.err;
-  EXPECT_TRUE(contains(first.err, "no part `val`")) << first.err;
+  EXPECT_TRUE(contains(first.err, "no split `val`")) << first.err;
   EXPECT_EQ(verdict(first, 1).at("status"), "ok");
   EXPECT_TRUE(contains(verdict(first, 1).at("text"), "log(10) = 2.3026"));
   EXPECT_EQ(verdict(first, 2).at("status"), "ok");
@@ -155,7 +155,7 @@ TEST_P(RecipeTrial, IsTheRunOfTheFile) {
                                               "--weight-decay", "0.05",     "--epochs", "2"};
   const ToolResult r = recipe(arguments);
   ASSERT_EQ(r.exit_code, 0) << r.err;
-  EXPECT_EQ(r.err, "");  // the data have a part val
+  EXPECT_EQ(r.err, "");  // the data have a split val
   const auto trials = of(r, "trial");
   ASSERT_EQ(trials.size(), 1u);
   EXPECT_EQ(trials[0].at("config").at("lr"), 0.1);

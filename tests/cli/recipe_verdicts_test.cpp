@@ -107,7 +107,7 @@ TEST(RecipeVerdicts, OverfittingIsEveryAccuracyAtItsGoal) {
   two.metrics.push_back({"norm"});
   EXPECT_TRUE(overfitted(two, t)) << "neither is to become 1";
   two.metrics.push_back({"odd_accuracy", true});
-  for (TrialEpoch& e : t.epochs) e.parts[0].metrics.emplace_back("odd_accuracy", 0.99);
+  for (TrialEpoch& e : t.epochs) e.splits[0].metrics.emplace_back("odd_accuracy", 0.99);
   EXPECT_FALSE(overfitted(two, t));
   t.config.target = 0.99;
   EXPECT_TRUE(overfitted(two, t));

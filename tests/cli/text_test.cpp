@@ -222,7 +222,7 @@ TEST_F(TextTest, SaysWhatIsWrongWithTheText) {
   folder.write("m.nn", model("path=\"t.txt\""));
   refuses({"train", "m.nn"}, kExitDataError, "t.txt");
   folder.write("t.txt", "short");
-  refuses({"train", "m.nn"}, kExitDataError, "windows of 16 and the character behind each need at least 17");
+  refuses({"train", "m.nn"}, kExitDataError, "windows of 16 and the character after each need at least 17");
   folder.write("t.txt", "not \xC3( text, and long enough");
   refuses({"train", "m.nn"}, kExitDataError, "byte 4 (0xc3) begins no UTF-8 character");
   folder.write("one.nn", model("characters=2000, test=\"t.txt\""));

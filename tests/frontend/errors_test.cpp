@@ -85,7 +85,7 @@ TEST(ErrorFields, HoldWhatTheMessagesSay) {
     }
   }
   EXPECT_GT(5 * both, 2 * all)
-      << both;  // others are no mistake of one thing for another: "never used", "stands twice"
+      << both;  // others are no mistake of one thing for another: "never used", "is given twice"
   using Fields = std::vector<std::string>;
   EXPECT_EQ(fields["shapes_add"], (Fields{"f32[8, 14, 14]", "f32[1, 28, 28]", ""}));
   EXPECT_EQ(fields["model_input"], (Fields{"f32[784]", "f32[1, 28, 28]", ""}));

@@ -126,9 +126,9 @@ TEST(OpsInfer, Contractions) {
             "are \"nk\"");
   EXPECT_EQ(einsum("nk", batched({3}), batched({3})), "the spec \"nk\" does not have the form \"nk,ok->no\"");
   EXPECT_EQ(einsum("nka,ok->no", batched({3, 2}), plain({5, 3})),
-            "in the spec \"nka,ok->no\", a stands nowhere else; sum that axis first");
+            "in the spec \"nka,ok->no\", a appears nowhere else; sum that axis first");
   EXPECT_EQ(einsum("nkk,ok->no", batched({3, 3}), plain({5, 3})),
-            "in the spec \"nkk,ok->no\", k stands twice in \"nkk\"");
+            "in the spec \"nkk,ok->no\", k appears twice in \"nkk\"");
   const Type image = batched({3, 8, 8});
   EXPECT_EQ(error("conv2d", {image, plain({16, 4, 3, 3})}),
             "the input has 3 channels, but the kernel [16, 4, 3, 3] is for 4");

@@ -176,7 +176,7 @@ TEST_P(CheckPlan, FindsARemovedBarrier) {
     EXPECT_TRUE(errors.front().find("one thread in call ") != std::string::npos ||
                 errors.front().find("which share memory") != std::string::npos)
         << errors.front();
-    EXPECT_NE(errors.front().find("barrier stands before"), std::string::npos) << errors.front();
+    EXPECT_NE(errors.front().find("barrier is before"), std::string::npos) << errors.front();
   }
   EXPECT_GT(wrong, 0);
   EXPECT_GE(found, wrong);
@@ -310,7 +310,7 @@ TEST(CheckPlanText, FindsATableThatIsSplitByTheWrongAxis) {
   // Within its row, but not all of it: other columns in each number of threads.
   EXPECT_EQ(
       checked(table(3, 8, "lo to hi")),
-      "kernel `k0_scatter_add`: a loop over the thread's part stands in another: what it computes depends "
+      "kernel `k0_scatter_add`: a loop over the thread's chunk is inside another: what it computes depends "
       "on the number of threads\n");
 }
 
@@ -338,9 +338,9 @@ TEST(CheckPlanText, FindsWhatACallDoesToItself) {
   EXPECT_EQ(
       checked(text),
       "one thread in call 0 `k0_first` writes `%1`[0 to 99], bytes 0 to 399 of the arena while another in "
-      "call 1 `k1_shift` reads `%1`[1 to 99], bytes 4 to 399 of the arena: no barrier stands before them\n"
+      "call 1 `k1_shift` reads `%1`[1 to 99], bytes 4 to 399 of the arena: no barrier is before them\n"
       "one thread in call 1 `k1_shift` reads `%1`[1 to 99], bytes 4 to 399 of the arena while another in "
-      "the same call writes `%1`[0 to 99], bytes 0 to 399 of the arena: no barrier stands before them\n");
+      "the same call writes `%1`[0 to 99], bytes 0 to 399 of the arena: no barrier is before them\n");
 }
 
 TEST(CheckPlanText, FindsAGuardThatIsLookedAtTooLate) {

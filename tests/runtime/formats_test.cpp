@@ -94,7 +94,7 @@ TEST(Safetensors, RefusesWrongFiles) {
   fails(one(R"({"dtype":"F32","shape":[2.0],"data_offsets":[0,8]})", 8), {"2.0 is no size"});
   fails(one(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]})", 8), {"too large"});
   fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[8,0]})", 8), {"bytes 8 to 0"});
-  fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]})", 8), {"`a` stands at"});
+  fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]})", 8), {"`a` is at"});
   fails(one(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})", 8), {"needs 12 bytes", "8 are set aside"});
   fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[4,12]})", 12), {"begins at byte 4", "expected 0"});
   fails(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", 12), {"4 bytes follow"});

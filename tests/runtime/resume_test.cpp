@@ -54,8 +54,8 @@ TEST_P(Interrupted, GoesOnAsIfItHadNeverStopped) {
   const std::string file = at(folder, "w.safetensors");
   const std::string rules =
       R"("plateau":{"patience":0,"cooldown":1,"factor":0.5,"threshold":0.5,)"
-      R"("monitor":{"part":"val","metric":"loss","greater":false}},)"
-      R"("stop":{"patience":5,"monitor":{"part":"val","metric":"accuracy","greater":true}})";
+      R"("monitor":{"split":"val","metric":"loss","greater":false}},)"
+      R"("stop":{"patience":5,"monitor":{"split":"val","metric":"accuracy","greater":true}})";
   TrainResult whole;
   std::vector<json> expected;
   {
@@ -86,7 +86,7 @@ INSTANTIATE_TEST_SUITE_P(Steps, Interrupted, testing::Values(1, 2, 4, 5, 8, 11, 
 TEST(Resume, FromAFileOfACheckpointRule) {
   TemporaryFolder folder;
   const std::string rule =
-      R"("checkpoint":{"every":3,"steps":true,"keep":2,"best":{"part":"","metric":"","greater":false}})";
+      R"("checkpoint":{"every":3,"steps":true,"keep":2,"best":{"split":"","metric":"","greater":false}})";
   Bench whole(small(rule));
   const TrainResult result = whole.run({.checkpoints = at(folder, "c")});
   std::vector<std::string> files;
@@ -215,7 +215,7 @@ TEST(Resume, MatchesMetricsByName) {
 TEST(Resume, RefusesToRemoveWhatIsNoCheckpoint) {
   TemporaryFolder folder;
   const std::string rule =
-      R"("checkpoint":{"every":1,"steps":true,"keep":1,"best":{"part":"","metric":"","greater":false}})";
+      R"("checkpoint":{"every":1,"steps":true,"keep":1,"best":{"split":"","metric":"","greater":false}})";
   const std::string files = at(folder, "c"), state = at(folder, "c/step-00000002.safetensors"),
                     hostile = at(folder, "h.safetensors");
   Bench(small(rule)).run({.steps = 2, .checkpoints = files});
@@ -259,7 +259,7 @@ TEST(Resume, RefusesStatesThatNoRunWrites) {
 TEST(Resume, RemovesWhatAKilledRunDidNotComeTo) {
   TemporaryFolder folder;
   const std::string rule =
-      R"("checkpoint":{"every":1,"steps":true,"keep":2,"best":{"part":"","metric":"","greater":false}})";
+      R"("checkpoint":{"every":1,"steps":true,"keep":2,"best":{"split":"","metric":"","greater":false}})";
   const std::string files = at(folder, "c");
   const auto file = [&](int step) { return "step-0000000" + std::to_string(step) + ".safetensors"; };
   const auto there = [&] {
@@ -298,7 +298,7 @@ TEST(Resume, RemovesWhatAKilledRunDidNotComeTo) {
 TEST(Rules, FoldersThatAreMovedAwayAreMadeAgain) {
   TemporaryFolder folder;
   const std::string rule =
-      R"("checkpoint":{"every":1,"steps":false,"keep":0,"best":{"part":"","metric":"","greater":false}})";
+      R"("checkpoint":{"every":1,"steps":false,"keep":0,"best":{"split":"","metric":"","greater":false}})";
   std::filesystem::create_directory(at(folder, "s"));
   struct Observer final : TrainObserver {
     explicit Observer(std::string f) : folder(std::move(f)) {}
@@ -347,8 +347,8 @@ TEST(Resume, RefusesWhatIsNotItsRun) {
   other.batch = 16;
   other.data.replace(other.data.find("\"batch\":32"), 10, "\"batch\":16");
   refuses(kExitDataError, {"batches of 32", "of 16"}, {.resume = state}, other);
-  refuses(kExitDataError, {"no part `holdout`", "stop"}, {},
-          small(R"("stop":{"patience":1,"monitor":{"part":"holdout","metric":"loss","greater":false}})"));
+  refuses(kExitDataError, {"no split `holdout`", "stop"}, {},
+          small(R"("stop":{"patience":1,"monitor":{"split":"holdout","metric":"loss","greater":false}})"));
 
   // Cut short, altered, of another version, without a slot.
   const std::vector<uint8_t> bytes = read_file(state, "weights file");
@@ -380,7 +380,7 @@ TEST(Resume, RefusesWhatIsNotItsRun) {
 TEST(Rules, StopPutsTheBestWeightsBack) {
   // The rate is so large that the loss soon stops falling.
   const std::string rule =
-      R"("stop":{"patience":2,"monitor":{"part":"val","metric":"loss","greater":false}})";
+      R"("stop":{"patience":2,"monitor":{"split":"val","metric":"loss","greater":false}})";
   TemporaryFolder folder;
   Bench bench(small(rule, 200));
   const std::string file = at(folder, "w.safetensors");
@@ -398,7 +398,7 @@ TEST(Rules, StopPutsTheBestWeightsBack) {
   Bench again(small(rule, 200));
   expect_error(kExitDataError, {"has ended", "--init-from"}, [&] { again.run({.resume = file}); });
   // Patience of more epochs than there are: the best still.
-  Bench all(small(R"("stop":{"patience":99,"monitor":{"part":"val","metric":"loss","greater":false}})", 4));
+  Bench all(small(R"("stop":{"patience":99,"monitor":{"split":"val","metric":"loss","greater":false}})", 4));
   EXPECT_GT(all.run({.lr_factor = 40}).best_epoch, 0);
 }
 
@@ -423,7 +423,7 @@ TEST(Rules, PlateauFollowsPyTorch) {
 
 TEST(Rules, PlateauSlowsTheRun) {
   const std::string rule = R"("plateau":{"patience":0,"cooldown":0,"factor":0.5,"threshold":0.9,)"
-                           R"("monitor":{"part":"train","metric":"loss","greater":false}})";
+                           R"("monitor":{"split":"train","metric":"loss","greater":false}})";
   Bench bench(small(rule, 4));
   bench.run({.lr_factor = 0.25, .json = true});
   EXPECT_EQ(seen().lr_factor, 0.25 * 0.25);  // after epochs 2 and 3
@@ -458,7 +458,7 @@ TEST(Rules, FilesKept) {
 TEST(Rules, BestFilesStayOnDisk) {
   TemporaryFolder folder;
   Bench bench(small(
-      R"("checkpoint":{"every":1,"steps":false,"keep":1,"best":{"part":"val","metric":"loss","greater":true}})",
+      R"("checkpoint":{"every":1,"steps":false,"keep":1,"best":{"split":"val","metric":"loss","greater":true}})",
       4));
   bench.run({.checkpoints = at(folder, "c"), .json = true});
   std::vector<std::string> files;

@@ -282,7 +282,7 @@ TEST(Train, SaysWhichPartIsNotFinite) {
   const TrainResult result = bench.run({.epochs = 2, .save = path, .json = false});
   ASSERT_TRUE(result.not_finite);
   EXPECT_EQ(result.not_finite->value, NotFiniteValue::evaluation);
-  EXPECT_EQ(result.not_finite->part, "test");
+  EXPECT_EQ(result.not_finite->split, "test");
   EXPECT_EQ(result.not_finite->batch, 1);
   EXPECT_EQ(result.not_finite->rows, 32);
   EXPECT_EQ(result.not_finite->function, "eval");
@@ -299,7 +299,7 @@ TEST(Train, SaysWhichPartIsNotFinite) {
     bool cancelled() override { return false; }
     void step_done(const StepReport&) override {}
     void epoch_done(const EpochReport& report) override {
-      losses.push_back(report.parts.back().loss);
+      losses.push_back(report.splits.back().loss);
       seen().stop_evaluation = 0;
     }
     std::optional<double> new_lr_factor() override { return std::nullopt; }

@@ -41,7 +41,7 @@ static int failed(const char* what, gradc_status status) {
 }
 
 static int32_t on_epoch(void* user, const gradc_epoch_event* event) {
-  const gradc_part_result* train = &event->parts[0];
+  const gradc_split_result* train = &event->splits[0];
   (void)user;
   if (event->epoch % 5 == 0)
     printf("epoch %d/%d  loss %.4f  accuracy %.1f%%\n", (int)event->epoch, (int)event->epochs, train->loss,
@@ -84,18 +84,19 @@ int main(int argc, char** argv) {
                                        {"label", label, GRADC_ELEMENT_I32, 1, rows, NULL}};
     const gradc_view test_fields[] = {{"x", test_x, GRADC_ELEMENT_F32, 2, test_rows_x_2, NULL},
                                       {"label", test_label, GRADC_ELEMENT_I32, 1, test_rows, NULL}};
-    const gradc_part parts[] = {{"train", train_fields, 2}, {"test", test_fields, 2}};
+    const gradc_split splits[] = {{"train", train_fields, 2}, {"test", test_fields, 2}};
     gradc_train_options options;
     gradc_train_result result;
     gradc_train_options_init(&options);
-    options.parts = parts;
-    options.part_count = 2;
+    options.splits = splits;
+    options.split_count = 2;
     options.on_epoch = on_epoch;
     status = gradc_session_train(session, &options, &result);
     if (status != GRADC_OK) return failed("train", status);
     printf("%d steps; test loss %.4f  accuracy %.1f%%\n", (int)result.steps,
-           result.parts[result.part_count - 1].loss, 100 * result.parts[result.part_count - 1].metrics[0]);
-    good = result.parts[result.part_count - 1].metrics[0] > 0.95;
+           result.splits[result.split_count - 1].loss,
+           100 * result.splits[result.split_count - 1].metrics[0]);
+    good = result.splits[result.split_count - 1].metrics[0] > 0.95;
   }
   {
     const float point[] = {0.9f, -0.8f};

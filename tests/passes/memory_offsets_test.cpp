@@ -1,4 +1,4 @@
-// Where values stand in memory, and what kernels ask for before they need it: nothing that changes a result,
+// Offsets of values in memory, and what kernels prefetch: nothing that changes a result,
 // so its tests look at the offsets and at the loop IR. What both are worth is in docs/performance.md.
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include "passes/pipeline.h"
 #include "tests/passes/program_runner.h"
 
-namespace gradc::testing::memory_places_test {
+namespace gradc::testing::memory_offsets_test {
 namespace {
 
 using passes::lowering::plane_distance;
@@ -122,4 +122,4 @@ TEST(MemoryPlaces, WinogradAsksForImagesChannelByChannelWhereItsScratchIsLarge) 
 }
 
 }  // namespace
-}  // namespace gradc::testing::memory_places_test
+}  // namespace gradc::testing::memory_offsets_test
