@@ -18,7 +18,7 @@ using Arguments = std::vector<Value>;
 
 bool given(const Value& v) { return !v.is(ValueKind::none); }
 
-// The tensor in an argument; a static number is one too. Null after an error.
+// An argument as a tensor; a static number becomes a constant. Null after an error.
 Op* tensor(Emitter& e, const CallPlace& p, const Arguments& a, size_t i, DType dtype = DType::f32) {
   return e.lift(a[i], dtype, p.arguments[i]);
 }
@@ -108,7 +108,7 @@ Value batch_var(Emitter& e, const CallPlace& p, Arguments& a) {
   std::vector<int64_t> axes;
   if (!x || !mean || !in_training(e, p, "batch_var") || !batched(e, p, x, "batch_var")) return {};
   if (given(a[2]) && !e.to_axes(a[2], x->type.rank(), p.arguments[2], axes)) return {};
-  // Around the mean itself it is computed without loss of digits, whatever the offset of x.
+  // Around the mean of x itself, batch_var has no cancellation for any offset of x.
   if (mean->is("batch_mean") && mean->operands[0] == x && mean->attributes.integers("axes") == axes)
     return e.emit("batch_var", {x}, {{"axes", axes}}, p.span);
   const Value away = e.emit("sub", {x, mean}, {}, p.span, "`batch_var`");
@@ -297,7 +297,7 @@ Value cast(Emitter& e, const CallPlace& p, Arguments& a) {
 
 Value choose(Emitter& e, const CallPlace& p, Arguments& a) { return e.select(a[0], a[1], a[2], p.span); }
 
-// The letters are of one example's axes; `n`, the batch, is added where it belongs.
+// The letters name the axes of one example; `n`, the batch, is added to what is batched.
 Value einsum(Emitter& e, const CallPlace& p, Arguments& a) {
   Op *x = tensor(e, p, a, 1), *y = tensor(e, p, a, 2);
   if (!x || !y) return {};
@@ -314,7 +314,7 @@ Value einsum(Emitter& e, const CallPlace& p, Arguments& a) {
     return {};
   }
   std::string left = spec.substr(0, comma), right = spec.substr(comma + 1, arrow - comma - 1);
-  if (y->type.batched && !x->type.batched) {  // what is batched comes first, as `@` has it
+  if (y->type.batched && !x->type.batched) {  // the batched operand first, as in matmul()
     std::swap(x, y);
     std::swap(left, right);
   }
@@ -326,7 +326,8 @@ Value einsum(Emitter& e, const CallPlace& p, Arguments& a) {
 
 // --- random numbers
 
-// Without a shape the call is an initialiser that waits for its parameter: init=normal(0, 0.01).
+// Without like, shape and per_example the call is an initialiser, as in init=normal(0, 0.01); declaring the
+// parameter evaluates it.
 Value random(Emitter& e, const CallPlace& p, Arguments& a, const char* op,
              std::vector<std::pair<const char*, double>> numbers) {
   const size_t own = numbers.size();

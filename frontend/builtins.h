@@ -18,18 +18,18 @@ struct BuiltinParameter {
   bool required = true;
 };
 
-// Where a built-in function is called: places for its messages.
+// The source locations of a built-in function's call, for its messages.
 struct CallPlace {
   Span span;                    // the whole call
   Span name_span;               // the callee's name
-  std::vector<Span> arguments;  // one a parameter; that of the call where the argument is not given
+  std::vector<Span> arguments;  // one per parameter; of the whole call for an omitted argument
 };
 
 struct Builtin {
   const char* name;
   std::vector<BuiltinParameter> parameters;
   const char* doc;      // one line, for docs/reference.md
-  const char* example;  // one line of .nn text; frontend/reference.h says what its names stand for
+  const char* example;  // one line of .nn text; example_model() (reference.h) declares its names
   // Arguments in order of the parameters; those not given are `none`.
   Value (*call)(Emitter& emitter, const CallPlace& place, std::vector<Value>& arguments);
 };
@@ -37,12 +37,13 @@ struct Builtin {
 const std::vector<Builtin>& builtins();
 const Builtin* find_builtin(const std::string& name);
 
-// A primitive that .nn text may call: without a qualifier elementwise ones and a few that need no wrapping;
-// with `primitive.` every one that computes something.
+// The primitive of this name that .nn text may call; null when there is none. Without a qualifier those of
+// CallForm::plain alone (elementwise ones, pooling), with the qualifier `primitive` also those of
+// CallForm::qualified.
 const OpDef* find_callable_op(const std::string& name, const std::string& qualifier);
 
-// The value of an elementwise primitive of static numbers, as in sqrt(2 / fan_in); none where it is no number
-// (a comparison, a cast, a shape) or is drawn at random.
+// Folds an elementwise primitive of static numbers, as in sqrt(2 / fan_in). None for other kinds of
+// primitives, for random ones, and where the result is not one f64 number (comparisons, casts, broadcasts).
 std::optional<double> fold_static(const OpDef& op, const Attributes& attributes,
                                   std::span<const double> numbers);
 

@@ -1,4 +1,4 @@
-// Names of layers' values, and the arguments of functions.
+// Names layers' values, and records the arguments of functions.
 #include "frontend/call_notes.h"
 
 #include <fmt/format.h>
@@ -44,7 +44,8 @@ void CallNotes::add_value(const DefinitionValue& callee, const std::vector<Bound
     add(instance.empty() ? callee.definition->name : instance, callee.name, span, result.tensor);
     return;
   }
-  // Functions inside functions belong to the outermost, and those of `train` to no layer.
+  // Skip calls that no layer or model makes itself: inner calls belong to the outermost function, and calls
+  // in `train` to no layer.
   if (!caller.definition || caller.definition->kind == DefinitionKind::fn) return;
   Op* only = nullptr;
   for (const BoundArgument& a : arguments) {
@@ -65,7 +66,7 @@ void CallNotes::add_function(const std::vector<BoundArgument>& arguments, const 
   std::vector<const Op*> tensors;
   for (const BoundArgument& a : arguments) {
     if (!a.value.is_tensor()) continue;
-    if (a.value.tensor == result.tensor) return;  // it returns what it was given
+    if (a.value.tensor == result.tensor) return;  // it returns its argument
     tensors.push_back(a.value.tensor);
   }
   functions[result.tensor] = std::move(tensors);

@@ -1,5 +1,5 @@
-// What is remembered of the calls that a model file makes: the values of its layers, and what functions were
-// given. Knows nothing of how calls are made.
+// Records the calls that a model file makes: the values that its layers return, and the arguments of its
+// functions. Knows nothing of how calls are evaluated.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,7 +9,7 @@
 
 namespace gradc::frontend {
 
-// A value of LayerValue.
+// A recorded value, from which compile() makes a LayerValue (frontend.h).
 struct NotedValue {
   std::string name, callee;
   Span span;
@@ -18,9 +18,9 @@ struct NotedValue {
 
 class CallNotes {
  public:
-  bool layer_values = false;  // whether values are noted
+  bool layer_values = false;  // whether values are recorded
   std::vector<NotedValue> values;
-  CallArguments functions;  // what calls of functions were given
+  CallArguments functions;  // tensor arguments of each function call
 
   // Before and after a call in `caller`; `instance` is the layer's or model's, empty for the model itself.
   void begin(const DefinitionValue& callee, const std::vector<BoundArgument>& arguments, const Expr& site);

@@ -1,4 +1,4 @@
-// Names in scope, limits, and the trail of calls on every error.
+// Names in scope, limits, and the call notes of every error.
 #include "frontend/call_stack.h"
 
 #include <fmt/format.h>
@@ -78,7 +78,7 @@ Span CallStack::user_span(Span span) const {
 
 Diagnostic& CallStack::error(const char* code, Span span, std::string message, std::string label) {
   const Span failing = span;
-  span = user_span(span);  // the user can mend only what the user wrote
+  span = user_span(span);  // users can correct only their own file
   if (!reported_.emplace(code, span.file, span.begin, message).second) {
     dropped_ = {};
     return dropped_;

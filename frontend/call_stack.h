@@ -1,5 +1,5 @@
-// Where evaluation is: the calls it is in, what names mean there, and messages that tell the way. Knows
-// nothing of operations, nor how anything is evaluated.
+// The evaluator's call stack: the active calls, the names bound in each, limits, and errors with a note for
+// each call. Knows nothing of operations, nor how anything is evaluated.
 #pragma once
 #include <map>
 #include <memory>
@@ -16,7 +16,7 @@
 namespace gradc::frontend {
 
 inline constexpr int kMaxCallDepth = 100;            // definitions inside definitions
-inline constexpr int kMaxDepth = 1200;               // of evaluation altogether: protects the stack
+inline constexpr int kMaxDepth = 1200;               // of nested evaluations: bounds the C++ stack
 inline constexpr int64_t kMaxRounds = 10000;         // of one loop
 inline constexpr int64_t kMaxList = 100000;          // values in a list, nested ones too; bytes of a string
 inline constexpr int64_t kMaxOps = 200000;           // emitted by one file
@@ -24,8 +24,7 @@ inline constexpr int64_t kMaxEvaluations = 4000000;  // expressions, statements 
 
 class CallStack {
  public:
-  // Thrown when going on makes no sense: a limit was reached, or there are too many errors. compile() catches
-  // it.
+  // Thrown to stop the compilation: a limit was reached, or there are too many errors. compile() catches it.
   struct Abort {};
 
   struct Binding {
@@ -41,13 +40,13 @@ class CallStack {
     bool prelude = false;
     std::vector<std::map<std::string, Binding>> scopes;
     std::string prefix;              // of the names of instances and parameters, loops included: "stage2.0."
-    std::vector<std::string> bases;  // the prefixes that its loops, outermost first, have extended
+    std::vector<std::string> bases;  // the prefix outside each active loop, outermost first
     std::shared_ptr<const CallSite> call;
     Span call_span;
     std::string details;              // "with channels=32, stride=2"
-    std::string rounds;               // of the caller when it called: "round 0 of `stage2`"
+    std::string rounds;               // of the caller's loops at the call: "round 0 of `stage2`"
     std::vector<std::string> active;  // rounds of this frame's own loops
-    bool reusing = false;             // an instance that exists already
+    bool reusing = false;             // inside an instance that `reuse` names
     bool returned = false;
     Value result;
   };
@@ -66,27 +65,28 @@ class CallStack {
     ~TopFrame() { stack.frames_.pop_back(); }
     CallStack& stack;
   };
-  // What a name is bound to in the frame; null: nothing.
+  // The binding of a name in the current frame; null: none.
   Binding* find(const std::string& name);
-  // Known in every frame but those of the prelude.
+  // Visible in every frame but those of the prelude.
   std::map<std::string, Value> settings;
   std::map<std::string, DataSource> data;
 
   // --- messages
-  // Adds an error with the trail of calls; a place in the prelude becomes the user's own place that led
-  // there. Repeated ones are dropped.
+  // Adds an error with a note for each active call. A location in the prelude is replaced by that of the
+  // user's call that led there. Repeated errors are dropped.
   Diagnostic& error(const char* code, Span span, std::string message, std::string label = {});
-  // The innermost call outside the prelude on the way to a place in it; any other place itself.
+  // For a span in the prelude the innermost active call outside it; any other span unchanged.
   Span user_span(Span span) const;
   // "WHAT must be EXPECTED, not V".
   Diagnostic& must_be(const Value& v, Span span, const std::string& what, const std::string& expected);
-  // Notes of the calls on the way to a place.
+  // Adds a note for each active call, innermost first; `failing` is where the error is.
   void trail(Diagnostic& d, Span failing) const;
   Location location(Span span) const;
 
   // --- limits
   void count_evaluation(Span span, int64_t cost = 1);
-  // Whether a list or value holds (Value::weight - 1) no more than kMaxList; else an error.
+  // Whether `held`, the weight of a list or value less 1 (Value::weight), is at most kMaxList; reports an
+  // error if it is not.
   bool within_limit(int64_t held, const char* what, Span span);
 
   const Program& program() const { return program_; }

@@ -1,4 +1,4 @@
-// Parts of a call: its arguments, the name of its instance, and calls of what is no definition.
+// Steps of a call: binding its arguments, naming its instance, calling built-in functions and primitives.
 #pragma once
 #include <map>
 #include <string>
@@ -9,15 +9,15 @@
 
 namespace gradc::frontend {
 
-// Arguments given by position or name, matched to parameters; parameters in `given` are filled from there
-// unless named. False when an error was reported. The result has one entry a parameter; those left to their
-// defaults are `none`.
+// Matches arguments, given by position or name, to parameters. A parameter in `given` takes its value from
+// there unless an argument names it. `out` has one entry per parameter; those left to their defaults are
+// `none`. False when an error was reported.
 bool bind_arguments(CallStack& stack, const std::string& callee, const std::vector<std::string>& names,
                     const std::vector<bool>& required, const std::vector<BoundArgument>& arguments,
                     const std::map<std::string, Value>& given, Span span, std::vector<BoundArgument>& out);
 
-// Gives the frame of a layer or model its name among the instances, and enters `reuse`. `statics`: its
-// static arguments. False when an error was reported.
+// Sets the path of a layer's or model's instance in its frame: that of a new instance, or of the one that
+// `reuse` names. `statics`: its static arguments as text. False when an error was reported.
 bool enter_instance(Emitter& e, CallStack::Frame& f, const Definition& d, const std::string& statics,
                     const Expr& site);
 

@@ -35,7 +35,8 @@ class Compiler {
     none.function = &nothing;
     Experiment record;
     {
-      // Settings and data see no program; what a tensor in them emitted is thrown away with an error.
+      // Settings and data belong to no program: operations emitted here go to `nothing`, and a tensor is an
+      // error.
       Evaluator::Redirect redirect(e_, none);
       Evaluator::TopFrame top(e_);
       if (!evaluate_settings(e_, sources_, settings) || !evaluate_data(e_, record.data)) return {};
@@ -63,7 +64,7 @@ class Compiler {
     e_.late_parameters = true;
     if (!program(module_->add_function("eval"), ProgramKind::eval)) return {};
     if (x_.has_predict && !program(module_->add_function("predict"), ProgramKind::predict)) return {};
-    e_.late_parameters = false;  // slots are to come
+    e_.late_parameters = false;  // emit_updates() declares slots
     describe_rates();
     add_averages(e_, x_);
     if (!emit_updates(e_, x_)) return {};
@@ -87,12 +88,13 @@ class Compiler {
   }
 
  private:
-  // Streams of @init lie apart from those of training, so that adding a dropout changes no first value.
+  // @init has a range of random streams apart from that of training, so that adding a dropout changes no
+  // initial value.
   static constexpr int64_t kInitStreams = int64_t{1} << 20;
 
   static Span word(const TrainSyntax& t) { return {t.span.file, t.span.begin, t.span.begin + 5}; }
 
-  // The training examples that the model file itself says there are; -1 where files say it.
+  // The number of training examples where the model file determines it; -1 where the files of the data do.
   int64_t known_examples() const {
     const auto train = data_.options.find("train");
     if (train == data_.options.end() || !data_.splits.empty() || data_.bootstrap) return -1;
@@ -100,9 +102,9 @@ class Compiler {
     return count ? *count : -1;
   }
 
-  // A variance over the rows of a batch is 0 of one example, whatever its values are: it would be normalised
-  // to nothing, and running statistics would move there. The record notes where a batch needs more rows.
-  // False after an error.
+  // The variance over a batch of one example is always 0: normalisation would map the example to 0, and
+  // running statistics would move towards that. The record notes that batches need at least 2 rows. False
+  // after an error.
   bool batches_vary(const Function& train) {
     const int64_t known = known_examples();
     const bool leaves_one = known > 0 && !data_.drop_last && known % data_.batch == 1;
@@ -167,7 +169,7 @@ class Compiler {
     return diagnostics_.count() == errors;
   }
 
-  // What the record says of optimizers and penalties. A rate that is no number is emit_updates()'s to report.
+  // Records optimizers and penalties. emit_updates() reports a rate that is not a number.
   void describe_rates() {
     x_.record.penalised = !x_.penalties.empty();
     x_.record.line_search = x_.moves;
@@ -183,14 +185,14 @@ class Compiler {
       diagnostics_.error(codes::experiment_part, place, fmt::format("this `train` has no `{}`", word))
           .helps.push_back(help);
     };
-    if (diagnostics_.count() != errors) return;  // an erroneous loss is no missing one
+    if (diagnostics_.count() != errors) return;  // a loss with an error is not missing
     if (x_.losses.empty()) missing("loss", "as in `loss cross_entropy(logits, digits.label)`");
     if (x_.optimizers.empty()) missing("optimizer", "as in `optimizer adam(lr=1e-3)`");
   }
 
-  // Losses that one sum divides: that of the rows, or of the weights of the rows.
+  // The losses that are averaged with one divisor: the number of rows, or the sum of the rows' weights.
   struct Part {
-    Op* weight = nullptr;  // of an example; null: all weigh the same
+    Op* weight = nullptr;  // of an example; null: equal weights
     Op* total = nullptr;   // of an example: its losses, times their weights
     std::string name, divisor;
   };
@@ -203,7 +205,7 @@ class Compiler {
       Op* value = l.value;
       if (l.by_example) value = e_.emit("mul", {value, l.by_example}, {}, l.span).tensor;
       Part& part = part_of(parts, l.by_example);
-      // Of several losses, each one that has a name is shown beside their sum.
+      // With several losses, each named one is an output too, besides their sum.
       if (x_.losses.size() > 1 && !l.name.empty()) named.push_back({l.name, value, part.divisor});
       if (l.weight != 1)
         value = e_.emit("mul", {value, e_.lift(Value::of(l.weight), DType::f32, l.span)}, {}, l.span).tensor;
@@ -263,7 +265,7 @@ class Compiler {
     }
   }
 
-  // The values of layers as outputs; one that two calls return is the inner call's.
+  // Adds the values of layers as outputs; a value that two calls return is listed once, for the inner call.
   void value_outputs(Function& f) {
     std::set<const Op*> known;
     for (const NotedValue& v : e_.notes.values) {
@@ -280,8 +282,8 @@ class Compiler {
     }
   }
 
-  // What is divided by the sum of weights over several batches knows that sum only when all are seen: no
-  // gradient can flow through it, and the user says so.
+  // When an update takes several batches, the sum of weights that divides the loss is known only after the
+  // last of them. So no gradient can flow through the weights, and the user must make them constants.
   void check_weights() {
     for (const TrainStatements::Loss& l : x_.losses) {
       std::set<const Op*> reached;
@@ -313,7 +315,7 @@ class Compiler {
     for (const Output& o : f.outputs)
       if (o.name == "loss" || o.name == "penalty") work.push_back(o.value);
     std::set<std::string> parameters;
-    const Op* barrier = nullptr;  // where the way back ends, for the message
+    const Op* barrier = nullptr;  // where backpropagation stops, for the message
     while (!work.empty()) {
       const Op* op = work.back();
       work.pop_back();

@@ -1,4 +1,4 @@
-// The block of a data declaration: declared fields and splits.
+// The block of a data declaration: fields, splits, order.
 #include "frontend/data_block.h"
 
 #include <fmt/format.h>
@@ -15,7 +15,7 @@ namespace gradc::frontend {
 
 namespace {
 
-// A file of a field.
+// Evaluates the file name of a field; false after an error.
 bool file_of(Evaluator& e, const Expr& written, const std::string& field, std::string& out) {
   const Value v = e.evaluate(written);
   if (v.poisoned()) return false;
@@ -30,7 +30,7 @@ bool file_of(Evaluator& e, const Expr& written, const std::string& field, std::s
   return true;
 }
 
-// The columns of a field: a name, a number, or several.
+// Evaluates the columns of a field: a name, a number, a list or a range of them; false after an error.
 bool columns_of(Evaluator& e, const Expr& written, bool header, DataField& field) {
   const Value v = e.evaluate(written);
   if (v.poisoned()) return false;
@@ -151,8 +151,8 @@ bool data_fields(Evaluator& e, const DataSyntax& d, const SourceKind& kind, Data
 
 namespace {
 
-// How many of `size` examples a split takes; empty where that is not 1 to size - 1. As
-// runtime/data/dataset.cpp has it.
+// How many of `size` examples a split takes; empty where that is not 1 to size - 1. Must agree with
+// runtime/data/dataset.cpp.
 std::optional<int64_t> taken(const DataSplit& split, int64_t size) {
   int64_t count = split.count;
   if (split.folds > 0) count = size < split.folds ? 0 : (size - split.fold) / split.folds + 1;
@@ -194,7 +194,7 @@ bool split_size(Evaluator& e, const SplitSyntax& s, DataSplit& split) {
   return false;
 }
 
-// The splits that the source has of itself.
+// The splits that the source itself has.
 std::vector<std::string> splits_of_source(const DataRecord& record) {
   const auto given = [&](const char* option) {
     const auto it = record.options.find(option);

@@ -1,4 +1,4 @@
-// The tables of normalisations and augmentations, and the check of those that a file asks for.
+// The tables of normalisations and augmentations, and the check of those that a file uses.
 #include "frontend/data_methods.h"
 
 #include <fmt/format.h>
@@ -400,7 +400,7 @@ void data_methods(Evaluator& e, const DataSyntax& d, DataSource& data) {
     e.error(codes::experiment_part, d.augments[i], "a data set has one `augment`")
         .related.push_back({d.augments[0], "the first is here"});
   Methods methods(e, data);
-  // Examples are augmented before they are normalized, whatever the order of the statements.
+  // Examples are augmented before they are normalized, in any order of the statements.
   for (const MethodSyntax& m : d.augmentations)
     if (d.augments.size() == 1) methods.augment(m);
   for (const MethodSyntax& m : d.normalizations) methods.normalize(m);

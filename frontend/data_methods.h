@@ -1,5 +1,6 @@
 // The methods of preparing examples that a model file may name: normalisations, and augmentations while
-// training. What they do to a field's type stands here; what they do to its numbers is the runtime's.
+// training. This file defines their options and their effect on a field's type; the runtime implements their
+// effect on its numbers.
 #pragma once
 #include <string>
 #include <vector>
@@ -12,7 +13,7 @@ namespace gradc::frontend {
 struct MethodOption {
   const char* name;
   enum class Kind : uint8_t { number, integer, boolean, size } kind = Kind::number;
-  RecordValue otherwise{};  // the default; of a size: none, that of the image
+  RecordValue otherwise{};  // the default; none for a size, whose default is the image's
   bool required = false;
   double low = 0, high = 0;  // of numbers and integers
   bool above_low = false;    // low itself is not allowed
@@ -31,8 +32,8 @@ struct MethodKind {
 const std::vector<MethodKind>& normalizations();
 const std::vector<MethodKind>& augmentations();
 
-// `normalize` and `augment` into the record; the fields' types become those that the programs read. Reports
-// errors.
+// Adds `normalize` and `augment` to the record, and sets the fields' types to those that the programs read.
+// Reports errors.
 void data_methods(Evaluator& e, const DataSyntax& d, DataSource& data);
 
 }  // namespace gradc::frontend

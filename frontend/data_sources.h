@@ -19,7 +19,7 @@ struct SourceOption {
   int64_t low = 0;  // least value of an integer, or of each in a list
   const char* doc = "";
   int64_t high = INT64_MAX;  // greatest value, likewise
-  int64_t most = 0;          // integers in a list, of which there is at least one
+  int64_t most = 0;          // greatest length of a list; the least is 1
 };
 
 struct SourceKind {
@@ -27,8 +27,8 @@ struct SourceKind {
   const char* doc;
   std::vector<SourceOption>
       options;  // besides batch and last, which every source has; the first may be given by position
-  bool declares_fields = false;                                   // the model file says what fields there are
-  std::vector<DataField> (*fields)(const DataRecord&) = nullptr;  // else: those it has with its options
+  bool declares_fields = false;                                   // the model file declares the fields
+  std::vector<DataField> (*fields)(const DataRecord&) = nullptr;  // else: its fields with these options
 };
 const std::vector<SourceKind>& source_kinds();
 
@@ -38,7 +38,7 @@ struct DataSource {
   DataRecord record;
   std::map<std::string, Type> fields;  // as programs read them: "image": f32[n,1,28,28]
 };
-// How far a field counts (DataField::count); 0 where there is none.
+// The number of values of an integer field (DataField::count); 0: not known, or no such field.
 int64_t count_of(const DataRecord& record, const std::string& field);
 
 }  // namespace gradc::frontend

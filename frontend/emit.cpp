@@ -1,4 +1,4 @@
-// Emission of operations with their places, and what values become as their operands.
+// Emits operations with their locations, and converts values to their operands.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -126,13 +126,13 @@ bool Emitter::unify(std::vector<Value>& values, std::vector<Op*>& out, Span span
     any_boolean |= v.is(ValueKind::boolean);
     if (!v.is_tensor()) continue;
     const DType t = v.tensor->type.dtype;
-    // f64 exists only as scalars of an update, computed once a step: beside f32 tensors they are rounded to
-    // f32.
+    // f64 exists only as scalars of an update, computed once a step: together with f32 tensors they are
+    // rounded to f32.
     if (!known || (dtype == DType::f64 && t == DType::f32)) dtype = t;
     known = true;
   }
   if (!known && any_boolean) dtype = DType::boolean;
-  // Numbers alone: in an update they belong to what depends on the step only, and that is computed in f64.
+  // Static numbers alone: in an update they belong to scalars that depend on the step only, computed in f64.
   if (!known && !any_boolean && !parameter.empty() && target_ != &init_target) dtype = DType::f64;
   for (const Value& v : values) {
     Op* op = lift(v, dtype, span);
@@ -162,13 +162,13 @@ Value Emitter::read(const Binding& b) {
   if (!symbol) return {};  // its declaration has failed
   if (b.kind == Binding::Kind::state) {
     if (const auto it = target_->states.find(b.symbol); it != target_->states.end()) {
-      // The new value of a layer's state is never differentiated; a slot's is read inside its own update,
-      // where nothing is.
+      // No gradient flows through the new value of a layer's state. A slot is read only in its own update,
+      // which is not differentiated.
       if (symbol->kind == SymbolKind::slot) return Value::of(it->second);
       return emit("stop_gradient", {it->second}, {}, b.span);
     }
   }
-  // A first value may follow from another one's: @init has written neither when it reads.
+  // An initial value may depend on that of another symbol, which @init has not written yet when it is read.
   if (target_ == &init_target)
     for (const Update& u : init_target.function->updates)
       if (u.symbol == b.symbol) return Value::of(u.value);

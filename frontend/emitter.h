@@ -1,6 +1,6 @@
-// Emits tensor IR: points at one function after another (train, eval, predict, the updates), converts values
-// to what operations take, and applies operators to values, static or tensors. Knows no syntax but the place
-// of an expression, and calls no definition.
+// Emits tensor IR into the current target function (train, eval, predict, an update): converts values to
+// operands, and applies operators to static values and tensors. Knows no syntax but an expression's location,
+// and calls no definition.
 #pragma once
 #include <map>
 #include <memory>
@@ -23,7 +23,7 @@ class Emitter : public CallStack {
   Emitter(const Program& program, Diagnostics& diagnostics, Module& module)
       : CallStack(program, diagnostics), module_(module) {}
 
-  // --- what is being emitted
+  // --- the target of emission
   struct Target {
     Function* function = nullptr;
     bool training = false, stochastic = false;
@@ -31,10 +31,10 @@ class Emitter : public CallStack {
     std::map<std::string, Op*> states;  // current value of a state symbol assigned in this function
     std::map<std::string, std::pair<const Definition*, std::string>>
         instances;                   // by path: definition and static arguments
-    std::set<std::string> declared;  // symbols met in this function
+    std::set<std::string> declared;  // symbols declared in this function
   };
   Target& target() { return *target_; }
-  // Points the evaluator elsewhere while it lives.
+  // Redirects emission to another target during its lifetime.
   struct Redirect {
     Redirect(Emitter& e, Target& t) : emitter(e), saved(e.target_), saved_builder(std::move(e.builder_)) {
       e.target_ = &t;
@@ -52,22 +52,23 @@ class Emitter : public CallStack {
   std::string parameter;  // whose update is being emitted; empty: none
   Module& module() { return module_; }
 
-  // The user's place and the trail of what reads at positions (OpDef::index), for errors that are found when
-  // the whole function is there.
+  // For operations that read at positions (OpDef::index): the user's location and the call notes, for errors
+  // that are found after the whole function is emitted.
   std::map<const Op*, Diagnostic> index_places;
 
   // --- operations (emit.cpp)
-  // Creates an operation after asking infer(); an error names `what` ("`conv2d`") and the operands' types.
+  // Creates an operation if infer() accepts its operands; an error names `what` ("`conv2d`") and the
+  // operands' types.
   Value emit(const std::string& op, std::vector<Op*> operands, Attributes attributes, Span span,
              const std::string& what = {});
-  // A tensor for a static value or tensor, of the element type wanted when static; poison stays null,
-  // silently.
+  // A value as an operation: a tensor unchanged, a static value as a constant of this element type. Null for
+  // poison, without a new error, and after an error.
   Op* lift(const Value& v, DType dtype, Span span);
-  // Makes the operands of an elementwise operation agree: static numbers take the tensors' type, f64 scalars
-  // become f32 beside f32.
+  // Converts the operands of an elementwise operation to one element type: static numbers take the tensors'
+  // type, f64 scalars become f32 beside f32. False after an error.
   bool unify(std::vector<Value>& values, std::vector<Op*>& out, Span span, const std::string& what);
   Op* cast(Op* op, DType to, Span span);
-  // The value that a name is bound to: a parameter's or state's is read.
+  // The value of a binding; emits a read of the symbol of a parameter or state.
   Value read(const Binding& b);
 
   // --- operators (operators.cpp)
@@ -87,7 +88,7 @@ class Emitter : public CallStack {
                 Shape& out);  // extents >= 1 within the limits
 
  protected:
-  Target* target_ = nullptr;  // null: what is evaluated is static
+  Target* target_ = nullptr;  // null: only static values are evaluated
 
  private:
   friend struct Redirect;
@@ -103,7 +104,7 @@ class Emitter : public CallStack {
   };
   bool name_stack(MatmulSide& side, const MatmulSide& other, const Shape& facing_stack, size_t stack,
                   const Expr& site);
-  void at(Span span);  // sets the location of what is emitted next
+  void at(Span span);  // sets the location of operations emitted next
 
   Module& module_;
   std::unique_ptr<Builder> builder_;

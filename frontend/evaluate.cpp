@@ -11,7 +11,7 @@
 
 namespace gradc::frontend {
 
-// Bounds recursion, whatever leads to it.
+// Counts evaluations and bounds the depth of recursion.
 struct Evaluator::Deeper {
   Deeper(Evaluator& e, Span span) : evaluator(e) {
     e.count_evaluation(span);
@@ -27,7 +27,7 @@ Value Evaluator::evaluate(const Expr& e) {
   Deeper deeper(*this, e.span);
   Value v = evaluate_kind(e);
   if (v.weight == 1) return v;
-  // What it holds was copied, but for lists and arguments that a name or a branch shares.
+  // Count the values that were copied. A name or a branch shares its lists and arguments instead.
   const bool shared = (e.kind == ExprKind::name || e.kind == ExprKind::choice) && !v.is(ValueKind::string);
   if (!shared) count_evaluation(e.span, v.weight - 1);
   return within_limit(v.weight - 1, "this value", e.span) ? v : Value{};
@@ -201,7 +201,7 @@ Value Evaluator::evaluate_index(const Expr& e) {
   return (*v.list)[static_cast<size_t>(at)];
 }
 
-// x[i] drops an axis, x[a..b] keeps a part of it; axes not named stay whole.
+// x[i] drops an axis, x[a..b] keeps a range of it; axes without an index stay whole.
 Value Evaluator::index_tensor(const Expr& e, Op* x) {
   const Shape& shape = x->type.shape;
   if (e.operands.size() - 1 > shape.size()) {
@@ -272,7 +272,7 @@ bool Evaluator::run_block(const Block& b, bool own_scope) {
   const size_t errors = diagnostics().count();
   for (const Statement& s : b) {
     returned = run_statement(s);
-    // In the prelude what follows an error only follows from it.
+    // In the prelude, later errors are consequences of the first.
     if (frame().prelude && diagnostics().count() != errors) frame().returned = returned = true;
     if (returned) break;
   }
@@ -301,7 +301,7 @@ bool Evaluator::run_statement(const Statement& s) {
       if (!static_condition(*s.value, condition, "a `require`")) return false;
       if (condition) return false;
       error(codes::requirement, s.value->span, s.message);
-      frame().returned = true;  // what follows relies on it
+      frame().returned = true;  // later statements rely on it
       return true;
     }
     case StatementKind::experiment: experiment->run(s); return false;
@@ -356,7 +356,7 @@ bool Evaluator::run_for(const Statement& s) {
     frame().active.pop_back();
     frame().bases.pop_back();
     frame().prefix = outer;
-    if (diagnostics().count() > errors) break;  // the next round would say the same
+    if (diagnostics().count() > errors) break;  // the next round would repeat the error
   }
   return returned;
 }

@@ -40,7 +40,7 @@ std::vector<BoundArgument> Evaluator::evaluate_arguments(const Expr& call) {
 }
 
 Value Evaluator::call(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site) {
-  // Arguments given when the value was made stand in front of those given now.
+  // Arguments bound to the callee come before those of this call.
   arguments.insert(arguments.begin(), callee.arguments.begin(), callee.arguments.end());
   notes.begin(callee, arguments, site);
   const Value result = call_value(callee, arguments, site);
@@ -60,8 +60,8 @@ Value Evaluator::call_value(const DefinitionValue& callee, const std::vector<Bou
                         : call_op(*this, callee, arguments, site);
 }
 
-// Evaluates defaults and checks types; `statics` collects the static arguments that were given, for trails
-// and for `reuse`.
+// Binds arguments and `given` in the frame's first scope; complete_parameter() evaluates defaults later.
+// `statics` lists the static arguments that were given, for `reuse`. False after an error.
 bool Evaluator::bind_parameters(Frame& f, const Definition& d, const std::vector<BoundArgument>& arguments,
                                 const std::map<std::string, Value>& given, Span span, std::string& statics) {
   std::vector<std::string> names;
@@ -144,7 +144,7 @@ Value Evaluator::run_body(std::unique_ptr<Frame> f, Span span, Frame* finished) 
   }
   frames_.push_back(std::move(f));
   const size_t errors = diagnostics().count();
-  // Types of inputs, then defaults, which may use the parameters before them.
+  // In order: a default may use the parameters before it.
   bool fine = true;
   for (const ParameterSyntax& p : d.parameters) fine &= complete_parameter(d, p, span);
   Value result;
@@ -171,7 +171,7 @@ std::unique_ptr<CallStack::Frame> Evaluator::new_frame(const Definition& d, Span
   return f;
 }
 
-// How locations tell of a call that was written at `span`.
+// The call site that locations inside the call refer to; the call is written at `span`.
 std::shared_ptr<CallSite> Evaluator::call_site(const Frame& f, Span span) {
   const Location place = location(span);
   auto call = std::make_shared<CallSite>();
@@ -247,7 +247,8 @@ Value Evaluator::call_given(const DefinitionValue& callee, const std::map<std::s
     const bool own =
         a.name.empty() || std::any_of(d.parameters.begin(), d.parameters.end(),
                                       [&](const ParameterSyntax& p) { return p.name == a.name; });
-    // The options every optimizer has are the caller's business, as are arguments that `given` replaces.
+    // Drop arguments that are no parameter of `d` (weight_decay of any optimizer, which the caller applies)
+    // and those that `given` replaces.
     if (own && !(given.count(a.name) && d.kind == DefinitionKind::optimizer)) arguments.push_back(a);
   }
   if (!bind_parameters(*f, d, arguments, given, span, statics)) return {};

@@ -1,5 +1,5 @@
-// Executes definitions with static values and emits tensor IR for what is a tensor. One evaluator compiles
-// one file and keeps the module's symbols over all of its functions.
+// Evaluates definitions: computes static values, and emits tensor IR for tensors. One evaluator compiles one
+// file and keeps the module's symbols across all of its functions.
 #pragma once
 #include <map>
 #include <memory>
@@ -13,7 +13,7 @@
 
 namespace gradc::frontend {
 
-// Who runs the statements that only `train` has.
+// Runs the statements that only `train` has.
 struct ExperimentStatements {
   virtual ~ExperimentStatements() = default;
   virtual void run(const Statement& s) = 0;
@@ -25,14 +25,15 @@ class Evaluator : public Emitter {
 
   // --- expressions and statements (evaluate.cpp)
   Value evaluate(const Expr& e);
-  // Runs statements; true when a `return` was met.
+  // Runs statements; true when one of them ended the block: a `return`, or an error on which the rest
+  // depends.
   bool run_block(const Block& b, bool own_scope = true);
   ExperimentStatements* experiment = nullptr;
 
   // --- calls (evaluate_call.cpp)
-  // Calls a definition value with further arguments in front of its own.
+  // Calls a definition value; its own bound arguments come before `arguments`.
   Value call(const DefinitionValue& callee, std::vector<BoundArgument> arguments, const Expr& site);
-  // Runs the body of an optimizer, schedule or initialiser: parameters and names in `given` come from there.
+  // Runs the body of an optimizer, schedule or initialiser: `given` supplies parameters and predefined names.
   Value call_given(const DefinitionValue& callee, const std::map<std::string, Value>& given, Span span,
                    Frame* finished = nullptr);
   std::vector<BoundArgument> evaluate_arguments(const Expr& call);
@@ -40,10 +41,10 @@ class Evaluator : public Emitter {
   CallNotes notes;
 
   // --- parameters and states (parameters.cpp)
-  bool late_parameters = false;  // a new parameter is an error: training is done
+  bool late_parameters = false;  // a new parameter is an error: @train is complete
 
   using Emitter::to_shape;
-  // Of param[..] and state.
+  // The shape of param[..] and state; false after an error.
   bool to_shape(const std::vector<ExprPtr>& dims, const std::string& what, Shape& out);
 
  private:
@@ -73,11 +74,11 @@ class Evaluator : public Emitter {
 
   void declare(const Statement& s);
   void assign(const Statement& s, Value v);
-  // The first value of a symbol of this type, as an operation of @init.
+  // The initial value of a symbol of this type, as an operation of @init; null after an error.
   Op* first_value(const Value& init, const Type& type, Span span);
 
   int depth_ = 0;
-  std::string last_instance_;  // that ended last
+  std::string last_instance_;  // of the call that ended last; empty: no instance
 };
 
 }  // namespace gradc::frontend

@@ -7,7 +7,7 @@ namespace gradc::frontend {
 
 namespace {
 
-// What an example does not show: it needs no more than what it is about.
+// Declarations that complete an example which does not contain them.
 constexpr const char* kData = "data digits = synthetic_digits(batch=16)\n";
 constexpr const char* kModel = "model net(image: f32[1, 28, 28]) = image |> flatten |> dense(10)\n";
 constexpr const char* kTrain =
@@ -34,7 +34,7 @@ std::string Explanation::file(char sign) const {
     if (line[0] == ' ' || line[0] == sign) shown += line.substr(1) + "\n";
   std::string whole = has_line(shown, "data ") ? "" : kData;
   const bool model = has_line(shown, "model "), train = has_line(shown, "train ");
-  // A model stands before `train`.
+  // A model comes before `train`.
   if (!model && train) whole += kModel;
   whole += shown;
   if (!model && !train) whole += kModel;

@@ -1,4 +1,4 @@
-// What each error code means at length, with an example and how to mend it: frontend/error_codes.md,
+// The long explanation of each error code, with an example and its correction: frontend/error_codes.md,
 // embedded.
 #pragma once
 #include <map>

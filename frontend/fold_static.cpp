@@ -1,4 +1,5 @@
-// Elementwise primitives of static numbers, computed in double precision when compiling, by their definitions.
+// Folds elementwise primitives of static numbers at compile time, in double precision, by their reference
+// evaluation.
 #include <cmath>
 #include <optional>
 #include <vector>

@@ -1,5 +1,5 @@
-// Optimizers that look at all examples: the options the runtime's procedures take from the prelude's
-// definitions, and what in an experiment they cannot work with. Knows no procedure.
+// Full-batch optimizers: the options that the runtime takes from the prelude's definitions, and errors for
+// statements of the experiment that they do not support. Knows no algorithm.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ bool looks_at_all(const DefinitionValue& d) {
          std::find(names.begin(), names.end(), d.definition->name) != names.end();
 }
 
-// A value of the batch as a whole that is no longer one for each example.
+// Whether an operation combines the examples of a batch, so that its value is not one per example.
 bool mixes_batch(const Op& op) {
   return op.is("row_count") || (!op.type.batched && std::any_of(op.operands.begin(), op.operands.end(),
                                                                 [](const Op* o) { return o->type.batched; }));
@@ -56,7 +56,7 @@ class DriverRules {
     const std::string search = name_ == "svrg" ? "none" : text("line_search");
     x_.moves = name_ == "lbfgs" || search == "armijo";
     if (x_.moves) nothing_bends();
-    if (name_ == "gd" && !x_.moves) return;  // compiled as it is written
+    if (name_ == "gd" && !x_.moves) return;  // compiled as the prelude writes it
     x_.record.driver = name_;
     std::map<std::string, double>& options = x_.record.driver_options;
     if (name_ != "svrg") options["line_search"] = search == "none" ? 0 : search == "armijo" ? 1 : 2;
@@ -91,7 +91,7 @@ class DriverRules {
           .helps.push_back("what shall not be trained is `freeze`");
   }
 
-  // Every look must see the same examples.
+  // Every evaluation of the loss must see the same examples.
   void same_examples() {
     const DataSyntax& d = e_.program().user.data.front();
     if (!data_.augment.empty()) {
@@ -128,7 +128,7 @@ class DriverRules {
              fmt::format("needs the same loss whenever it looks, but the state `{}` changes", s->name));
   }
 
-  // A line search compares losses along a straight line of steps.
+  // A line search compares losses along a straight line, so no statement may change a step.
   void nothing_bends() {
     const auto bends = [&](Span place, const std::string& what, const char* help) {
       refuse(place, fmt::format("searches along a line, which `{}` would bend", what)).helps.push_back(help);

@@ -1,6 +1,6 @@
-// Fields of the data against what a program reads with them as positions: labels that pick a score, numbers
-// that name the rows of a table. What is not known before the data are read, the runtime checks
-// (gradc_index_range).
+// Checks the values of integer fields against the axes that a program indexes with them: labels that pick a
+// score, indices of the rows of a table. The runtime checks fields whose values are not known before the data
+// are read (gradc_index_range).
 #include <fmt/format.h>
 
 #include "frontend/error_codes.h"

@@ -1,4 +1,4 @@
-// Names the instances of layers and models, and finds those that are used again.
+// Names the instances of layers and models, and finds those that `reuse` names.
 #include <fmt/format.h>
 
 #include "frontend/calls.h"
@@ -14,7 +14,7 @@ bool enter_known_instance(Emitter& e, CallStack::Frame& f, const Definition& d, 
   const CallStack::Frame& caller = e.frame();
   const auto& instances = e.target().instances;
   const std::string& wanted = site.instance.name;
-  // Looked for in this scope, then in those of the loops around, up to the instance itself.
+  // Search this scope, then those of the enclosing loops, up to the caller's instance.
   std::vector<std::string> prefixes = caller.bases;
   prefixes.push_back(caller.prefix);
   std::vector<std::string> known;
@@ -62,7 +62,7 @@ bool enter_instance(Emitter& e, CallStack::Frame& f, const Definition& d, const 
   }
   if (site.instance.kind == Instance::Kind::reuse) return enter_known_instance(e, f, d, statics, site);
   const bool named = site.instance.kind == Instance::Kind::as;
-  // The model itself, called in `train`, is no scope of its own unless it is given a name.
+  // A model called in `train` without a name and outside loops adds no prefix to its parameters.
   const bool bare = !named && e.in_train() && d.kind == DefinitionKind::model && caller.active.empty();
   const std::string own = named  ? site.instance.name
                           : bare ? d.name

@@ -21,10 +21,10 @@ constexpr std::array kKeywords = {"if",  "else", "for", "in",   "return", "as", 
 constexpr std::array kSymbols = {"|>", "==", "!=", "<=", ">=", "//", "..", "+", "-", "*", "/", "%", "^", "@",
                                  "<",  ">",  "=",  "~",  "(",  ")",  "[",  "]", "{", "}", ",", ";", ":", "."};
 
-// ASCII only, whatever the locale.
+// ASCII only, in any locale.
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-// A point is a point, whatever locale the program that embeds the compiler has set.
+// Parses in the C locale, since the embedding program may have set one with another decimal point.
 double number_of(const std::string& text) {
   static const locale_t plain = newlocale(LC_ALL_MASK, "C", nullptr);
   return strtod_l(text.c_str(), nullptr, plain);

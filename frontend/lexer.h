@@ -30,7 +30,7 @@ struct Token {
 };
 
 bool is_keyword(std::string_view word);
-// Always ends in an `end` token. Errors go to diagnostics; what cannot be read is skipped.
+// Always ends in an `end` token. Errors go to diagnostics; invalid characters are skipped.
 std::vector<Token> tokenize(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
 
 }  // namespace gradc::frontend

@@ -58,7 +58,7 @@ bool integer_power(int64_t base, int64_t exponent, int64_t& out) {
   return true;
 }
 
-// Whether it transposes the matrices of its last two axes and leaves the axes in front as they are.
+// Whether it swaps the last two axes and leaves those before them as they are.
 bool swaps_last_axes(const Op& op) {
   if (!op.is("transpose")) return false;
   std::vector<int64_t> order = op.attributes.integers("permutation");
@@ -186,7 +186,7 @@ Value Emitter::binary(const std::string& op, const Value& a, const Value& b, con
     if (op == "//") d.helps.push_back("write `floor(a / b)`");
     return {};
   }
-  // Static booleans beside boolean tensors decide at once.
+  // A static boolean folds the operation: the result is that boolean or the tensor.
   if (op == "and" || op == "or") {
     const Value& fixed = a.is_tensor() ? b : a;
     if (fixed.is(ValueKind::boolean)) return fixed.boolean == (op == "or") ? fixed : a.is_tensor() ? a : b;
@@ -234,8 +234,8 @@ constexpr std::string_view kStack = "abcdefgh";
 
 }  // namespace
 
-// Letters of the stack axes (all but the last two), aligned from the right as in broadcasting. An axis of extent 1 is
-// repeated, so its letter is left out, and the axis with it. False after an error.
+// Appends letters for the stack axes (all but the last two), aligned from the right as in broadcasting. An
+// axis of extent 1 that broadcasts is left out of the operand. False after an error.
 bool Emitter::name_stack(MatmulSide& side, const MatmulSide& other, const Shape& facing_stack, size_t stack,
                          const Expr& site) {
   const size_t own = side.stacked(), others = facing_stack.size();
@@ -291,16 +291,16 @@ Value Emitter::matmul(const Value& a, const Value& b, const Expr& site) {
   const auto stack_of = [](const MatmulSide& s) {
     return Shape(s.shape.begin(), s.shape.begin() + static_cast<std::ptrdiff_t>(s.stacked()));
   };
-  const Shape of_x = stack_of(x), of_y = stack_of(y);  // name_stack leaves axes out
+  const Shape of_x = stack_of(x), of_y = stack_of(y);  // copies, since name_stack() removes axes
   if (!name_stack(x, y, of_y, stack, site) || !name_stack(y, x, of_x, stack, site)) return {};
   std::string shared;
   for (size_t i = 0; i < stack; ++i)
     if (x.letters.find(kStack[i]) != std::string::npos || y.letters.find(kStack[i]) != std::string::npos)
       shared += kStack[i];
-  // The free axis of a weight is `o`, of what it multiplies `i`: "nk,ok->no".
+  // The free axis of a weight is `o`, that of its other operand `i`: "nik,ok->nio".
   const char row = x.op->type.batched && yr > 1 ? 'i' : 'o', column = row == 'i' ? 'o' : 'j';
   const auto add_letters = [](MatmulSide& s, size_t rank, char first, char second) {
-    // Transposed matrices are read in their own order instead.
+    // A transpose is skipped: its operand is read with the letters swapped.
     if (rank >= 2 && swaps_last_axes(*s.op)) {
       s.op = s.op->operands[0];
       std::swap(first, second);

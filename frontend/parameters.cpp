@@ -1,4 +1,4 @@
-// Parameters, states and optimizer slots: declaring them in the module, their first values in @init, and
+// Parameters, states and optimizer slots: declaring them in the module, their initial values in @init, and
 // assigning them.
 #include <fmt/format.h>
 
@@ -124,7 +124,7 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
     return result.poisoned() ? nullptr : first_value(result, type, span);
   }
   if (init.is(ValueKind::definition) && init.definition->builtin) {
-    // normal(0, 0.01) and its like wait for a shape.
+    // normal(0, 0.01) and similar initialisers take the shape of the parameter.
     const Builtin& b = *init.definition->builtin;
     std::vector<std::string> names;
     std::vector<bool> required;

@@ -8,7 +8,7 @@ namespace gradc::frontend {
 
 inline constexpr int kMaxNesting = 200;  // of blocks, brackets and operands, and the height of one expression
 
-// What could be read of the file; only to be used further when diagnostics has no errors.
+// The tree of the file. It is incomplete, and must not be used, when diagnostics has errors.
 File parse(const SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
 
 // One expression in a text of its own (the value of --set), with nothing after it; null after an error.

@@ -13,7 +13,7 @@ namespace gradc::frontend {
 struct Program {
   File user;
   std::vector<File> prelude;
-  std::set<uint32_t> prelude_files;  // their numbers
+  std::set<uint32_t> prelude_files;  // numbers of its files
   std::map<std::string, Definition*> user_definitions, prelude_definitions;
   std::map<std::string, const SettingSyntax*> settings;
   std::map<std::string, const DataSyntax*> data;
@@ -28,13 +28,13 @@ struct Program {
 Program load(SourceManager& sources, uint32_t file, Diagnostics& diagnostics);
 
 // Checks every definition's names without evaluating anything: unknown, unused and doubly defined names,
-// recursion, statements where they cannot stand; and numbers the call sites (Expr::ordinal,
+// recursion, misplaced statements; and numbers the call sites (Expr::ordinal,
 // Statement::ordinal).
 void resolve(Program& program, Diagnostics& diagnostics);
 
-// Names that are given everywhere and cannot be defined.
+// Names that the language defines everywhere; a file cannot define them.
 bool is_reserved(const std::string& name);
-// Names given in the bodies of a kind of definition: w, g, t, ... in optimizers.
+// Names predefined in the body of a kind of definition: w, g, t, ... in optimizers.
 const std::vector<std::string>& given_names(DefinitionKind kind);
 
 }  // namespace gradc::frontend

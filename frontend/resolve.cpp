@@ -120,7 +120,8 @@ class Resolver {
       if (p.default_value) expr(*p.default_value);
       if (p.type)
         for (ExprPtr& e : p.type->dims) expr(*e);
-      // An initialiser is told of its parameter's shape whether it asks for all of it or not.
+      // The compiler supplies fan_in, fan_out and shape, so an initialiser need not use those that it
+      // declares.
       const bool given =
           d.kind == DefinitionKind::init && (p.name == "fan_in" || p.name == "fan_out" || p.name == "shape");
       bind(p.name, p.span, given ? NameKind::given : NameKind::argument);

@@ -1,4 +1,4 @@
-// Losses and metrics as functions of scores and labels, evaluated at chosen ones.
+// Evaluates losses and metrics, as functions of scores and labels, on chosen scores and labels.
 #include "frontend/results.h"
 
 #include <fmt/format.h>
@@ -39,7 +39,7 @@ std::set<const Op*> symbol_dependents(const Function& f) {
 }
 
 // `value` as a function of its own, whose inputs are the fields that it needs and the operations of `cut`.
-// Null where it depends on a symbol otherwise.
+// Null where it depends on a symbol other than through `cut`.
 std::unique_ptr<Function> slice_of(const Function& f, const Op* value, const Ops& cut) {
   std::set<const Op*> needed;
   Ops work = {value};
@@ -84,7 +84,7 @@ bool varies(const Numbers& numbers) {
 
 double uniform(std::mt19937_64& random) { return std::ldexp(static_cast<double>(random() >> 11), -53); }
 
-// Scores and what they are judged against.
+// Chosen inputs of losses and metrics: scores, labels and other fields.
 class Trial {
  public:
   Trial(const Function& f, const Ops& scores, const DataRecord& data) : scores_(scores) {
@@ -106,7 +106,7 @@ class Trial {
   void set_scores(double level) {
     fill_scores([&](double*, size_t) { return level; });
   }
-  // Scores that differ, in all rows the same or others in each.
+  // Draws random scores, the same for all rows or different ones for each.
   void draw_scores(bool same_rows) {
     fill_scores([&](double* row, size_t i) {
       return same_rows && row != first_ ? first_[i] : 4 * uniform(random_) - 2;
@@ -120,7 +120,7 @@ class Trial {
     return false;
   }
 
-  // How far an integer field counts, as the data or its use says.
+  // The number of values of an integer field, from the data or from its use as an index, else 2; 0 for f32.
   static int64_t count(const Op& input, const IndexRanges& ranges, const DataRecord& data) {
     if (input.type.dtype == DType::f32) return 0;
     int64_t count = count_of(data, input.symbol());
@@ -130,7 +130,8 @@ class Trial {
     return input.type.dtype == DType::boolean || count <= 0 ? 2 : count;
   }
 
-  // Integers: a class a row, in turn, or any. Others: numbers between 0 and 1, those of an axis a distribution.
+  // Integers: one per row takes each class in turn, several are random. Floats: random numbers in [0, 1),
+  // divided by their sum along the last axis.
   interpreter::Tensor labels(const Type& type, int64_t count) {
     interpreter::Tensor t = interpreter::make_tensor(type, rows_);
     double* data = t.data.data();
@@ -166,10 +167,10 @@ class Trial {
 
   const Ops& scores_;
   int64_t rows_ = 0;
-  std::map<const Op*, int64_t> counts_;  // of inputs: how far they count; 0: no integers
+  std::map<const Op*, int64_t> counts_;  // number of values of an integer input; 0: floats
   Inputs inputs_;
   std::mt19937_64 random_{1};
-  const double* first_ = nullptr;  // row of the scores that are filled in
+  const double* first_ = nullptr;  // first row of the scores being filled in
 };
 
 }  // namespace
@@ -248,7 +249,7 @@ bool grows_with_loss(const Function& f, const Op* metric, const Op* loss, const 
   const std::unique_ptr<Function> of_loss = scores.empty() ? nullptr : slice_of(f, loss, scores);
   const std::unique_ptr<Function> of_metric = of_loss ? slice_of(f, metric, scores) : nullptr;
   if (!of_metric) return false;
-  // One function of both has all their fields.
+  // A function with the fields of both, from which the trial takes its inputs.
   std::unique_ptr<Function> both = slice_of(f, loss, scores);
   for (const auto& input : of_metric->inputs)
     if (!both->input(input->symbol())) both->add_input(input->symbol(), input->type);

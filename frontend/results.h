@@ -1,5 +1,5 @@
-// What losses and metrics are, found from their definitions by evaluating them with the interpreter; knows no
-// loss, metric or operator by name.
+// Properties of losses and metrics, found by evaluating them with the interpreter; knows no loss, metric or
+// operator by name.
 #pragma once
 #include <map>
 #include <optional>
@@ -11,24 +11,24 @@
 
 namespace gradc::frontend {
 
-// Tensors that a call in the model file was given, by the operation that it returned.
+// The tensor arguments of each function call of the model file, by the operation that it returned.
 using CallArguments = std::map<const Op*, std::vector<const Op*>>;
 
-// The tensors that a loss judges a model by: of the calls that make the loss, the outermost, those arguments
-// that depend on symbols. Empty where a symbol reaches the loss past all such calls.
+// The scores that a loss is computed from: of the outermost calls that compute it, the arguments that depend
+// on symbols. Empty where a symbol reaches the loss other than through such a call.
 std::vector<const Op*> scores_of(const Function& f, const Op* loss, const CallArguments& calls);
 
-// The loss of a model whose scores are all the same, as log(10) of cross_entropy: one number, whatever the
-// labels are. None where labels make no difference to the loss, or where the number depends on them or on
-// the level of the scores.
+// The loss where all scores are equal, such as log(10) for cross_entropy: one number for any labels. None
+// where the loss does not depend on the labels, or where the number depends on them or on the scores' common
+// value.
 std::optional<double> loss_at_equal_scores(const Function& f, const Op* loss,
                                            const std::vector<const Op*>& scores, const DataRecord& data);
 
-// Whether a metric is a share of truth values, as an accuracy is: an average of them.
+// Whether a metric is an average of booleans, as an accuracy is.
 bool is_share(const Function& f, const Op* metric);
 
-// Whether a metric is greater where the loss is greater, as an error rate is. False where it does not depend
-// on the scores of the loss, or on more than these.
+// Whether a metric grows with the loss, as an error rate does. False where it does not depend on the loss's
+// scores, or depends on symbols other than through them.
 bool grows_with_loss(const Function& f, const Op* metric, const Op* loss,
                      const std::vector<const Op*>& scores, const DataRecord& data);
 

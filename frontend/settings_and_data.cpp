@@ -37,7 +37,7 @@ const char* kind_name(const Value& v) {
 // The value of --set name=text, of the kind of the default; poison after an error.
 Value overridden(Evaluator& e, SourceManager& sources, const SettingSyntax& setting, const Value& standard,
                  const std::string& text) {
-  if (standard.is(ValueKind::string)) return Value::of(text);  // taken as it stands: paths need no quotes
+  if (standard.is(ValueKind::string)) return Value::of(text);  // verbatim: paths need no quotes
   const uint32_t file = sources.add("--set " + setting.name, text);
   Diagnostics own(sources);
   const ExprPtr parsed = parse_expression(sources, file, own);
@@ -156,7 +156,8 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
   record.options[o.name] = v.text;
 }
 
-// Splits of `random` that are too large to keep in memory; `places` has the options that are written.
+// Reports splits of `random` that are too large for memory; `places` has the spans of the options that are
+// written.
 void check_random_size(Evaluator& e, const DataRecord& record, const std::map<std::string, Span>& places,
                        Span source) {
   const auto place = [&](const char* option) {
@@ -294,7 +295,7 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   data_methods(e, d, result);
   record = result.record;
   e.data[d.name] = std::move(result);
-  // What only the compiler needs of an image's size does not go to the reader, which finds it in the file.
+  // Only the compiler needs these options: the reader takes an image's size from the IDX file.
   for (const char* name : {"channels", "height", "width"})
     if (record.source == "idx") record.options.erase(name);
   return e.diagnostics().count() == errors;

@@ -1,5 +1,5 @@
-// The syntax tree: what a file says, with a span on every node; knows nothing of meaning. The resolver adds
-// the ordinals of call sites.
+// The syntax tree of a file, with a span on every node; it has no semantics but the ordinals of call sites,
+// which the resolver sets.
 #pragma once
 #include <memory>
 #include <optional>
@@ -67,7 +67,7 @@ enum class StatementKind : uint8_t {
   if_,         // if value { body } else { other }
   for_,        // for NAME in value as label { body }
   require,     // require value, "message"
-  experiment,  // of `train`: word, then what that word takes
+  experiment,  // of `train`: a word, then its operands
 };
 
 struct Pattern {
@@ -78,7 +78,7 @@ struct Pattern {
 // `val.accuracy`, `min val.error`: a number that epochs are judged by.
 struct MonitorSyntax {
   std::string split, metric, direction;  // direction: "min", "max" or empty
-  Span span;                             // no split: there is none
+  Span span;                             // empty split: no monitor
 };
 
 struct Statement;

@@ -13,7 +13,8 @@ namespace gradc::frontend {
 
 namespace {
 
-// Streams of gradient noise lie apart from those of layers, so that adding a dropout changes none of them.
+// Gradient noise has a range of random streams apart from those of layers, so that adding a dropout does not
+// change it.
 constexpr int64_t kNoiseStreams = int64_t{1} << 22;
 constexpr int64_t kMost = 1000000000;
 
@@ -43,8 +44,8 @@ bool count(Evaluator& e, const Expr& expr, const std::string& what, int64_t& out
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// The sum of a value's squares as f64. Rows first, then over the rows: the first sum is shared by threads,
-// and neither depends on their number.
+// The sum of squares, cast to f64: first over each row, which threads share, then over the rows. The order of
+// summation does not depend on the number of threads.
 Op* sum_of_squares(Builder& b, Op* g) {
   Op* sum = b.mul(g, g);
   std::vector<int64_t> inner;
@@ -143,7 +144,7 @@ void plateau_rule(Evaluator& e, TrainStatements& x, const DataRecord& data) {
       const Value v = bound_argument(e, d, name);
       return !v.poisoned() && e.to_number(v, phase.span, fmt::format("`{}`", name), out);
     };
-    // That they are whole and not negative is the prelude's to say.
+    // The prelude's definition requires whole numbers that are not negative.
     const auto epochs = [&](const char* name, int64_t& out) {
       double value = 0;
       if (!number(name, value)) return false;
@@ -283,7 +284,7 @@ void add_gradient_sums(Evaluator& e, const TrainStatements& x) {
     if (type.rank() > 0) zero = b.create("broadcast", {zero}, {{"shape", type.shape}, {"batched", false}});
     init.updates.push_back({sum.name, zero, location});
   };
-  // Losses that different sums of weights divide add up apart.
+  // Losses with different divisors (sums of weights) accumulate gradients separately.
   int64_t parts = 0;
   const std::vector<Output> outputs = m.function("train")->outputs;
   for (const Output& o : outputs) {

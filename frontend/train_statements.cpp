@@ -186,7 +186,7 @@ std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns
   return result;
 }
 
-// `example`: the statement as it might have been written.
+// `example`: a correct statement, for the message.
 bool parameter_function(Evaluator& e, TrainStatements::Penalty& p, const Statement& s, const char* example) {
   const Expr& call = *s.value;
   if (call.kind != ExprKind::call || call.piped) {
@@ -207,7 +207,7 @@ bool parameter_function(Evaluator& e, TrainStatements::Penalty& p, const Stateme
 }
 
 bool matches(const std::string& pattern, const std::string& name) {
-  // Greedy with one point to go back to: linear in practice, never exponential.
+  // Greedy, backtracking to the last `*` alone: linear in practice, never exponential.
   size_t p = 0, n = 0, star = std::string::npos, resume = 0;
   while (n < name.size()) {
     if (p < pattern.size() && pattern[p] == '*') {
@@ -236,8 +236,8 @@ void TrainRunner::run(const Statement& s) {
     }
     return x_.kind == ProgramKind::predict ? predict(e_, x_, s) : void();
   }
-  // Losses and metrics are evaluated for predictions too, which may reuse an instance made there; what is not
-  // needed goes.
+  // Losses and metrics are evaluated for @predict too: `predict` may reuse an instance that they create.
+  // remove_dead() removes unused operations.
   if (s.word == "loss") return loss(e_, x_, s);
   if (s.word == "metric") return metric(e_, x_, s);
   if (!train) return;
@@ -312,7 +312,7 @@ Op* emit_penalties(Evaluator& e, TrainStatements& x) {
     const Span span = p.statement->value->span;
     bool any = false;
     for (const auto& [name, optimizer] : x.governed) {
-      // What is marked no_decay is never penalised.
+      // Parameters marked no_decay are never penalised.
       if ((!p.statement->on.empty() && !on.count(name)) || optimizer->no_decay.count(name)) continue;
       any = true;
       std::vector<BoundArgument> arguments = p.arguments;

@@ -1,4 +1,4 @@
-// The parts of a compilation after parsing: settings, data, the programs of `train`, and the updates. Shared
+// The steps of a compilation after parsing: settings, data, the programs of `train`, and the updates. Shared
 // by their .cpp files.
 #pragma once
 
@@ -15,13 +15,13 @@ struct NamedValue {
   Span span;
 };
 
-// What the statements of `train` say, collected while @train is emitted.
+// The statements of `train`, collected while @train is emitted.
 struct TrainStatements {
   struct Loss {
     std::string name;
     Op* value = nullptr;
     double weight = 1;
-    Op* by_example = nullptr;  // a weight for each example; null: all weigh the same
+    Op* by_example = nullptr;  // a weight for each example; null: equal weights
     Span span;
   };
   struct Optimizer {
@@ -63,10 +63,10 @@ struct TrainStatements {
   double ema = 0;  // 0: none
   std::vector<Multiplier> multipliers;
   const Statement *stop = nullptr, *checkpoint = nullptr;
-  bool moves = false;  // the runtime's driver moves the parameters itself, and needs their gradients alone
+  bool moves = false;  // the runtime's full-batch optimizer moves the parameters; @update.P stores gradients
   std::vector<const Statement*> freezes;
   std::vector<Phase> schedule;
-  std::map<std::string, Span> seen;  // statements that may stand once
+  std::map<std::string, Span> seen;  // statements that are allowed once
   TrainRecord record;
 
   std::map<std::string, const Optimizer*> governed;  // trained parameter -> its optimizer
@@ -79,8 +79,8 @@ bool evaluate_settings(Evaluator& e, SourceManager& sources,
                        const std::map<std::string, std::string>& overrides);
 bool evaluate_data(Evaluator& e, DataRecord& record);
 
-// Reports fields that are known to count further than what @train, @eval or @predict chooses from with them
-// (index_uses.cpp).
+// Reports integer fields that are known to hold values beyond the axis that @train, @eval or @predict indexes
+// with them (index_uses.cpp).
 void check_index_ranges(Evaluator& e, const IndexRanges& ranges);
 
 // Runs one statement of `train` after another (train_statements.cpp).
@@ -94,7 +94,7 @@ class TrainRunner final : public ExperimentStatements {
   TrainStatements& x_;
 };
 
-// After @train: which optimizer has which parameter, penalties (train_statements.cpp).
+// After @train: the optimizer of each trained parameter, and the penalties (train_statements.cpp).
 bool assign_optimizers(Evaluator& e, TrainStatements& experiment);
 Op* emit_penalties(Evaluator& e, TrainStatements& experiment);
 
@@ -104,22 +104,25 @@ bool emit_updates(Evaluator& e, const TrainStatements& experiment);
 // Statements of `train` that change what an update does or when the run stops and saves (train_options.cpp).
 bool is_train_option(const std::string& word);
 void train_option(Evaluator& e, TrainStatements& x, const Statement& s);
-// After @train: patterns of multipliers and projections, and what is watched, against what there is.
+// After @train: resolves the patterns of multipliers and projections, and checks monitors against the splits,
+// losses and metrics that exist.
 void resolve_options(Evaluator& e, TrainStatements& x, const DataRecord& data);
 Monitor monitor_of(Evaluator& e, const TrainStatements& x, const DataRecord& data, const MonitorSyntax& m);
-// @gradients, what becomes of the gradients together: clipping, noise. Not made when there is nothing to do.
+// Emits @gradients, which changes all gradients together: clipping, noise. Emits nothing where neither is
+// used.
 void emit_gradients(Evaluator& e, const TrainStatements& x);
-// The symbols of averages and of gradients that add up, and the reads of averages in @eval and @predict.
+// Add the symbols of moving averages, which @eval and @predict read instead of the parameters, and those of
+// accumulated gradients.
 void add_averages(Evaluator& e, const TrainStatements& x);
 void add_gradient_sums(Evaluator& e, const TrainStatements& x);
 
-// Optimizers that look at all examples (gd, lbfgs, svrg), whose procedure is the runtime's: their options,
-// and what they cannot work with, after @train was emitted (full_batch.cpp).
+// After @train: the options of a full-batch optimizer (gd, lbfgs, svrg), which the runtime implements, and
+// errors for statements that it does not support (full_batch.cpp).
 void resolve_driver(Evaluator& e, TrainStatements& x, const Function& train, const DataRecord& data);
-// Why a batch is not the sum of its pieces, as Model::batch_mixes says it; empty: it is.
+// Model::batch_mixes: why a batch cannot be computed as micro-batches; empty: it can.
 std::string why_whole_batches(const TrainStatements& x, const DataRecord& data, const Module& module,
                               const Function& train);
-// The schedule whose rate shrinks when what it watches stalls: a rule of the runtime.
+// Whether it is reduce_on_plateau, whose factor the runtime computes from the monitor.
 bool is_plateau(const DefinitionValue& d);
 // An argument of a partially bound definition, or its parameter's default; none when there is neither.
 Value bound_argument(Evaluator& e, const DefinitionValue& d, const std::string& name);
@@ -129,7 +132,7 @@ bool once(Evaluator& e, TrainStatements& x, const Statement& s, const std::strin
 std::shared_ptr<const DefinitionValue> definition(Evaluator& e, const Expr& expr, DefinitionKind kind);
 // The parameters that patterns match; each pattern must match one.
 std::set<std::string> matched(Evaluator& e, const std::vector<Pattern>& patterns);
-// The call behind `penalty` or `project`; `example`: the statement as it might have been written.
+// The call after `penalty` or `project`; `example`: a correct statement, for the message.
 bool parameter_function(Evaluator& e, TrainStatements::Penalty& p, const Statement& s, const char* example);
 
 }  // namespace gradc::frontend

@@ -24,13 +24,13 @@ class Updates {
 
   bool run() {
     const size_t errors = e_.diagnostics().count();
-    // Symbols are copied: slots are added to the module on the way.
+    // A copy, since the loop adds slots to the module.
     const std::vector<Symbol> symbols = e_.module().symbols;
     for (const Symbol& s : symbols) {
       const auto it = x_.governed.find(s.name);
       if (it == x_.governed.end()) continue;
       update(s, *it->second);
-      if (e_.diagnostics().count() != errors) return false;  // the next parameter would say the same
+      if (e_.diagnostics().count() != errors) return false;  // the next parameter would repeat the error
     }
     return true;
   }
@@ -40,7 +40,7 @@ class Updates {
     Value step, epoch, total;
   };
 
-  // As the model file has it, unless all of them are given another.
+  // The model file's weight decay, unless the variation replaces it.
   Value weight_decay(const DefinitionValue& d) const {
     if (x_.variation.weight_decay) return Value::of(*x_.variation.weight_decay);
     return bound_argument(e_, d, "weight_decay");
@@ -101,7 +101,7 @@ class Updates {
                      Value::of(e_.lift(after, DType::f64, p.span)), p.span);
   }
 
-  // The rate that schedules make of the optimizer's `lr`, times the factor of the run; null after an error.
+  // The optimizer's `lr` after the schedules, times the run's `factor`; null after an error.
   Op* scheduled_rate(const DefinitionValue& d, const Clock& clock, Op* factor, Span span) {
     const Value base = bound_argument(e_, d, "lr");
     if (!base.is_static_number()) {
@@ -115,7 +115,7 @@ class Updates {
           .expect("a number from 0", print(base));
       return nullptr;
     }
-    // reduce_on_plateau bounds what is left of the rate, so that it must see the factor.
+    // reduce_on_plateau bounds the reduced rate from below, so its input must include the factor.
     const bool plateau = std::any_of(x_.schedule.begin(), x_.schedule.end(),
                                      [](const TrainStatements::Phase& p) { return is_plateau(*p.value); });
     const Value start = plateau ? Value::of(arithmetic("mul", base, Value::of(factor), span)) : base;
@@ -125,7 +125,7 @@ class Updates {
                    : arithmetic("mul", scheduled, Value::of(factor), span);
   }
 
-  // Gives a definition its `weight_decay`, or adds the decay to the gradient where it has none. False after
+  // Passes `weight_decay` to a definition that declares it, else adds the decay to the gradient. False after
   // an error.
   bool apply_decay(const Symbol& symbol, const TrainStatements::Optimizer& optimizer, Op* w, Op*& g,
                    std::map<std::string, Value>& given) {
@@ -145,8 +145,8 @@ class Updates {
     }
     const Value decay = weight_decay(d);
     if (decay.is(ValueKind::none)) return true;
-    // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 joins g. (Definitions with a weight_decay of
-    // their own see to it themselves.)
+    // Coupled, as in PyTorch: the gradient of decay / 2 |w|^2 is added to g. (Definitions that declare
+    // weight_decay apply it themselves.)
     if (!e_.to_number(decay, span, "`weight_decay`", rate)) return false;
     if (rate < 0) {
       e_.error(codes::bad_value, span, fmt::format("`weight_decay` must not be negative, but is {}", rate))
@@ -214,7 +214,7 @@ class Updates {
     Op* next = moved(symbol, *optimizer.value, w, given, span);
     if (!next) return;
     if (x_.moves) {
-      // The runtime moves the parameters; what it needs is the gradient.
+      // The runtime moves the parameters and needs only their gradients.
       f.updates.push_back({symbol.name + ".grad", g, e_.location(span)});
     } else {
       next = project(symbol, next);

@@ -1,5 +1,5 @@
-// What an expression evaluates to: something static (known when compiling) or a tensor (an operation of the
-// function being emitted).
+// The value of an expression: static (known at compile time), or a tensor (an operation of the function being
+// emitted).
 #pragma once
 #include <memory>
 #include <string>
@@ -28,7 +28,7 @@ struct DefinitionValue {
 };
 
 enum class ValueKind : uint8_t {
-  poison,  // the result of an error already reported; whatever uses it stays silent
+  poison,  // the result of an error already reported; its uses report no other
   none,    // an optional argument of a built-in function that was not given
   boolean,
   integer,
@@ -51,9 +51,9 @@ struct Value {
   Op* tensor = nullptr;
   std::shared_ptr<const DefinitionValue> definition;
   const DataSource* data = nullptr;
-  // What it holds, itself included, as if nothing in it were shared: elements of lists within lists,
-  // arguments bound, the characters of strings 64 at a time. The evaluator bounds it, and with it every walk
-  // over a value.
+  // The number of values in it, itself included and shared ones counted at each use: elements of nested
+  // lists, bound arguments, and one per 64 bytes of a string. The evaluator bounds it, which bounds every
+  // walk over a value.
   int64_t weight = 1;
 
   static Value of(bool b);
@@ -85,7 +85,7 @@ struct BoundArgument {
 std::string print(const Value& v);
 // The same in full: values with equal texts are equal.
 std::string full_text(const Value& v);
-// A text of which a message shows the beginning.
+// A text cut to the length that a message shows.
 std::string shortened(const std::string& text);
 // With its kind, for messages: "the integer 32", "a tensor f32[512]", "the optimizer `adam`".
 std::string describe(const Value& v);

@@ -3,14 +3,14 @@
  * environment nor signals are read or changed.
  *
  * A session holds one model's parameters, its optimizer's state and the threads that compute. Several
- * sessions may be used at once by different threads; one session is used by one thread at a time, and says so
- * when it is not. Any thread may call gradc_session_cancel(), gradc_session_close() and the functions that
- * only describe a model at any time.
+ * sessions may be used at once by different threads; one session is used by one thread at a time, and a call
+ * by another thread meanwhile returns GRADC_USAGE. Any thread may call gradc_session_cancel(),
+ * gradc_session_close() and the functions that only describe a model at any time.
  *
- * A batch is an array a field of the model's data: `rows` examples one after the other, row-major in the
- * shape that gradc_session_input() tells. Memory is read where it is; nothing is copied and nothing is kept.
- * More rows than the batch that was compiled are computed in pieces where that changes nothing: evaluating
- * and predicting. */
+ * A batch is one array per field of the model's data: `rows` consecutive examples, row-major in the shape
+ * that gradc_session_input() returns. Arrays are read where they are; nothing is copied and nothing is kept.
+ * Evaluation and prediction compute more rows than the compiled batch as several batches, which does not
+ * change their results. */
 #ifndef GRADC_SESSION_H
 #define GRADC_SESSION_H
 #include <stdint.h>
@@ -25,7 +25,7 @@ extern "C" {
 #define GRADC_API
 #endif
 
-/* What a call came to; the values are the exit codes of the gradc tool. */
+/* The result of a call; the values are the exit codes of the gradc tool. */
 typedef enum gradc_status {
   GRADC_OK = 0,
   GRADC_RUN_FAILED = 1,  /* memory, files, threads */
@@ -34,33 +34,34 @@ typedef enum gradc_status {
   GRADC_DATA_ERROR = 4,  /* data or weights that do not fit the model */
   GRADC_NOT_FINITE = 5,  /* a loss, or parameters and state, were NaN or infinite: see
                             gradc_session_not_finite() */
-  GRADC_INTERNAL = 70,   /* a mistake in gradc */
+  GRADC_INTERNAL = 70,   /* a bug in gradc */
   GRADC_CANCELLED = 130
 } gradc_status;
 
-/* What the last call of this thread that did not return GRADC_OK has to say; never null, valid until its next
- * call. */
+/* The message of this thread's last call that did not return GRADC_OK; never null, valid until the thread's
+ * next call. */
 GRADC_API const char* gradc_last_error(void);
 
-typedef struct gradc_image gradc_image; /* a model compiled ahead of time */
+typedef struct gradc_image gradc_image; /* a bundle: a model compiled ahead of time */
 typedef struct gradc_session gradc_session;
 
-/* A session of the program in the image that suits this processor. threads: 0 means the processors that the
- * process may use; no more are started than the model gains by, and results are the same for any number.
- * Its parameters are the embedded ones, if any, else the initialisers' with the model file's seed. */
+/* Creates a session of the program in the bundle `image` that fits this processor. threads: 0 means the
+ * processors that the process may use; no more are started than make the model faster, and results are the
+ * same for any number. The parameters are the embedded ones, if any, else the initial values with the model
+ * file's seed. */
 GRADC_API gradc_status gradc_session_create(const gradc_image* image, int32_t threads,
                                             gradc_session** session);
-/* Cancels the call that another thread has under way, waits for it, and gives memory and threads back; every
- * later call but destroy returns GRADC_USAGE. In a callback of the session: as soon as the call ends that
- * made the callback. Null is allowed. */
+/* Cancels the call that another thread is in, waits until it ends, and frees memory and threads; every later
+ * call but destroy returns GRADC_USAGE. In a callback of the session: as soon as the call that made the
+ * callback ends. Null is allowed. */
 GRADC_API void gradc_session_close(gradc_session* session);
 /* Closes and frees the session; null is allowed. No other thread may use the session from then on. */
 GRADC_API void gradc_session_destroy(gradc_session* session);
-/* Asks the call that is under way (training, evaluating, predicting) to end soon, with GRADC_CANCELLED. A
- * step is not cut short; where no call is under way nothing happens. */
+/* Makes the call in progress (training, evaluating, predicting) end soon, with GRADC_CANCELLED. A step is
+ * completed first; without a call in progress nothing happens. */
 GRADC_API void gradc_session_cancel(gradc_session* session);
 
-/* First values for parameters, state and optimizer; the count of steps is 0 again. */
+/* Sets parameters, state and optimizer to initial values, and the count of steps to 0. */
 GRADC_API gradc_status gradc_session_initialize(gradc_session* session, uint64_t seed);
 
 /* The result of a step or an evaluation: means over the rows. */
@@ -72,40 +73,41 @@ typedef struct gradc_result {
 } gradc_result;
 
 /* One update on `rows` examples, at most gradc_session_batch(); inputs as gradc_session_input(..,
- * GRADC_TRAIN, ..) lists them: as the model reads them. Where the model file says `normalize` or crops
- * images, see gradc_session_prepare().
- * `result` may be null. Every step looks at its loss: one that is not finite is GRADC_NOT_FINITE, and changes
- * nothing. No step looks at what its update made. Parameters, state, the optimizer's and averages are looked
- * at once after the last update, when gradc_session_evaluate(), _predict() or _sample() first uses them:
- * GRADC_NOT_FINITE, with the first array's name. Floats of `inputs`, what the caller writes to
- * gradc_session_tensor_data() and what gradc_session_load() reads are not looked at, and show in losses and
- * predictions; gradc_session_save() looks at all that it writes. gradc_session_train() looks at updates too,
- * see there. */
+ * GRADC_TRAIN, ..) lists them, in the form that the model reads. Where the model file says `normalize` or
+ * crops images, see gradc_session_prepare(). `result` may be null.
+ * Every step checks its loss: if it is not finite, the step returns GRADC_NOT_FINITE and changes nothing. No
+ * step checks its update. Parameters, state, the optimizer's state and averages are checked once after the
+ * last update, when gradc_session_evaluate(), _predict() or _sample() first uses them, which then returns
+ * GRADC_NOT_FINITE with the first array's name. Not checked are floats of `inputs`, values that the caller
+ * writes to gradc_session_tensor_data() and values that gradc_session_load() reads; they show in losses and
+ * predictions. gradc_session_save() checks all that it writes. gradc_session_train() checks updates too, see
+ * there. */
 GRADC_API gradc_status gradc_session_step(gradc_session* session, const void* const* inputs, int64_t rows,
                                           gradc_result* result);
-/* What an array holds. */
+/* The values of an array. */
 typedef struct gradc_range {
   const char* name;                    /* of an operand: "%5 sub", "parameter head.weight"; else empty */
   double low, high;                    /* of its finite values; NaN where it has none */
-  int64_t elements, nan, above, below; /* of all: how many are NaN, +infinity and -infinity */
+  int64_t elements, nan, above, below; /* how many: in all, NaN, +infinity and -infinity */
 } gradc_range;
 
-/* Why a loss, an update or what came of it was not finite. To be filled by gradc_not_finite_init() first.
- * Texts are never null but `file`; pointers live until the session's next step or training. */
+/* The cause of a loss, update, parameter or state that is not finite. Initialise it with
+ * gradc_not_finite_init(). Texts are never null but `file`; pointers live until the session's next step or
+ * training. */
 typedef struct gradc_not_finite {
   uint32_t size;              /* of this struct, as the caller was compiled */
   int32_t line, column;       /* in `file`, from 1; 0: not known */
   int64_t step, epoch, batch; /* from 1; batch 0: the caller's own, of gradc_session_step() */
-  const char* text;           /* all of it for people, with the source line; several lines */
-  const char* operation; /* that made the first value that is not finite: "log"; "parameter" or "input" when
-                            it came in so; empty where that is not known */
+  const char* text;           /* the whole report as text of several lines, with the source line */
+  const char* operation; /* that computed the first value that is not finite: "log"; "parameter" or "input"
+                            when that was not finite already; empty: not known */
   const char* name;      /* "%6" in the IR, or the parameter's or input's name */
   const char* type;      /* "f32[n,10]" */
-  const char* file;      /* the user's place; null: none */
+  const char* file;      /* of the user's location; null: none */
   gradc_range result;    /* of the operation */
   int32_t operand_count;
   const gradc_range* operands; /* each finite */
-  int32_t note_count;          /* how it came there: the trail of layers and calls */
+  int32_t note_count;          /* the layers and calls that lead to the location */
   const char* const* notes;
   int32_t help_count; /* what to try */
   const char* const* helps;
@@ -117,23 +119,23 @@ static inline void gradc_not_finite_init(gradc_not_finite* report) {
   *report = none;
 }
 
-/* After a call that returned GRADC_NOT_FINITE: where the first value that is not finite was made. The failed
- * step is replayed with every value looked at, before that call returns and at that price alone. A model
- * compiled ahead of time holds nothing that could be replayed: its report knows the step, epoch and batch. Of
- * parameters that a step of gradc_session_step() made so, it knows the first of them. GRADC_USAGE when the
+/* After a call that returned GRADC_NOT_FINITE: where the first value that is not finite was computed. The
+ * failed call replays its step and checks every value before it returns; other calls have no such cost. A
+ * model compiled ahead of time cannot be replayed: its report has the step, epoch and batch alone. Of
+ * parameters that gradc_session_step() made non-finite, the report has the first. GRADC_USAGE when the
  * session's last step was finite. */
 GRADC_API gradc_status gradc_session_not_finite(const gradc_session* session, gradc_not_finite* report);
 
 /* Loss and metrics of any number of examples. */
 GRADC_API gradc_status gradc_session_evaluate(gradc_session* session, const void* const* inputs, int64_t rows,
                                               gradc_result* result);
-/* What the model says of any number of examples, rows x the output's shape, into `output` of `bytes` bytes.
- */
+/* The model's predictions for any number of examples, rows x the output's shape, into `output` of `bytes`
+ * bytes. */
 GRADC_API gradc_status gradc_session_predict(gradc_session* session, const void* const* inputs, int64_t rows,
                                              void* output, int64_t bytes);
 
-/* What the schedule knows: steps done so far, the epoch (from 0), the steps of the whole training (at first
- * what the model file's epochs make of no data: 1), and a factor on the learning rate, at first 1. */
+/* The inputs of the schedule: steps done so far, the epoch (from 0), the steps of the whole training (1 until
+ * they are set or known from training), and a factor on the learning rate, initially 1. */
 GRADC_API gradc_status gradc_session_set_progress(gradc_session* session, int64_t step, int64_t epoch,
                                                   int64_t total);
 GRADC_API gradc_status gradc_session_set_lr_factor(gradc_session* session, double factor);
@@ -143,24 +145,22 @@ GRADC_API int32_t gradc_session_threads(const gradc_session* session);
 
 typedef enum gradc_kind {
   GRADC_KIND_PARAMETER = 0,
-  GRADC_KIND_STATE = 1, /* running statistics */
-  GRADC_KIND_SLOT = 2,  /* an optimizer's state for one parameter */
-  GRADC_KIND_AVERAGE =
-      3, /* a parameter's moving average, which evaluating and predicting read in its stead */
-  GRADC_KIND_GRADIENT = 4, /* sums of an update of several batches */
-  GRADC_KIND_WEIGHTS = 5   /* sums of the examples' weights over them */
+  GRADC_KIND_STATE = 1,    /* running statistics */
+  GRADC_KIND_SLOT = 2,     /* an optimizer's state for one parameter */
+  GRADC_KIND_AVERAGE = 3,  /* a parameter's moving average, which evaluation and prediction read instead */
+  GRADC_KIND_GRADIENT = 4, /* accumulated gradients of an update of several batches */
+  GRADC_KIND_WEIGHTS = 5   /* accumulated weights of their examples */
 } gradc_kind;
 typedef enum gradc_element {
   GRADC_ELEMENT_F32 = 0,
   GRADC_ELEMENT_F64 = 1,
   GRADC_ELEMENT_I32 = 2,
   GRADC_ELEMENT_BOOL = 3,
-  GRADC_ELEMENT_U8 = 4 /* of training data alone, for fields of f32: read as value / 255 */
+  GRADC_ELEMENT_U8 = 4 /* training data only, for fields of f32: read as value / 255 */
 } gradc_element;
 typedef enum gradc_use { GRADC_TRAIN = 0, GRADC_EVALUATE = 1, GRADC_PREDICT = 2 } gradc_use;
 
-/* An array: a parameter, or what a call takes or gives for each example. Pointers live as long as the
- * session. */
+/* An array: a parameter, or an input or output of each example. Pointers live as long as the session. */
 typedef struct gradc_array {
   const char* name;
   int32_t kind;    /* gradc_kind, of parameters */
@@ -170,7 +170,7 @@ typedef struct gradc_array {
   int64_t bytes;        /* inputs and outputs: of one example */
 } gradc_array;
 
-/* The index-th input, metric name or tensor; GRADC_USAGE from the first index that is not there. */
+/* The index-th input, metric name or tensor; GRADC_USAGE for an index that does not exist. */
 GRADC_API gradc_status gradc_session_input(const gradc_session* session, gradc_use use, int32_t index,
                                            gradc_array* input);
 GRADC_API gradc_status gradc_session_output(const gradc_session* session,
@@ -178,49 +178,49 @@ GRADC_API gradc_status gradc_session_output(const gradc_session* session,
 GRADC_API const char* gradc_session_metric(const gradc_session* session, gradc_use use,
                                            int32_t index); /* or null */
 GRADC_API gradc_status gradc_session_tensor(const gradc_session* session, int32_t index, gradc_array* tensor);
-/* Where a tensor's elements stand, row-major; to be read and written between calls. */
+/* The address of a tensor's elements, row-major, which may be read and written between calls. */
 GRADC_API gradc_status gradc_session_tensor_data(gradc_session* session, const char* name, void** data,
                                                  gradc_array* tensor);
 
-/* An array of the caller's, with what it is said to be. */
+/* An array of the caller with its name, element type and shape. */
 typedef struct gradc_view {
   const char* name; /* of the input or field; null: by position */
   const void* data;
   int32_t element;        /* gradc_element */
   int32_t rank;           /* the rows are the first axis */
-  const int64_t* shape;   /* one axis alone may hold all elements of all rows */
-  const int64_t* strides; /* in elements; null: row-major without gaps, which is what is needed */
+  const int64_t* shape;   /* a single axis may hold all elements of all rows */
+  const int64_t* strides; /* in elements; null: row-major without gaps, which is required */
 } gradc_view;
 
 /* Checks arrays against the inputs of a use and puts their addresses, in the model's order, into `inputs` (as
- * many as there are inputs) and the number of rows into `rows`, for the calls above. Copies nothing. What
- * does not fit is GRADC_DATA_ERROR, with both types in the message. */
+ * many as there are inputs) and the number of rows into `rows`, for the calls above. Copies nothing. A
+ * mismatch is GRADC_DATA_ERROR, with both types in the message. */
 GRADC_API gradc_status gradc_session_bind(const gradc_session* session, gradc_use use,
                                           const gradc_view* views, int32_t count, const void** inputs,
                                           int64_t* rows);
 
-/* Where the model file says `normalize`, or crops images: makes of examples as the data hold them what the
- * model reads, as at evaluation, with the numbers that were fitted by gradc_session_train() or came with the
- * weights. `raw` has the field's name; `output` takes rows x the input's shape, *bytes bytes in all. Null for
+/* For models whose file says `normalize` or crops images: converts raw examples to the input that the model
+ * reads at evaluation, with the statistics that gradc_session_train() fitted or that came with the weights.
+ * `raw` has the field's name; `output` takes rows x the input's shape, *bytes bytes in all. Null for
  * `output`: only *bytes is set. */
 GRADC_API gradc_status gradc_session_prepare(gradc_session* session, const gradc_view* raw, void* output,
                                              int64_t* bytes);
 
-/* The same through another view of each image, as `gradc predict --ten-crop --scales` sees it: scaled so that
- * its shorter side has `scale` pixels (0: as it is), and in place of the middle (crop 0) a corner (1 to 4:
- * top left, top right, bottom left, bottom right), the middle (5), or one of these five mirrored (6 to 10).
- * The mean of the predictions of several views is the user's to take. */
+/* The same for another view of each image, as in `gradc predict --ten-crop --scales`: scaled so that its
+ * shorter side has `scale` pixels (0: unscaled), and instead of the middle (crop 0) a corner (1 to 4: top
+ * left, top right, bottom left, bottom right), the middle (5), or one of these five mirrored (6 to 10). The
+ * caller averages the predictions of several views. */
 GRADC_API gradc_status gradc_session_prepare_view(gradc_session* session, const gradc_view* raw,
                                                   int64_t scale, int32_t crop, void* output, int64_t* bytes);
 
-/* To be filled by gradc_sample_options_init() first. */
+/* Initialise it with gradc_sample_options_init(), which sets the values named below. */
 typedef struct gradc_sample_options {
   uint32_t size;      /* of this struct, as the caller was compiled */
-  int32_t length;     /* characters to make: 200 */
-  const char* prompt; /* UTF-8, what the text goes on from: a new line */
+  int32_t length;     /* characters to generate: 200 */
+  const char* prompt; /* UTF-8, the text to continue: a new line */
   double
       temperature; /* below 1 likely characters become likelier, above 1 less so; 0: always the likeliest */
-  uint64_t seed;   /* of the text: 1 */
+  uint64_t seed;   /* of the random choices: 1 */
 } gradc_sample_options;
 
 static inline void gradc_sample_options_init(gradc_sample_options* options) {
@@ -228,16 +228,16 @@ static inline void gradc_sample_options_init(gradc_sample_options* options) {
   *options = defaults;
 }
 
-/* Of a model of characters (data source `text`): the prompt and the text that the model makes behind it,
+/* For a model of characters (data source `text`): the prompt followed by the text that the model generates,
  * UTF-8, valid until the session's next sample. The vocabulary came with the weights or from
  * gradc_session_train(). `options` null: the defaults. GRADC_MODEL_ERROR for other models. */
 GRADC_API gradc_status gradc_session_sample(gradc_session* session, const gradc_sample_options* options,
                                             const char** text);
 
-/* Parameters and state as safetensors; save_all: the optimizer's state too. What is not finite is not saved:
- * GRADC_NOT_FINITE, with the array's name, wherever its values came from; what is at `path` stays. Loading
- * all or nothing: on an error the session is as it was. Values that are not finite are loaded like others.
- * Loading leaves the count of steps, see gradc_session_set_progress(). */
+/* Parameters and state as safetensors; save_all: the optimizer's state too. Values that are not finite are
+ * never saved: GRADC_NOT_FINITE, with the array's name, and the file at `path` is unchanged. Loading is all
+ * or nothing: on an error the session is unchanged. Values that are not finite are loaded like others.
+ * Loading does not change the count of steps, see gradc_session_set_progress(). */
 GRADC_API gradc_status gradc_session_save(const gradc_session* session, const char* path);
 GRADC_API gradc_status gradc_session_save_all(const gradc_session* session, const char* path);
 GRADC_API gradc_status gradc_session_load(gradc_session* session, const char* path);
@@ -261,7 +261,7 @@ typedef struct gradc_split_result {
   const double* metrics;
 } gradc_split_result;
 
-/* What callbacks are told; pointers are valid until the callback returns. */
+/* The arguments of callbacks; pointers are valid until the callback returns. */
 typedef struct gradc_step_event {
   int64_t step;  /* updates done */
   int64_t epoch; /* from 1 */
@@ -278,26 +278,26 @@ typedef struct gradc_epoch_event {
   double lr;
   double seconds; /* of training this epoch */
   int32_t split_count;
-  const gradc_split_result* splits; /* train first, then what was evaluated */
+  const gradc_split_result* splits; /* train first, then the evaluated splits */
 } gradc_epoch_event;
 
-/* To be filled by gradc_train_options_init() first. */
+/* Initialise it with gradc_train_options_init(). */
 typedef struct gradc_train_options {
   uint32_t size;             /* of this struct, as the caller was compiled */
   int64_t epochs;            /* -1: the model file's; with `steps` alone, as many as these need */
   int64_t steps;             /* updates at most; -1: no limit */
-  int64_t seed;              /* of first values, order and random layers; -1: the model file's */
+  int64_t seed;              /* of initial values, order and random layers; -1: the model file's */
   int32_t shuffle;           /* 1 */
-  int32_t keep_parameters;   /* 1: train on from the session's parameters; 0: from first values */
-  int32_t loaders;           /* threads that prepare batches beside training; -1: as the data need it */
+  int32_t keep_parameters;   /* 1: start from the session's parameters; 0: from initial values */
+  int32_t loaders;           /* threads that prepare batches during training; -1: chosen for the data */
   const char* init_from;     /* weights to start from; null: none */
-  const char* resume;        /* a checkpoint to go on from, bit for bit; null: none */
-  const char* save;          /* where the weights go at the end; null: nowhere */
-  int32_t save_state;        /* with what `resume` needs; always when cancelled */
+  const char* resume;        /* a checkpoint to resume, bit for bit; null: none */
+  const char* save;          /* file for the final weights; null: none */
+  int32_t save_state;        /* also save the state that `resume` needs; always when cancelled */
   const char* checkpoints;   /* folder for the model file's rule `checkpoint`; null: NAME.checkpoints */
   const gradc_split* splits; /* the data; null: from the model file's source */
   int32_t split_count;
-  /* Called by the thread that trains, after each update and epoch; another result than 0 cancels the
+  /* Called by the thread that trains, after each update and epoch; a result other than 0 cancels the
    * training. They may call this session's functions but gradc_session_step(),
    * _train(), _initialize(), _set_progress() and _load(). Null: none. */
   int32_t (*on_step)(void* user, const gradc_step_event* event);
@@ -314,18 +314,18 @@ static inline void gradc_train_options_init(gradc_train_options* options) {
 /* Pointers are valid until the session's next call. */
 typedef struct gradc_train_result {
   int64_t steps, epochs; /* updates done, epochs complete */
-  int64_t best_epoch;    /* whose weights a rule `stop` put back; else 0 */
+  int64_t best_epoch;    /* whose weights the rule `stop` restored; else 0 */
   double seconds;        /* of training alone */
   double examples_per_second;
   const char* weights_sha256; /* as `gradc train` shows it */
   int32_t split_count;
-  const gradc_split_result* splits; /* train, what was evaluated after the last epoch, test */
+  const gradc_split_result* splits; /* train, the splits evaluated after the last epoch, test */
 } gradc_train_result;
 
 /* Trains as the model file says. `options` null: the defaults; `result` may be null. Cancelled, it returns
  * GRADC_CANCELLED with the result so far; the session holds the parameters of the last update. When a step's
- * loss is not finite, or the last update of an epoch or of the training makes parameters or state so, it
- * returns GRADC_NOT_FINITE, and the parameters are those before that update. It returns the same, with the
+ * loss is not finite, or the last update of an epoch or of the training makes parameters or state non-finite,
+ * it returns GRADC_NOT_FINITE, and the parameters are those before that update. It returns the same, with the
  * whole result, when the loss of a split is not finite with the trained parameters. */
 GRADC_API gradc_status gradc_session_train(gradc_session* session, const gradc_train_options* options,
                                            gradc_train_result* result);

@@ -1,5 +1,4 @@
-// Elementwise arithmetic of two broadcast operands, and the element-by-element choice `select`. It must not
-// know how kernels are built around it.
+// Elementwise arithmetic of two broadcast operands. It must not know how kernels are built around it.
 #include <cmath>
 #include <functional>
 
@@ -47,15 +46,16 @@ interpreter::Tensor evaluate_number(const Op& op, Operands in, Context& c) {
 Op* first(Op* op) { return op->operands[0]; }
 Op* second(Op* op) { return op->operands[1]; }
 
-// A bound that does not vary, however it was spread: what ties with it is not one of two that share.
+// Whether an operand is a constant, possibly broadcast: at a tie the other operand does not share the
+// gradient with it.
 bool is_bound(const Op* op) {
   while (op->is("broadcast") || op->is("reshape") || op->is("cast")) op = op->operands[0];
   return op->is("constant");
 }
 
-// The gradient of min and max goes to the operand that wins. At a tie both have won, and each gets half; but
-// a constant takes nothing from the other, so that `max(x, 0)` has the slopes 0 and 1 alone, as torch.clamp,
-// and `min(x, 0)` that only keeps a branch finite passes the whole gradient at 0.
+// The gradient of min and max goes to the chosen operand. At a tie each gets half, but a constant takes
+// nothing from the other: `max(x, 0)` then has the slopes 0 and 1 alone, as torch.clamp, and `min(x, 0)`,
+// which only keeps a branch finite, passes the whole gradient at 0.
 Grads extremum_gradient(Builder& b, Op* op, Op* g, const char* wins, const char* wins_or_ties) {
   if (!g->type.is_float()) return {nullptr, nullptr};
   Op *x = first(op), *y = second(op), *none = zero(b, g);
@@ -67,7 +67,7 @@ Grads extremum_gradient(Builder& b, Op* op, Op* g, const char* wins, const char*
   return {share(x, y), share(y, x)};
 }
 
-// min and max with the decision that the gradient stands for: the first, the second, or half of each.
+// min and max, recording the decision that the gradient makes: the first, the second, or half of each.
 template <auto wins>
 interpreter::Tensor evaluate_extremum(const Op& op, Operands in, Context& c) {
   enum : int64_t { take_first, take_second, take_both };

@@ -140,9 +140,9 @@ bool is_constant(const Op* op, double value) {
 
 namespace {
 
-constexpr int kFarthest = 8;  // operations between a mask and what it protects
+constexpr int kFarthest = 8;  // greatest depth of a search through operands
 
-// A mask of what reduce_sum sums as one of its result; null where it varies along a reduced axis.
+// A mask of reduce_sum's operand as one of its result; null where it varies along a reduced axis.
 Op* reduced_mask(Builder& b, Op* sum, Op* where) {
   if (sum->attributes.boolean("batch") && where->type.batched) return nullptr;
   const size_t missing = sum->operands[0]->type.shape.size() - where->type.shape.size();
@@ -214,8 +214,7 @@ Op* nonzero(Builder& b, Op* g, bool far) { return Masks(b, far).of(g, kFarthest)
 
 namespace {
 
-// Whether two operations compute the same of the same, as common subexpressions do that nobody has merged
-// yet.
+// Whether two operations are the same expression: a common subexpression that is not merged yet.
 bool same_value(const Op* a, const Op* b, int steps) {
   if (a == b) return true;
   if (steps == 0 || a->def != b->def || a->def->random || !(a->attributes == b->attributes) ||

@@ -1,5 +1,5 @@
-// What the definitions under ir/ops/ share: type inference of broadcasting operators, costs, samples,
-// gradient steps. It must not know a particular primitive.
+// Shared by the definitions under ir/ops/: type inference of broadcasting operators, costs, samples, gradient
+// steps. It must not know a particular primitive.
 #pragma once
 #include <fmt/core.h>
 
@@ -18,7 +18,7 @@ using Types = std::span<const Type>;
 
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Sample types: an example shape, batched unless said.
+// Sample types: an example shape with or without a batch.
 inline Type batched(Shape shape, DType dtype = DType::f32) { return {dtype, true, std::move(shape)}; }
 inline Type plain(Shape shape, DType dtype = DType::f32) { return {dtype, false, std::move(shape)}; }
 inline Attribute ints(std::vector<int64_t> v) { return v; }
@@ -41,7 +41,7 @@ InferResult join_all(Types types, DType result);
 // All operands of one dtype, which must be a float (or a number), broadcast together.
 InferResult infer_floats(Types t, const Attributes&);
 InferResult infer_numbers(Types t, const Attributes&);
-std::string check_index(const Type& index);          // what is wrong with an index
+std::string check_index(const Type& index);          // the error in the type of an index, or nothing
 InferResult infer_same(Types t, const Attributes&);  // one operand of any type
 
 // Range checks of attributes; each returns an error or nothing.
@@ -51,7 +51,7 @@ std::string check_list(const Attributes& a, const std::string& name, size_t coun
 std::string check_shape(const Attributes& a, const std::string& name);  // extents >= 1 and within the limits
 std::string check_axis(const Attributes& a, const std::string& name, const Type& type);
 
-Cost simple_cost(const Op& op, double flop);  // operands and result touched once
+Cost simple_cost(const Op& op, double flop);  // operands and result read or written once
 template <int flop>
 Cost cost_per_element(const Op& op) {
   return simple_cost(op, flop * static_cast<double>(op.type.elements()));
@@ -61,17 +61,17 @@ Cost cost_free(const Op& op);       // nothing but memory
 
 // Gradient steps.
 bool is_constant(const Op* op, double value);
-// Where a gradient may differ from zero, as far as the masks say that it was made with: a condition that
-// broadcasts to it, or null: anywhere. Looks through nested selects alone, or with `far` through other
-// operations too: sums, products, views, reductions along which the mask does not vary.
+// A condition that broadcasts to the gradient g and holds wherever g may differ from zero, derived from the
+// selects that computed g; null: none is known. Looks through nested selects alone, or with `far` through
+// other operations too: sums, products, views, reductions along which the mask does not vary.
 Op* nonzero(Builder& b, Op* g, bool far);
-// Whether x is a sum of squares, so that its own slope is 0 wherever it is 0.
+// Whether x is a sum of squares, so that its gradient is 0 wherever its value is 0.
 bool is_sum_of_squares(const Op* x);
-// The gradient of the root of x (or another power between 1/2 and 1): where x is a sum of squares, 0 at x =
-// 0, which is PyTorch's choice among the subgradients of a norm; else g.
+// The gradient g of a root of x (or of another power between 1/2 and 1), with 0 where a sum of squares x is
+// 0: PyTorch's choice among the subgradients of a norm. g itself where x is no sum of squares.
 Op* norm_gradient(Builder& b, Op* x, Op* g);
-// f(g), except that elements that a mask has cut off stay 0, so that 0 times infinity never makes a NaN of
-// them: a select with a zero branch stays outermost, select(c, f(g), 0).
+// f(g), except that elements that a mask set to 0 stay 0, so that 0 times infinity never turns them into NaN:
+// a select with a zero branch stays outermost, select(c, f(g), 0).
 template <class F>
 Op* through(Builder& b, Op* g, F&& f, bool far = false) {
   if (g->is("select")) {
@@ -82,7 +82,7 @@ Op* through(Builder& b, Op* g, F&& f, bool far = false) {
   if (Op* where = nonzero(b, g, far)) return b.select(where, f(g), b.constant(0, g->type.dtype));
   return f(g);
 }
-// The same where f divides by what may be 0: masks are looked for further away.
+// The same where f divides by a value that may be 0: also looks for masks through other operations (`far`).
 template <class F>
 Op* through_pole(Builder& b, Op* g, F&& f) {
   return through(b, g, f, true);

@@ -1,6 +1,6 @@
-// Comparisons, logical operators and select: elementwise operators with boolean results or conditions.
-// Comparisons are the kinks that selects inherit, so they record their decisions. It must not know how
-// kernels are built around it.
+// Comparisons, logical operators and select: elementwise operators with boolean results or conditions. A
+// select has its kinks where its condition changes, so comparisons record their decisions. It must not know
+// how kernels are built around it.
 #include <functional>
 
 #include "ir/ops/common.h"

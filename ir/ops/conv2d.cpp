@@ -20,7 +20,7 @@ struct Geometry {
   int64_t groups = 1, c = 0, h = 0, w = 0, o = 0, oh = 0, ow = 0;
   int64_t taps() const {
     return c / groups * window.window[0] * window.window[1];
-  }  // products behind one output
+  }  // products in the sum of one output
 };
 
 Geometry geometry(const Attributes& a, const Shape& x, const Shape& kernel) {
@@ -111,8 +111,8 @@ InferResult infer_weight_grad(Types t, const Attributes& a) {
   return InferResult::ok({t[0].dtype, false, kernel});
 }
 
-// Visits, for one group of one example, each run of outputs along the width under one tap: visit(tap, output
-// place, input place, count); outputs lie side by side, inputs `stride` apart.
+// Visits, for one group of one example, each run of outputs along the width that reads one tap: visit(tap,
+// output offset, input offset, count); outputs are contiguous, inputs `stride` apart.
 template <class F>
 void for_each_tap_run(const Geometry& g, F&& visit) {
   const Window& k = g.window;
@@ -133,7 +133,7 @@ void for_each_tap_run(const Geometry& g, F&& visit) {
   }
 }
 
-// columns[tap][output place]: the input under each tap, zero outside.
+// im2col: columns[tap][output position] is the input under each tap, zero outside.
 void gather_columns(const Geometry& g, const double* x, std::vector<double>& columns) {
   std::fill(columns.begin(), columns.end(), 0.0);
   const int64_t stride = g.window.stride[1], places = g.oh * g.ow;

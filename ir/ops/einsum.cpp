@@ -174,7 +174,7 @@ void register_einsum(std::vector<OpDef>& defs) {
       Def("einsum", OpKind::contraction,
           "The sum of products that the spec names: in \"nk,ok->no\" each letter is an axis, axes missing "
           "from the result are summed, and n is "
-          "the batch, which stands first exactly where a value has one. Gradients are einsums again.");
+          "the batch, the first letter of every batched value and of no other. Gradients are einsums again.");
   def.loop_nest = LoopNest::einsum;
   def.operands = {{"a", "f32 or f64"}, {"b", "the same element type"}};
   def.attributes = {required("spec", AttributeKind::text,

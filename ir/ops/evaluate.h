@@ -20,12 +20,12 @@ using Operands = std::span<const Tensor* const>;
 
 inline constexpr size_t kMaxOperands = 8;  // of an elementwise operator
 
-// One loop over a result: its extent and how far each operand moves a step.
+// One loop over a result: its extent and each operand's stride.
 struct WalkAxis {
   int64_t extent = 1;
   std::array<int64_t, kMaxOperands> stride{};
 };
-// Outermost (rows, when batched) first, neighbours merged where every operand allows it; never empty.
+// Outermost (rows, when batched) first, adjacent axes merged where every operand allows it; never empty.
 std::vector<WalkAxis> walk_axes(const Type& result, int64_t rows, Operands operands);
 
 // Calls run(first result index, operand offsets) for each run along the last walk axis.
@@ -81,7 +81,7 @@ Tensor evaluate(const Op& op, Operands operands, Context& context) {
                         [](int64_t, const std::array<double, N>& v) -> double { return std::apply(f, v); });
 }
 
-// Which way a kinked operation goes at each place: the choice of this run, or the recorded one when
+// The branch that a kinked operation takes at each element: the choice of this run, or the recorded one when
 // replaying.
 class Chooser {
  public:
@@ -113,12 +113,12 @@ Tensor evaluate_kinked(const Op& op, Operands operands, Context& context) {
   });
 }
 
-// What a 32-bit integer register holds after arithmetic: the low 32 bits.
+// 32-bit integer arithmetic wraps: the low 32 bits as a signed number.
 inline double wrap(int64_t v) {
   return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(v)));
 }
 
-// The random word of flat place i (rows first) of a value of this type.
+// The random word of element i (flat index, rows first) of a value of this type.
 uint32_t random_word_at(const Type& type, const Context& context, uint32_t stream, int64_t i);
 
 }  // namespace gradc::ops

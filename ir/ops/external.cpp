@@ -1,4 +1,4 @@
-// What functions start from: inputs and symbol reads. They have types from outside and are never computed.
+// The leaves of functions: inputs and symbol reads. Their types are declared; they are never computed.
 #include "ir/ops/common.h"
 #include "ir/ops/registry.h"
 

@@ -1,5 +1,5 @@
-// Rows of a table by number, and the sum of rows into a table that is its gradient. It must not know how
-// memory is laid out.
+// gather, which reads rows of a table at indices, and scatter_add, which adds rows into a table and is its
+// gradient. It must not know how memory is laid out.
 #include <cmath>
 
 #include "ir/ops/common.h"
@@ -12,7 +12,7 @@ namespace {
 using namespace ops;
 using Grads = std::vector<Op*>;
 
-// How an axis cuts a value: `outer` places before it, then the axis, then `inner` elements.
+// The extents of a value around some of its axes: `outer` elements before them, `inner` after them.
 struct Cut {
   int64_t outer = 1, inner = 1;
 };
@@ -29,8 +29,8 @@ int64_t row_of(const interpreter::Tensor& t, int64_t row) {
   return t.type.batched ? row * t.type.elements() : 0;
 }
 
-// The index's elements that name a place of the table, for each row: visit(table's first element, rows' first
-// element) of runs of `inner`.
+// For each row and each element of the index that lies in the table: visit(offset in the table, offset in
+// `rows`, inner), a run of `inner` elements.
 template <class F>
 void for_each_named(const interpreter::Tensor& table, const interpreter::Tensor& index,
                     const interpreter::Tensor& rows, size_t axis, int64_t count, F&& visit) {
@@ -111,7 +111,7 @@ OpDef scatter_add() {
       "scatter_add", OpKind::contraction,
       "A table of zeros to which the rows of x are added where an index names them: y[.., index[i], ..] += "
       "x[.., i, ..], and nothing where the index lies outside. Without a batch the examples' rows are added "
-      "too. The order of the sums is that of the examples, then that of the index, whatever the threads.");
+      "too. Sums are in the order of the examples, then of the index, for any number of threads.");
   def.loop_nest = LoopNest::scatter_add;
   def.operands = {{"x", "f32 or f64, with the index's axes in place of the table's"}, {"index", "i32"}};
   def.attributes = {

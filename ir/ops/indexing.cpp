@@ -1,5 +1,5 @@
-// Operators that move elements without computing: transpose, slice, pad, concat, and reshape. Each says for a
-// place of the result where it comes from; it must not know how the memory is laid out.
+// Operators that move elements without computing: transpose, slice, pad, concat, and reshape. Each maps a
+// position in the result to the position of its source; it must not know how the memory is laid out.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -31,7 +31,7 @@ std::vector<int64_t> strides(const Shape& shape) {
   return s;
 }
 
-// Calls visit(flat index) with the place on every axis for each place of a shape.
+// Calls visit(flat index, position on every axis) for each position of a shape.
 template <class F>
 void for_each_place(const Shape& shape, F&& visit) {
   std::vector<int64_t> place(shape.size(), 0);
@@ -152,8 +152,8 @@ OpDef slice() {
           "The elements of x from begin up to, not including, end, every step-th, on each example axis.");
   def.operands = {{"x", "any type"}};
   def.attributes = {
-      required("begin", AttributeKind::integers, "first place on each axis"),
-      required("end", AttributeKind::integers, "place behind the last on each axis"),
+      required("begin", AttributeKind::integers, "first position on each axis"),
+      required("end", AttributeKind::integers, "position after the last on each axis"),
       optional("step", AttributeKind::integers, ints({}), "distance on each axis, at least 1; empty: 1")};
   def.infer = infer_slice;
   def.place = [](const Op& op, int, std::span<const Expr> place, Expr& condition) {
@@ -230,8 +230,7 @@ Place pad_place(const Op& op, int, std::span<const Expr> place, Expr& condition)
           both(condition, loop::compare(CompareOp::lt, p, loop::index(low + (extent - 1) * step + 1)));
     p = p - loop::index(low);
     if (step > 1) {
-      // Integer division wants no negative numbers; where the place lies below `low` the condition is false
-      // already.
+      // Remainder and quotient need a number from 0; below `low` the condition is false already.
       p = loop::binary(BinaryOp::max, p, loop::index(0));
       condition = both(
           condition,
@@ -257,10 +256,10 @@ Grads pad_gradient(Builder& b, Op* op, Op* g) {
 OpDef pad() {
   OpDef def = Def(
       "pad", OpKind::indexing,
-      "x with a constant put before, behind and, by `interior`, between its elements on each example axis.");
+      "x with a constant put before, after and, by `interior`, between its elements on each example axis.");
   def.operands = {{"x", "f32, f64 or i32"}};
   def.attributes = {required("low", AttributeKind::integers, "how many before, on each axis"),
-                    required("high", AttributeKind::integers, "how many behind, on each axis"),
+                    required("high", AttributeKind::integers, "how many after, on each axis"),
                     optional("interior", AttributeKind::integers, ints({}),
                              "how many between two neighbours, on each axis; empty: 0"),
                     optional("value", AttributeKind::number, 0.0, "the constant")};
@@ -323,7 +322,7 @@ int64_t concat_offset(const Op& op, int operand) {
 }
 
 OpDef concat() {
-  OpDef def = Def("concat", OpKind::indexing, "The operands one behind the other along an axis.");
+  OpDef def = Def("concat", OpKind::indexing, "The operands one after the other along an axis.");
   def.operands = {{"x", "any type; every operand has the same extents but on the axis"}};
   def.variadic = true;
   def.attributes = {required("axis", AttributeKind::integer,
@@ -333,7 +332,7 @@ OpDef concat() {
     const size_t axis = at(op.attributes.integer("axis"));
     const bool last = at(operand) + 1 == op.operands.size();
     const int64_t offset = concat_offset(op, operand);
-    // Earlier operands have been asked before, so the upper end alone decides.
+    // Conditions of earlier operands are tested first, so the upper bound alone decides.
     condition = last ? always()
                      : loop::compare(CompareOp::lt, place[axis], loop::index(concat_offset(op, operand + 1)));
     Place from(place.begin(), place.end());
@@ -383,7 +382,7 @@ OpDef concat() {
 
 // --- reshape
 
-// What both forms share; a view needs no more.
+// The fields that both forms share; they suffice for a view.
 OpDef reshape(const char* name, OpKind kind, const char* doc) {
   OpDef def = Def(name, kind, doc);
   def.operands = {{"x", "any type"}};
@@ -416,7 +415,7 @@ OpDef reshape(const char* name, OpKind kind, const char* doc) {
   return def;
 }
 
-// Position of the operand's element that has the same number in logical order.
+// Position of the operand's element with the same flat index in logical order.
 Place same_number(const Op& op, std::span<const Expr> place) {
   const Shape &to = op.type.shape, &from = op.operands[0]->type.shape;
   Expr number = loop::index(0);
@@ -431,7 +430,7 @@ Place same_number(const Op& op, std::span<const Expr> place) {
 
 OpDef reshape_copy() {
   OpDef def = reshape("reshape_copy", OpKind::indexing,
-                      "reshape whose elements move: what reshape becomes where the orders in memory differ.");
+                      "A reshape that copies: it replaces reshape where the orders in memory differ.");
   def.place = [](const Op& op, int, std::span<const Expr> place, Expr& condition) {
     condition = always();
     return same_number(op, place);
@@ -444,8 +443,8 @@ OpDef reshape_copy() {
 
 OpDef after() {
   OpDef def = Def("after", OpKind::view,
-                  "x as it stands in memory, for uses that run only after the value `made`: what forward "
-                  "computed and backward computes again waits for backward (pass recompute).");
+                  "x itself, for uses that run only after the value `made`. It defers the recomputation in "
+                  "backward of values that forward computed (pass recompute).");
   def.operands = {{"x", "any type"}, {"made", "any type"}};
   def.infer = [](Types t, const Attributes&) { return InferResult::ok(t[0]); };
   def.evaluate = [](const Op&, Operands in, Context&) { return *in[0]; };

@@ -44,7 +44,7 @@ Expr i32_constant(uint32_t v) { return loop::constant_int({Scalar::i32, 1}, stat
 
 namespace {
 
-// Everything of Philox that a value's numbers share; the counter is 32-bit arithmetic in the lanes.
+// The inputs of Philox that all numbers of a value share; counters are 32-bit arithmetic in the lanes.
 class Words {
  public:
   Words(const ScalarContext& c, uint32_t stream)
@@ -66,13 +66,13 @@ class Words {
   Expr c1_, stream_, key_;
 };
 
-// The counters' first part of places r on: 8 for each block of 32.
+// The first counter of the block of 32 positions that holds r: a block has 8 counters.
 Expr first_counter(const Expr& r) {
   return loop::cast(Scalar::i32, loop::binary(BinaryOp::div, r, loop::index(32)) * loop::index(8));
 }
 
-// Words of places that begin at a multiple of the lanes, 4, 8 or 16, which are then all in one block: 4 or 8
-// counters, and of those one word, or two of 8 counters one after the other.
+// Words of positions r, r + 1, ... where r is a multiple of the lanes (4, 8 or 16), so that all are in one
+// block: 4 or 8 counters with one word of each, or, for 16 lanes, 8 counters with two consecutive words.
 Expr aligned_word(const ScalarContext& c, const Words& words, const Expr& r) {
   const int lanes = c.type.lanes, counters = std::min(lanes, 8);
   const Expr within = loop::binary(BinaryOp::rem, r, loop::index(8));  // of a block's counters
@@ -88,9 +88,9 @@ Expr aligned_word(const ScalarContext& c, const Words& words, const Expr& r) {
   return result;
 }
 
-// Words of any places r, r + 1, ...
+// Words of positions r, r + 1, ... for any r.
 Expr word_anywhere(const ScalarContext& c, const Words& words, const Expr& r) {
-  // With l = r % 32 + lane, a lane's place has the counter r / 32 * 8 + l / 32 * 8 + l % 8 and the word
+  // With l = r % 32 + lane, a lane's position has the counter r / 32 * 8 + l / 32 * 8 + l % 8 and the word
   // l / 8 % 4.
   const Expr low = loop::cast(Scalar::i32, loop::binary(BinaryOp::rem, r, loop::index(32)));
   const Expr l = c.type.lanes == 1 ? low : loop::ramp(low, 1, c.type.lanes);
@@ -112,7 +112,7 @@ Expr word_anywhere(const ScalarContext& c, const Words& words, const Expr& r) {
 
 Expr random_word_expr(const ScalarContext& c, uint32_t stream) {
   const Words words(c, stream);
-  // Lane 0 is place r of the counted axis: rows when batched, else elements.
+  // Lane 0 is position r of the counted axis: rows when batched, else elements.
   Expr r = c.batched ? c.row : c.element;
   if (c.batched && !c.from_row_zero) r = loop::ref(c.b.predefined().row_offset) + r;
   const bool aligned = c.aligned && (!c.batched || c.offset_aligned);

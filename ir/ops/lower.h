@@ -15,10 +15,10 @@ loop::Scalar scalar_of(DType t);         // booleans: i1
 loop::Scalar memory_scalar_of(DType t);  // booleans: i8
 // A constant of an expression's type (integers and i1 included), one lane: arithmetic widens it.
 Expr number(loop::Scalar scalar, double value);
-// The expression on the result's lanes.
+// The expression broadcast to the result's lanes.
 Expr fit(Expr e, const ScalarContext& c);
 Expr cast_to(loop::Scalar scalar, Expr e);  // to i1: differs from zero
-// The random word of the place that is computed (support/philox.h), on the result's lanes.
+// The random word of the element that is computed (support/philox.h), on the result's lanes.
 Expr random_word_expr(const ScalarContext& c, uint32_t stream);
 Expr uniform_expr(Expr word, loop::Scalar scalar);  // [0, 1)
 Expr bernoulli_expr(Expr word, double keep);        // i1

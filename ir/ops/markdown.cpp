@@ -1,4 +1,4 @@
-// Writes the registry as markdown: a table of contents by kind, then one section a primitive.
+// Writes the registry as markdown: a chapter per kind, with a section per primitive.
 #include "ir/ops/markdown.h"
 
 #include <fmt/core.h>
@@ -34,14 +34,14 @@ std::string_view kind_name(AttributeKind kind) {
 std::string explain(OpKind kind) {
   switch (kind) {
     case OpKind::elementwise:
-      return "One result element from the elements at the same place; operands broadcast, aligned at the "
+      return "One result element from the elements at the same position; operands broadcast, aligned at the "
              "right of their example shapes.";
     case OpKind::reduction: return "Many elements to one, over example axes and over the batch.";
     case OpKind::contraction: return "Sums over windows or products; each has its own loop nest.";
     case OpKind::indexing: return "Elements move; nothing is computed.";
     case OpKind::view: return "The same elements under another shape.";
     case OpKind::source: return "Values without operands.";
-    case OpKind::composite: return "Differentiated as they stand, then replaced by other primitives.";
+    case OpKind::composite: return "Differentiated as they are, then replaced by other primitives.";
     case OpKind::external: return "Where a function's values come from.";
   }
   return {};

@@ -1,5 +1,5 @@
-// Rows made orthogonal to each other and of length 1: what an orthogonal initialiser needs. It must not know
-// where its rows come from.
+// Makes rows orthogonal to each other and of length 1, for orthogonal initialisers. It must not know where
+// its rows come from.
 #include <cmath>
 
 #include "ir/ops/common.h"
@@ -29,7 +29,7 @@ void register_orthonormal(std::vector<OpDef>& defs) {
           fmt::format("{} has more rows than columns, which cannot all be orthogonal", to_string(t[0])));
     return InferResult::ok(t[0]);
   };
-  def.no_gradient = "it makes first values of parameters";
+  def.no_gradient = "it makes initial values of parameters";
   def.evaluate = [](const Op& op, Operands in, Context& c) {
     interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
     const int64_t rows = op.type.shape[0], columns = op.type.shape[1];

@@ -67,7 +67,7 @@ void for_each_window(const Window& k, const Type& x, const Shape& y, int64_t row
   }
 }
 
-// The place of the first maximum (or first NaN) of each window.
+// Calls visit(output index, index of the first maximum or first NaN) for each window.
 template <class F>
 void for_each_maximum(const Op& op, const interpreter::Tensor& x, const Shape& y, Context& c, F&& visit) {
   const double* data = x.data.data();

@@ -67,7 +67,7 @@ std::vector<OpSample> random_samples(const Attributes& own) {
   return samples;
 }
 
-// result[i] = f(random word of place i, i).
+// result[i] = f(random word of element i, i).
 template <class F>
 interpreter::Tensor fill_random(const Op& op, Context& c, F&& f) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
@@ -164,8 +164,8 @@ OpDef normal() {
 OpDef dropout() {
   OpDef def = Def("dropout", OpKind::elementwise,
                   "Inverted dropout (Srivastava et al. 2014): x / keep with probability keep, else 0. "
-                  "Nothing is stored: the gradient makes the "
-                  "same mask again from the stream.");
+                  "The mask is not stored: the gradient "
+                  "recomputes it from the stream.");
   def.operands = {{"x", "f32 or f64"}};
   def.attributes = {required("keep", AttributeKind::number, "probability that an element stays, in (0, 1]"),
                     stream_spec()};

@@ -12,7 +12,7 @@ namespace {
 
 using namespace ops;
 using Grads = std::vector<Op*>;
-constexpr double kNone = 2147483647;  // no position: above every other
+constexpr double kNone = 2147483647;  // no position: greater than every other
 
 InferResult infer_reduce(Types t, const Attributes& a) {
   const Type& x = t[0];
@@ -90,13 +90,13 @@ interpreter::Tensor evaluate_reduced_extremum(const Op& op, Operands in, Context
   return out;
 }
 
-// The gradient as spread over the operand: reduced axes come back with extent 1, then everything repeats.
+// The gradient broadcast to the operand: reduced axes return with extent 1 and are repeated.
 Op* spread(Builder& b, Op* op, Op* g) {
   return broadcast_to(b, b.reshape(g, kept_shape(*op)), op->operands[0]->type);
 }
 
-// One at the first element, in logical order, that equals the result (NaN included), false elsewhere. Rows
-// first: the first row that holds the extremum, then the first such place in that row.
+// True at the first element, in logical order, that equals the result (NaN included), false elsewhere. Rows
+// first: the first row that holds the extremum, then the first such position in that row.
 Op* first_extremum(Builder& b, Op* op) {
   Op* x = op->operands[0];
   const auto& axes = op->attributes.integers("axes");

@@ -116,7 +116,8 @@ std::string check_size(const Type& type) {
 
 bool is_negative_axis_name(const std::string& name) { return name == "axis" || name == "axes"; }
 
-// Negative axes count from the end of the first operand's example shape; stored counted from the front.
+// Converts negative axes, which count from the end of the first operand's example shape, to axes from the
+// front.
 void normalise_axes(std::span<const Type> operands, Attributes& attributes) {
   if (operands.empty()) return;
   const int64_t rank = operands[0].rank();

@@ -25,7 +25,7 @@ void register_gather(std::vector<OpDef>& defs);
 void register_orthonormal(std::vector<OpDef>& defs);
 void register_external(std::vector<OpDef>& defs);
 
-// What is missing from a record, in words; empty when it is whole.
+// The missing fields of a record, in words; empty when it is complete.
 std::vector<std::string> missing_parts(const OpDef& def);
 
 }  // namespace gradc

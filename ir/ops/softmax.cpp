@@ -1,4 +1,4 @@
-// Classification's composites: log_softmax, argmax, pick, one_hot. Each is replaced by reductions and
+// Composites for classification: log_softmax, argmax, pick, one_hot. Each is replaced by reductions and
 // elementwise operators after differentiation; it must not know how those are fused.
 #include <cmath>
 
@@ -25,7 +25,7 @@ Op* positions(Builder& b, const Shape& shape, int64_t axis) {
   return b.create("iota", {}, {{"shape", ints(shape)}, {"axis", axis}, {"dtype", text("i32")}});
 }
 
-// How an axis cuts a value: `outer` times (rows included), then the axis, then `inner` elements.
+// The extents of a value around an axis: `outer` elements before it (rows included), `inner` after it.
 struct AxisCut {
   int64_t outer, extent, inner;
 };

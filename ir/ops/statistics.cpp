@@ -1,9 +1,9 @@
 // Mean and variance over the batch and over space, for batch normalisation. Composites; it must not know what
 // uses them.
 //
-// Sums of squares around a guess of the mean lose as many digits as the square of the guess's distance over
-// the standard deviation has, so none is taken around a value from elsewhere (Chan, Golub and LeVeque 1983,
-// "Algorithms for computing the sample variance"):
+// A sum of squared deviations from an estimate of the mean loses as many digits as the square of (distance of
+// the estimate / standard deviation) has. So no estimate from outside the data is used (Chan, Golub and
+// LeVeque 1983, "Algorithms for computing the sample variance"):
 //   images      reduce_squared_deviations: one pass, around values of the data (passes/kernels/partial_sums.h)
 //   all others  two passes, the second also correcting the mean: m = sum x / n, e = sum (x - m) / n,
 //               mean = m + e, variance = sum (x - m)^2 / n - e^2 (equation 1.7)
@@ -40,12 +40,12 @@ InferResult infer_statistics(Types t, const Attributes& a) {
   return InferResult::ok(std::move(result));
 }
 
-// What a one-pass kernel sums: channels of images over the batch and over space.
+// Whether a one-pass kernel computes the sum: channels of images, over the batch and over space.
 bool of_images(const Type& x, const Attributes& a) {
   return x.rank() == 3 && a.integers("axes") == std::vector<int64_t>{1, 2};
 }
 
-// rows times the averaged extents.
+// The number of averaged elements: rows times the averaged extents.
 Op* element_count(Builder& b, Op* op) {
   const Type& x = op->operands[0]->type;
   const auto space = static_cast<double>(x.elements() / op->type.elements());
@@ -122,7 +122,7 @@ OpDef batch_mean() {
   return def;
 }
 
-// A mean of squares: its terms are as large as its value, so relative rounding follows from x alone.
+// A mean of squares has no cancellation between its terms, so its relative rounding error depends on x alone.
 OpDef batch_var() {
   OpDef def = Def("batch_var", OpKind::composite,
                   "The biased variance over the rows of the batch and over the given axes: the mean of (x - "
@@ -135,7 +135,7 @@ OpDef batch_var() {
     Op* x = op->operands[0];
     if (of_images(x->type, op->attributes))
       return b.div(b.create("reduce_squared_deviations", {x}), element_count(b, op));
-    // The first mean and the mean of the differences are batch_mean's: common subexpressions.
+    // The first mean and the mean of the differences are also batch_mean's: common subexpressions.
     Op *d = b.sub(x, average(b, op, x)), *e = average(b, op, d);
     return b.create("relu", {b.sub(average(b, op, b.mul(d, d)), b.mul(e, e))});
   };
@@ -164,7 +164,7 @@ OpDef reduce_squared_deviations() {
   OpDef def =
       Def("reduce_squared_deviations", OpKind::reduction,
           "The sum of (x - mean)^2 over the batch and over space for each channel of images, mean being "
-          "that of the channel: one pass over x, in parts around a value of each, put together by their "
+          "that of the channel: one pass over x in chunks, each around a value of its own, combined by their "
           "counts, means and sums (Chan, Golub and LeVeque 1983, equation 2.1).");
   def.operands = {{"x", "f32 or f64, batched, [channels, height, width]"}};
   def.attributes = {

@@ -159,7 +159,7 @@ void add_kinked(std::vector<OpDef>& defs) {
                    const Expr zero = number(a[0]->type.scalar, 0);
                    return fit(loop::select(loop::compare(CompareOp::lt, a[0], zero), zero - a[0], a[0]), c);
                  },
-             // The slope that the gradient stands for: at 0 neither side's.
+             // Records the slope of the gradient, which is 0 at 0.
              .evaluate =
                  evaluate_kinked<1, [](double x) -> int64_t { return x < 0    ? -1
                                                                      : x == 0 ? 0
@@ -205,7 +205,7 @@ void add_kinked(std::vector<OpDef>& defs) {
                    const Expr zero = number(a[0]->type.scalar, 0);
                    return fit(loop::select(loop::compare(CompareOp::gt, zero, a[0]), zero, a[0]), c);
                  },
-             // Off at 0, as its gradient is.
+             // Off at 0, since the gradient is 0 there.
              .evaluate = evaluate_kinked<1, [](double x) -> int64_t { return x <= 0; },
                                          [](int64_t off, double x) { return off ? 0 : x; }>,
              .gradient = [](Builder& b, Op* y, Op* g) -> Grads { return {b.create("relu_grad", {g, y})}; }}));
@@ -312,7 +312,7 @@ void add_conversions(std::vector<OpDef>& defs) {
   stop.operands = {{"x", "any type"}};
   stop.infer = infer_same;
   stop.scalar = [](const Op&, Args a, const ScalarContext& c) { return fit(a[0], c); };
-  // A constant as far as slopes go: what it was at the point is kept on both sides of a central difference.
+  // Constant for gradients: both sides of a central difference replay the value recorded at the point.
   stop.evaluate = evaluate_kinked<1, [](double x) -> int64_t { return bits(x); },
                                   [](int64_t choice, double) { return from_bits(choice); }>;
   stop.no_gradient = "stopping the gradient is what it is for";

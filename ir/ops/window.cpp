@@ -25,7 +25,7 @@ std::vector<AttributeSpec> pooling_specs() {
   return {required("window", AttributeKind::integers, "extents of the window, height and width, at least 1"),
           required("stride", AttributeKind::integers, "steps of the window, height and width, at least 1"),
           optional("padding", AttributeKind::integers, ints({0, 0}),
-                   "places on each side, height and width, at most half the window")};
+                   "positions on each side, height and width, at most half the window")};
 }
 
 std::string check_convolution(const Attributes& a) {

@@ -11,7 +11,7 @@ namespace gradc::ops {
 
 struct Window {
   std::array<int64_t, 2> window{1, 1}, stride{1, 1}, padding{0, 0}, dilation{1, 1};
-  // Places on output axis i (0: height, 1: width) for an input extent: floor((input + 2 padding - dilation
+  // Extent of output axis i (0: height, 1: width) for an input extent: floor((input + 2 padding - dilation
   // (window-1) - 1) / stride) + 1.
   int64_t output(size_t i, int64_t input) const {
     return (input + 2 * padding[i] - dilation[i] * (window[i] - 1) - 1) / stride[i] + 1;
@@ -47,12 +47,11 @@ Window pooling_window(const Attributes& a);
 // "a window of 5 x 5 (dilation 1 x 1) does not fit an input of 3 x 3 with padding 0 x 0", or nothing.
 std::string check_fits(const Window& w, int64_t height, int64_t width);
 
-// Of a pooling's gradient, batched: whether small windows tile the image, so that every element belongs to
-// one.
+// For a batched pooling gradient: whether small windows tile the image, so that every element belongs to one.
 bool windows_tile_image(const Op& gradient);
-// Whether a kernel of the operation makes each element of the result once, so that it may go on with
-// elementwise operations on it (OpDef::epilogue). max_pool2d_grad does where windows tile the image:
-// elsewhere they overlap, and an element is final only when all have been seen.
+// Whether the operation's kernel writes each element of the result once, so that elementwise operations may
+// follow as its epilogue (OpDef::epilogue). For max_pool2d_grad only where windows tile the image: where they
+// overlap, an element is final after the last of its windows.
 bool makes_elements_once(const Op& op);
 
 }  // namespace gradc::ops

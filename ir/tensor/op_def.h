@@ -37,7 +37,7 @@ enum class OpKind : uint8_t {
   external,   // "input" and "symbol": not computed
 };
 
-// The loop nest that makes a contraction (passes/kernels/); an operator without one of its own says which.
+// The loop nest that computes a contraction (passes/kernels/); every contraction names one.
 enum class LoopNest : uint8_t {
   none,
   einsum,
@@ -93,7 +93,7 @@ struct Cost {
   double bytes = 0;  // read and written once
 };
 
-// Random ops and row counts need more than their operands.
+// The context of a scalar lowering: random numbers, row counts and iota need more than their operands.
 struct ScalarContext {
   loop::Builder& b;
   loop::Type type;     // of the result: scalar and lanes
@@ -130,7 +130,7 @@ struct OpDef {
   bool epilogue = true;  // of a contraction: its kernel may have an elementwise epilogue
   bool images = false;   // batched operands and results of three axes are images [channels, height, width]
   bool cheap = false;    // recomputed in each kernel that needs it instead of stored
-  CallForm call = CallForm::by_kind;  // in model files; `none` also where only passes make it
+  CallForm call = CallForm::by_kind;  // in model files; `none` also where only passes create it
   // Each result is an operand's element, its negative, or a whole number, so f32 does not round it (abs,
   // select, max_pool2d). Not needed for views, indexing and extrema, which never round.
   bool exact = false;
