@@ -6,15 +6,9 @@
 
 #include "ir/loop/linear.h"
 #include "ir/loop/loop_ir.h"
+#include "ir/loop/thread_range.h"
 
 namespace gradc::loop {
-
-// The unit of the partition that an access belongs to: of a fixed extent the number of its unit, of panels the panel
-// and, where panels are split into chunks, the chunk. Atoms; -1: none.
-struct Owner {
-  int unit = -1, panel = -1, chunk = -1;
-  friend bool operator==(const Owner&, const Owner&) = default;
-};
 
 // A unit of the thread's range that an access belongs to, and the access's elements as a sum that shows it.
 struct OwnUnit {
@@ -35,9 +29,6 @@ struct MemoryUse {
   Location location;
   int shape = 0;  // accesses of one shape differ in nothing but buffer, direction and location
 };
-
-// Numbers of the atoms that all kernels of a run share.
-inline constexpr int kPanelsAtom = 1, kRowsAtom = 2, kSharedAtoms = 4;
 
 struct KernelAccesses {
   Atoms atoms;
