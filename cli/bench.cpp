@@ -385,6 +385,74 @@ void ablate(const CompileRequest& request, const BenchOptions& options, Subject&
   }
 }
 
+// What was measured of a program's training step.
+struct Measured {
+  std::vector<double> seconds;  // of each step
+  double first_step_ms = 0;     // from the source file on
+  double peak_rss_mb = 0;
+  Profile kernels;
+  MachineLimits machine;
+
+  double ms(double share) const { return 1e3 * quantile(seconds, share); }
+  double flop() const {
+    double sum = 0;
+    for (const CallProfile& c : kernels.calls) sum += c.flop;
+    return sum;
+  }
+};
+
+ordered_json bench_json(const Subject& subject, const Measured& m) {
+  const gradc_program& program = subject.compiled().program();
+  const codegen::Target& target = subject.compiled().target();
+  return {{"event", "bench"},
+          {"model", program.name},
+          {"target", target.name},
+          {"cpu", target.cpu},
+          {"batch", subject.rows()},
+          {"pieces", subject.pieces()},
+          {"threads", subject.threads()},
+          {"steps", m.seconds.size()},
+          {"step_ms_median", m.ms(0.5)},
+          {"step_ms_best", m.ms(0)},
+          {"step_ms_p10", m.ms(0.1)},
+          {"step_ms_p90", m.ms(0.9)},
+          {"first_step_ms", m.first_step_ms},
+          {"peak_rss_mb", m.peak_rss_mb},
+          {"parameter_bytes", program.parameter_bytes},
+          {"arena_bytes", program.train_step.arena_bytes},
+          {"flop", m.flop()},
+          {"peak_gflops", m.machine.gflops},
+          {"triad_gb_per_s", m.machine.gb_per_s},
+          {"elsewhere_ms", m.kernels.elsewhere_ms},
+          {"notes", limit_notes(m.kernels, m.machine)},
+          {"kernels", kernels_json(m.kernels, m.machine)}};
+}
+
+void print_bench(const Subject& subject, const Measured& m, bool all) {
+  const gradc_program& program = subject.compiled().program();
+  const codegen::Target& target = subject.compiled().target();
+  const double median = m.ms(0.5), gflops = 1e-6 * m.flop() / median;
+  const std::string pieces =
+      subject.pieces() == 1 ? "" : fmt::format(" in {} pieces of {}", subject.pieces(), program.batch);
+  fmt::print("{}: training step of batch {}{}, {} thread{}, target {} ({})\n", program.name, subject.rows(),
+             pieces, subject.threads(), subject.threads() == 1 ? "" : "s", target.name, target.cpu);
+  fmt::print(
+      "step     median {:.4f} ms, best {:.4f}, 10 % to 90 % {:.4f} to {:.4f}, of {} steps; {:.0f} "
+      "examples/s\n",
+      median, m.ms(0), m.ms(0.1), m.ms(0.9), m.seconds.size(),
+      1e3 * static_cast<double>(subject.rows()) / median);
+  fmt::print("start    {:.0f} ms from the source file to the end of the first step\n", m.first_step_ms);
+  fmt::print("memory   peak {:.1f} MB; parameters and optimizer state {:.2f} MB, arena {:.2f} MB\n",
+             m.peak_rss_mb, 1e-6 * static_cast<double>(program.parameter_bytes),
+             1e-6 * static_cast<double>(program.train_step.arena_bytes));
+  fmt::print("machine  {:.1f} GFLOP/s of multiply-adds, {:.1f} GB/s triad, with these threads\n",
+             m.machine.gflops, m.machine.gb_per_s);
+  fmt::print("compute  {:.4f} GFLOP a step, {:.1f} GFLOP/s, {:.1f}% of the peak\n", 1e-9 * m.flop(), gflops,
+             percent(gflops, m.machine.gflops));
+  print_kernels(m.kernels, m.machine, all);
+  for (const std::string& note : limit_notes(m.kernels, m.machine)) fmt::print("note: {}\n", note);
+}
+
 int run_bench(const BenchOptions& options) {
   const auto start = Clock::now();
   if (!options.trace.empty()) runtime::check_output_path(options.trace, "trace");
@@ -393,69 +461,24 @@ int run_bench(const BenchOptions& options) {
   request.training_first = true;
   Subject subject(request, options.model.threads);
   subject.step();
-  const double first_step_ms = 1e3 * seconds_since(start);
+  Measured m;
+  m.first_step_ms = 1e3 * seconds_since(start);
   subject.warm_up(options.seconds);
-  const std::vector<double> times = subject.measure(options.seconds, options.steps);
+  m.seconds = subject.measure(options.seconds, options.steps);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const double peak_rss_mb = static_cast<double>(usage.ru_maxrss) / 1024;
-
+  m.peak_rss_mb = static_cast<double>(usage.ru_maxrss) / 1024;
   // Before and after the profile: on a shared machine the measured limits vary, and the higher ones count.
-  MachineLimits machine = measure_machine(subject.compiled().target(), subject.threads());
-  const Profile kernels = profile(request, options.model.threads, options.seconds / 2);
-  machine.raise(measure_machine(subject.compiled().target(), subject.threads()));
-  const std::vector<std::string> notes = limit_notes(kernels, machine);
-  const double median = 1e3 * quantile(times, 0.5), best = 1e3 * quantile(times, 0);
-  const double low = 1e3 * quantile(times, 0.1), high = 1e3 * quantile(times, 0.9);
-  double flop = 0;
-  for (const CallProfile& c : kernels.calls) flop += c.flop;
-  const gradc_program& program = subject.compiled().program();
-  if (options.model.json) {
-    fmt::print("{}\n", json_line(ordered_json{{"event", "bench"},
-                                              {"model", program.name},
-                                              {"target", subject.compiled().target().name},
-                                              {"cpu", subject.compiled().target().cpu},
-                                              {"batch", subject.rows()},
-                                              {"pieces", subject.pieces()},
-                                              {"threads", subject.threads()},
-                                              {"steps", times.size()},
-                                              {"step_ms_median", median},
-                                              {"step_ms_best", best},
-                                              {"step_ms_p10", low},
-                                              {"step_ms_p90", high},
-                                              {"first_step_ms", first_step_ms},
-                                              {"peak_rss_mb", peak_rss_mb},
-                                              {"parameter_bytes", program.parameter_bytes},
-                                              {"arena_bytes", program.train_step.arena_bytes},
-                                              {"flop", flop},
-                                              {"peak_gflops", machine.gflops},
-                                              {"triad_gb_per_s", machine.gb_per_s},
-                                              {"elsewhere_ms", kernels.elsewhere_ms},
-                                              {"notes", notes},
-                                              {"kernels", kernels_json(kernels, machine)}}));
-  } else {
-    const std::string pieces =
-        subject.pieces() == 1 ? "" : fmt::format(" in {} pieces of {}", subject.pieces(), program.batch);
-    fmt::print("{}: training step of batch {}{}, {} thread{}, target {} ({})\n", program.name, subject.rows(),
-               pieces, subject.threads(), subject.threads() == 1 ? "" : "s", subject.compiled().target().name,
-               subject.compiled().target().cpu);
-    fmt::print(
-        "step     median {:.4f} ms, best {:.4f}, 10 % to 90 % {:.4f} to {:.4f}, of {} steps; {:.0f} "
-        "examples/s\n",
-        median, best, low, high, times.size(), 1e3 * static_cast<double>(subject.rows()) / median);
-    fmt::print("start    {:.0f} ms from the source file to the end of the first step\n", first_step_ms);
-    fmt::print("memory   peak {:.1f} MB; parameters and optimizer state {:.2f} MB, arena {:.2f} MB\n",
-               peak_rss_mb, 1e-6 * static_cast<double>(program.parameter_bytes),
-               1e-6 * static_cast<double>(program.train_step.arena_bytes));
-    fmt::print("machine  {:.1f} GFLOP/s of multiply-adds, {:.1f} GB/s triad, with these threads\n",
-               machine.gflops, machine.gb_per_s);
-    fmt::print("compute  {:.4f} GFLOP a step, {:.1f} GFLOP/s, {:.1f}% of the peak\n", 1e-9 * flop,
-               1e-6 * flop / median, percent(1e-6 * flop / median, machine.gflops));
-    print_kernels(kernels, machine, options.all);
-    for (const std::string& note : notes) fmt::print("note: {}\n", note);
-  }
+  m.machine = measure_machine(subject.compiled().target(), subject.threads());
+  m.kernels = profile(request, options.model.threads, options.seconds / 2);
+  m.machine.raise(measure_machine(subject.compiled().target(), subject.threads()));
+
+  if (options.model.json)
+    fmt::print("{}\n", json_line(bench_json(subject, m)));
+  else
+    print_bench(subject, m, options.all);
   if (!options.trace.empty()) {
-    const nlohmann::json trace = {{"traceEvents", kernels.trace}, {"displayTimeUnit", "ns"}};
+    const nlohmann::json trace = {{"traceEvents", m.kernels.trace}, {"displayTimeUnit", "ns"}};
     runtime::OutputFile file(options.trace, "trace");
     file.write(json_line(trace));
     file.commit();

@@ -135,30 +135,98 @@ void write_output(const std::string& path, std::string_view what, std::string_vi
   out.commit();
 }
 
+// What is asked for, and the names that follow from it.
+struct Output {
+  Output(const CompileOptions& options, const Emit& emit)
+      : kind(emit.name),
+        stem(std::filesystem::path(options.model.file).stem().string()),
+        identifier(c_identifier(stem)),
+        file(options.output.empty() ? fmt::format(fmt::runtime(emit.output), stem) : options.output),
+        executable(kind == "exe"),
+        library(kind == "lib" || kind == "c-api"),
+        shared(library && std::filesystem::path(file).extension() == ".so"),
+        text(kind == "llvm" || kind == "asm") {
+    if (kind == "header") header = file;
+    if (kind == "c-api") header = (std::filesystem::path(file).parent_path() / (identifier + ".h")).string();
+  }
+  bool objects() const { return executable || library || kind == "obj"; }
+
+  const std::string kind, stem, identifier, file;
+  std::string header;  // the C header's file; empty: none
+  const bool executable, library, shared, text;
+};
+
+// The machine code of all targets, linked or as an archive.
+void write_code(const Output& output, const std::vector<Compiled>& compiled, const CompileOptions& options,
+                const CompileRequest& request, const std::string& weights) {
+  const codegen::Architecture architecture = compiled.front().target.architecture;
+  std::vector<codegen::BundleProgram> bundle;
+  for (const Compiled& c : compiled)
+    bundle.push_back({program_list(c.lowered), c.target, &c.tables->program()});
+  std::optional<DiskObjectCache> cache;
+  if (!request.object_cache.empty()) cache.emplace(request.object_cache);
+  const std::string symbol = output.executable ? "gradc_standalone_image" : output.identifier + "_image";
+  const auto objects =
+      codegen::emit_bundle(bundle, output.stem, symbol, weights, {}, cache ? &*cache : nullptr);
+  if (output.library && !output.shared)
+    return write_output(output.file, "library",
+                        codegen::make_archive(objects, {standalone_library(architecture)}));
+  const TemporaryDirectory folder;
+  LinkRequest link_request;
+  for (const codegen::ObjectFile& object : objects)
+    link_request.objects.push_back(folder.write(object.name, object.bytes));
+  link_request.output = output.file;
+  link_request.architecture = architecture;
+  link_request.kind = output.executable ? LinkKind::executable
+                      : output.shared   ? LinkKind::shared
+                                        : LinkKind::object;
+  link_request.fully_static = options.fully_static;
+  link_request.strip = options.strip;
+  if (output.kind != "obj") link_request.objects.push_back(standalone_library(architecture));
+  if (output.executable)
+    link_request.need =
+        features_of(compiled.front().model->model.experiment.data.source, compiled.front().tables->program());
+  else
+    link_request.keep = exported_symbols(output.identifier);
+  link(link_request);
+}
+
+void report(const Output& output, const std::vector<Compiled>& compiled, bool json, double seconds) {
+  std::error_code error;
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(output.file, error));
+  std::vector<std::string> names;
+  for (const Compiled& c : compiled) names.push_back(c.target.name);
+  if (json) {
+    fmt::print("{}\n", json_line(nlohmann::ordered_json{{"event", "compile"},
+                                                        {"emit", output.kind},
+                                                        {"output", output.file},
+                                                        {"bytes", bytes},
+                                                        {"targets", names},
+                                                        {"seconds", seconds}}));
+    return;
+  }
+  fmt::print("{}: {:.2f} MB for {}, in {:.1f} s\n", output.file, static_cast<double>(bytes) / 1e6,
+             fmt::join(names, ", "), seconds);
+  if (!output.header.empty() && output.header != output.file) fmt::print("{}: its C header\n", output.header);
+}
+
 int run_compile(const CompileOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const Emit& emit = find_emit(options.emit);
-  const std::string kind = emit.name;
   const CompileRequest request = compile_request(options.model);
-  const std::string stem = std::filesystem::path(options.model.file).stem().string();
-  const std::string output =
-      options.output.empty() ? fmt::format(fmt::runtime(emit.output), stem) : options.output;
-  const bool executable = kind == "exe", library = kind == "lib" || kind == "c-api";
-  const bool shared = library && std::filesystem::path(output).extension() == ".so";
-  if ((options.fully_static || options.strip) && !executable && !shared)
+  const Output output(options, emit);
+  if ((options.fully_static || options.strip) && !output.executable && !output.shared)
     throw RunError(kExitUsage, fmt::format("compile: {} is for executables, not for --emit={}",
-                                           options.fully_static ? "--static" : "--strip", kind));
-  runtime::check_output_path(output, kind);
+                                           options.fully_static ? "--static" : "--strip", output.kind));
+  runtime::check_output_path(output.file, output.kind);
   const std::vector<codegen::Target> targets = chosen_targets(options);
-  const codegen::Architecture architecture = targets.front().architecture;
-  const bool one_target = kind == "llvm" || kind == "asm";
-  if (one_target && targets.size() > 1 && !options.targets.empty())
-    throw RunError(kExitUsage, fmt::format("compile: --emit={} is for one target", kind));
+  if (output.text && targets.size() > 1 && !options.targets.empty())
+    throw RunError(kExitUsage, fmt::format("compile: --emit={} is for one target", output.kind));
 
   std::vector<Compiled> compiled;
   for (const codegen::Target& target : targets) {
     compiled.push_back(compile_for(target, request, options));
-    if (one_target || kind == "header") break;
+    if (output.text || output.kind == "header") break;
   }
   const gradc_program& program = compiled.front().tables->program();
   std::string weights;
@@ -168,63 +236,16 @@ int run_compile(const CompileOptions& options) {
     weights.assign(bytes.begin(), bytes.end());
   }
 
-  const std::string identifier = c_identifier(stem);
-  const std::string symbol = executable ? "gradc_standalone_image" : identifier + "_image";
-  codegen::CodegenOptions code;
-  if (one_target) {
+  if (output.text) {
     const auto programs = program_list(compiled.front().lowered);
-    write_output(output, kind,
-                 kind == "llvm" ? codegen::emit_llvm(programs, targets.front(), code)
-                                : codegen::emit_assembly(programs, targets.front(), code));
+    write_output(output.file, output.kind,
+                 output.kind == "llvm" ? codegen::emit_llvm(programs, targets.front())
+                                       : codegen::emit_assembly(programs, targets.front()));
   }
-  std::string header_path = output;
-  if (kind == "c-api")
-    header_path = (std::filesystem::path(output).parent_path() / (identifier + ".h")).string();
-  if (kind == "header" || kind == "c-api") write_output(header_path, "header", c_header(program, identifier));
-  if (executable || library || kind == "obj") {
-    std::vector<codegen::BundleProgram> bundle;
-    for (const Compiled& c : compiled)
-      bundle.push_back({program_list(c.lowered), c.target, &c.tables->program()});
-    std::optional<DiskObjectCache> cache;
-    if (!request.object_cache.empty()) cache.emplace(request.object_cache);
-    const auto objects = codegen::emit_bundle(bundle, stem, symbol, weights, code, cache ? &*cache : nullptr);
-    if (library && !shared) {
-      write_output(output, "library", codegen::make_archive(objects, {standalone_library(architecture)}));
-    } else {
-      const TemporaryDirectory folder;
-      LinkRequest link_request;
-      for (const codegen::ObjectFile& object : objects)
-        link_request.objects.push_back(folder.write(object.name, object.bytes));
-      link_request.output = output;
-      link_request.architecture = architecture;
-      link_request.kind = executable ? LinkKind::executable : shared ? LinkKind::shared : LinkKind::object;
-      link_request.fully_static = options.fully_static;
-      link_request.strip = options.strip;
-      if (kind != "obj") link_request.objects.push_back(standalone_library(architecture));
-      if (executable)
-        link_request.need = features_of(compiled.front().model->model.experiment.data.source, program);
-      link_request.keep = executable ? std::vector<std::string>{} : exported_symbols(identifier);
-      link(link_request);
-    }
-  }
-
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  std::error_code error;
-  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(output, error));
-  std::vector<std::string> names;
-  for (const Compiled& c : compiled) names.push_back(c.target.name);
-  if (options.model.json) {
-    fmt::print("{}\n", json_line(nlohmann::ordered_json{{"event", "compile"},
-                                                        {"emit", kind},
-                                                        {"output", output},
-                                                        {"bytes", bytes},
-                                                        {"targets", names},
-                                                        {"seconds", seconds}}));
-  } else {
-    fmt::print("{}: {:.2f} MB for {}, in {:.1f} s\n", output, static_cast<double>(bytes) / 1e6,
-               fmt::join(names, ", "), seconds);
-    if (header_path != output) fmt::print("{}: its C header\n", header_path);
-  }
+  if (!output.header.empty()) write_output(output.header, "header", c_header(program, output.identifier));
+  if (output.objects()) write_code(output, compiled, options, request, weights);
+  report(output, compiled, options.model.json,
+         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return kExitOk;
 }
 

@@ -165,6 +165,105 @@ Json sources_record(const SourceManager& sources, uint32_t user_file, const Json
   return list;
 }
 
+// Records what each pass changes.
+class PassRecorder {
+ public:
+  // `program`: the only one whose loop IR is recorded; empty: all.
+  PassRecorder(const Module& module, const std::string& program, Origins& origins)
+      : program_(program), origins_(origins), before_(print(module)) {}
+
+  void operator()(const passes::PassReport& report) {
+    if (report.module)
+      tensor_pass(report);
+    else if (program_.empty() || report.program->program.name == program_)
+      loop_pass(report.pass, report.program->program);
+  }
+  Json take_passes() { return std::move(passes_); }
+  Json take_backward() { return std::move(backward_); }
+
+ private:
+  void tensor_pass(const passes::PassReport& report) {
+    Json pass = {{"name", report.pass.name},
+                 {"doc", report.pass.doc},
+                 {"enabled", report.enabled},
+                 {"changed", report.changed}};
+    if (report.changed) pass["diff"] = unified_diff(before_, print(*report.module, {false, true}));
+    Json functions = Json::object();
+    for (const auto& f : report.module->functions) functions[f->name] = lineage(report, *f, origins_);
+    pass["lineage"] = std::move(functions);
+    before_ = print(*report.module);
+    passes_.push_back(std::move(pass));
+    if (report.pass.name == "differentiate") backward_ = module_record(*report.module, origins_);
+  }
+
+  // Each pass over loop IR is one entry, with the changes of all programs.
+  void loop_pass(const passes::PassInfo& info, const loop::Program& p) {
+    const std::string text = loop::print(p);
+    if (passes_.empty() || passes_.back()["name"] != info.name)
+      passes_.push_back({{"name", info.name}, {"doc", info.doc}, {"enabled", true}, {"changed", false}});
+    Json& pass = passes_.back();
+    std::string& old = programs_before_[p.name];
+    if (old.empty()) {
+      pass["changed"] = true;
+      pass["note"] = "makes the loop IR that the programs tab shows";
+    } else if (old != text) {
+      pass["changed"] = true;
+      pass["diff"] = pass.value("diff", Json("")).get<std::string>() + unified_diff(old, text);
+    }
+    old = text;
+  }
+
+  const std::string& program_;
+  Origins& origins_;
+  std::string before_;
+  std::map<std::string, std::string> programs_before_;
+  Json passes_ = Json::array(), backward_;
+};
+
+// The programs of the page: `program`, or all where it is empty.
+std::vector<const passes::LoweredProgram*> chosen_programs(const passes::Lowered& lowered,
+                                                           const std::string& program) {
+  std::vector<const passes::LoweredProgram*> list;
+  std::vector<std::string> names;
+  for (const auto& [name, p] : lowered.programs) {
+    names.push_back(name);
+    if (program.empty() || name == program) list.push_back(&p);
+  }
+  if (list.empty()) {
+    const std::string nearest = nearest_name(program, names);
+    throw RunError(kExitUsage,
+                   fmt::format("dump: there is no program '{}'{}; there are: {}", program,
+                               nearest.empty() ? "" : fmt::format(" (did you mean '{}'?)", nearest),
+                               fmt::join(names, ", ")));
+  }
+  return list;
+}
+
+// Loop IR, LLVM IR and assembly of the programs, into the page's record.
+void add_programs(Json& record, const std::vector<const passes::LoweredProgram*>& programs,
+                  const codegen::Target& target) {
+  std::vector<const loop::Program*> list;
+  Json entries = Json::array();
+  for (const passes::LoweredProgram* p : programs) {
+    list.push_back(&p->program);
+    Json entry = program_json(*p, false);
+    for (Json& kernel : entry["kernels"]) {
+      kernel["group"] = kernel_number(kernel.at("name"));
+      kernel.erase("buffers");  // the text contains them
+      kernel.erase("places");
+    }
+    entries.push_back(std::move(entry));
+  }
+  const auto symbols = codegen::call_symbols(list);
+  for (size_t p = 0; p < symbols.size(); ++p)
+    for (size_t c = 0; c < symbols[p].size(); ++c) entries[p]["calls"][c]["code"] = symbols[p][c];
+  record["programs"] = std::move(entries);
+  codegen::CodegenOptions bare;
+  bare.debug_info = false;  // debug metadata would be most of the text
+  record["llvm"] = split_llvm(codegen::emit_llvm(list, target, bare));
+  record["asm"] = split_assembly(codegen::emit_assembly(list, target));
+}
+
 }  // namespace
 
 std::string inspect_page(const CompileRequest& request, const std::string& program) {
@@ -182,78 +281,16 @@ std::string inspect_page(const CompileRequest& request, const std::string& progr
 
   passes::PipelineOptions pipeline = pipeline_options(request, target, *loaded);
   record["batch"] = pipeline.batch;
-  Json passes = Json::array();
-  std::string before = print(module);
-  std::map<std::string, std::string> programs_before;
-  pipeline.observe = [&](const passes::PassReport& report) {
-    if (report.module) {
-      Json pass = {{"name", report.pass.name},
-                   {"doc", report.pass.doc},
-                   {"enabled", report.enabled},
-                   {"changed", report.changed}};
-      if (report.changed) pass["diff"] = unified_diff(before, print(*report.module, {false, true}));
-      Json functions = Json::object();
-      for (const auto& f : report.module->functions) functions[f->name] = lineage(report, *f, origins);
-      pass["lineage"] = std::move(functions);
-      before = print(*report.module);
-      passes.push_back(std::move(pass));
-      if (report.pass.name == "differentiate") record["grad"] = module_record(*report.module, origins);
-      return;
-    }
-    const loop::Program& p = report.program->program;
-    if (!program.empty() && p.name != program) return;
-    const std::string text = loop::print(p);
-    if (passes.empty() || passes.back()["name"] != report.pass.name)
-      passes.push_back(
-          {{"name", report.pass.name}, {"doc", report.pass.doc}, {"enabled", true}, {"changed", false}});
-    std::string& old = programs_before[p.name];
-    if (old.empty()) {
-      passes.back()["changed"] = true;
-      passes.back()["note"] = "makes the loop IR that the programs tab shows";
-    } else if (old != text) {
-      passes.back()["changed"] = true;
-      const Json& so_far = passes.back().value("diff", Json(""));
-      passes.back()["diff"] = so_far.get<std::string>() + unified_diff(old, text);
-    }
-    old = text;
-  };
+  PassRecorder passes(module, program, origins);
+  pipeline.observe = std::ref(passes);
   const bool complete = passes::run_tensor_passes(module, pipeline);
   GRADC_CHECK(complete, "the pipeline was stopped");
   record["opt"] = module_record(module, origins);
   record["symbols"] = symbols_json(module);
-
   const passes::Lowered lowered = passes::lower(module, pipeline);
-  std::vector<const loop::Program*> list;
-  std::vector<std::string> names;
-  Json programs = Json::array();
-  for (const auto& [name, p] : lowered.programs) {
-    names.push_back(name);
-    if (!program.empty() && name != program) continue;
-    list.push_back(&p.program);
-    Json entry = program_json(p, false);
-    for (Json& kernel : entry["kernels"]) {
-      kernel["group"] = kernel_number(kernel.at("name"));
-      kernel.erase("buffers");  // the text contains them
-      kernel.erase("places");
-    }
-    programs.push_back(std::move(entry));
-  }
-  if (list.empty()) {
-    const std::string nearest = nearest_name(program, names);
-    throw RunError(kExitUsage,
-                   fmt::format("dump: there is no program '{}'{}; there are: {}", program,
-                               nearest.empty() ? "" : fmt::format(" (did you mean '{}'?)", nearest),
-                               fmt::join(names, ", ")));
-  }
-  const auto symbols = codegen::call_symbols(list);
-  for (size_t p = 0; p < symbols.size(); ++p)
-    for (size_t c = 0; c < symbols[p].size(); ++c) programs[p]["calls"][c]["code"] = symbols[p][c];
-  record["programs"] = std::move(programs);
-  codegen::CodegenOptions bare;
-  bare.debug_info = false;  // debug metadata would be most of the text
-  record["llvm"] = split_llvm(codegen::emit_llvm(list, target, bare));
-  record["asm"] = split_assembly(codegen::emit_assembly(list, target));
-  record["passes"] = std::move(passes);
+  add_programs(record, chosen_programs(lowered, program), target);
+  if (Json backward = passes.take_backward(); !backward.is_null()) record["grad"] = std::move(backward);
+  record["passes"] = passes.take_passes();
   record["origins"] = origins.all();
   record["sources"] = sources_record(loaded->sources, loaded->file, origins.all());
 

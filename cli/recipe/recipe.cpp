@@ -494,6 +494,63 @@ class Recipe {
 
 int run_recipe(const RecipeOptions& options) { return Recipe(options).run(); }
 
+// The options of single steps, in the order of the steps.
+void add_step_options(CLI::App* c, RecipeOptions& o) {
+  c->add_option("--overfit-batches", o.overfit_batches, "steps 1 and 2: batches")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--overfit-epochs", o.overfit_epochs, "step 2: rounds through them at most")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--overfit-accuracy", o.overfit_accuracy, "step 2: the share that must be right")
+      ->check(number_from_to(0, 1))
+      ->capture_default_str()
+      ->type_name("X");
+  c->add_option("--rates", o.rates,
+                "step 3: learning rates, beside the file's (default: 0.1,0.01,0.001,0.0001)")
+      ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
+      ->type_name("X,X,...");
+  c->add_option("--rate-updates", o.rate_updates, "step 3: updates with each")
+      ->check(from_to(10, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--lr-range", o.lr_range, "step 4: rates between these (default: around those of step 3)")
+      ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
+      ->type_name("LOW,HIGH");
+  c->add_option("--weight-decay", o.decays, "step 4: one of these (default: 0.0001,1e-05,0)")
+      ->delimiter(',')
+      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
+      ->type_name("X,X,...");
+  c->add_option("--trials", o.trials, "step 4: trials, at random on a logarithmic scale")
+      ->check(from_to(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--epochs", o.epochs, "step 4: epochs of a trial")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--refine-trials", o.refine_trials, "steps 5 and 7: trials around the best one")
+      ->check(from_to(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--refine-epochs", o.refine_epochs, "steps 5 and 7: epochs of a trial")
+      ->check(from_to(1, kMany))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--grid", o.grid,
+                "instead of random trials: so many rates at equal distances, each with every weight decay")
+      ->check(from_to(1, 1000))
+      ->type_name("N");
+  c->add_option("--rounds", o.rounds, "step 7: times to refine again, each in half the range of the last")
+      ->check(from_to(1, 100))
+      ->capture_default_str()
+      ->type_name("N");
+}
+
 }  // namespace
 
 Command add_recipe(CLI::App& app) {
@@ -520,59 +577,7 @@ Command add_recipe(CLI::App& app) {
       ->type_name("NAME");
   c->add_flag("--keep-going", o->keep_going, "search although step 1, 2 or 3 failed");
   c->add_flag("--schedule", o->schedule, "search with the file's schedule, not with constant rates");
-  c->add_option("--overfit-batches", o->overfit_batches, "steps 1 and 2: batches")
-      ->check(from_to(1, kMany))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--overfit-epochs", o->overfit_epochs, "step 2: rounds through them at most")
-      ->check(from_to(1, kMany))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--overfit-accuracy", o->overfit_accuracy, "step 2: the share that must be right")
-      ->check(number_from_to(0, 1))
-      ->capture_default_str()
-      ->type_name("X");
-  c->add_option("--rates", o->rates,
-                "step 3: learning rates, beside the file's (default: 0.1,0.01,0.001,0.0001)")
-      ->delimiter(',')
-      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
-      ->type_name("X,X,...");
-  c->add_option("--rate-updates", o->rate_updates, "step 3: updates with each")
-      ->check(from_to(10, kMany))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--lr-range", o->lr_range, "step 4: rates between these (default: around those of step 3)")
-      ->delimiter(',')
-      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
-      ->type_name("LOW,HIGH");
-  c->add_option("--weight-decay", o->decays, "step 4: one of these (default: 0.0001,1e-05,0)")
-      ->delimiter(',')
-      ->check(number_from_to(-HUGE_VAL, HUGE_VAL))
-      ->type_name("X,X,...");
-  c->add_option("--trials", o->trials, "step 4: trials, at random on a logarithmic scale")
-      ->check(from_to(1, 100000))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--epochs", o->epochs, "step 4: epochs of a trial")
-      ->check(from_to(1, kMany))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--refine-trials", o->refine_trials, "steps 5 and 7: trials around the best one")
-      ->check(from_to(1, 100000))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--refine-epochs", o->refine_epochs, "steps 5 and 7: epochs of a trial")
-      ->check(from_to(1, kMany))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--grid", o->grid,
-                "instead of random trials: so many rates at equal distances, each with every weight decay")
-      ->check(from_to(1, 1000))
-      ->type_name("N");
-  c->add_option("--rounds", o->rounds, "step 7: times to refine again, each in half the range of the last")
-      ->check(from_to(1, 100))
-      ->capture_default_str()
-      ->type_name("N");
+  add_step_options(c, *o);
   add_thread_option(c, o->model.threads);
   add_code_options(c, o->model);
   return {c, [o] { return run_recipe(*o); }, &o->model.json};

@@ -123,86 +123,74 @@ class Machine {
 
   Value eval(const Expr& e) {
     const size_t lanes = e->type.lanes;
-    const Scalar s = e->type.scalar;
-    std::vector<Value> a;
-    if (e->kind != ExprKind::load)
-      for (const Expr& x : e->args) a.push_back(eval(x));
-    const auto arg = [&](size_t k, size_t l) -> const Lane& { return a[k][a[k].size() == 1 ? 0 : l]; };
+    if (e->kind == ExprKind::variable) return variables_.at(e->variable.get());
+    if (e->kind == ExprKind::load) return load(*e);
+    Arguments a;
+    for (const Expr& x : e->args) a.push_back(eval(x));
+    if (e->kind == ExprKind::reduce) {
+      Value v = a[0];
+      for (size_t half = v.size() / 2; half; half /= 2)
+        for (size_t l = 0; l < half; ++l) v[l] = binary(*e, v[l], v[l + half]);
+      return {v[0]};
+    }
     Value r(lanes);
-    switch (e->kind) {
-      case ExprKind::constant:
-        for (Lane& l : r) l = {rounded(s, e->number), e->integer};
-        return r;
-      case ExprKind::variable: return variables_.at(e->variable.get());
-      case ExprKind::load: {
-        const Value at = eval(e->args[0]),
-                    mask = e->args.size() > 1 && e->args[1] ? eval(e->args[1]) : Value{};
-        for (size_t l = 0; l < lanes; ++l) {
-          if (!mask.empty() && !mask[l].i) continue;
-          r[l] = read(*e->buffer, at.size() > 1 ? at[l].i : at[0].i + static_cast<int64_t>(l));
-        }
-        return r;
-      }
-      case ExprKind::broadcast:
-        for (Lane& l : r) l = a[0][0];
-        return r;
-      case ExprKind::ramp:
-        for (size_t l = 0; l < lanes; ++l)
-          r[l].i = wrapped(s, a[0][0].i + static_cast<int64_t>(e->number) * static_cast<int64_t>(l));
-        return r;
-      case ExprKind::unary:
-        for (size_t l = 0; l < lanes; ++l) r[l] = unary(*e, arg(0, l));
-        return r;
-      case ExprKind::binary:
-        for (size_t l = 0; l < lanes; ++l) r[l] = binary(*e, arg(0, l), arg(1, l));
-        return r;
-      case ExprKind::compare:
-        for (size_t l = 0; l < lanes; ++l)
-          r[l].i = e->args[0]->type.is_float() ? compared(e->compare, arg(0, l).f, arg(1, l).f)
-                                               : compared(e->compare, arg(0, l).i, arg(1, l).i);
-        return r;
-      case ExprKind::select:
-        for (size_t l = 0; l < lanes; ++l) r[l] = arg(0, l).i ? arg(1, l) : arg(2, l);
-        return r;
-      case ExprKind::fma:
-        for (size_t l = 0; l < lanes; ++l)
-          r[l].f = s == Scalar::f32
-                       ? std::fmaf(static_cast<float>(arg(0, l).f), static_cast<float>(arg(1, l).f),
-                                   static_cast<float>(arg(2, l).f))
-                       : std::fma(arg(0, l).f, arg(1, l).f, arg(2, l).f);
-        return r;
-      case ExprKind::cast:
-        for (size_t l = 0; l < lanes; ++l) {
-          const bool from_float = e->args[0]->type.is_float();
-          // Random words become floats only after a shift, which leaves them positive, so signed conversion is right
-          // for them too.
-          if (e->type.is_float())
-            r[l].f = rounded(s, from_float ? arg(0, l).f : static_cast<double>(arg(0, l).i));
-          else
-            r[l].i = from_float ? wrapped(s, static_cast<int64_t>(arg(0, l).f)) : wrapped(s, arg(0, l).i);
-        }
-        return r;
-      case ExprKind::reduce: {
-        Value v = a[0];
-        for (size_t half = v.size() / 2; half; half /= 2)
-          for (size_t l = 0; l < half; ++l) v[l] = binary(*e, v[l], v[l + half]);
-        return {v[0]};
-      }
-      case ExprKind::zip:
-        for (size_t l = 0; l < lanes; ++l) r[l] = arg(l % 2, (e->integer ? lanes / 2 : 0) + l / 2);
-        return r;
-      case ExprKind::concat:
-        for (size_t l = 0; l < lanes; ++l) r[l] = arg(l < lanes / 2 ? 0 : 1, l % (lanes / 2));
-        return r;
-      case ExprKind::philox:
-        for (size_t l = 0; l < lanes; ++l) {
-          const auto word = [&](size_t k) { return static_cast<uint32_t>(arg(k, l).i); };
-          r[l].i = static_cast<int32_t>(philox4x32_10({word(0), word(1), word(2), word(3)}, word(4),
-                                                      word(5))[static_cast<size_t>(e->number)]);
-        }
-        return r;
+    for (size_t l = 0; l < lanes; ++l) r[l] = lane(*e, a, l);
+    return r;
+  }
+
+  Value load(const ExprData& e) {
+    const Value at = eval(e.args[0]);
+    const Value mask = e.args.size() > 1 && e.args[1] ? eval(e.args[1]) : Value{};
+    Value r(e.type.lanes);
+    for (size_t l = 0; l < r.size(); ++l) {
+      if (!mask.empty() && !mask[l].i) continue;
+      r[l] = read(*e.buffer, at.size() > 1 ? at[l].i : at[0].i + static_cast<int64_t>(l));
     }
     return r;
+  }
+
+  using Arguments = std::vector<Value>;
+
+  // Lane `l` of an expression without memory.
+  static Lane lane(const ExprData& e, const Arguments& a, size_t l) {
+    const Scalar s = e.type.scalar;
+    const size_t half = e.type.lanes / 2;
+    const auto arg = [&](size_t k, size_t at) -> const Lane& { return a[k][a[k].size() == 1 ? 0 : at]; };
+    switch (e.kind) {
+      case ExprKind::constant: return {rounded(s, e.number), e.integer};
+      case ExprKind::broadcast: return a[0][0];
+      case ExprKind::ramp:
+        return {0, wrapped(s, a[0][0].i + static_cast<int64_t>(e.number) * static_cast<int64_t>(l))};
+      case ExprKind::unary: return unary(e, arg(0, l));
+      case ExprKind::binary: return binary(e, arg(0, l), arg(1, l));
+      case ExprKind::compare:
+        return {0, e.args[0]->type.is_float() ? compared(e.compare, arg(0, l).f, arg(1, l).f)
+                                              : compared(e.compare, arg(0, l).i, arg(1, l).i)};
+      case ExprKind::select: return arg(0, l).i ? arg(1, l) : arg(2, l);
+      case ExprKind::fma: return {fused(s, arg(0, l).f, arg(1, l).f, arg(2, l).f), 0};
+      case ExprKind::cast: return cast(e, arg(0, l));
+      case ExprKind::zip: return arg(l % 2, (e.integer ? half : 0) + l / 2);
+      case ExprKind::concat: return arg(l < half ? 0 : 1, l % half);
+      case ExprKind::philox: {
+        const auto word = [&](size_t k) { return static_cast<uint32_t>(arg(k, l).i); };
+        return {0, static_cast<int32_t>(philox4x32_10({word(0), word(1), word(2), word(3)}, word(4),
+                                                      word(5))[static_cast<size_t>(e.number)])};
+      }
+      default: throw std::runtime_error("no such expression");
+    }
+  }
+
+  static double fused(Scalar s, double x, double y, double z) {
+    if (s != Scalar::f32) return std::fma(x, y, z);
+    return std::fmaf(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z));
+  }
+  static Lane cast(const ExprData& e, const Lane& a) {
+    const Scalar s = e.type.scalar;
+    const bool from_float = e.args[0]->type.is_float();
+    // Random words become floats only after a shift, which leaves them positive, so signed conversion is right for
+    // them too.
+    if (e.type.is_float()) return {rounded(s, from_float ? a.f : static_cast<double>(a.i)), 0};
+    return {0, wrapped(s, from_float ? static_cast<int64_t>(a.f) : a.i)};
   }
 
   template <class T>
@@ -284,104 +272,123 @@ class Machine {
   std::map<const VariableData*, Value> variables_;
 };
 
-}  // namespace
+// A run of a program's calls by simulated threads.
+class Run {
+ public:
+  Run(const Program& program, const RunMemory& memory, const RunOptions& options)
+      : program_(program), memory_(memory), options_(options) {}
 
-int interpret(const Program& p, const RunMemory& args, const RunOptions& options) {
-  const int threads = options.threads;
-  // By allocation and thread; it reads as NaN until it is written, as the arena does for checks.
-  std::map<std::pair<int, int>, std::vector<uint8_t>> apart;
-  const auto own = [&](int index, int thread) {
-    const Allocation& a = p.allocations[static_cast<size_t>(index)];
-    std::vector<uint8_t>& block = apart[{index, thread}];
+  int calls() {
+    // Segments run panel by panel under the condition of codegen/emit_entry.cpp.
+    const std::vector<Call>& calls = program_.calls;
+    std::vector<const Segment*> segment_at(calls.size(), nullptr);
+    if (runtime::runs_by_panels<int64_t>(panels_, program_.panels, threads_))
+      for (const Segment& s : program_.segments) segment_at[static_cast<size_t>(s.first)] = &s;
+    const auto after = [&](size_t i) {
+      return segment_at[i] ? static_cast<size_t>(segment_at[i]->last) : i + 1;
+    };
+    for (size_t c = 0; c < calls.size();) {
+      if (calls[c].guard_before && program_.guard >= 0) {
+        float v;
+        std::memcpy(&v, storage(program_.guard, 0).base, 4);
+        if (!std::isfinite(v)) return 1;
+      }
+      size_t end = after(c);
+      while (end < calls.size() && !calls[end].barrier_before) end = after(end);
+      for (int t = 0; t < threads_; ++t)
+        for (size_t i = c; i < end; i = after(i)) {
+          const int thread = options_.reversed ? threads_ - 1 - t : t;
+          segment_at[i] ? segment(*segment_at[i], thread) : call(calls[i], thread);
+        }
+      c = end;
+    }
+    return 0;
+  }
+
+ private:
+  // The memory of an allocation by itself; it reads as NaN until it is written, as the arena does for checks.
+  uint8_t* own(int index, int thread) {
+    const Allocation& a = program_.allocations[static_cast<size_t>(index)];
+    std::vector<uint8_t>& block = apart_[{index, thread}];
     if (block.empty())
       block.assign(static_cast<size_t>(std::max<int64_t>(a.elements, 1) * bytes(a.scalar)), 0xff);
     return block.data();
-  };
-  const int64_t locals = runtime::local_panels<int64_t>(p.panels, threads);
-  uint8_t* const local_memory = args.arena + p.arena_bytes;
-  uint8_t* const scratch_memory = local_memory + locals * p.local_bytes;
+  }
+
   // `panel`: the current one where calls run panel by panel, else -1.
-  const auto memory = [&](int index, int thread, int64_t panel = -1) {
-    const Allocation& a = p.allocations[static_cast<size_t>(index)];
+  Memory storage(int index, int thread, int64_t panel = -1) {
+    const Allocation& a = program_.allocations[static_cast<size_t>(index)];
     Memory m{nullptr, a.elements, a.scalar};
     switch (a.space) {
-      case Space::arena: m.base = options.apart ? own(index, 0) : args.arena + a.offset; break;
-      case Space::parameter: m.base = args.parameters + a.offset; break;
-      case Space::input: m.base = static_cast<uint8_t*>(const_cast<void*>(args.inputs[a.offset])); break;
-      case Space::output: m.base = static_cast<uint8_t*>(args.outputs[a.offset]); break;
+      case Space::arena: m.base = options_.apart ? own(index, 0) : memory_.arena + a.offset; break;
+      case Space::parameter: m.base = memory_.parameters + a.offset; break;
+      case Space::input: m.base = static_cast<uint8_t*>(const_cast<void*>(memory_.inputs[a.offset])); break;
+      case Space::output: m.base = static_cast<uint8_t*>(memory_.outputs[a.offset]); break;
       case Space::scratch:
-        m.base = options.apart ? own(index, thread) : scratch_memory + thread * p.scratch_bytes + a.offset;
+        m.base = options_.apart ? own(index, thread) : scratch_ + thread * program_.scratch_bytes + a.offset;
         break;
       case Space::local:
-        if (options.apart) {
+        if (options_.apart) {
           m.base = own(index, 0);
         } else if (panel < 0) {
-          m.base = local_memory + locals * a.offset;
+          m.base = locals_ + local_panels_ * a.offset;
         } else {
-          m.base = local_memory + thread * p.local_bytes + a.offset - panel * panel_bytes(p, a);
-          m.first = panel * (a.elements / p.panels);
-          m.elements = m.first + a.elements / p.panels;
+          m.base = locals_ + thread * program_.local_bytes + a.offset - panel * panel_bytes(program_, a);
+          m.first = panel * (a.elements / program_.panels);
+          m.elements = m.first + a.elements / program_.panels;
         }
         break;
-      case Space::scalars: m.base = reinterpret_cast<uint8_t*>(const_cast<double*>(args.scalars)); break;
+      case Space::scalars: m.base = reinterpret_cast<uint8_t*>(const_cast<double*>(memory_.scalars)); break;
     }
     return m;
-  };
-  const int64_t panels = (args.rows + p.panel - 1) / p.panel;
-  const auto run_part = [&](const Call& c, int thread, int64_t lo, int64_t hi, int64_t panel = -1) {
+  }
+
+  // Units lo to hi of a call's partition.
+  void chunk(const Call& c, int thread, int64_t lo, int64_t hi, int64_t panel = -1) {
     if (lo >= hi) return;
-    const Kernel& k = p.kernels[static_cast<size_t>(c.kernel)];
+    const Kernel& k = program_.kernels[static_cast<size_t>(c.kernel)];
     std::map<const BufferData*, Memory> buffers;
     for (size_t b = 0; b < c.buffers.size(); ++b)
-      buffers[k.buffers[b].get()] = memory(c.buffers[b], thread, panel);
-    Machine(k, args, std::move(buffers), lo, hi, p.panel).run();
-  };
-  const auto run_call = [&](const Call& c, int thread) {
+      buffers[k.buffers[b].get()] = storage(c.buffers[b], thread, panel);
+    Machine(k, memory_, std::move(buffers), lo, hi, program_.panel).run();
+  }
+
+  void call(const Call& c, int thread) {
     const bool by_panels = c.partition.kind == Partition::Extent::panels;
-    const int64_t extent = c.partition.extent * (by_panels ? panels : 1);
+    const int64_t extent = c.partition.extent * (by_panels ? panels_ : 1);
     const int64_t units = (extent + c.partition.unit - 1) / c.partition.unit;
-    run_part(c, thread, std::min(extent, units * thread / threads * c.partition.unit),
-             std::min(extent, units * (thread + 1) / threads * c.partition.unit));
-  };
-  const auto run_segment = [&](const Segment& s, int thread) {
-    for (int64_t q = panels * thread / threads; q < panels * (thread + 1) / threads; ++q) {
+    chunk(c, thread, std::min(extent, units * thread / threads_ * c.partition.unit),
+          std::min(extent, units * (thread + 1) / threads_ * c.partition.unit));
+  }
+
+  void segment(const Segment& s, int thread) {
+    for (int64_t q = panels_ * thread / threads_; q < panels_ * (thread + 1) / threads_; ++q) {
       std::vector<int64_t> made(static_cast<size_t>(s.last - s.first), 0);
       for (const std::vector<int64_t>& band : s.bands) {
         for (size_t i = 0; i < band.size(); ++i) {
-          const Call& c = p.calls[static_cast<size_t>(s.first) + i];
-          run_part(c, thread, q * c.partition.extent + made[i], q * c.partition.extent + band[i], q);
+          const Call& c = program_.calls[static_cast<size_t>(s.first) + i];
+          chunk(c, thread, q * c.partition.extent + made[i], q * c.partition.extent + band[i], q);
         }
         made = band;
       }
     }
-  };
-  // Segments run panel by panel under the condition of codegen/emit_entry.cpp.
-  const bool together = runtime::runs_by_panels<int64_t>(panels, p.panels, threads);
-  std::vector<const Segment*> segment_at(p.calls.size(), nullptr);
-  for (const Segment& s : p.segments)
-    if (together) segment_at[static_cast<size_t>(s.first)] = &s;
-  for (size_t c = 0; c < p.calls.size();) {
-    if (p.calls[c].guard_before && p.guard >= 0) {
-      float v;
-      std::memcpy(&v, memory(p.guard, 0).base, 4);
-      if (!std::isfinite(v)) return 1;
-    }
-    const auto behind = [&](size_t i) {
-      return segment_at[i] ? static_cast<size_t>(segment_at[i]->last) : i + 1;
-    };
-    size_t end = behind(c);
-    while (end < p.calls.size() && !p.calls[end].barrier_before) end = behind(end);
-    for (int t = 0; t < threads; ++t)
-      for (size_t i = c; i < end; i = behind(i)) {
-        const int thread = options.reversed ? threads - 1 - t : t;
-        if (segment_at[i])
-          run_segment(*segment_at[i], thread);
-        else
-          run_call(p.calls[i], thread);
-      }
-    c = end;
   }
-  return 0;
+
+  const Program& program_;
+  const RunMemory& memory_;
+  const RunOptions& options_;
+  const int threads_ = options_.threads;
+  const int64_t panels_ = (memory_.rows + program_.panel - 1) / program_.panel;
+  const int64_t local_panels_ = runtime::local_panels<int64_t>(program_.panels, threads_);
+  uint8_t* const locals_ = memory_.arena + program_.arena_bytes;
+  uint8_t* const scratch_ = locals_ + local_panels_ * program_.local_bytes;
+  std::map<std::pair<int, int>, std::vector<uint8_t>> apart_;  // by allocation and thread
+};
+
+}  // namespace
+
+int interpret(const Program& p, const RunMemory& memory, const RunOptions& options) {
+  return Run(p, memory, options).calls();
 }
 
 }  // namespace gradc::loop

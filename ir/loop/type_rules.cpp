@@ -156,31 +156,51 @@ Type result_type(const ExprData& e) {
   return e.type;
 }
 
-std::string type_error(const ExprData& e) {
-  // By kind: the least and greatest number of operands.
-  static constexpr std::array<std::pair<size_t, size_t>, 15> arity = {{{0, 0},
-                                                                       {0, 0},
-                                                                       {1, 2},
-                                                                       {1, 1},
-                                                                       {1, 1},
-                                                                       {1, 1},
-                                                                       {2, 2},
-                                                                       {2, 2},
-                                                                       {3, 3},
-                                                                       {3, 3},
-                                                                       {1, 1},
-                                                                       {1, 1},
-                                                                       {2, 2},
-                                                                       {2, 2},
-                                                                       {6, 6}}};
-  const auto [low, high] = arity[static_cast<size_t>(e.kind)];
+namespace {
+
+// By kind: the least and greatest number of operands.
+constexpr std::array<std::pair<size_t, size_t>, 15> kArity = {{{0, 0},
+                                                               {0, 0},
+                                                               {1, 2},
+                                                               {1, 1},
+                                                               {1, 1},
+                                                               {1, 1},
+                                                               {2, 2},
+                                                               {2, 2},
+                                                               {3, 3},
+                                                               {3, 3},
+                                                               {1, 1},
+                                                               {1, 1},
+                                                               {2, 2},
+                                                               {2, 2},
+                                                               {6, 6}}};
+
+// What holds for expressions of every kind.
+std::string common_error(const ExprData& e) {
+  const auto [low, high] = kArity[static_cast<size_t>(e.kind)];
   if (e.args.size() < low || e.args.size() > high) return fmt::format("{} operands", e.args.size());
   for (const Expr& a : e.args)
     if (!a) return "an operand is missing";
   if (e.type.lanes < 1 || e.type.lanes > max_lanes) return fmt::format("{} lanes", e.type.lanes);
   if (e.type.scalar == Scalar::i8) return "i8 is only for buffers";
+  return {};
+}
+
+std::string reduce_error(const ExprData& e) {
+  const Type operand = e.args[0]->type;
+  if (e.binary != BinaryOp::add && e.binary != BinaryOp::min && e.binary != BinaryOp::max)
+    return fmt::format("reduce cannot combine by `{}`", name(e.binary));
+  if ((operand.lanes & (operand.lanes - 1)) != 0)
+    return fmt::format("reduce needs a power of two of lanes, not {}", operand.lanes);
+  return binary_error(e.binary, operand, operand);
+}
+
+}  // namespace
+
+std::string type_error(const ExprData& e) {
+  std::string error = common_error(e);
+  if (!error.empty()) return error;
   const auto arg = [&](size_t i) { return e.args[i]->type; };
-  std::string error;
   switch (e.kind) {
     case ExprKind::constant: break;
     case ExprKind::variable:
@@ -216,15 +236,7 @@ std::string type_error(const ExprData& e) {
       if (e.type.scalar == Scalar::i1 || arg(0).lanes != e.type.lanes)
         return fmt::format("cast from {} to {}", to_string(arg(0)), to_string(e.type));
       break;
-    case ExprKind::reduce: {
-      const int lanes = arg(0).lanes;
-      if (e.binary != BinaryOp::add && e.binary != BinaryOp::min && e.binary != BinaryOp::max)
-        return fmt::format("reduce cannot combine by `{}`", name(e.binary));
-      if ((lanes & (lanes - 1)) != 0)
-        return fmt::format("reduce needs a power of two of lanes, not {}", lanes);
-      error = binary_error(e.binary, arg(0), arg(0));
-      break;
-    }
+    case ExprKind::reduce: error = reduce_error(e); break;
     case ExprKind::zip:
       if (arg(0) != arg(1) || arg(0).lanes % 2 != 0 || (e.integer != 0 && e.integer != 1))
         return fmt::format("zip of {} and {}", to_string(arg(0)), to_string(arg(1)));
