@@ -24,7 +24,7 @@
 #include "passes/kernels/lowering.h"
 #include "passes/kernels/orthonormal.h"
 #include "passes/kernels/tile.h"
-#include "passes/kernels/window.h"
+#include "passes/kernels/window_weights.h"
 #include "support/check.h"
 
 namespace gradc::passes::lowering {

@@ -1,6 +1,6 @@
 // Copies between layouts, at the edges of a program and for contractions that read an operand by rows.
 #include "passes/kernels/lowering.h"
-#include "passes/kernels/window.h"
+#include "passes/kernels/tile.h"
 #include "support/check.h"
 
 namespace gradc::passes::lowering {

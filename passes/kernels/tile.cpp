@@ -1,6 +1,7 @@
 #include "passes/kernels/tile.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "support/check.h"
 
@@ -170,6 +171,22 @@ void Tile::finish() {
               g_.number);
   l_.finish(kb, partition_);
   if (sums_) sums_->add_chunks();
+}
+
+std::vector<loop::Expr> transposed(loop::Builder& b, std::vector<loop::Expr> v) {
+  const size_t n = v.size();
+  GRADC_CHECK(std::has_single_bit(n) && v.front()->type.lanes == n, "{} vectors of {}", n,
+              to_string(v.front()->type));
+  // Each round interleaves row i with row i + n / 2; after log2(n) rounds rows have become columns.
+  for (size_t round = 1; round < n; round *= 2) {
+    std::vector<loop::Expr> next;
+    for (size_t i = 0; i < n / 2; ++i) {
+      next.push_back(b.let("z", loop::zip(false, v[i], v[i + n / 2])));
+      next.push_back(b.let("z", loop::zip(true, v[i], v[i + n / 2])));
+    }
+    v = std::move(next);
+  }
+  return v;
 }
 
 }  // namespace gradc::passes::lowering

@@ -86,4 +86,7 @@ inline int short_axis(int registers) { return registers >= 32 ? 12 : 5; }
 // Vectors of a panel that one tile covers.
 inline int tile_vectors(int width) { return static_cast<int>(std::min<int64_t>(2, kPanel / width)); }
 
+// Rows to columns: n vectors of n lanes (a power of two), vector i of the result has lane i of each.
+std::vector<loop::Expr> transposed(loop::Builder& b, std::vector<loop::Expr> v);
+
 }  // namespace gradc::passes::lowering

@@ -26,6 +26,7 @@
 #include "passes/kernels/pixel_tiles.h"
 #include "passes/kernels/tile.h"
 #include "passes/kernels/window.h"
+#include "passes/kernels/winograd.h"
 #include "support/check.h"
 
 namespace gradc::passes::lowering {

@@ -1,4 +1,4 @@
-// What the lowering of window operations shares: positions on one spatial axis, and transposing panels.
+// What the lowering of window operations shares: positions on one spatial axis, and register tiles of accumulators.
 #pragma once
 #include <algorithm>
 #include <functional>
@@ -110,16 +110,5 @@ class Accumulators {
   int vectors_;
   std::vector<loop::Variable> registers_;
 };
-
-// Rows to columns: n vectors of n lanes (a power of two), vector i of the result has lane i of each.
-std::vector<loop::Expr> transposed(loop::Builder& b, std::vector<loop::Expr> v);
-
-// Sum over the batch of products over all output pixels (window_weights.cpp).
-void lower_weight_gradient(Lowering& lowering, const KernelGroup& group);
-
-// Outputs a tile along each axis, 2 or 4, when a convolution or its input gradient is cheaper by Winograd's minimal
-// filtering (winograd.cpp); 0 when it is not, or the method is not allowed.
-int winograd_tile(const Lowering& lowering, const Op* convolution);
-void lower_winograd(Lowering& lowering, const KernelGroup& group, int m);
 
 }  // namespace gradc::passes::lowering

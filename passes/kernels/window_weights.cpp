@@ -628,22 +628,6 @@ class WeightGradient : WeightGradientBase {
 
 }  // namespace
 
-std::vector<Expr> transposed(loop::Builder& b, std::vector<Expr> v) {
-  const size_t n = v.size();
-  GRADC_CHECK(std::has_single_bit(n) && v.front()->type.lanes == n, "{} vectors of {}", n,
-              to_string(v.front()->type));
-  // Each round interleaves row i with row i + n / 2; after log2(n) rounds rows have become columns.
-  for (size_t round = 1; round < n; round *= 2) {
-    std::vector<Expr> next;
-    for (size_t i = 0; i < n / 2; ++i) {
-      next.push_back(b.let("z", loop::zip(false, v[i], v[i + n / 2])));
-      next.push_back(b.let("z", loop::zip(true, v[i], v[i + n / 2])));
-    }
-    v = std::move(next);
-  }
-  return v;
-}
-
 void lower_weight_gradient(Lowering& lowering, const KernelGroup& group) {
   GRADC_CHECK(group.ops.size() == 1, "conv2d_weight_grad carries no epilogue");
   WeightGradient(lowering, group.ops.front()).run();

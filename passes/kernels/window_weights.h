@@ -65,6 +65,8 @@ class WeightGradientBase {
   int partial_ = -1;  // the partial sums' allocation
 };
 
+// The sum over the batch of products over all output pixels.
+void lower_weight_gradient(Lowering& lowering, const KernelGroup& group);
 // By lanes along the batch (window_weights_batch.cpp).
 void lower_weight_gradient_by_batch(Lowering& lowering, const Op* op);
 

@@ -107,4 +107,9 @@ class ImagePatch {
   std::vector<std::vector<loop::Expr>> masks_;  // null where a pixel always lies inside
 };
 
+// Outputs per tile along each axis, 2 or 4, when a convolution or its input gradient is cheaper by Winograd's minimal
+// filtering; 0 when it is not, or the method is not allowed.
+int winograd_tile(const Lowering& lowering, const Op* convolution);
+void lower_winograd(Lowering& lowering, const KernelGroup& group, int m);
+
 }  // namespace gradc::passes::lowering
