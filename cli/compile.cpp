@@ -135,7 +135,7 @@ void write_output(const std::string& path, std::string_view what, std::string_vi
   out.commit();
 }
 
-// What is asked for, and the names that follow from it.
+// The kind of output, and the names that follow from it.
 struct Output {
   Output(const CompileOptions& options, const Emit& emit)
       : kind(emit.name),

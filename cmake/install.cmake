@@ -2,7 +2,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# LLVM may stand in a folder of its own.
+# LLVM may be in a folder of its own.
 set_target_properties(gradc gradc_shared PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 install(TARGETS gradc RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 # Where the tool looks for it: lib/gradc beside its own folder, on every system.

@@ -1,5 +1,5 @@
 # libgradc.so: the compiler and the runtime for other programs, behind the C interface of include/gradc/. It shows the functions
-# of that interface and nothing else, whatever the libraries it is made of show.
+# of that interface and nothing else, hiding those of its libraries.
 file(GLOB shared_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/capi/compile/*.cpp)
 add_library(gradc_shared SHARED ${shared_sources})
 set_target_properties(gradc_shared PROPERTIES

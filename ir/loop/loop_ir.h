@@ -157,7 +157,7 @@ bool is_constant(const Expr& e, int64_t value);  // an integer constant with thi
 enum class StmtKind : uint8_t {
   block,     // body
   for_loop,  // for variable = begin to end step: body (end exclusive; step is a positive constant); `unroll`
-             // asks for full unrolling
+             // requests full unrolling
   let,       // variable = value, immutable, visible to the end of the enclosing block
   declare,   // mutable variable = value
   assign,    // mutable variable = value

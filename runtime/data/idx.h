@@ -21,7 +21,7 @@ int idx_element_bytes(IdxArray::Type type);
 const char* idx_type_name(IdxArray::Type type);
 
 // Reads a whole file strictly: the header must be sensible and the data exactly what it promises. Never
-// allocates much more than the file really holds, whatever the header claims. Throws RunError
+// allocates much more than the file really holds, for any claim of its header. Throws RunError
 // (kExitDataError) with file, expectation, finding, advice.
 IdxArray read_idx(const std::string& path);
 

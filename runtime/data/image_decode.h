@@ -1,7 +1,7 @@
 // PNG and JPEG files to rows of pixels (libpng, libjpeg-turbo). Knows nothing of folders, data sets and sizes
 // wanted.
 //
-// Samples are the file's own, without gamma correction even if the file asks for it, as in PIL and torchvision: 8 bits
+// Samples are the file's own, without gamma correction even where the file has a gamma, as in PIL and torchvision: 8 bits
 // as they are, 16 bits rounded to 8 (v / 257), fewer stretched to 0..255; grey and palettes
 // become red, green, blue. Alpha composites on black: c * alpha / 255, rounded.
 //

@@ -48,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(
               "reshape(image, [24, 8]) |> multi_head_attention(4, causal=true) |> layernorm |> min_over(0) "
               "|> dense(10)",
               "adam(lr=0.01)"},
-        // Nor has a bias in front of a batch renormalisation.
+        // Nor has a bias before a batch renormalisation.
         Sound{"batchrenorm",
               "image |> conv2d(8, 3, padding=1) |> batchrenorm |> relu |> conv2d(8, 3) |> batchrenorm |> "
               "flatten |> "
@@ -110,7 +110,7 @@ void scale_stores(loop::Program& program, const std::string& kernel_name, double
     if (kernel.name.find(kernel_name) != std::string::npos) scale(kernel.body);
 }
 
-// 1 % too much in what native code computes for the gradient behind an extremum, which a bound on rounding
+// 1 % too much in what native code computes for the gradient of an extremum, which a bound on rounding
 // must not explain: an extremum is not rounded, so what equals it still does.
 TEST(CheckSound, StillFindsFaultsBehindAnExtremum) {
   cli::CheckRequest request;

@@ -96,7 +96,7 @@ TEST_F(Cross, ExplainsMistakes) {
           {"unknown processor `neoverse-n11`", "did you mean `neoverse-n1`"});
 }
 
-// A tool that stands alone has no runtime beside it, and nothing in the PATH links.
+// A tool copied by itself has no runtime beside it, and nothing in the PATH links.
 TEST_F(Cross, SaysWhatIsMissing) {
   const TemporaryFolder elsewhere;
   std::filesystem::create_directory(elsewhere.path("bin"));

@@ -116,7 +116,7 @@ TEST_F(DataTest, WeightsAndModelMustAgree) {
     EXPECT_NE(extra.err.find("no such normalization"), std::string::npos) << extra.err;
     EXPECT_NE(extra.err.find("m.safetensors"), std::string::npos) << extra.err;
   }
-  // As first weights they are welcome: what is fitted is fitted anew.
+  // As initial weights they are accepted: statistics are fitted again.
   EXPECT_EQ(run({"train", "plain.nn", "--steps", "2", "--init-from", "m.safetensors"}).exit_code, 0);
 }
 

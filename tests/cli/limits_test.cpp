@@ -75,7 +75,7 @@ TEST(Bytes, PathsNeedNotBeUtf8) {
     const ToolResult r = run_tool({"recipe", file, "--steps", "1", "--json"}, folder.path());
     EXPECT_TRUE(r.exit_code == 0 || r.exit_code == kExitCheckFailed) << r.exit_code << r.err;
   }
-  // Pages are UTF-8 whatever they show.
+  // Pages are UTF-8 for any input.
   for (const char* page : {".html", ".svg"}) {
     const std::string text = read_text(folder.path(kLatin + page));
     EXPECT_NE(text, "");

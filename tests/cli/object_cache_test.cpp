@@ -104,7 +104,7 @@ class Damage : public testing::Test {
     whole_ = read_text(entry_);
     ASSERT_EQ(whole_.substr(whole_.size() - object_.size()), object_);
   }
-  // What stands there is not loaded, but replaced by the next store.
+  // The damaged entry is not loaded, but replaced by the next store.
   void expect_replaced(const std::string& what) {
     DiskObjectCache cache(folder_.path());
     EXPECT_EQ(cache.load("key"), std::nullopt) << what;

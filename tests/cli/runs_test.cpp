@@ -91,7 +91,7 @@ TEST(Signals, SaveAndExit) {
         execv(command.c_str(), pointers.data());
         _exit(127);
       }
-      // Some steps are done, whatever the machine's speed.
+      // Some steps are done, on a machine of any speed.
       for (int i = 0; i < 6000 && read_text(log).find("\"step\":2,") == std::string::npos; ++i)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
       kill(child, number);

@@ -270,7 +270,7 @@ TEST(Stats, ValuesAndGradientsAreThoseOfDoublePrecision) {
   const Matrix a = forward(first, image), b = map(a, a, [](double x, double) { return std::max(x, 0.0); });
   const Matrix c = forward(second, b), d = map(c, c, [](double x, double) { return 1 / (1 + std::exp(-x)); });
   const Matrix logits = forward(head, d);
-  // Of each batch's mean loss: batches are all full, whatever their order.
+  // Of each batch's mean loss: batches are all full, in any order.
   Matrix g(kRows, kClasses);
   for (int r = 0; r < kRows; ++r) {
     double sum = 0;

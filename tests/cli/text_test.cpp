@@ -157,7 +157,7 @@ TEST_F(TextTest, ATextIsLearntAndGoesOn) {
   refuses({"sample", "m.nn", "--weights", "w.safetensors", "--prompt", "\xFF"}, kExitDataError,
           "--prompt: byte 0");
   refuses({"sample", "m.nn", "--prompt", "a"}, kExitUsage, "--weights");
-  // Weights of a smaller alphabet than the file asks for, and of none.
+  // Weights of a smaller alphabet than the file declares, and of none.
   folder.write(
       "few.nn",
       std::string(model("path=\"abc.txt\"")).replace(model("").find("vocabulary=40"), 13, "vocabulary=6"));

@@ -163,7 +163,7 @@ TEST(TrainOptions, ClipValueBoundsEachElement) {
   expect_near(after(model("    clip value 0.02"), 1), expected, 1e-6);
 }
 
-// The gradient is 0, so that what an update adds is noise alone: N(0, eta / (1 + t)^0.55), anew each time.
+// The gradient is 0, so that what an update adds is noise alone: N(0, eta / (1 + t)^0.55), drawn for each update.
 TEST(TrainOptions, NoiseHasItsVarianceAndIsFresh) {
   const double eta = 0.09;
   const std::string text =
@@ -302,7 +302,7 @@ TEST(TrainOptions, AccumulationIsTheMeanOverAllRows) {
   const ToolResult r = run_tool({"train", "m.nn", "--json"}, folder.path());
   ASSERT_EQ(r.exit_code, 0) << r.err;
   EXPECT_EQ(Json::parse(lines(r.out).back()).at("steps"), 4);
-  // Random layers draw anew for each batch: with the same rows in both halves, halves with equal masks would
+  // Random layers draw new numbers for each batch: with the same rows in both halves, halves with equal masks would
   // give the update of one half.
   const std::string layers = "flatten |> dense(12) as body |> relu |> dropout(0.5) |> dense(10) as head";
   const std::string loss = "cross_entropy(logits, digits.label)";

@@ -414,7 +414,7 @@ TEST_P(OnTargets, RandomExpressions) {
   EXPECT_GT(compared, 60);
 }
 
-// Functions that kernels share are those that stand in each of them otherwise: the same bits.
+// Functions that kernels share are those that are in each of them otherwise: the same bits.
 TEST(Once, SharedFunctionsGiveTheSameBits) {
   Kernel k = loop::make_kernel("draw");
   Builder b(k);

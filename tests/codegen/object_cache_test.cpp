@@ -1,4 +1,4 @@
-// Which objects a Jit asks a cache for: equal programs find theirs and run the same code; whatever decides an
+// Which objects a Jit looks up in a cache: equal programs find theirs and run the same code; whatever decides an
 // object's bytes decides its key. Knows nothing of files.
 #include <gtest/gtest.h>
 
@@ -193,7 +193,7 @@ TEST(ObjectCache, AModuleThatDidNotChangeIsFoundThoughOthersDid) {
   const Program p = many_kernels(count, 0.5), q = many_kernels(count, 0.75);
   MemoryCache cache;
   const codegen::Jit first({&p}, native(), {}, &cache);
-  EXPECT_EQ(cache.objects.size(), 11u);  // whatever the number of processors; one holds the entries
+  EXPECT_EQ(cache.objects.size(), 11u);  // for any number of processors; one holds the entries
   const codegen::Jit second({&q}, native(), {}, &cache);
   EXPECT_EQ(cache.misses, 12u);
   EXPECT_EQ(cache.hits, 10u);

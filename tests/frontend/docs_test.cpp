@@ -68,7 +68,7 @@ TEST(Docs, ListThePrimitivesThatCanBeCalled) {
   EXPECT_EQ(listed, callable);
 }
 
-// The file on the first screen, which stands indented by four blanks.
+// The file on the first screen, which is indented by four blanks.
 TEST(Docs, TheFirstExampleCompiles) {
   std::istringstream lines(read_file(std::string(GRADC_SOURCE_DIR) + "/docs/language.md"));
   std::string text;

@@ -8,7 +8,7 @@
 namespace gradc::frontend_test::elaborate_test {
 namespace {
 
-// What stands in a function's text, by line, without the numbers of values.
+// A function's text, by line, without the numbers of values.
 bool holds(const std::string& text, const std::string& piece) {
   return text.find(piece) != std::string::npos;
 }
@@ -370,7 +370,7 @@ TEST(Elaborate, UpdatesFollowTheOptionsOfTheOptimizer) {
             (Names{"body.weight.velocity f32[8,784]", "batchnorm_1.gamma.velocity f32[8]",
                    "batchnorm_1.beta.velocity f32[8]", "head.weight.m f32[10,8]", "head.weight.v f32[10,8]",
                    "head.bias.m f32[10]", "head.bias.v f32[10]"}));
-  // Every symbol has its first value.
+  // Every symbol has its initial value.
   EXPECT_EQ(c->model->module->function("init")->updates.size(), c->model->module->symbols.size());
 }
 

@@ -1,4 +1,4 @@
-// Thousands of damaged files: whatever they are, compiling ends soon, in a module or in messages. The damage
+// Thousands of damaged files: compiling ends soon for each, in a module or in messages. The damage
 // is seeded, so that a failure repeats; GRADC_FUZZ_ROUNDS=N tries more.
 #include <algorithm>
 #include <chrono>
@@ -179,7 +179,7 @@ TEST(Fuzz, DamagedFilesEndInAModuleOrInMessages) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     ASSERT_LT(seconds, 30) << "seed " << seed << "\n" << text;
   }
-  // The damage must not always be fatal, or nothing behind the parser is reached.
+  // The damage must not always be fatal, or nothing after the parser is reached.
   EXPECT_GT(compiled, rounds / 100);
 }
 

@@ -65,7 +65,7 @@ TEST(Prelude, TopKRanksEqualScoresByClassAndNaNFirst) {
   for (int row = 0; row < 6; ++row) tied.insert(tied.end(), {1, 5, 5, 5, 0, 2});
   EXPECT_EQ(of_rows("cast(top_k(x, label, k=2), \"f32\")", tied, labels), (Values{0, 1, 1, 0, 0, 0}));
   EXPECT_EQ(of_rows("cast(top_k(x, label, k=5), \"f32\")", tied, labels), (Values{1, 1, 1, 1, 0, 1}));
-  // A score that is NaN is before all others, and wrong where it is the label's own, whatever k.
+  // A score that is NaN is before all others, and wrong where it is the label's own, for any k.
   Values broken;
   for (int row = 0; row < 6; ++row) broken.insert(broken.end(), {1, 4, nan, 3, 0, 2});
   EXPECT_EQ(of_rows("cast(top_k(x, label, k=1), \"f32\")", broken, labels), Values(6));
@@ -516,7 +516,7 @@ TEST(Prelude, Schedules) {
   EXPECT_NEAR(rate("exponential(0.9)", 0, 2, 100), 0.405, 1e-15);
   EXPECT_NEAR(rate("inverse(0.5)", 0, 2, 100), 0.25, 1e-15);
   EXPECT_NEAR(rate("inverse_sqrt", 3, 0, 100), 0.25, 1e-15);
-  // `then` starts the second one anew, with what is left of the run.
+  // `then` starts the second one from step 0, with what is left of the run.
   EXPECT_NEAR(rate("warmup(20) then cosine", 19, 0, 120), 0.5, 1e-15);
   EXPECT_NEAR(rate("warmup(20) then cosine", 20, 0, 120), 0.5, 1e-15);
   EXPECT_NEAR(rate("warmup(20) then cosine", 70, 0, 120), 0.25, 1e-15);

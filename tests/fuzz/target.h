@@ -14,7 +14,7 @@ namespace gradc::fuzz {
 
 using Bytes = std::span<const uint8_t>;
 
-// Reads the bytes and returns, whatever they are: what a user may get wrong ends in the reader's own errors,
+// Reads any bytes and returns: what a user may get wrong ends in the reader's own errors,
 // which `run` takes. Anything it throws is a finding, as a crash, a sanitizer's report and a limit of time or
 // memory are.
 struct Target {

@@ -1,4 +1,4 @@
-// Types, attributes, locations; functions and the builder: what each operation on them leaves behind.
+// Types, attributes, locations; functions and the builder: what each operation on them leaves.
 #include <gtest/gtest.h>
 
 #include <cmath>

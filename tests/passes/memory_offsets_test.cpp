@@ -84,7 +84,7 @@ std::map<std::string, int> asked_for(const passes::LoweredProgram& program) {
   return result;
 }
 
-// A stride of two goes by direct kernels; each tile asks for the next point's mask and results.
+// A stride of two goes by direct kernels; each tile prefetches the next point's mask and results.
 TEST(MemoryPlaces, DirectConvolutionsAskForWhatTheirEpilogueTouches) {
   const auto asked = asked_for(lowered(R"(param @w : f32[32,16,3,3]
 func @f(%g: f32[n,32,16,16], %y: f32[n,16,32,32]) {
@@ -96,7 +96,7 @@ func @f(%g: f32[n,32,16,16], %y: f32[n,16,32,32]) {
   for (const auto& [name, lines] : asked) EXPECT_EQ(lines, 16) << name;  // 8 channels, 2 lines each
 }
 
-// Winograd's scratch memory for 64 channels fills the second-level cache, so channels are asked for one by
+// Winograd's scratch memory for 64 channels fills the second-level cache, so channels are prefetched one by
 // one: per line 24 pixels of the input and 16 of each image the outputs touch, once while a channel before is
 // at work and once for the first channels.
 TEST(MemoryPlaces, WinogradAsksForImagesChannelByChannelWhereItsScratchIsLarge) {
@@ -115,7 +115,7 @@ TEST(MemoryPlaces, WinogradAsksForImagesChannelByChannelWhereItsScratchIsLarge) 
     for (const auto& [name, n] : asked_for(program(64, width))) lines.insert(n);
     EXPECT_EQ(lines, (std::multiset<int>{2 * 16, 2 * 24})) << width;
   }
-  // At 16 channels everything is asked for during the products, in 36 parts.
+  // At 16 channels everything is prefetched during the products, in 36 steps.
   std::multiset<int> lines;
   for (const auto& [name, n] : asked_for(program(16, 16))) lines.insert(n);
   EXPECT_EQ(lines, (std::multiset<int>{15, 22}));

@@ -49,7 +49,7 @@ std::vector<Edge> edges_of(const OpDef& def, const OpSample& sample) {
     s.rows = rows;
     edges.push_back({fmt::format("{} rows", rows), s});
   }
-  // A kernel of elementwise operations takes its loops from its shape alone, whatever it computes.
+  // A kernel of elementwise operations takes its loops from its shape alone.
   const bool elementwise = def.kind != OpKind::contraction && def.kind != OpKind::indexing && !def.random;
   const bool one_of_many = elementwise && def.name != "add" && def.name != "reduce_sum";
   std::set<int64_t> extents;

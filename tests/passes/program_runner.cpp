@@ -114,7 +114,7 @@ class Block {
 
 namespace {
 
-// One program with its memory, which is made again for each run.
+// One program with its memory, which is allocated for each run.
 class Runner {
  public:
   Runner(const Module& module, const std::string& name, const interpreter::RunInput& input,

@@ -108,7 +108,7 @@ TEST_P(Segments, GiveTheBitsOfCallsOneByOne) {
   }
 }
 
-// Seven panels of a batch of eight: two threads have room for one panel each, whatever their parts.
+// Seven panels of a batch of eight: two threads have room for one panel each, for any split.
 TEST_P(Segments, GiveTheBitsInPartBatches) {
   const int64_t rows = 7 * 32 - 5;
   const interpreter::RunInput part = uniform_input(module_, "x", GetParam().input, rows, 9);

@@ -1,4 +1,4 @@
-// A program written by hand behind the runtime's ABI: softmax regression with momentum, so that the runtime
+// A program written by hand for the runtime's ABI: softmax regression with momentum, so that the runtime
 // is tested without the compiler. Its threads share the work as compiled code does, with barriers, and its
 // sums do not depend on their number.
 #pragma once

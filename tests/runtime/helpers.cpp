@@ -105,7 +105,7 @@ Bytes damaged(const Bytes& original, Noise& noise) {
   Bytes bytes = original;
   const uint32_t times = 1 + noise(3);
   for (uint32_t i = 0; i < times && !bytes.empty(); ++i) {
-    // Half of the damage goes to the first bytes, where headers stand.
+    // Half of the damage goes to the first bytes, where headers are.
     const auto size = static_cast<uint32_t>(bytes.size());
     const uint32_t at = noise(2) ? noise(size) : noise(std::min(size, 24u));
     const auto place = bytes.begin() + at;

@@ -134,7 +134,7 @@ TEST(ImageFiles, PngIsReadAsItIs) {
   EXPECT_EQ(clear.rgb, (Bytes{200, 100, 50, 0, 0, 0}));
 }
 
-// The file's own samples, whatever it says of gamma: grey 4, 100, 196 of 16 bits became 38, 167, 226.
+// The file's own samples, for any gamma: grey 4, 100, 196 of 16 bits became 38, 167, 226.
 TEST(ImageFiles, PngOfEveryDepthIsReadLinearly) {
   const auto greys = [](const Bytes& png) {
     const Pixels p = decode_image("a.png", png);

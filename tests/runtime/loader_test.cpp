@@ -82,7 +82,7 @@ TEST(Loader, PassesErrorsOnAndGoesOn) {
   board.expect(loader.fetch(1, 2), 1);
   fails = true;
   loader.cancel();
-  loader.start(1);  // an error that nobody asks for is forgotten
+  loader.start(1);  // an error that nobody reads is dropped
   loader.cancel();
   board.expect(loader.fetch(0, -1), 0);
 }

@@ -141,7 +141,7 @@ TEST(Resume, TrainsEpochsThatTheFileHasGot) {
   EXPECT_EQ(seen().total, 20);
   EXPECT_NE(more.log.text().find("epochs are 5 now, 2 when "), std::string::npos) << more.log.text();
   EXPECT_NE(more.log.text().find("20 updates in all instead of 8"), std::string::npos) << more.log.text();
-  // --epochs means the same, whatever the file says; and what was asked for on the command line is the run's.
+  // --epochs overrides the file, and options of the command line belong to the run.
   Bench asked(small("", 5));
   EXPECT_EQ(asked.run({.epochs = 3, .resume = file}).epochs, 3);
   Bench shorter(small("", 5));
@@ -294,7 +294,7 @@ TEST(Resume, RemovesWhatAKilledRunDidNotComeTo) {
   EXPECT_EQ(there(), (std::vector<std::string>{file(2), file(3), file(4)}));
 }
 
-// The folder of checkpoints and that of --save are made again.
+// Missing folders of checkpoints and of --save are created.
 TEST(Rules, FoldersThatAreMovedAwayAreMadeAgain) {
   TemporaryFolder folder;
   const std::string rule =

@@ -181,7 +181,7 @@ TEST(Diagnostic, a_terminal_gets_no_control_characters) {
   EXPECT_EQ(text.find('\xff'), std::string::npos);
 }
 
-// Any bytes, any spans: every line of the text is whole, and no caret stands outside its line's
+// Any bytes, any spans: every line of the text is whole, and no caret is outside its line's
 // neighbourhood.
 TEST(Diagnostic, any_bytes_and_any_spans) {
   std::mt19937 random(11);

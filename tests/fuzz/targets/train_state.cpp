@@ -1,4 +1,4 @@
-// Where a run stands, as JSON in a checkpoint's metadata: what is accepted survives being written.
+// The state of a run, as JSON in a checkpoint's metadata: what is accepted survives being written.
 #include "runtime/training/train_state.h"
 #include "tests/fuzz/target.h"
 
