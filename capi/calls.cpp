@@ -67,7 +67,7 @@ gradc_session* create_session(const gradc_program& program, std::shared_ptr<cons
   made->threads = made->runs->threads();
   const TrainRecord train = read_experiment(program.experiment_json).train;
   made->seed = static_cast<uint64_t>(train.seed);
-  made->full_batch = train.driver;
+  made->full_batch = train.full_batch;
   if (bundle && bundle->weight_bytes) {
     runtime::load_checkpoint(*made->runs, "the embedded weights",
                              {bundle->weights, bundle->weights + bundle->weight_bytes});

@@ -151,7 +151,7 @@ class Subject {
 
 // One kernel call of the step's programs, over all profiled steps; of a batch in pieces the sum over these.
 struct CallProfile {
-  std::string name, what, place;
+  std::string name, what, location;
   double ms = 0;  // median over steps of the time of the thread that was slowest in it, or in its segment
   double flop = 0, bytes = 0;
   bool barrier = false;
@@ -252,7 +252,7 @@ Profile profile(CompileRequest request, int threads, double seconds) {
       made.bytes = static_cast<double>(p.times) * p.lowered.costs[c].bytes;
       made.barrier = call.barrier_before || call.guard_before;
       made.ms = quantile(ticks[p.first + c], 0.5) * ms_per_tick;
-      if (!kernel.locations.empty()) made.place = user_place(kernel.locations.front());
+      if (!kernel.locations.empty()) made.location = user_location(kernel.locations.front());
       result.elsewhere_ms -= made.ms;
     }
   for (const auto& [p, times] : traced)
@@ -271,7 +271,7 @@ Profile profile(CompileRequest request, int threads, double seconds) {
                                 {"tid", t},
                                 {"ts", us(begin)},
                                 {"dur", us(end) - us(begin)},
-                                {"args", {{"what", call.what}, {"place", call.place}}}});
+                                {"args", {{"what", call.what}, {"location", call.location}}}});
       }
   return result;
 }
@@ -300,7 +300,7 @@ void print_kernels(const Profile& p, const MachineLimits& machine, bool all) {
     if (!all && what.size() > kWhat) what = what.substr(0, kWhat - 3) + "...";
     fmt::print("{:9.4f} {:5.1f}% {:8.1f} {:5.1f}% {:7.2f} {:5.1f}%  {:<26} {}{}{}\n", c.ms,
                percent(c.ms, p.step_ms), gflops, percent(gflops, machine.gflops), rate,
-               percent(rate, machine.gb_per_s), c.name, c.place, c.place.empty() ? "" : "  ", what);
+               percent(rate, machine.gb_per_s), c.name, c.location, c.location.empty() ? "" : "  ", what);
   }
   if (hidden)
     fmt::print("{:9.4f} {:5.1f}%  in {} more kernels (--all shows them)\n", rest, percent(rest, p.step_ms),
@@ -339,7 +339,7 @@ ordered_json kernels_json(const Profile& p, const MachineLimits& machine) {
     const double gflops = c.ms > 0 ? c.flop / c.ms * 1e-6 : 0, rate = c.ms > 0 ? c.bytes / c.ms * 1e-6 : 0;
     list.push_back({{"name", c.name},
                     {"what", c.what},
-                    {"place", c.place},
+                    {"location", c.location},
                     {"ms", c.ms},
                     {"share", p.step_ms > 0 ? c.ms / p.step_ms : 0},
                     {"flop", c.flop},

@@ -44,7 +44,7 @@ void add_pass_options(CLI::App* app, ModelOptions& o) {
                   "says what is needed")
       ->transform(standalone::size_in_bytes())
       ->type_name("SIZE");
-  app->add_flag("--locations", o.locations, "print the .nn place of every operation with the IR");
+  app->add_flag("--locations", o.locations, "print the .nn location of every operation with the IR");
 }
 
 void add_code_options(CLI::App* app, ModelOptions& o) {

@@ -51,14 +51,15 @@ std::string indented(const std::string& text) {
 }
 
 void print_entry(const ReferenceEntry& e) {
-  fmt::print("{} {}\n{}\n{}", e.kind, e.signature, e.place.empty() ? "" : e.place + "\n", wrapped(e.text));
+  fmt::print("{} {}\n{}\n{}", e.kind, e.signature, e.location.empty() ? "" : e.location + "\n",
+             wrapped(e.text));
   if (!e.example.empty()) fmt::print("\nexample:\n{}\n", indented(e.example));
   if (!e.source.empty()) fmt::print("\ndefinition:\n{}\n", indented(e.source));
 }
 
 void print_json(const ReferenceEntry& e) {
   const nlohmann::json line = {{"name", e.name},        {"kind", e.kind},       {"signature", e.signature},
-                               {"text", e.text},        {"example", e.example}, {"place", e.place},
+                               {"text", e.text},        {"example", e.example}, {"location", e.location},
                                {"definition", e.source}};
   fmt::print("{}\n", json_line(line));
 }

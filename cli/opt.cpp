@@ -170,7 +170,7 @@ Command add_opt(CLI::App& app) {
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--target", o->target, "the processor, for those passes")->type_name("NAME");
-  c->add_flag("--locations", o->locations, "print the .nn place of every operation");
+  c->add_flag("--locations", o->locations, "print the .nn location of every operation");
   c->add_flag("--json", o->json, "the result as one JSON object with every operation as data");
   return {c, [o] { return run_opt(*o); }};
 }

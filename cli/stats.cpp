@@ -64,8 +64,8 @@ class Moments {
     const double low = s_.min, width = (s_.max - s_.min) / kHistogramBins;
     for (int64_t i = 0; i < count; ++i) {
       if (!std::isfinite(values[i])) continue;
-      const double place = width > 0 ? (values[i] - low) / width : 0;
-      ++s_.counts[static_cast<size_t>(std::clamp(static_cast<int>(place), 0, kHistogramBins - 1))];
+      const double bin = width > 0 ? (values[i] - low) / width : 0;
+      ++s_.counts[static_cast<size_t>(std::clamp(static_cast<int>(bin), 0, kHistogramBins - 1))];
     }
   }
   Summary summary() const {
@@ -237,7 +237,7 @@ class Stats {
       LayerStats s;
       s.name = l.what->name;
       s.callee = l.what->callee;
-      s.place = l.what->place;
+      s.location = l.what->location;
       s.shape = l.shape;
       s.value = l.values.summary();
       if (l.gradient) s.gradient = l.gradients.summary();

@@ -25,7 +25,7 @@ struct Summary {
 };
 
 struct LayerStats {
-  std::string name, callee, place;
+  std::string name, callee, location;
   Shape shape;  // of one example
   Summary value;
   std::optional<Summary> gradient;  // none where no trained parameter comes before it

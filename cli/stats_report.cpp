@@ -141,8 +141,8 @@ std::string render_stats(const StatsReport& r) {
 std::string render_stats_json(const StatsReport& r) {
   std::string text;
   for (const LayerStats& l : r.layers) {
-    Json j = {{"event", "layer"}, {"name", l.name},   {"callee", l.callee},
-              {"place", l.place}, {"shape", l.shape}, {"dead", l.dead}};
+    Json j = {{"event", "layer"},       {"name", l.name},   {"callee", l.callee},
+              {"location", l.location}, {"shape", l.shape}, {"dead", l.dead}};
     if (l.saturated) j["saturated"] = *l.saturated;
     j["value"] = json_of(l.value);
     if (l.gradient) j["gradient"] = json_of(*l.gradient);
@@ -300,7 +300,7 @@ class Page {
   void row(const LayerStats& l, int y) {
     const double base = y + kRow / 2.0;
     out_ += fmt::format("<g><title>{} ({}) at {}</title>\n", escape_markup(l.name), escape_markup(l.callee),
-                        escape_markup(l.place));
+                        escape_markup(l.location));
     text(kMargin, base, shortened(l.name, 34), "font-weight=\"bold\"");
     text(kMargin, base + 14, fmt::format("{} {}", l.callee, shape_text(l.shape)),
          "fill=\"#777\" font-size=\"11\"");

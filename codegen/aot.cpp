@@ -29,7 +29,7 @@ class Tables {
                                 shape(s.rank, s.shape), int64(s.offset)},
                                sizeof s));
     }
-    return place(
+    return constant(
         record({int32(static_cast<int32_t>(p.abi_version)), text(p.gradc_version), text(p.target),
                 text(p.source), text(p.name), int64(p.batch), int64(p.parameter_bytes), int32(p.symbol_count),
                 array(symbols), entry(p.init, prefix + "init"), entry(p.train_step, prefix + "train_step"),
@@ -50,7 +50,7 @@ class Tables {
   llvm::Constant* text(const char* t) {
     if (!t) return null();
     llvm::GlobalVariable*& made = texts_[t];
-    if (!made) made = place(llvm::ConstantDataArray::getString(c_, t), "text");
+    if (!made) made = constant(llvm::ConstantDataArray::getString(c_, t), "text");
     return made;
   }
 
@@ -98,7 +98,7 @@ class Tables {
   // A pointer to the elements; null when there are none.
   llvm::Constant* array(const std::vector<llvm::Constant*>& elements) {
     if (elements.empty()) return null();
-    return place(
+    return constant(
         llvm::ConstantArray::get(llvm::ArrayType::get(elements[0]->getType(), elements.size()), elements),
         "table");
   }
@@ -106,19 +106,19 @@ class Tables {
   llvm::Constant* shape(int32_t rank, const int64_t* extents) {
     if (rank == 0) return null();
     const std::vector<uint64_t> values(extents, extents + rank);
-    return place(llvm::ConstantDataArray::get(c_, values), "shape");
+    return constant(llvm::ConstantDataArray::get(c_, values), "shape");
   }
 
   llvm::Constant* bytes(std::string_view data) {
     if (data.empty()) return null();
     llvm::Constant* made =
         llvm::ConstantDataArray::getString(c_, llvm::StringRef(data.data(), data.size()), /*AddNull=*/false);
-    auto* global = place(made, "weights");
+    auto* global = constant(made, "weights");
     global->setAlignment(llvm::Align(64));
     return global;
   }
 
-  llvm::GlobalVariable* place(llvm::Constant* value, const char* name) {
+  llvm::GlobalVariable* constant(llvm::Constant* value, const char* name) {
     auto* global = new llvm::GlobalVariable(module_, value->getType(), true,
                                             llvm::GlobalValue::PrivateLinkage, value, name);
     return global;

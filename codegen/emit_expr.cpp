@@ -129,19 +129,19 @@ Value* KernelEmitter::emit_load(const ExprData& e) {
   Value* mask = e.args.size() > 1 ? emit(e.args[1]) : nullptr;
   const llvm::Align align = alignment(e.buffer);
   llvm::Type* stored = type({e.buffer->scalar, e.type.lanes});
-  Value* place = address(e.buffer, index, !mask);
+  Value* pointer = address(e.buffer, index, !mask);
   Value* v = nullptr;
   if (e.args[0]->type.lanes > 1) {
     if (!mask) mask = llvm::ConstantInt::getTrue(type({Scalar::i1, e.type.lanes}));
-    v = b_.CreateMaskedGather(stored, place, align, mask, llvm::Constant::getNullValue(stored));
+    v = b_.CreateMaskedGather(stored, pointer, align, mask, llvm::Constant::getNullValue(stored));
   } else if (!mask) {
-    v = b_.CreateAlignedLoad(stored, place, align);
+    v = b_.CreateAlignedLoad(stored, pointer, align);
   } else if (e.type.lanes > 1) {
-    v = b_.CreateMaskedLoad(stored, place, align, mask, llvm::Constant::getNullValue(stored));
+    v = b_.CreateMaskedLoad(stored, pointer, align, mask, llvm::Constant::getNullValue(stored));
   } else {
     Value* loaded = nullptr;
     llvm::BasicBlock* before = b_.GetInsertBlock();
-    llvm::BasicBlock* inside = when(mask, [&] { loaded = b_.CreateAlignedLoad(stored, place, align); });
+    llvm::BasicBlock* inside = when(mask, [&] { loaded = b_.CreateAlignedLoad(stored, pointer, align); });
     llvm::PHINode* merged = b_.CreatePHI(stored, 2);
     merged->addIncoming(loaded, inside);
     merged->addIncoming(llvm::Constant::getNullValue(stored), before);

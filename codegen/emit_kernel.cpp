@@ -211,18 +211,18 @@ void KernelEmitter::emit_store(const loop::StmtData& s) {
   if (s.buffer->scalar == loop::Scalar::i8)
     value = b_.CreateZExt(value, type({loop::Scalar::i8, s.value->type.lanes}));
   Value* mask = s.mask ? emit(s.mask) : nullptr;
-  Value* place = address(s.buffer, emit(s.index), !mask);
+  Value* pointer = address(s.buffer, emit(s.index), !mask);
   const llvm::Align align = alignment(s.buffer);
   const unsigned lanes = s.value->type.lanes;
   if (s.index->type.lanes > 1) {
     if (!mask) mask = llvm::ConstantInt::getTrue(type({loop::Scalar::i1, s.value->type.lanes}));
-    b_.CreateMaskedScatter(value, place, align, mask);
+    b_.CreateMaskedScatter(value, pointer, align, mask);
   } else if (!mask) {
-    b_.CreateAlignedStore(value, place, align);
+    b_.CreateAlignedStore(value, pointer, align);
   } else if (lanes > 1) {
-    b_.CreateMaskedStore(value, place, align, mask);
+    b_.CreateMaskedStore(value, pointer, align, mask);
   } else {
-    when(mask, [&] { b_.CreateAlignedStore(value, place, align); });
+    when(mask, [&] { b_.CreateAlignedStore(value, pointer, align); });
   }
 }
 

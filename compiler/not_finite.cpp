@@ -64,14 +64,14 @@ void set_place(const Op& op, runtime::NotFiniteReport& report) {
   for (const Location& l : op.locations) {
     if (!l.valid() || !l.file) continue;
     // FILE:LINE:COLUMN, or FILE:LINE for a call in the user's file that led into the prelude.
-    if (const std::string place = user_place(l); place == to_string(l)) {
+    if (const std::string location = user_location(l); location == to_string(l)) {
       report.file = *l.file;
       report.line = l.line;
       report.column = l.column;
     } else {
-      const size_t colon = place.rfind(':');
-      report.file = place.substr(0, colon);
-      report.line = std::stoll(place.substr(colon + 1));
+      const size_t colon = location.rfind(':');
+      report.file = location.substr(0, colon);
+      report.line = std::stoll(location.substr(colon + 1));
     }
     return;
   }

@@ -119,8 +119,8 @@ gradc_entry_info ProgramTables::entry(const Function* f, const passes::LoweredPr
     if (found == ranges.end()) continue;
     std::vector<gradc_index_range>& list = ranges_.emplace_back();
     for (const IndexRange& r : found->second)
-      list.push_back(
-          {r.first, r.count, r.extent, keep(fmt::format("`{}` at {}", r.operation, user_place(r.location)))});
+      list.push_back({r.first, r.count, r.extent,
+                      keep(fmt::format("`{}` at {}", r.operation, user_location(r.location)))});
     made.range_count = static_cast<int32_t>(list.size());
     made.ranges = list.data();
   }

@@ -19,17 +19,17 @@ using Arguments = std::vector<Value>;
 bool given(const Value& v) { return !v.is(ValueKind::none); }
 
 // An argument as a tensor; a static number becomes a constant. Null after an error.
-Op* tensor(Emitter& e, const CallPlace& p, const Arguments& a, size_t i, DType dtype = DType::f32) {
+Op* tensor(Emitter& e, const CallSpans& p, const Arguments& a, size_t i, DType dtype = DType::f32) {
   return e.lift(a[i], dtype, p.arguments[i]);
 }
 
-bool flag(Emitter& e, const CallPlace& p, const Arguments& a, size_t i, const char* what, bool& out) {
+bool flag(Emitter& e, const CallSpans& p, const Arguments& a, size_t i, const char* what, bool& out) {
   return !given(a[i]) || e.to_boolean(a[i], p.arguments[i], what, out);
 }
 
 // --- reductions over example axes
 
-Value reduce(Emitter& e, const CallPlace& p, Arguments& a, const char* op, const char* name) {
+Value reduce(Emitter& e, const CallSpans& p, Arguments& a, const char* op, const char* name) {
   Op* x = tensor(e, p, a, 0);
   std::vector<int64_t> axes;
   bool keep = false;
@@ -39,15 +39,15 @@ Value reduce(Emitter& e, const CallPlace& p, Arguments& a, const char* op, const
   return e.emit(op, {x}, {{"axes", axes}, {"batch", false}, {"keep", keep}}, p.span, name);
 }
 
-Value sum(Emitter& e, const CallPlace& p, Arguments& a) { return reduce(e, p, a, "reduce_sum", "`sum`"); }
-Value max_over(Emitter& e, const CallPlace& p, Arguments& a) {
+Value sum(Emitter& e, const CallSpans& p, Arguments& a) { return reduce(e, p, a, "reduce_sum", "`sum`"); }
+Value max_over(Emitter& e, const CallSpans& p, Arguments& a) {
   return reduce(e, p, a, "reduce_max", "`max_over`");
 }
-Value min_over(Emitter& e, const CallPlace& p, Arguments& a) {
+Value min_over(Emitter& e, const CallSpans& p, Arguments& a) {
   return reduce(e, p, a, "reduce_min", "`min_over`");
 }
 
-Value mean(Emitter& e, const CallPlace& p, Arguments& a) {
+Value mean(Emitter& e, const CallSpans& p, Arguments& a) {
   const Value total = reduce(e, p, a, "reduce_sum", "`mean`");
   std::vector<int64_t> axes;
   if (total.poisoned()) return {};
@@ -60,7 +60,7 @@ Value mean(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("div", {total.tensor, divisor}, {}, p.span, "`mean`");
 }
 
-Value argmax(Emitter& e, const CallPlace& p, Arguments& a) {
+Value argmax(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   int64_t axis = -1;
   if (!x || !e.to_axis(given(a[1]) ? a[1] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[1], axis))
@@ -68,7 +68,7 @@ Value argmax(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("argmax", {x}, {{"axis", axis}}, p.span);
 }
 
-Value log_softmax(Emitter& e, const CallPlace& p, Arguments& a) {
+Value log_softmax(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   int64_t axis = -1;
   if (!x || !e.to_axis(given(a[1]) ? a[1] : Value::of(int64_t{-1}), x->type.rank(), p.arguments[1], axis))
@@ -78,7 +78,7 @@ Value log_softmax(Emitter& e, const CallPlace& p, Arguments& a) {
 
 // --- across the batch
 
-bool in_training(Emitter& e, const CallPlace& p, const char* name) {
+bool in_training(Emitter& e, const CallSpans& p, const char* name) {
   if (e.target().training) return true;
   e.error(codes::batch_outside_training, p.span, fmt::format("`{}` crosses the batch outside training", name))
       .helps.push_back(
@@ -87,14 +87,14 @@ bool in_training(Emitter& e, const CallPlace& p, const char* name) {
   return false;
 }
 
-bool batched(Emitter& e, const CallPlace& p, const Op* x, const char* name) {
+bool batched(Emitter& e, const CallSpans& p, const Op* x, const char* name) {
   if (x->type.batched) return true;
   e.error(codes::shapes, p.arguments[0],
           fmt::format("`{}` takes values of the examples; this is one value for all", name));
   return false;
 }
 
-Value batch_mean(Emitter& e, const CallPlace& p, Arguments& a) {
+Value batch_mean(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   std::vector<int64_t> axes;
   if (!x || !in_training(e, p, "batch_mean") || !batched(e, p, x, "batch_mean")) return {};
@@ -102,7 +102,7 @@ Value batch_mean(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("batch_mean", {x}, {{"axes", axes}}, p.span);
 }
 
-Value batch_var(Emitter& e, const CallPlace& p, Arguments& a) {
+Value batch_var(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   Op* mean = tensor(e, p, a, 1);
   std::vector<int64_t> axes;
@@ -117,7 +117,7 @@ Value batch_var(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("batch_mean", {square.tensor}, {{"axes", axes}}, p.span);
 }
 
-Value batch_sum(Emitter& e, const CallPlace& p, Arguments& a) {
+Value batch_sum(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   std::vector<int64_t> axes;
   bool keep = false;
@@ -127,14 +127,14 @@ Value batch_sum(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("reduce_sum", {x}, {{"axes", axes}, {"batch", true}, {"keep", keep}}, p.span, "`batch_sum`");
 }
 
-Value row_count(Emitter& e, const CallPlace& p, Arguments&) {
+Value row_count(Emitter& e, const CallSpans& p, Arguments&) {
   if (!in_training(e, p, "row_count")) return {};
   return e.emit("row_count", {}, {}, p.span);
 }
 
 // --- shapes
 
-Value reshape(Emitter& e, const CallPlace& p, Arguments& a) {
+Value reshape(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   std::vector<int64_t> wanted;
   if (!x || !e.to_integers(a[1], p.arguments[1], "the shape", wanted)) return {};
@@ -165,7 +165,7 @@ Value reshape(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("reshape", {x}, {{"shape", shape}}, p.span);
 }
 
-Value transpose(Emitter& e, const CallPlace& p, Arguments& a) {
+Value transpose(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   if (!x) return {};
   std::vector<int64_t> permutation;
@@ -177,7 +177,7 @@ Value transpose(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("transpose", {x}, {{"permutation", permutation}}, p.span);
 }
 
-Value concat(Emitter& e, const CallPlace& p, Arguments& a) {
+Value concat(Emitter& e, const CallSpans& p, Arguments& a) {
   if (!a[0].is(ValueKind::list) || a[0].list->empty()) {
     e.error(codes::wrong_kind, p.arguments[0],
             fmt::format("`concat` takes a list of tensors, not {}", describe(a[0])))
@@ -194,7 +194,7 @@ Value concat(Emitter& e, const CallPlace& p, Arguments& a) {
 }
 
 // Equal parts of a tensor, as a list.
-Value split(Emitter& e, const CallPlace& p, Arguments& a) {
+Value split(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   int64_t parts = 0, axis = -1;
   if (!x || !e.to_integer(a[1], p.arguments[1], "the number of parts", parts) ||
@@ -220,7 +220,7 @@ Value split(Emitter& e, const CallPlace& p, Arguments& a) {
   return Value::of(std::move(list));
 }
 
-Value iota(Emitter& e, const CallPlace& p, Arguments& a) {
+Value iota(Emitter& e, const CallSpans& p, Arguments& a) {
   int64_t extent = 0;
   if (!e.to_integer(a[0], p.arguments[0], "the extent", extent)) return {};
   return e.emit("iota", {}, {{"shape", Shape{extent}}, {"axis", int64_t{0}}, {"dtype", std::string("i32")}},
@@ -228,7 +228,7 @@ Value iota(Emitter& e, const CallPlace& p, Arguments& a) {
 }
 
 // A list of one integer an axis; a single integer serves all axes.
-bool per_axis(Emitter& e, const CallPlace& p, const Arguments& a, size_t i, int rank, const char* what,
+bool per_axis(Emitter& e, const CallSpans& p, const Arguments& a, size_t i, int rank, const char* what,
               std::vector<int64_t>& out) {
   int64_t one = 0;
   if (!given(a[i])) return true;
@@ -238,7 +238,7 @@ bool per_axis(Emitter& e, const CallPlace& p, const Arguments& a, size_t i, int 
   return true;
 }
 
-Value pad(Emitter& e, const CallPlace& p, Arguments& a) {
+Value pad(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   if (!x) return {};
   std::vector<int64_t> low, high;
@@ -250,7 +250,7 @@ Value pad(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("pad", {x}, {{"low", low}, {"high", high}, {"value", value}}, p.span);
 }
 
-Value slice(Emitter& e, const CallPlace& p, Arguments& a) {
+Value slice(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   if (!x) return {};
   std::vector<int64_t> begin, end, step(x->type.shape.size(), 1);
@@ -261,13 +261,13 @@ Value slice(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("slice", {x}, {{"begin", begin}, {"end", end}, {"step", step}}, p.span);
 }
 
-Value pick(Emitter& e, const CallPlace& p, Arguments& a) {
+Value pick(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   Op* index = tensor(e, p, a, 1, DType::i32);
   return x && index ? e.emit("pick", {x, index}, {}, p.span) : Value{};
 }
 
-Value gather(Emitter& e, const CallPlace& p, Arguments& a) {
+Value gather(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* x = tensor(e, p, a, 0);
   Op* index = tensor(e, p, a, 1, DType::i32);
   int64_t axis = 0;
@@ -275,14 +275,14 @@ Value gather(Emitter& e, const CallPlace& p, Arguments& a) {
   return e.emit("gather", {x, index}, {{"axis", axis}}, p.span, "`gather`");
 }
 
-Value one_hot(Emitter& e, const CallPlace& p, Arguments& a) {
+Value one_hot(Emitter& e, const CallSpans& p, Arguments& a) {
   Op* index = tensor(e, p, a, 0, DType::i32);
   int64_t depth = 0;
   if (!index || !e.to_integer(a[1], p.arguments[1], "`depth`", depth)) return {};
   return e.emit("one_hot", {index}, {{"depth", depth}}, p.span);
 }
 
-Value cast(Emitter& e, const CallPlace& p, Arguments& a) {
+Value cast(Emitter& e, const CallSpans& p, Arguments& a) {
   DType to;
   if (!a[1].is(ValueKind::string) || !parse_dtype(a[1].text, to) || to == DType::f64) {
     e.error(codes::wrong_kind, p.arguments[1],
@@ -295,10 +295,10 @@ Value cast(Emitter& e, const CallPlace& p, Arguments& a) {
   return x ? Value::of(e.cast(x, to, p.span)) : Value{};
 }
 
-Value choose(Emitter& e, const CallPlace& p, Arguments& a) { return e.select(a[0], a[1], a[2], p.span); }
+Value choose(Emitter& e, const CallSpans& p, Arguments& a) { return e.select(a[0], a[1], a[2], p.span); }
 
 // The letters name the axes of one example; `n`, the batch, is added to what is batched.
-Value einsum(Emitter& e, const CallPlace& p, Arguments& a) {
+Value einsum(Emitter& e, const CallSpans& p, Arguments& a) {
   Op *x = tensor(e, p, a, 1), *y = tensor(e, p, a, 2);
   if (!x || !y) return {};
   const std::string& spec = a[0].text;
@@ -328,7 +328,7 @@ Value einsum(Emitter& e, const CallPlace& p, Arguments& a) {
 
 // Without like, shape and per_example the call is an initialiser, as in init=normal(0, 0.01); declaring the
 // parameter evaluates it.
-Value random(Emitter& e, const CallPlace& p, Arguments& a, const char* op,
+Value random(Emitter& e, const CallSpans& p, Arguments& a, const char* op,
              std::vector<std::pair<const char*, double>> numbers) {
   const size_t own = numbers.size();
   Attributes attributes;
@@ -372,19 +372,19 @@ Value random(Emitter& e, const CallPlace& p, Arguments& a, const char* op,
   return e.emit(op, {}, std::move(attributes), p.span);
 }
 
-Value normal(Emitter& e, const CallPlace& p, Arguments& a) {
+Value normal(Emitter& e, const CallSpans& p, Arguments& a) {
   return random(e, p, a, "normal", {{"mean", 0}, {"std", 1}});
 }
-Value uniform(Emitter& e, const CallPlace& p, Arguments& a) {
+Value uniform(Emitter& e, const CallSpans& p, Arguments& a) {
   return random(e, p, a, "uniform", {{"low", 0}, {"high", 1}});
 }
-Value bernoulli(Emitter& e, const CallPlace& p, Arguments& a) {
+Value bernoulli(Emitter& e, const CallSpans& p, Arguments& a) {
   return random(e, p, a, "bernoulli", {{"keep", 0.5}});
 }
 
 // --- static helpers
 
-Value length(Emitter& e, const CallPlace& p, Arguments& a) {
+Value length(Emitter& e, const CallSpans& p, Arguments& a) {
   if (a[0].is(ValueKind::list)) return Value::of(static_cast<int64_t>(a[0].list->size()));
   if (a[0].is(ValueKind::range)) return Value::of(std::max<int64_t>(0, a[0].end - a[0].integer));
   e.error(codes::wrong_kind, p.arguments[0],
@@ -393,7 +393,7 @@ Value length(Emitter& e, const CallPlace& p, Arguments& a) {
   return {};
 }
 
-Value integer(Emitter& e, const CallPlace& p, Arguments& a) {
+Value integer(Emitter& e, const CallSpans& p, Arguments& a) {
   double x = 0;
   if (!e.to_number(a[0], p.arguments[0], "the argument of `int`", x)) return {};
   if (a[0].is(ValueKind::integer)) return a[0];
@@ -403,7 +403,7 @@ Value integer(Emitter& e, const CallPlace& p, Arguments& a) {
   return {};
 }
 
-Value pair(Emitter& e, const CallPlace& p, Arguments& a) {
+Value pair(Emitter& e, const CallSpans& p, Arguments& a) {
   if (a[0].is(ValueKind::integer)) return Value::of(List{a[0], a[0]});
   std::vector<int64_t> both;
   if (!e.to_integers(a[0], p.arguments[0], "a pair", both)) return {};

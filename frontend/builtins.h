@@ -19,7 +19,7 @@ struct BuiltinParameter {
 };
 
 // The source locations of a built-in function's call, for its messages.
-struct CallPlace {
+struct CallSpans {
   Span span;                    // the whole call
   Span name_span;               // the callee's name
   std::vector<Span> arguments;  // one per parameter; of the whole call for an omitted argument
@@ -31,7 +31,7 @@ struct Builtin {
   const char* doc;      // one line, for docs/reference.md
   const char* example;  // one line of .nn text; example_model() (reference.h) declares its names
   // Arguments in order of the parameters; those not given are `none`.
-  Value (*call)(Emitter& emitter, const CallPlace& place, std::vector<Value>& arguments);
+  Value (*call)(Emitter& emitter, const CallSpans& spans, std::vector<Value>& arguments);
 };
 
 const std::vector<Builtin>& builtins();

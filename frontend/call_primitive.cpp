@@ -22,13 +22,13 @@ Value call_builtin(Emitter& e, const DefinitionValue& callee, const std::vector<
   }
   std::vector<BoundArgument> bound;
   if (!bind_arguments(e, callee.name, names, required, arguments, {}, site.span, bound)) return {};
-  CallPlace place{site.span, site.text_span, {}};
+  CallSpans spans{site.span, site.text_span, {}};
   std::vector<Value> values;
   for (BoundArgument& a : bound) {
-    place.arguments.push_back(a.span);
+    spans.arguments.push_back(a.span);
     values.push_back(std::move(a.value));
   }
-  return b.call(e, place, values);
+  return b.call(e, spans, values);
 }
 
 Value call_op(Emitter& e, const DefinitionValue& callee, const std::vector<BoundArgument>& arguments,

@@ -121,7 +121,7 @@ class Compiler {
                             known, data_.batch));
       d.expect("at least 2 examples a batch", "1");
       if (!op->locations.empty())
-        d.notes.push_back(fmt::format("`batch_var` at {}", user_place(op->locations[0])));
+        d.notes.push_back(fmt::format("`batch_var` at {}", user_location(op->locations[0])));
       d.helps.push_back(data_.batch == 1
                             ? "give `batch` at least 2, or normalise each example by itself: `layernorm`"
                             : "leave it out with `last=drop`, or take another `batch`");
@@ -141,7 +141,7 @@ class Compiler {
     target.training = kind == ProgramKind::train;
     target.stochastic = target.training ? options_.variation.random_layers : options_.stochastic_evaluation;
     e_.notes.functions.clear();
-    e_.index_places.clear();
+    e_.index_locations.clear();
     Evaluator::Redirect redirect(e_, target);
     Evaluator::TopFrame top(e_);
     e_.run_block(program_.user.train[0].body, false);
@@ -180,9 +180,9 @@ class Compiler {
   }
 
   void require_parts(size_t errors) {
-    const Span place = word(program_.user.train[0]);
+    const Span location = word(program_.user.train[0]);
     const auto missing = [&](const char* word, const char* help) {
-      diagnostics_.error(codes::experiment_part, place, fmt::format("this `train` has no `{}`", word))
+      diagnostics_.error(codes::experiment_part, location, fmt::format("this `train` has no `{}`", word))
           .helps.push_back(help);
     };
     if (diagnostics_.count() != errors) return;  // a loss with an error is not missing
@@ -271,7 +271,7 @@ class Compiler {
     for (const NotedValue& v : e_.notes.values) {
       if (!known.insert(v.op).second) continue;
       const auto& range = v.op->def->range;
-      layer_values_.push_back({v.name, v.callee, user_place(e_.location(v.span)), "",
+      layer_values_.push_back({v.name, v.callee, user_location(e_.location(v.span)), "",
                                range ? range->first : 0, range ? range->second : 0});
       const auto& wanted = options_.layers;
       if (!wanted.empty() && std::none_of(wanted.begin(), wanted.end(),
@@ -334,7 +334,7 @@ class Compiler {
                                fmt::format("no gradient of the loss reaches the parameter `{}`", name));
       if (barrier && parameters.empty())
         d.notes.push_back(fmt::format("the way back ends at `{}` ({}): {}", barrier->name(),
-                                      barrier->locations.empty() ? "?" : user_place(barrier->locations[0]),
+                                      barrier->locations.empty() ? "?" : user_location(barrier->locations[0]),
                                       barrier->def->no_gradient));
       d.helps.push_back(fmt::format("use it, or `freeze \"{}\"`", name));
       return;

@@ -73,9 +73,9 @@ Value Emitter::emit(const std::string& op, std::vector<Op*> operands, Attributes
   at(span);
   Op* made = builder_->create(op, std::move(operands), std::move(attributes));
   if (def->index) {
-    Diagnostic& place = index_places[made];
-    place.span = user_span(span);
-    trail(place, span);
+    Diagnostic& at = index_locations[made];
+    at.span = user_span(span);
+    trail(at, span);
   }
   return Value::of(made);
 }

@@ -54,7 +54,7 @@ class Emitter : public CallStack {
 
   // For operations that read at positions (OpDef::index): the user's location and the call notes, for errors
   // that are found after the whole function is emitted.
-  std::map<const Op*, Diagnostic> index_places;
+  std::map<const Op*, Diagnostic> index_locations;
 
   // --- operations (emit.cpp)
   // Creates an operation if infer() accepts its operands; an error names `what` ("`conv2d`") and the

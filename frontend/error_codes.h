@@ -23,7 +23,7 @@ struct ErrorCode {
   X(unknown_name, "E0201", "a name that is not bound here")                                              \
   X(duplicate, "E0202", "a name defined twice")                                                          \
   X(shapes, "E0203", "operand types or shapes that do not fit together")                                 \
-  X(wrong_kind, "E0204", "a value of the wrong kind for its place")                                      \
+  X(wrong_kind, "E0204", "a value of the wrong kind for its position")                                   \
   X(unknown_argument, "E0205", "an argument the definition does not take")                               \
   X(missing_argument, "E0206", "a required argument that is not given")                                  \
   X(extra_argument, "E0207", "an argument given twice, or too many arguments")                           \

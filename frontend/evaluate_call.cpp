@@ -173,11 +173,11 @@ std::unique_ptr<CallStack::Frame> Evaluator::new_frame(const Definition& d, Span
 
 // The call site that locations inside the call refer to; the call is written at `span`.
 std::shared_ptr<CallSite> Evaluator::call_site(const Frame& f, Span span) {
-  const Location place = location(span);
+  const Location at = location(span);
   auto call = std::make_shared<CallSite>();
   call->callee = f.definition->name;
-  call->file = place.file ? *place.file : "";
-  call->line = place.line;
+  call->file = at.file ? *at.file : "";
+  call->line = at.line;
   call->details = f.details;
   call->parent = frame().call;
   return call;

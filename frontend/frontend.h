@@ -35,7 +35,7 @@ namespace gradc::frontend {
 struct LayerValue {
   std::string name;          // "hidden.0.dense_1", "hidden.0.relu_1", "image"
   std::string callee;        // "dense", "relu"; "input"
-  std::string place;         // "mlp.nn:12:5"
+  std::string location;      // "mlp.nn:12:5"
   std::string output;        // of @train, "value.hidden.0.dense_1"; empty: not requested
   double low = 0, high = 0;  // asymptotes of a bounded activation (OpDef::range); equal: none
 };

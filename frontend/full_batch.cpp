@@ -57,8 +57,8 @@ class DriverRules {
     x_.moves = name_ == "lbfgs" || search == "armijo";
     if (x_.moves) nothing_bends();
     if (name_ == "gd" && !x_.moves) return;  // compiled as the prelude writes it
-    x_.record.driver = name_;
-    std::map<std::string, double>& options = x_.record.driver_options;
+    x_.record.full_batch = name_;
+    std::map<std::string, double>& options = x_.record.full_batch_options;
     if (name_ != "svrg") options["line_search"] = search == "none" ? 0 : search == "armijo" ? 1 : 2;
     const std::vector<std::string> numbers =
         name_ == "gd" ? std::vector<std::string>{"armijo", "shrink", "trials"}
@@ -70,8 +70,8 @@ class DriverRules {
   }
 
  private:
-  Diagnostic& refuse(Span place, const std::string& why) {
-    return e_.error(codes::full_batch, place, fmt::format("`{}` {}", name_, why));
+  Diagnostic& refuse(Span location, const std::string& why) {
+    return e_.error(codes::full_batch, location, fmt::format("`{}` {}", name_, why));
   }
 
   std::string text(const char* option) {
@@ -117,7 +117,7 @@ class DriverRules {
           span_, op->def->random ? "needs the same loss whenever it looks, but random numbers are drawn here"
                                  : "adds up its gradient over pieces of the data, but a batch is mixed here");
       if (!op->locations.empty())
-        d.notes.push_back(fmt::format("`{}` at {}", op->name(), user_place(op->locations[0])));
+        d.notes.push_back(fmt::format("`{}` at {}", op->name(), user_location(op->locations[0])));
       d.helps.push_back(op->def->random
                             ? "leave out dropout and noise layers, or take another optimizer, as adam or sgd"
                             : "take layernorm instead of batchnorm, or another optimizer, as adam or sgd");
@@ -130,8 +130,9 @@ class DriverRules {
 
   // A line search compares losses along a straight line, so no statement may change a step.
   void nothing_bends() {
-    const auto bends = [&](Span place, const std::string& what, const char* help) {
-      refuse(place, fmt::format("searches along a line, which `{}` would bend", what)).helps.push_back(help);
+    const auto bends = [&](Span location, const std::string& what, const char* help) {
+      refuse(location, fmt::format("searches along a line, which `{}` would bend", what))
+          .helps.push_back(help);
     };
     const char* leave = "leave it out, or take an optimizer without a line search";
     for (const TrainStatements::Clip& c : x_.clips) bends(c.span, "clip", leave);
@@ -165,13 +166,14 @@ void resolve_driver(Evaluator& e, TrainStatements& x, const Function& train, con
 
 std::string why_whole_batches(const TrainStatements& x, const DataRecord& data, const Module& module,
                               const Function& train) {
-  if (!x.record.driver.empty()) return fmt::format("`{}` goes through the data by itself", x.record.driver);
+  if (!x.record.full_batch.empty())
+    return fmt::format("`{}` goes through the data by itself", x.record.full_batch);
   if (data.drop_last) return "the last, partial batch is dropped (`last=drop`)";
   for (const auto& op : train.body)
     if (mixes_batch(*op))
       return op->locations.empty()
                  ? fmt::format("`{}` mixes a batch", op->name())
-                 : fmt::format("`{}` mixes a batch at {}", op->name(), user_place(op->locations[0]));
+                 : fmt::format("`{}` mixes a batch at {}", op->name(), user_location(op->locations[0]));
   if (const Symbol* s = changing_state(module, train))
     return fmt::format("the state `{}` changes once a batch", s->name);
   return "";

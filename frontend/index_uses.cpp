@@ -14,13 +14,13 @@ void check_index_ranges(Evaluator& e, const IndexRanges& ranges) {
   for (const auto& [field, list] : ranges) {
     const int64_t count = count_of(record, field);
     for (const IndexRange& range : list) {
-      const auto place = e.index_places.find(range.op);
-      if (count <= range.extent || place == e.index_places.end()) continue;
-      Diagnostic& d = e.error(codes::positions, place->second.span,
+      const auto location = e.index_locations.find(range.op);
+      if (count <= range.extent || location == e.index_locations.end()) continue;
+      Diagnostic& d = e.error(codes::positions, location->second.span,
                               fmt::format("`{}` has {} to choose from, but `{}` counts {}, from 0 to {}",
                                           range.operation, range.extent, field, count, count - 1));
       d.expect(fmt::format("at least {}", count), std::to_string(range.extent));
-      d.notes.insert(d.notes.end(), place->second.notes.begin(), place->second.notes.end());
+      d.notes.insert(d.notes.end(), location->second.notes.begin(), location->second.notes.end());
       const bool declared = record.options.count("classes") != 0;
       d.related.push_back({e.program().user.data.front().source->span,
                            declared ? fmt::format("`{}` counts {} classes here", field, count)

@@ -241,9 +241,9 @@ bool Emitter::name_stack(MatmulSide& side, const MatmulSide& other, const Shape&
   const size_t own = side.stacked(), others = facing_stack.size();
   Shape kept;
   for (size_t i = 0; i < own; ++i) {
-    const size_t place = stack - own + i;
+    const size_t axis = stack - own + i;
     const int64_t extent = side.shape[i];
-    const int64_t facing = place >= stack - others ? facing_stack[place - (stack - others)] : 1;
+    const int64_t facing = axis >= stack - others ? facing_stack[axis - (stack - others)] : 1;
     if (extent != facing && extent != 1 && facing != 1) {
       const bool left = &side < &other;  // both are of one array
       error(codes::shapes, site.span,
@@ -254,7 +254,7 @@ bool Emitter::name_stack(MatmulSide& side, const MatmulSide& other, const Shape&
       return false;
     }
     if (extent == 1 && facing != 1) continue;
-    side.letters += kStack[place];
+    side.letters += kStack[axis];
     kept.push_back(extent);
   }
   kept.insert(kept.end(), side.shape.begin() + static_cast<std::ptrdiff_t>(own), side.shape.end());

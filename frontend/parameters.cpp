@@ -82,14 +82,14 @@ void Evaluator::declare(const Statement& s) {
   symbol.type = type;
   symbol.kind = slot ? SymbolKind::slot : is_state ? SymbolKind::state : SymbolKind::parameter;
   symbol.location = location(s.name_span);
-  Location place = symbol.location;
+  Location location = symbol.location;
   module().add_symbol(std::move(symbol));
   Redirect redirect(*this, init_target);
   const Value init = evaluate(*s.value);
   if (init.poisoned()) return failed();
   Op* first = first_value(init, type, s.value->span);
   if (!first) return failed();
-  init_target.function->updates.push_back({name, first, std::move(place)});
+  init_target.function->updates.push_back({name, first, std::move(location)});
   finish();
 }
 
@@ -139,10 +139,10 @@ Op* Evaluator::first_value(const Value& init, const Type& type, Span span) {
       if (!bind_arguments(*this, b.name, names, required, init.definition->arguments,
                           {{"shape", Value::of_shape(type.shape)}}, span, bound))
         return nullptr;
-      CallPlace place{span, span, std::vector<Span>(names.size(), span)};
+      CallSpans spans{span, span, std::vector<Span>(names.size(), span)};
       std::vector<Value> values;
       for (BoundArgument& a : bound) values.push_back(std::move(a.value));
-      return b.call(*this, place, values).tensor;
+      return b.call(*this, spans, values).tensor;
     }
   }
   if (!init.poisoned())

@@ -82,7 +82,7 @@ void add_prelude(std::vector<ReferenceEntry>& entries) {
       entry.group = group_of(f.name);
       entry.signature = signature_at(text, d->name_span.begin);
       const size_t line = sources.line_column(number, d->span.begin).line;
-      entry.place = fmt::format("{}:{}", f.name, line);
+      entry.location = fmt::format("{}:{}", f.name, line);
       entry.source = text.substr(d->span.begin, d->span.end - d->span.begin);
       read_comment(lines, line - 1, entry);
       entries.push_back(std::move(entry));
@@ -182,9 +182,9 @@ std::string reference_markdown() {
     if (e.kind == "primitive") continue;
     if (e.group != group) out += fmt::format("\n## {}\n", e.group);
     group = e.group;
-    out +=
-        fmt::format("\n### {}\n\n`{} {}`{}\n\n{}\n\n    {}\n", e.name, e.kind, e.signature,
-                    e.place.empty() ? "" : " in " + e.place.substr(0, e.place.find(':')), e.text, e.example);
+    out += fmt::format("\n### {}\n\n`{} {}`{}\n\n{}\n\n    {}\n", e.name, e.kind, e.signature,
+                       e.location.empty() ? "" : " in " + e.location.substr(0, e.location.find(':')), e.text,
+                       e.example);
   }
   return out;
 }

@@ -13,7 +13,7 @@ struct ReferenceEntry {
   std::string signature;  // "adam(lr=1e-3, beta1=0.9)"
   std::string text;       // what it computes: formula, source, options
   std::string example;    // one line of .nn text, of IR for a primitive
-  std::string place;      // "prelude/optimizers.nn:12"; empty: not written in .nn
+  std::string location;   // "prelude/optimizers.nn:12"; empty: not written in .nn
   std::string source;     // its definition in .nn; empty likewise
 };
 

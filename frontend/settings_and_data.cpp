@@ -156,20 +156,20 @@ void source_option(Evaluator& e, const SourceOption& o, const Value& v, Span spa
   record.options[o.name] = v.text;
 }
 
-// Reports splits of `random` that are too large for memory; `places` has the spans of the options that are
+// Reports splits of `random` that are too large for memory; `spans` has the spans of the options that are
 // written.
-void check_random_size(Evaluator& e, const DataRecord& record, const std::map<std::string, Span>& places,
+void check_random_size(Evaluator& e, const DataRecord& record, const std::map<std::string, Span>& spans,
                        Span source) {
-  const auto place = [&](const char* option) {
-    const auto it = places.find(option);
-    return it == places.end() ? source : it->second;
+  const auto span_of = [&](const char* option) {
+    const auto it = spans.find(option);
+    return it == spans.end() ? source : it->second;
   };
   constexpr int64_t kGib = kMaxRandomBytes >> 30;
   const auto& shape = std::get<std::vector<int64_t>>(record.options.at("shape"));
   const std::optional<int64_t> each = random_example_bytes(shape);
   if (!each) {
     e.error(
-         codes::limit, place("shape"),
+         codes::limit, span_of("shape"),
          fmt::format("one example of shape {} takes more than {} GiB, the limit of a whole split of `random`",
                      to_string(shape), kGib))
         .helps.push_back("choose a smaller `shape`");
@@ -178,7 +178,7 @@ void check_random_size(Evaluator& e, const DataRecord& record, const std::map<st
   for (const char* split : {"train", "test"}) {
     const int64_t count = std::get<int64_t>(record.options.at(split));
     if (count <= kMaxRandomBytes / *each) continue;
-    e.error(codes::limit, place(split),
+    e.error(codes::limit, span_of(split),
             fmt::format("{} examples of {} bytes are beyond the limit of {} GiB for a split of `random`",
                         count, *each, kGib))
         .helps.push_back(fmt::format("at most {} of shape {} fit: `{}={}`", kMaxRandomBytes / *each,
@@ -207,7 +207,7 @@ const SourceKind* source_kind(Evaluator& e, const Expr& source) {
 // The options of a source, with their defaults; returns the locations of those that are written.
 std::map<std::string, Span> source_options(Evaluator& e, const SourceKind& kind, const Expr& source,
                                            DataRecord& record) {
-  std::map<std::string, Span> places;  // of the options that are written
+  std::map<std::string, Span> spans;  // of the options that are written
   size_t next = 0;
   for (const Argument& a : source.arguments) {
     const bool positional = a.name.empty();
@@ -218,7 +218,7 @@ std::map<std::string, Span> source_options(Evaluator& e, const SourceKind& kind,
     }
     const std::string name = positional ? kind.options[next++].name : a.name;
     const Value v = option_value(e, a);
-    if (!places.emplace(name, span).second) {
+    if (!spans.emplace(name, span).second) {
       e.error(codes::extra_argument, positional ? span : a.name_span,
               fmt::format("`{}` is given `{}` twice", kind.name, name));
       continue;
@@ -241,14 +241,14 @@ std::map<std::string, Span> source_options(Evaluator& e, const SourceKind& kind,
     error.choose(name, known, "its options are");
   }
   for (const SourceOption& o : kind.options) {
-    if (places.count(o.name)) continue;
+    if (spans.count(o.name)) continue;
     if (o.required)
       e.error(codes::missing_argument, source.span,
               fmt::format("`{}` needs its option `{}`: {}", kind.name, o.name, o.doc));
     else
       record.options[o.name] = o.default_value;
   }
-  return places;
+  return spans;
 }
 
 }  // namespace
@@ -272,12 +272,12 @@ bool evaluate_data(Evaluator& e, DataRecord& record) {
   record.name = d.name;
   record.source = kind->name;
   record.batch = 64;
-  const std::map<std::string, Span> places = source_options(e, *kind, source, record);
+  const std::map<std::string, Span> spans = source_options(e, *kind, source, record);
   if (e.diagnostics().count() != errors) return false;
   if (record.source == "folder" && std::get<int64_t>(record.options.at("channels")) == 2)
-    e.error(codes::bad_value, places.at("channels"), "images have 1 or 3 `channels`, not 2")
+    e.error(codes::bad_value, spans.at("channels"), "images have 1 or 3 `channels`, not 2")
         .expect("1 or 3", "2");
-  if (record.source == "random") check_random_size(e, record, places, source.span);
+  if (record.source == "random") check_random_size(e, record, spans, source.span);
   if (e.diagnostics().count() != errors) return false;
   if (!data_fields(e, d, *kind, record)) return false;
   if (kind->fields) record.fields = kind->fields(record);

@@ -273,7 +273,7 @@ void add_averages(Evaluator& e, const TrainStatements& x) {
 }
 
 void add_gradient_sums(Evaluator& e, const TrainStatements& x) {
-  if (x.record.accumulate == 1 && x.record.driver.empty()) return;
+  if (x.record.accumulate == 1 && x.record.full_batch.empty()) return;
   Module& m = e.module();
   Function& init = *m.function("init");
   Builder b(init);

@@ -111,7 +111,8 @@ Json train_json(const TrainRecord& train) {
                          {"factor", train.plateau.factor},
                          {"threshold", train.plateau.threshold},
                          {"monitor", monitor_json(train.plateau.monitor)}};
-  if (!train.driver.empty()) result["driver"] = {{"name", train.driver}, {"options", train.driver_options}};
+  if (!train.full_batch.empty())
+    result["full_batch"] = {{"name", train.full_batch}, {"options", train.full_batch_options}};
   if (!train.shares.empty()) result["shares"] = train.shares;
   for (const OptimizerRecord& optimizer : train.optimizers)
     result["optimizers"].push_back({{"name", optimizer.name}, {"lr", optimizer.lr}});
@@ -197,9 +198,9 @@ TrainRecord train_of(const Json& train) {
                       rule.at("factor").get<double>(), rule.at("threshold").get<double>(),
                       monitor_of(rule.at("monitor"))};
   }
-  if (train.contains("driver")) {
-    record.driver = train.at("driver").at("name").get<std::string>();
-    record.driver_options = train.at("driver").at("options").get<std::map<std::string, double>>();
+  if (train.contains("full_batch")) {
+    record.full_batch = train.at("full_batch").at("name").get<std::string>();
+    record.full_batch_options = train.at("full_batch").at("options").get<std::map<std::string, double>>();
   }
   record.shares = train.value("shares", std::vector<std::string>());
   if (train.contains("optimizers"))

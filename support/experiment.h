@@ -117,8 +117,8 @@ struct TrainRecord {
   StopRule stop;
   PlateauRule plateau;
   // A full-batch optimizer, which the runtime implements ("gd", "lbfgs", "svrg"), and its numbers; empty: none.
-  std::string driver;
-  std::map<std::string, double> driver_options;
+  std::string full_batch;
+  std::map<std::string, double> full_batch_options;
   std::vector<std::string> shares;  // metrics that are averages of truth values, as accuracies are
   std::vector<OptimizerRecord> optimizers;
   bool penalised = false;    // there is a `penalty`
@@ -154,7 +154,7 @@ struct Experiment {
 //              "stop": {"patience": 15, "monitor": MONITOR},                                 default none
 //              "plateau": {"patience": 10, "cooldown": 0, "factor": 0.1, "threshold": 1e-4,
 //                          "monitor": MONITOR},                                              default none
-//              "driver": {"name": "lbfgs", "options": {"history": 10}},                      default none
+//              "full_batch": {"name": "lbfgs", "options": {"history": 10}},                      default none
 //              "shares": ["accuracy"],                                                       default []
 //              "optimizers": [{"name": "adamw", "lr": 0.001}],                               default []
 //              "penalised": true, "line_search": true}}                                      default false

@@ -16,7 +16,7 @@ std::string to_string(const Location& l) {
   return fmt::format("{}:{}:{}", l.file ? *l.file : "?", l.line, l.column);
 }
 
-std::string user_place(const Location& l) {
+std::string user_location(const Location& l) {
   if (!l.valid() || !l.file || !in_prelude(*l.file)) return to_string(l);
   for (const CallSite* site = l.call.get(); site; site = site->parent.get())
     if (site->line != 0 && !in_prelude(site->file)) return fmt::format("{}:{}", site->file, site->line);

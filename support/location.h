@@ -25,9 +25,9 @@ struct Location {
   bool valid() const { return line != 0; }
 };
 
-// "mlp.nn:12:5", or "?" when invalid. For an operation written in the prelude, user_place gives the innermost location
-// in the user's file on its trail.
+// "mlp.nn:12:5", or "?" when invalid. For an operation written in the prelude, user_location() gives the innermost
+// location in the user's file on its trail.
 std::string to_string(const Location& l);
-std::string user_place(const Location& l);
+std::string user_location(const Location& l);
 
 }  // namespace gradc

@@ -29,7 +29,7 @@ struct gradc_model {
 struct gradc_diagnostics {
   std::string text;
   std::deque<std::string> texts;
-  std::deque<std::vector<gradc_place>> places;
+  std::deque<std::vector<gradc_location>> locations;
   std::deque<std::vector<const char*>> lists;
   std::vector<gradc_diagnostic> all;
 };
@@ -81,9 +81,9 @@ class Builder {
     d.severity = GRADC_SEVERITY_ERROR;
     d.code = keep(line.at("code"));
     d.message = keep(line.at("message"));
-    d.place = place(line);
-    std::vector<gradc_place>& related = made_->places.emplace_back();
-    for (const Json& other : line.at("related")) related.push_back(place(other));
+    d.location = location(line);
+    std::vector<gradc_location>& related = made_->locations.emplace_back();
+    for (const Json& other : line.at("related")) related.push_back(location(other));
     d.related_count = static_cast<int32_t>(related.size());
     d.related = related.data();
     d.notes = keep_list(line.at("notes"), d.note_count);
@@ -96,7 +96,7 @@ class Builder {
   // An error without a location in the model file.
   void add(const std::string& message) {
     gradc_diagnostic d{};
-    d.code = d.place.label = d.expected = d.found = d.suggestion = "";
+    d.code = d.location.label = d.expected = d.found = d.suggestion = "";
     d.message = keep(message);
     made_->all.push_back(d);
   }
@@ -104,7 +104,7 @@ class Builder {
 
  private:
   const char* keep(std::string text) { return made_->texts.emplace_back(std::move(text)).c_str(); }
-  gradc_place place(const Json& at) {
+  gradc_location location(const Json& at) {
     return {at.at("file").is_null() ? nullptr : keep(at.at("file")),
             at.at("line"),
             at.at("column"),

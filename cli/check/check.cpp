@@ -183,7 +183,7 @@ void Checker::check_init() {
   const interpreter::RunResult result = interpreter::run(*init, input);
   for (const Update& u : init->updates) {
     if (!has_symbol(u.symbol)) continue;
-    add({"init", "init", u.symbol, user_place(u.location), to_string(u.value->type), 1, 0, 0,
+    add({"init", "init", u.symbol, user_location(u.location), to_string(u.value->type), 1, 0, 0,
          tolerances_.value},
         caller_.symbol(u.symbol), result.updates.at(u.symbol), u.value);
   }
@@ -196,7 +196,7 @@ bool Checker::has_symbol(const std::string& name) const {
 
 std::string Checker::symbol_place(const std::string& name) const {
   const Symbol* s = reference_->model.module->symbol(name);
-  return s ? user_place(s->location) : "";
+  return s ? user_location(s->location) : "";
 }
 
 // Runs a few steps, so that biases, slots and statistics do not have their initial zeros and ones.

@@ -33,11 +33,11 @@ struct CheckRequest {
 
 // One line of the report.
 struct CheckRow {
-  std::string kind;     // "init", "value", "trained", "output", "gradient", "update", "numeric", "native
-                        // numeric", "kink", "zeros"
-  std::string program;  // "train_step"
-  std::string name;     // "%12 einsum", "dense_1.weight"
-  std::string place;    // "mlp.nn:12:5"
+  std::string kind;      // "init", "value", "trained", "output", "gradient", "update", "numeric", "native
+                         // numeric", "kink", "zeros"
+  std::string program;   // "train_step"
+  std::string name;      // "%12 einsum", "dense_1.weight"
+  std::string location;  // "mlp.nn:12:5"
   std::string type;
   int64_t rows = 0;
   double max_absolute = 0;

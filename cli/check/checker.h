@@ -89,7 +89,7 @@ class Checker {
   CheckReport report_;
 };
 
-std::string place_of(const Op& op);  // the innermost location in the user's file
+std::string location_of(const Op& op);  // the innermost location in the user's file
 double norm(const interpreter::Tensor& t);
 double dot(const interpreter::Tensor& a, const interpreter::Tensor& b);
 

@@ -327,7 +327,7 @@ void Checker::check_kinks() {
       CheckRow row{"kink",
                    "train_step",
                    fmt::format("%{} {} {}", end.id, end.name(), text_of(tie)),
-                   place_of(end),
+                   location_of(end),
                    to_string(tie.from->type),
                    call.rows,
                    worst.error,

@@ -73,9 +73,9 @@ void follow_ties(const Op& op, const std::vector<const Tensor*>& operands, const
 
 }  // namespace
 
-std::string place_of(const Op& op) {
+std::string location_of(const Op& op) {
   for (const Location& l : op.locations)
-    if (l.valid()) return user_place(l);
+    if (l.valid()) return user_location(l);
   return "";
 }
 
@@ -112,7 +112,7 @@ void Checker::check_values(const std::string& program, const CallRequest& call, 
     Tensor native;
     if (it == in_arena.end() || !caller_.stored(lowered, *it->second, native)) return;
     follow_ties(op, operands, native, tolerances_.value, input.context, reference);
-    add({"value", program, fmt::format("%{} {}", op.id, op.name()), place_of(op), to_string(op.type),
+    add({"value", program, fmt::format("%{} {}", op.id, op.name()), location_of(op), to_string(op.type),
          call.rows, 0, 0, tolerances_.value},
         native, reference, &op);
   });
@@ -151,7 +151,7 @@ void Checker::check_as_trained(int64_t rows) {
     follow_ties(op, operands, native, tolerances_.trained, input.context, value);
     // Sums in a product's epilogue cancel: they are compared with strict_math only, where their rounding is known.
     if (products.count(op.kernel) && op.def->kind != OpKind::reduction)
-      add({"trained", program, fmt::format("%{} {}", op.id, op.name()), place_of(op), to_string(op.type),
+      add({"trained", program, fmt::format("%{} {}", op.id, op.name()), location_of(op), to_string(op.type),
            rows, 0, 0, tolerances_.trained},
           native, value, &op);
     value = std::move(native);

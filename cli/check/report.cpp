@@ -70,13 +70,13 @@ std::string render_check(const CheckReport& report) {
   std::string text;
   for (const std::string& note : report.notes) text += note + "\n";
   const std::vector<Line> lines = lines_of(report.rows);
-  size_t name_width = 4, place_width = 5;
+  size_t name_width = 4, location_width = 5;
   for (const Line& l : lines) {
     name_width = std::max(name_width, shown_name(l.worst).size());
-    place_width = std::max(place_width, l.worst.place.size());
+    location_width = std::max(location_width, l.worst.location.size());
   }
   name_width = std::min<size_t>(name_width, 44);
-  place_width = std::min<size_t>(place_width, 28);
+  location_width = std::min<size_t>(location_width, 28);
   for (const char* kind : {"init", "value", "trained", "output", "gradient", "update", "numeric",
                            "native numeric", "kink", "zeros"}) {
     bool first = true;
@@ -86,14 +86,15 @@ std::string render_check(const CheckReport& report) {
       if (r.kind != kind) continue;
       if (first) {
         text += fmt::format("\n{}\n  {:{}}  {:{}}  {:>12}  {:>9}  {:>9}  {:>9}\n", heading(kind), "name",
-                            name_width, "place", place_width, "examples", "absolute", "relative", "allowed");
+                            name_width, "location", location_width, "examples", "absolute", "relative",
+                            "allowed");
         first = false;
       }
       if (r.program != program && r.kind == "value") text += fmt::format("  @{}\n", r.program);
       program = r.program;
-      text +=
-          fmt::format("  {:{}}  {:{}}  {:>12}  {:>9.2e}  {:>9.2e}  {:>9.0e}  {}\n", shown_name(r), name_width,
-                      r.place, place_width, l.rows, r.max_absolute, r.max_relative, r.tolerance, verdict(r));
+      text += fmt::format("  {:{}}  {:{}}  {:>12}  {:>9.2e}  {:>9.2e}  {:>9.0e}  {}\n", shown_name(r),
+                          name_width, r.location, location_width, l.rows, r.max_absolute, r.max_relative,
+                          r.tolerance, verdict(r));
     }
   }
   const auto failed =
@@ -119,7 +120,7 @@ std::string render_check_json(const CheckReport& report) {
                            {"kind", r.kind},
                            {"program", r.program},
                            {"name", r.name},
-                           {"place", r.place},
+                           {"location", r.location},
                            {"type", r.type},
                            {"rows", r.rows},
                            {"max_absolute", number(r.max_absolute)},

@@ -26,9 +26,9 @@ class Origins {
  public:
   Json numbers(const std::vector<Location>& locations) {
     Json list = Json::array();
-    for (const Json& place : places_json(locations)) {
-      const auto [it, fresh] = numbers_.emplace(json_line(place), all_.size());
-      if (fresh) all_.push_back(place);
+    for (const Json& location : locations_json(locations)) {
+      const auto [it, fresh] = numbers_.emplace(json_line(location), all_.size());
+      if (fresh) all_.push_back(location);
       if (std::find(list.begin(), list.end(), Json(it->second)) == list.end()) list.push_back(it->second);
     }
     return list;
@@ -106,7 +106,7 @@ FunctionTexts split_assembly(const std::string& text) {
   FunctionTexts result;
   std::map<int, std::string> files;
   std::istringstream in(text);
-  std::string name, next, place;
+  std::string name, next, location;
   for (std::string line; std::getline(in, line);) {
     const size_t first = line.find_first_not_of(" \t");
     if (first == std::string::npos) continue;
@@ -120,15 +120,15 @@ FunctionTexts split_assembly(const std::string& text) {
         files[file] = body.substr(begin + 1, end - begin - 1);
     } else if (std::sscanf(body.c_str(), ".loc\t%d %d", &file, &number) == 2) {
       const std::string at = number ? fmt::format("{}:{}", files[file], number) : "";
-      if (!name.empty() && !at.empty() && at != place) result[name] += "# " + at + "\n";
-      if (!at.empty()) place = at;
+      if (!name.empty() && !at.empty() && at != location) result[name] += "# " + at + "\n";
+      if (!at.empty()) location = at;
     } else if (body.rfind(".size", 0) == 0) {
       name.clear();
     } else if (first == 0 && body[0] != '.' && !next.empty() && body.find(':') != std::string::npos &&
                unquoted(body.substr(0, body.find(':'))) == next) {
       name = next;
       next.clear();
-      place.clear();
+      location.clear();
       result[name] = name + ":\n";
     } else if (!name.empty()) {
       const bool label = body[0] == '.' && body.find(':') != std::string::npos;
@@ -153,7 +153,7 @@ Json sources_record(const SourceManager& sources, uint32_t user_file, const Json
     const std::string start = sources.name(file) + ":";
     // Of the prelude only files that the model uses.
     const bool used = file == user_file || std::any_of(origins.begin(), origins.end(), [&](const Json& o) {
-                        return o.at("place").get_ref<const std::string&>().rfind(start, 0) == 0;
+                        return o.at("location").get_ref<const std::string&>().rfind(start, 0) == 0;
                       });
     if (!used) continue;
     Json entry = {{"name", sources.name(file)}, {"text", sources.text(file)}};
@@ -250,7 +250,7 @@ void add_programs(Json& record, const std::vector<const passes::LoweredProgram*>
     for (Json& kernel : entry["kernels"]) {
       kernel["group"] = kernel_number(kernel.at("name"));
       kernel.erase("buffers");  // the text contains them
-      kernel.erase("places");
+      kernel.erase("locations");
     }
     entries.push_back(std::move(entry));
   }

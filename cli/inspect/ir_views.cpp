@@ -81,11 +81,11 @@ constexpr const char* kGraphStyle =
 
 }  // namespace
 
-Json places_json(const std::vector<Location>& locations) {
+Json locations_json(const std::vector<Location>& locations) {
   Json list = Json::array();
   for (const Location& l : locations) {
     if (!l.valid()) continue;
-    Json place = {{"place", to_string(l)}, {"user_place", user_place(l)}};
+    Json location = {{"location", to_string(l)}, {"user_location", user_location(l)}};
     Json trail = Json::array();
     for (const CallSite* site = l.call.get(); site; site = site->parent.get()) {
       Json call = {{"callee", site->callee}};
@@ -93,8 +93,8 @@ Json places_json(const std::vector<Location>& locations) {
       if (site->line) call["called_at"] = fmt::format("{}:{}", site->file, site->line);
       trail.push_back(std::move(call));
     }
-    if (!trail.empty()) place["trail"] = std::move(trail);
-    list.push_back(std::move(place));
+    if (!trail.empty()) location["trail"] = std::move(trail);
+    list.push_back(std::move(location));
   }
   return list;
 }
@@ -105,7 +105,7 @@ Json symbols_json(const Module& module) {
     list.push_back({{"name", s.name},
                     {"kind", kind_name(s.kind)},
                     {"type", to_string(s.type)},
-                    {"places", places_json({s.location})}});
+                    {"locations", locations_json({s.location})}});
   return list;
 }
 
@@ -122,7 +122,7 @@ Json function_json(const Function& f) {
                   {"attributes", attributes},
                   {"type", to_string(op->type)}};
     if (op->kernel >= 0) entry["kernel"] = op->kernel;
-    entry["places"] = places_json(op->locations);
+    entry["locations"] = locations_json(op->locations);
     ops.push_back(std::move(entry));
   }
   for (const Update& u : f.updates)
@@ -145,7 +145,7 @@ Json program_json(const passes::LoweredProgram& lowered, bool locations) {
     kernels.push_back({{"name", k.name},
                        {"summary", k.summary},
                        {"buffers", buffers},
-                       {"places", places_json(k.locations)},
+                       {"locations", locations_json(k.locations)},
                        {"text", loop::print(k, locations)}});
   }
   for (const loop::Allocation& a : p.allocations)

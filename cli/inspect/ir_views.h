@@ -10,7 +10,7 @@
 namespace gradc::cli {
 
 // An operation's locations in the source, with the trail of calls, innermost first. Equal origins give equal texts.
-nlohmann::ordered_json places_json(const std::vector<Location>& locations);
+nlohmann::ordered_json locations_json(const std::vector<Location>& locations);
 
 nlohmann::ordered_json symbols_json(const Module& module);
 // {"name", "inputs", "ops", "updates", "outputs"}; docs/inspect.md has the fields.

@@ -66,7 +66,7 @@ let sourceLines, stageLines;
 let placesOf = [];          // by origin: {user, written, all, trail}: its line in the user's file; the line it is written on; that
                             // and the lines of the calls that led there, each once
 
-function place(text) {
+function parseLocation(text) {
   const m = /^(.*?):(\d+)(?::(\d+))?$/.exec(text);
   return m ? {file: m[1], line: +m[2]} : null;
 }
@@ -89,11 +89,11 @@ function prepare() {
   }
   placesOf = data.origins.map((o) => {
     const trail = o.trail || [], lines = new Map();
-    for (const text of [o.place, ...trail.map((c) => c.called_at)]) {
-      const p = text && place(text);
+    for (const text of [o.location, ...trail.map((c) => c.called_at)]) {
+      const p = text && parseLocation(text);
       if (p) lines.set(p.file + ':' + p.line, p);
     }
-    return {user: place(o.user_place), written: place(o.place), all: [...lines.values()], trail};
+    return {user: parseLocation(o.user_location), written: parseLocation(o.location), all: [...lines.values()], trail};
   });
   // Arithmetic by line, inclusive as a profiler's: an operation counts on its own line and on those of all calls that led to it.
   data.heat = {};
@@ -195,9 +195,9 @@ function originDetail(op) {
     const at = placesOf[o];
     const show = (p) => () => { $('file').value = p.file; showSource(p.file); select({...state, line: p}); };
     const known = (p) => p && data.sources.some((s) => s.name === p.file);
-    const item = el('li', {class: 'origin'}, known(at.written) ? link(origin.place, show(at.written)) : origin.place);
-    if (at.user && origin.user_place !== origin.place)
-      item.append(' from ', known(at.user) ? link(origin.user_place, show(at.user)) : origin.user_place);
+    const item = el('li', {class: 'origin'}, known(at.written) ? link(origin.location, show(at.written)) : origin.location);
+    if (at.user && origin.user_location !== origin.location)
+      item.append(' from ', known(at.user) ? link(origin.user_location, show(at.user)) : origin.user_location);
     if (at.trail.length)
       item.append(el('div', {class: 'dim'}, 'in ' + at.trail.map((c) => '`' + c.callee + '`' + (c.instance ? ` (${c.instance})` : '')).join(', in ')));
     return item;

@@ -21,7 +21,7 @@ const better = (a, b) => data.objective.greater ? b - a : a - b;  // negative: a
 
 function part(t, which) {
   const last = t.epochs[t.epochs.length - 1];
-  return last && last.parts.find((p) => (p.part === 'train') === (which === 'train'));
+  return last && last.splits.find((p) => (p.split === 'train') === (which === 'train'));
 }
 const number_of = (p, metric) => !p ? null : metric === 'loss' ? p.loss : p.metrics[metric] ?? null;
 
@@ -192,9 +192,9 @@ function drawCurves() {
     el('label', {}, 'average over ', el('input', {type: 'range', min: 1, max: 101, step: 2, value: smoothing, 'aria-label': 'Losses in the moving average',
                                                  change: (e) => { smoothing = +e.target.value; drawCurves(); }})),
     el('label', {}, el('input', {type: 'checkbox', checked: logLoss, change: (e) => { logLoss = e.target.checked; drawCurves(); }}), ' logarithmic')]);
-  const kinds = ['loss', ...new Set(trials.flatMap((t) => t.epochs.flatMap((e) => e.parts.flatMap((p) => Object.keys(p.metrics)))))];
+  const kinds = ['loss', ...new Set(trials.flatMap((t) => t.epochs.flatMap((e) => e.splits.flatMap((p) => Object.keys(p.metrics)))))];
   if (!kinds.includes(curve)) curve = kinds.includes(data.objective.metric) ? data.objective.metric : 'loss';
-  const series = (t, train) => t.epochs.map((e) => [e.epoch, number_of(e.parts.find((p) => (p.part === 'train') === train), curve)]).filter(([, y]) => y !== null);
+  const series = (t, train) => t.epochs.map((e) => [e.epoch, number_of(e.splits.find((p) => (p.split === 'train') === train), curve)]).filter(([, y]) => y !== null);
   const all = trials.flatMap((t) => [...series(t, true), ...series(t, false)]);
   const [low, high] = span(all.map(([, y]) => y));
   const c = axes({low: 0, high: Math.max(2, ...all.map(([x]) => x)), label: 'epochs'}, {low, high, text: (v) => value(curve, v)}, `${curve} by epochs`);

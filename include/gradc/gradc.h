@@ -66,11 +66,11 @@ typedef enum gradc_severity { GRADC_SEVERITY_ERROR = 0 } gradc_severity;
 
 /* Line and column count from 1, columns in bytes; the end is one after the last character. `file` is null and
  * the numbers are 0 where there is no location. */
-typedef struct gradc_place {
+typedef struct gradc_location {
   const char* file;
   int32_t line, column, end_line, end_column;
   const char* label; /* the message at this location; may be empty */
-} gradc_place;
+} gradc_location;
 
 /* Initialise it with gradc_diagnostic_init(). Texts are never null, and live as long as the diagnostics. */
 typedef struct gradc_diagnostic {
@@ -78,9 +78,9 @@ typedef struct gradc_diagnostic {
   int32_t severity;    /* gradc_severity */
   const char* code;    /* "E0203", as docs/language.md lists them; empty: no error of the model file */
   const char* message; /* what was expected and what was found */
-  gradc_place place;
+  gradc_location location;
   int32_t related_count; /* further locations */
-  const gradc_place* related;
+  const gradc_location* related;
   int32_t note_count; /* the layers and calls that lead to the location */
   const char* const* notes;
   int32_t help_count; /* what to try */

@@ -26,7 +26,7 @@ inline namespace v0 {  // apart from what a library that `gradc compile` made ho
 
 // Where something is wrong in a model file: lines and columns from 1, the end after the last character. No
 // file: nowhere.
-struct Place {
+struct Location {
   std::string file;
   int line = 0, column = 0, end_line = 0, end_column = 0;
   std::string label;
@@ -37,8 +37,8 @@ struct Diagnostic {
   gradc_severity severity = GRADC_SEVERITY_ERROR;
   std::string code;     // "E0203"; empty: not of the model file
   std::string message;  // what was expected and what was found
-  Place place;
-  std::vector<Place> related;      // further places
+  Location location;
+  std::vector<Location> related;   // further ones
   std::vector<std::string> notes;  // how it came there
   std::vector<std::string> helps;  // what to try
   // What the message says, in fields of their own (see gradc_diagnostic): empty where it says no such thing.
@@ -58,7 +58,7 @@ struct ValueRange {
 struct NotFinite {
   int64_t step = 0, epoch = 0, batch = 0;  // from 1; batch 0: the program's own
   std::string operation, name, type;       // empty where the operation is not known
-  Place place;                             // line and column alone; no file: nowhere
+  Location location;                       // line and column alone; no file: nowhere
   ValueRange result;
   std::vector<ValueRange> operands;
   std::vector<std::string> notes, helps;
@@ -97,7 +97,7 @@ inline void check(gradc_status status) {
   if (status != GRADC_OK) throw Error(status, gradc_last_error());
 }
 
-inline Place place_of(const gradc_place& p) {
+inline Location location_of(const gradc_location& p) {
   return {p.file ? p.file : "", p.line, p.column, p.end_line, p.end_column, p.label ? p.label : ""};
 }
 
@@ -111,8 +111,8 @@ inline std::vector<Diagnostic> diagnostics_of(const gradc_diagnostics* from) {
     made.severity = static_cast<gradc_severity>(d.severity);
     made.code = d.code;
     made.message = d.message;
-    made.place = place_of(d.place);
-    for (int32_t k = 0; k < d.related_count; ++k) made.related.push_back(place_of(d.related[k]));
+    made.location = location_of(d.location);
+    for (int32_t k = 0; k < d.related_count; ++k) made.related.push_back(location_of(d.related[k]));
     made.notes.assign(d.notes, d.notes + d.note_count);
     made.helps.assign(d.helps, d.helps + d.help_count);
     made.expected = d.expected;
@@ -139,7 +139,7 @@ inline void check_step(const gradc_session* session, gradc_status status) {
   made.operation = r.operation;
   made.name = r.name;
   made.type = r.type;
-  if (r.file) made.place = {r.file, r.line, r.column, r.line, r.column, ""};
+  if (r.file) made.location = {r.file, r.line, r.column, r.line, r.column, ""};
   made.result = range_of(r.result);
   for (int32_t i = 0; i < r.operand_count; ++i) made.operands.push_back(range_of(r.operands[i]));
   made.notes.assign(r.notes, r.notes + r.note_count);

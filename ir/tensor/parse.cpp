@@ -421,7 +421,7 @@ class Parser {
   std::vector<Location> locations() {
     std::vector<Location> list;
     if (!scan_.accept_word("loc")) return list;
-    scan_.expect('(', "and a place");
+    scan_.expect('(', "and a location");
     do {
       Location l;
       const std::string file = scan_.name("a file's name", "/");
@@ -434,7 +434,7 @@ class Parser {
       l.column = scan_.natural<uint32_t>("a column's number");
       list.push_back(std::move(l));
     } while (scan_.accept(','));
-    scan_.expect(')', "or `,` after a place");
+    scan_.expect(')', "or `,` after a location");
     return list;
   }
 
@@ -445,7 +445,7 @@ class Parser {
   std::map<std::string, std::shared_ptr<const std::string>> files_;  // operations of one file share its name
 };
 
-std::string place(std::string_view text, size_t offset) {
+std::string location(std::string_view text, size_t offset) {
   size_t line = 1, begin = 0;
   offset = std::min(offset, text.size());
   for (size_t i = 0; i < offset; ++i) {
@@ -462,7 +462,7 @@ ModuleParseResult parse_module(std::string_view text) {
   try {
     return {Parser(text).run(), {}};
   } catch (const ParseError& e) {
-    return {nullptr, fmt::format("{}: {}", place(text, e.offset), e.message)};
+    return {nullptr, fmt::format("{}: {}", location(text, e.offset), e.message)};
   }
 }
 

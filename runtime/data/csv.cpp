@@ -31,16 +31,16 @@ class Scanner {
     if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;  // the mark that some programs put before UTF-8
   }
 
-  // Reads the next line that is not empty and returns how many cells it has; 0 at the end. place(column) is
+  // Reads the next line that is not empty and returns how many cells it has; 0 at the end. cell_at(column) is
   // the string that takes the cell's text, or null where it is not needed; filled(column) is called after it.
-  template <class Place, class Filled>
-  size_t line(Place&& place, Filled&& filled) {
+  template <class CellAt, class Filled>
+  size_t line(CellAt&& cell_at, Filled&& filled) {
     while (at_ < text_.size() && is_line_end(text_[at_])) step();
     if (at_ == text_.size()) return 0;
     line_ = next_line_;
     size_t count = 0;
     do {
-      std::string* to = place(count);
+      std::string* to = cell_at(count);
       if (to) to->clear();
       cell(to);
       if (to) filled(count);

@@ -440,8 +440,8 @@ std::vector<int64_t> epoch_order(const Split& split, uint64_t seed, uint64_t epo
     std::vector<int64_t> order;  // rounds beyond the first have keys far from those of other epochs
     if (shuffled) order = keyed_permutation(static_cast<int64_t>(taken), seed, epoch ^ round << 40);
     for (size_t i = 0; i < taken && rows.size() < count; ++i) {
-      const int64_t place = shuffled ? order[i] : static_cast<int64_t>(i);
-      rows.push_back(easy ? (*split.easy_first)[static_cast<size_t>(place)] : split.row(place));
+      const int64_t position = shuffled ? order[i] : static_cast<int64_t>(i);
+      rows.push_back(easy ? (*split.easy_first)[static_cast<size_t>(position)] : split.row(position));
     }
   }
   return rows;
@@ -454,12 +454,13 @@ std::vector<int64_t> keyed_permutation(int64_t count, uint64_t seed, uint64_t ep
       static_cast<uint32_t>(seed) ^ static_cast<uint32_t>(seed >> 32) * 0x9E3779B9u;  // as support/philox.h
   // Fisher and Yates, from the end; 64 random bits scaled to 0..i (the bias is below 2^-30).
   for (int64_t i = count - 1; i > 0; --i) {
-    const auto place = static_cast<uint64_t>(i);
-    const PhiloxWords words = philox4x32_10({static_cast<uint32_t>(place), static_cast<uint32_t>(place >> 32),
-                                             kShuffleStream, static_cast<uint32_t>(epoch >> 32)},
-                                            key, static_cast<uint32_t>(epoch));
+    const auto position = static_cast<uint64_t>(i);
+    const PhiloxWords words =
+        philox4x32_10({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), kShuffleStream,
+                       static_cast<uint32_t>(epoch >> 32)},
+                      key, static_cast<uint32_t>(epoch));
     const uint64_t random = uint64_t{words[1]} << 32 | words[0];
-    const auto other = static_cast<size_t>(static_cast<unsigned __int128>(random) * (place + 1) >> 64);
+    const auto other = static_cast<size_t>(static_cast<unsigned __int128>(random) * (position + 1) >> 64);
     std::swap(order[static_cast<size_t>(i)], order[other]);
   }
   return order;

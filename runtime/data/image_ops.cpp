@@ -18,9 +18,9 @@ struct Tap {
 };
 
 Tap tap(double at, int64_t extent) {
-  const double place = std::clamp(at - 0.5, 0.0, static_cast<double>(extent - 1));
-  const auto first = static_cast<int64_t>(place);
-  return {first, std::min(first + 1, extent - 1), static_cast<float>(place - static_cast<double>(first))};
+  const double position = std::clamp(at - 0.5, 0.0, static_cast<double>(extent - 1));
+  const auto first = static_cast<int64_t>(position);
+  return {first, std::min(first + 1, extent - 1), static_cast<float>(position - static_cast<double>(first))};
 }
 
 }  // namespace

@@ -159,11 +159,11 @@ Image Preparation::seen(const Field& field, Image image, const View& view) const
     image = resized_crop(image, {0, 0, image.height, image.width}, height, width);
   }
   const int64_t down = image.height - size[1], right = image.width - size[2];
-  const int place = view.crop == 0 ? 5 : (view.crop - 1) % 5 + 1;
+  const int corner = view.crop == 0 ? 5 : (view.crop - 1) % 5 + 1;
   Box box{down / 2, right / 2, size[1], size[2]};
-  if (place < 5) {
-    box.top = place > 2 ? down : 0;
-    box.left = place % 2 == 0 ? right : 0;
+  if (corner < 5) {
+    box.top = corner > 2 ? down : 0;
+    box.left = corner % 2 == 0 ? right : 0;
   }
   image = crop(image, box);
   if (view.crop > 5) flip_horizontal(image);

@@ -86,27 +86,27 @@ class Options {
 };
 
 // A field of single integers called `label` counts classes; `classes` 0 leaves it unchecked. `what` names the field,
-// `place(i)` the location of number i.
-template <class Place>
+// `location_of(i)` the location of number i.
+template <class LocationOf>
 void check_classes(const std::string& what, const Field& field, int64_t rows, int64_t classes,
-                   Place&& place) {
+                   LocationOf&& location_of) {
   const int32_t* labels = field.integer_values();
   if (classes == 0 || field.name != "label" || !field.shape.empty() || !labels) return;
   for (int64_t i = 0; i < rows; ++i)
     if (labels[i] < 0 || labels[i] >= classes)
       fail(fmt::format("{}: label {} {} is out of range; expected 0 to {}; check the data, or `classes`",
-                       what, labels[i], place(static_cast<size_t>(i)), classes - 1));
+                       what, labels[i], location_of(static_cast<size_t>(i)), classes - 1));
 }
 
-// Gives an f32 field its values: as doubles where `doubles` is set and floats cannot represent one of them. place(i) is
-// the location of value i.
-template <class Place>
-void keep_values(Field& field, std::vector<double> values, bool doubles, Place&& place) {
+// Gives an f32 field its values: as doubles where `doubles` is set and floats cannot represent one of them.
+// location_of(i) is the location of value i.
+template <class LocationOf>
+void keep_values(Field& field, std::vector<double> values, bool doubles, LocationOf&& location_of) {
   bool lost = false;
   for (size_t i = 0; i < values.size(); ++i) {
     const auto rounded = static_cast<float>(values[i]);
     if (std::isinf(rounded) && std::isfinite(values[i]))
-      fail(fmt::format("{}: {} is beyond the range of f32", place(i), values[i]));
+      fail(fmt::format("{}: {} is beyond the range of f32", location_of(i), values[i]));
     lost |= static_cast<double>(rounded) != values[i];
   }
   if (doubles && lost)

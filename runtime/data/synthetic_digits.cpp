@@ -272,13 +272,13 @@ void draw_glyph(const Glyph& glyph, DigitDraws& draws, std::array<uint8_t, kDigi
   const Affine map = random_affine(draws);
   const int64_t radius = draws.around(kPixel * 30 / 100, kPixel * 190 / 100);
   const int64_t shake = draws.even(2, 12);
-  const auto place = [&](Point p) {
+  const auto placed = [&](Point p) {
     return map({p.x - 50 + draws.around(-shake, shake), p.y - 50 + draws.around(-shake, shake)});
   };
   for (const Stroke& stroke : glyph) {
-    Point start = place(stroke.start);
+    Point start = placed(stroke.start);
     for (const auto& piece : stroke.pieces) {
-      const Point control = place(piece[0]), end = place(piece[1]);
+      const Point control = placed(piece[0]), end = placed(piece[1]);
       Point last = start;
       for (int64_t k = 1; k <= kCurvePieces; ++k) {
         const int64_t u = kCurvePieces - k, n2 = kCurvePieces * kCurvePieces;

@@ -18,7 +18,7 @@ namespace gradc::runtime {
 namespace {
 
 constexpr size_t kListedParameters = 10;
-const std::string kFullBatch = "driver/";
+const std::string kFullBatch = "full_batch/";
 const std::string kBest = "best/";  // prefix of the weights to put back
 
 const char* file_dtype(int32_t dtype) {

@@ -19,7 +19,7 @@ struct CheckpointInfo {
 };
 
 // Writes parameters, states and averages under their names, in their logical shapes; the copy in `best` as "best/NAME",
-// a full-batch optimizer's arrays as "driver/NAME", and the session's data arrays. __metadata__ has
+// a full-batch optimizer's arrays as "full_batch/NAME", and the session's data arrays. __metadata__ has
 // gradc_version, target, name, source, seed, step and, if given, training. Throws RunError (kExitRunFailed),
 // and NotFiniteError where one of them is not finite; the old file is then unchanged.
 void save_checkpoint(const Session& session, const std::string& path, const CheckpointInfo& info);

@@ -21,7 +21,7 @@ void copy_inputs(const gradc_entry_info& entry, const Batch& batch, NotFiniteErr
   }
 }
 
-std::string place_of(const StepScalars& scalars, int64_t batch) {
+std::string position_text(const StepScalars& scalars, int64_t batch) {
   return batch < 0 ? "" : fmt::format(" (epoch {}, batch {})", scalars.epoch + 1, batch + 1);
 }
 
@@ -55,13 +55,13 @@ NotFiniteError not_finite_loss(const Session& session, const StepScalars& scalar
       fmt::format(
           "the loss is not finite in step {}{}: it became NaN or infinite, and the step was not "
           "applied{}; try a smaller learning rate, and look for log, sqrt or division of what can be 0",
-          scalars.step + 1, place_of(scalars, batch), consequence));
+          scalars.step + 1, position_text(scalars, batch), consequence));
   error.function = "train";
   error.scalars = scalars;
   error.batch = batch;
-  const CallPlace place = call_place(session.program(), micro);
-  error.micro_step = scalars.first_key() + static_cast<uint64_t>(place.batch);
-  error.row_offset = place.row_offset;
+  const CallPosition position = call_position(session.program(), micro);
+  error.micro_step = scalars.first_key() + static_cast<uint64_t>(position.batch);
+  error.row_offset = position.row_offset;
   error.seed = seed;
   copy_inputs(session.program().train_step, rows, error);
   return error;
@@ -72,12 +72,12 @@ NotFiniteError not_finite_update(Session& session, const NotFiniteSymbol& found,
                                  const std::string& consequence) {
   const StepScalars& scalars = update.scalars;
   const gradc_program& program = session.program();
-  const CallPlace begin = call_place(program, update.first);
+  const CallPosition begin = call_position(program, update.first);
   NotFiniteError error(
       NotFiniteValue::update,
       fmt::format("step {}{} made {} NaN or infinite, and was not applied{}; try a smaller learning rate or "
                   "`clip norm`, and look for gradients of log, sqrt or division of what can be 0",
-                  scalars.step + 1, place_of(scalars, begin.batch), words(found), consequence));
+                  scalars.step + 1, position_text(scalars, begin.batch), words(found), consequence));
   error.symbol = found.symbol->name;
   error.scalars = scalars;
   error.seed = update.seed;
@@ -94,15 +94,15 @@ NotFiniteError not_finite_update(Session& session, const NotFiniteSymbol& found,
   }
   // The first batch whose own gradients are not finite; if there is none, the sums of all are the input of `update`.
   for (int64_t call = update.first; call < update.first + update.count; ++call) {
-    const CallPlace place = call_place(program, call);
+    const CallPosition position = call_position(program, call);
     StepScalars own = scalars;
-    own.micro_step = static_cast<int64_t>(scalars.first_key()) + place.batch - begin.batch;
+    own.micro_step = static_cast<int64_t>(scalars.first_key()) + position.batch - begin.batch;
     const StepResult made = session.gradients(update.reader, call, 1, own, update.seed);
     if (made.finite && !session.find_not_finite(/*gradients=*/true)) continue;
     error.function = "train_step";
-    error.batch = place.batch;
+    error.batch = position.batch;
     error.micro_step = own.first_key();
-    error.row_offset = place.row_offset;
+    error.row_offset = position.row_offset;
     copy_inputs(program.train_step, update.reader.batch(call), error);
     put_back();  // the replay recomputes that batch's gradients
     return error;

@@ -121,7 +121,7 @@ class Sampler {
                                session_.program().name));
   }
 
-  int64_t draw(const float* p, int64_t place) const {
+  int64_t draw(const float* p, int64_t position) const {
     double total = 0, greatest = 0;
     for (int64_t c = 0; c < classes_; ++c) {
       if (!(p[c] >= 0)) throw_no_probabilities();
@@ -139,7 +139,7 @@ class Sampler {
           options_.temperature > 0 ? std::pow(ratio, 1 / options_.temperature) : ratio == 1;
     }
     double left =
-        uniform_from_word(random_word(options_.seed, 0, kSampleStream, static_cast<uint64_t>(place), 0)) *
+        uniform_from_word(random_word(options_.seed, 0, kSampleStream, static_cast<uint64_t>(position), 0)) *
         sum;
     for (int64_t c = 1; c < vocabulary_.size(); ++c) {
       left -= weights[static_cast<size_t>(c)];

@@ -158,7 +158,7 @@ Sums Sums::restored(const gradc_entry_info& entry, int64_t rows, const std::vect
   return sums;
 }
 
-CallPlace call_place(const gradc_program& program, int64_t index) {
+CallPosition call_position(const gradc_program& program, int64_t index) {
   const int64_t pieces = std::max<int64_t>(program.pieces, 1);
   return {index / pieces, index % pieces * program.batch};
 }
@@ -434,10 +434,11 @@ StepResult Session::direct_step(BatchReader* reader, int64_t index, const Batch&
 void Session::add_gradients(BatchReader* reader, int64_t index, const Batch& batch, int64_t micro,
                             int64_t examples, const StepScalars& scalars, uint64_t seed, StepResult& result) {
   const Scalars values(scalars, micro, examples);
-  const CallPlace place = call_place(program_, index), first = call_place(program_, index - micro);
-  result.finite =
-      call(program_.train_step, train_step_, reader, index, batch, values.values, seed,
-           scalars.first_key() + static_cast<uint64_t>(place.batch - first.batch), place.row_offset) == 0;
+  const CallPosition position = call_position(program_, index),
+                     first = call_position(program_, index - micro);
+  result.finite = call(program_.train_step, train_step_, reader, index, batch, values.values, seed,
+                       scalars.first_key() + static_cast<uint64_t>(position.batch - first.batch),
+                       position.row_offset) == 0;
   result.failed = micro;
   if (result.finite) add_outputs(program_.train_step, train_step_, batch.rows, result);
 }

@@ -81,11 +81,11 @@ struct StepScalars {
 
 // The batch and rows of call `index` of train_step, counted over the batches of an update or an epoch, each taken in
 // `pieces`.
-struct CallPlace {
+struct CallPosition {
   int64_t batch = 0;       // its batch, from 0
   int64_t row_offset = 0;  // of its first row, in that batch
 };
-CallPlace call_place(const gradc_program& program, int64_t index);
+CallPosition call_position(const gradc_program& program, int64_t index);
 // The number of batches of so many calls.
 int64_t batches_of(const gradc_program& program, int64_t calls);
 

@@ -56,7 +56,7 @@ class Flat {
       parts_.push_back({parameter, &gradient, count, digits.empty() ? 0 : std::stoul(digits)});
       size_ += count;
     }
-    GRADC_CHECK(size_ > 0, "a driver for a program without gradients");
+    GRADC_CHECK(size_ > 0, "a full-batch optimizer for a program without gradients");
   }
   size_t size() const { return size_; }
   Vector parameters() const { return read(false); }
@@ -100,8 +100,9 @@ class Flat {
 };
 
 double option(const TrainRecord& record, const char* name) {
-  const auto it = record.driver_options.find(name);
-  GRADC_CHECK(it != record.driver_options.end(), "the optimizer {} has no option {}", record.driver, name);
+  const auto it = record.full_batch_options.find(name);
+  GRADC_CHECK(it != record.full_batch_options.end(), "the optimizer {} has no option {}", record.full_batch,
+              name);
   return it->second;
 }
 
@@ -402,10 +403,10 @@ class Svrg : public FullBatchOptimizer {
 }  // namespace
 
 std::unique_ptr<FullBatchOptimizer> make_full_batch_optimizer(Session& session, const TrainRecord& record) {
-  if (record.driver.empty()) return nullptr;
-  if (record.driver == "gd") return std::make_unique<GradientDescent>(session, record);
-  if (record.driver == "lbfgs") return std::make_unique<Lbfgs>(session, record);
-  GRADC_CHECK(record.driver == "svrg", "no driver is called {}", record.driver);
+  if (record.full_batch.empty()) return nullptr;
+  if (record.full_batch == "gd") return std::make_unique<GradientDescent>(session, record);
+  if (record.full_batch == "lbfgs") return std::make_unique<Lbfgs>(session, record);
+  GRADC_CHECK(record.full_batch == "svrg", "no full-batch optimizer is called {}", record.full_batch);
   return std::make_unique<Svrg>(session, record);
 }
 

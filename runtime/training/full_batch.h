@@ -30,7 +30,7 @@ class FullBatchOptimizer {
   virtual bool keeps_order() const { return true; }
 };
 
-// The full-batch optimizer of a model file (TrainRecord::driver), or null. The frontend has checked its options.
+// The full-batch optimizer of a model file (TrainRecord::full_batch), or null. The frontend has checked its options.
 std::unique_ptr<FullBatchOptimizer> make_full_batch_optimizer(Session& session, const TrainRecord& record);
 
 }  // namespace gradc::runtime

@@ -188,8 +188,8 @@ class Run {
     if (saved.examples != state_.examples)
       differs(kExitDataError,
               fmt::format("it has {} training examples, there are {}", saved.examples, state_.examples));
-    if (full_batch_ ? !full_batch_->restore({file.arrays, saved.driver})
-                    : !saved.driver.empty() || !file.arrays.empty())
+    if (full_batch_ ? !full_batch_->restore({file.arrays, saved.full_batch})
+                    : !saved.full_batch.empty() || !file.arrays.empty())
       differs(kExitDataError, "its optimizer is another");
     if (saved.update > updates_) differs(kExitDataError, "it is further in its epoch than the epoch is long");
     const int64_t planned = saved.total, file_epochs = saved.epochs;
@@ -278,7 +278,8 @@ class Run {
     if (!result.finite) {
       const int64_t call = first + result.failed;
       throw not_finite_loss(session_, scalars, result.failed, state_.seed,
-                            call_place(session_.program(), call).batch, reader_.batch(call), not_written());
+                            call_position(session_.program(), call).batch, reader_.batch(call),
+                            not_written());
     }
     if (check) check_update({reader_, first, count, scalars, state_.seed});
     ++state_.step;
@@ -448,7 +449,7 @@ class Run {
     if (converged_ && !stopped_) {
       stopped_ = true;
       if (options_.json) write_event(options_.out, {{"event", "converged"}, {"epoch", state_.epoch}});
-      progress_.line(fmt::format("{} sees no way further down: stopped", rules_.driver));
+      progress_.line(fmt::format("{} sees no way further down: stopped", rules_.full_batch));
       return;
     }
     if (!stopped_) return;
@@ -465,7 +466,7 @@ class Run {
   // Saves everything that resuming needs.
   void save_all(const std::string& path) {
     const FullBatchState full_batch = full_batch_ ? full_batch_->state() : FullBatchState();
-    state_.driver = full_batch.numbers;
+    state_.full_batch = full_batch.numbers;
     save_checkpoint(session_, path,
                     {.seed = state_.seed,
                      .step = state_.step,

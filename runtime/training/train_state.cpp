@@ -115,7 +115,7 @@ std::string TrainState::json() const {
   }
   for (const KeptFile& f : kept) files.push_back({{"name", f.name}, {"value", number(f.value)}});
   Json numbers = Json::object();
-  for (const auto& [name, value] : driver) numbers[name] = number(value);
+  for (const auto& [name, value] : full_batch) numbers[name] = number(value);
   return json_line(Json{{"version", kVersion},
                         {"seed", seed},
                         {"total", total},
@@ -139,7 +139,7 @@ std::string TrainState::json() const {
                           {"cooldown", plateau.cooldown}}},
                         {"kept", files},
                         {"dropped", dropped},
-                        {"driver", numbers},
+                        {"full_batch", numbers},
                         {"ended", ended}});
 }
 
@@ -177,7 +177,7 @@ TrainState TrainState::parse(const std::string& text, const std::string& path) {
     s.plateau = {plateau.at("factor"), number(plateau.at("best")), count_of(plateau, "bad"),
                  count_of(plateau, "cooldown")};
     for (const Json& f : j.at("kept")) s.kept.push_back({f.at("name"), number(f.at("value"))});
-    for (const auto& [name, value] : j.at("driver").items()) s.driver[name] = number(value);
+    for (const auto& [name, value] : j.at("full_batch").items()) s.full_batch[name] = number(value);
     s.ended = j.at("ended");
     // Keys that earlier versions did not write.
     if (j.contains("epochs")) s.epochs = count_of(j, "epochs");

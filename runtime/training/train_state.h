@@ -87,8 +87,8 @@ struct TrainState {
   std::vector<KeptFile> kept;
   // Files to remove after this one is written; a resumed run does so if the process was killed before.
   std::vector<std::string> dropped;
-  std::map<std::string, double> driver;  // FullBatchState::numbers
-  bool ended = false;                    // the best weights were put back: the run cannot be resumed
+  std::map<std::string, double> full_batch;  // FullBatchState::numbers
+  bool ended = false;                        // the best weights were put back: the run cannot be resumed
 
   std::string json() const;
   // Throws RunError (kExitDataError), naming `path`, for text that json() did not write.

@@ -34,17 +34,17 @@ TEST(EmbedCompile, MistakesAreData) {
     const Diagnostic& d = error.diagnostics()[0];
     EXPECT_EQ(d.severity, GRADC_SEVERITY_ERROR);
     EXPECT_EQ(d.code, "E0201");
-    EXPECT_EQ(d.place.file, "shop.nn");
-    EXPECT_EQ(d.place.line, 16);
-    EXPECT_EQ(d.place.column, 21);
-    EXPECT_EQ(d.place.end_line, 16);
-    EXPECT_EQ(d.place.end_column, 26);
+    EXPECT_EQ(d.location.file, "shop.nn");
+    EXPECT_EQ(d.location.line, 16);
+    EXPECT_EQ(d.location.column, 21);
+    EXPECT_EQ(d.location.end_line, 16);
+    EXPECT_EQ(d.location.end_column, 26);
     EXPECT_NE(d.message.find("`logit`"), std::string::npos) << d.message;
     ASSERT_FALSE(d.helps.empty());
     EXPECT_NE(d.helps[0].find("`logits`"), std::string::npos) << d.helps[0];
     EXPECT_EQ(d.found, "logit");
     EXPECT_EQ(d.suggestion, "logits");
-    EXPECT_EQ(error.diagnostics()[1].place.line, 17);
+    EXPECT_EQ(error.diagnostics()[1].location.line, 17);
     EXPECT_NE(std::string(error.what()).find("shop.nn:16:21"), std::string::npos) << error.what();
   }
   // Shapes: the places of both, and the trail.
@@ -57,7 +57,7 @@ TEST(EmbedCompile, MistakesAreData) {
     ASSERT_GE(error.diagnostics().size(), 1u);
     const Diagnostic& d = error.diagnostics()[0];
     EXPECT_FALSE(d.notes.empty()) << error.what();
-    EXPECT_EQ(d.place.file, "model.nn");
+    EXPECT_EQ(d.location.file, "model.nn");
     EXPECT_EQ(d.expected, "f32[2]");
     EXPECT_EQ(d.found, "f32[4]");
     EXPECT_EQ(d.suggestion, "");
@@ -86,8 +86,8 @@ TEST(EmbedCompile, OtherMistakes) {
     Model::from_file("none.nn");
   } catch (const Error& error) {
     ASSERT_EQ(error.diagnostics().size(), 1u);
-    EXPECT_EQ(error.diagnostics()[0].place.file, "");
-    EXPECT_EQ(error.diagnostics()[0].place.line, 0);
+    EXPECT_EQ(error.diagnostics()[0].location.file, "");
+    EXPECT_EQ(error.diagnostics()[0].location.line, 0);
     EXPECT_EQ(error.diagnostics()[0].message, error.what());
   }
 }
@@ -396,9 +396,9 @@ TEST(EmbedData, NotFiniteIsExplained) {
       EXPECT_EQ(r.operation, "log");
       EXPECT_EQ(r.name[0], '%');
       EXPECT_EQ(r.type, "f32[n,2]");
-      EXPECT_EQ(r.place.file, "shop.nn");
-      EXPECT_EQ(r.place.line, 9);
-      EXPECT_EQ(r.place.column, 19);
+      EXPECT_EQ(r.location.file, "shop.nn");
+      EXPECT_EQ(r.location.line, 9);
+      EXPECT_EQ(r.location.column, 19);
       EXPECT_TRUE(std::isnan(r.result.low));
       EXPECT_EQ(r.result.elements, 2 * rows);
       EXPECT_EQ(r.result.nan, 2 * rows);
@@ -448,8 +448,8 @@ TEST(EmbedData, UpdatesThatAreNotFinite) {
   EXPECT_EQ(update.epoch, 1);
   EXPECT_EQ(update.batch, 1);
   EXPECT_FALSE(update.operation.empty());
-  EXPECT_EQ(update.place.file, "shop.nn");
-  EXPECT_EQ(update.place.line, 12) << update.text;  // of the optimizer
+  EXPECT_EQ(update.location.file, "shop.nn");
+  EXPECT_EQ(update.location.line, 12) << update.text;  // of the optimizer
   EXPECT_NE(update.text.find("step 1 (epoch 1, batch 1) made "), std::string::npos) << update.text;
   EXPECT_EQ(all_parameters(s), before);
 

@@ -58,12 +58,12 @@ TEST(Bench, JsonFieldsFitTogether) {
   EXPECT_GE(e.at("flop"), 2.0 * 2 * 32 * 784 * 10);
 
   double kernel_ms = 0, flop = 0, step_ms = 0, peak = e.at("peak_gflops"), triad = e.at("triad_gb_per_s");
-  bool has_place = false;
+  bool has_location = false;
   ASSERT_FALSE(e.at("kernels").empty());
   for (const Json& k : e.at("kernels")) {
     EXPECT_FALSE(k.at("name").get<std::string>().empty()) << k;
     EXPECT_TRUE(k.at("what").is_string() && k.at("barrier_before").is_boolean()) << k;
-    has_place |= k.at("place").get<std::string>().rfind("m.nn:", 0) == 0;
+    has_location |= k.at("location").get<std::string>().rfind("m.nn:", 0) == 0;
     const double ms = k.at("ms");
     for (const char* field :
          {"ms", "share", "flop", "bytes", "gflops", "percent_of_peak", "gb_per_s", "percent_of_triad"})
@@ -77,7 +77,7 @@ TEST(Bench, JsonFieldsFitTogether) {
     kernel_ms += ms;
     flop += k.at("flop").get<double>();
   }
-  EXPECT_TRUE(has_place) << e.at("kernels");
+  EXPECT_TRUE(has_location) << e.at("kernels");
   // A small model's data stay in the caches: what is beyond a limit is explained.
   const auto beyond = [&](const char* percent) {
     return std::any_of(e.at("kernels").begin(), e.at("kernels").end(),
@@ -140,7 +140,7 @@ TEST(BenchTrace, IsAChromeTraceOfTheKernels) {
   std::map<size_t, double> until;                  // by thread, in microseconds
   for (const Json& e : events) {
     EXPECT_EQ(e.at("ph"), "X") << e;
-    EXPECT_TRUE(e.contains("pid") && e.at("args").contains("what") && e.at("args").contains("place")) << e;
+    EXPECT_TRUE(e.contains("pid") && e.at("args").contains("what") && e.at("args").contains("location")) << e;
     traced.insert(e.at("name"));
     const size_t thread = e.at("tid");
     EXPECT_LT(thread, threads) << e;

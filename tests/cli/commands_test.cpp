@@ -351,7 +351,7 @@ TEST(Ops, ListsEverythingAndExplainsOne) {
   size_t count = 0;
   for (const std::string& line : lines(run_tool({"ops", "--json"}).out)) {
     const auto entry = nlohmann::json::parse(line);
-    for (const char* key : {"name", "kind", "signature", "text", "example", "place", "definition"})
+    for (const char* key : {"name", "kind", "signature", "text", "example", "location", "definition"})
       EXPECT_TRUE(entry.contains(key)) << line;
     ++count;
   }

@@ -82,7 +82,7 @@ TEST_F(Inspect, JsonHasEveryOperationAsData) {
       EXPECT_EQ(op.at("attributes").at("spec"), "nk,ok->no");
       EXPECT_EQ(op.at("operands").at(1), "@dense_1.weight");
       EXPECT_EQ(op.at("type"), "f32[n,10]");
-      EXPECT_EQ(op.at("places").at(0).at("user_place"), "m.nn:3");
+      EXPECT_EQ(op.at("locations").at(0).at("user_location"), "m.nn:3");
       EXPECT_TRUE(op.contains("kernel"));
     }
   EXPECT_TRUE(found);

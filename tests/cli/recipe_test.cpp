@@ -172,7 +172,7 @@ TEST_P(RecipeTrial, IsTheRunOfTheFile) {
   decayed.erase(decayed.find("    schedule cosine\n"), 20);
   const Json same = trained(decayed);
   EXPECT_EQ(trials[0].at("weights_sha256"), same.at("weights_sha256"));
-  EXPECT_EQ(trials[0].at("epochs")[1].at("parts")[1].at("loss"), same.at("metrics").at("val_loss"));
+  EXPECT_EQ(trials[0].at("epochs")[1].at("splits")[1].at("loss"), same.at("metrics").at("val_loss"));
   std::string undecayed = text;
   undecayed.erase(undecayed.find("    schedule cosine\n"), 20);
   EXPECT_NE(trained(undecayed).at("weights_sha256"), same.at("weights_sha256"));
@@ -471,7 +471,7 @@ TEST_F(Recipe, TooFewExamplesToHoldSomeBackAreSaid) {
   folder_.write("m.nn", text);
   const ToolResult r = recipe({"--steps", "1"});
   EXPECT_EQ(r.exit_code, kExitDataError);
-  EXPECT_TRUE(contains(r.err, "the data need a part `val`")) << r.err;
+  EXPECT_TRUE(contains(r.err, "the data need a split `val`")) << r.err;
 }
 
 TEST_F(Recipe, ThePageComparesEveryRunInABrowser) {

@@ -336,7 +336,7 @@ train {
   // The instance `part` returns what its relu makes: one row of the two.
   EXPECT_EQ(
       std::count_if(all.begin(), all.end(), [](const Json& e) { return e.value("name", "") == "part"; }), 0);
-  EXPECT_EQ(layer(all, "part.relu_1").at("place"), "net.nn:7:12");
+  EXPECT_EQ(layer(all, "part.relu_1").at("location"), "net.nn:7:12");
 }
 
 TEST(Stats, LooksAtWhatTheModelFileCallsAndNoMore) {

@@ -459,7 +459,7 @@ TEST(Elaborate, EveryOperationKnowsItsPlaceAndTrail) {
     EXPECT_EQ(l.call->details, "with out=10");
     EXPECT_EQ(l.call->parent->callee, "block");
     EXPECT_EQ(l.call->parent->parent->callee, "net");
-    EXPECT_EQ(user_place(l), "test.nn:3");
+    EXPECT_EQ(user_location(l), "test.nn:3");
     ++einsums;
   }
   EXPECT_EQ(einsums, 2);

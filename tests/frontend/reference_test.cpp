@@ -45,7 +45,7 @@ TEST_P(Reference, SaysWhatItComputesAndFromWhere) {
   ASSERT_GE(e.text.size(), 3u);
   EXPECT_TRUE(e.text.back() == '.' || e.text.back() == ')') << e.text;
   EXPECT_EQ(e.signature.rfind(e.name + "(", 0), 0u) << e.signature;
-  if (e.place.empty()) return;
+  if (e.location.empty()) return;
   EXPECT_TRUE(std::regex_search(e.text, std::regex("[-+*/^=|<>(,0-9]"))) << "no formula: " << e.text;
   EXPECT_EQ(e.source.find(e.kind == "function"      ? "fn "
                           : e.kind == "initialiser" ? "init "

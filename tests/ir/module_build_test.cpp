@@ -105,15 +105,15 @@ TEST(Location, user_place_leaves_the_prelude) {
   EXPECT_EQ(to_string(Location{}), "?");
   const Location mine{file("mlp.nn"), 12, 5, nullptr};
   EXPECT_EQ(to_string(mine), "mlp.nn:12:5");
-  EXPECT_EQ(user_place(mine), "mlp.nn:12:5");
+  EXPECT_EQ(user_location(mine), "mlp.nn:12:5");
   const auto model = std::make_shared<const CallSite>(CallSite{"mlp", "", "mlp.nn", 20, "", nullptr});
   const auto dense = std::make_shared<const CallSite>(CallSite{"dense", "dense_1", "mlp.nn", 14, "", model});
   const auto inner =
       std::make_shared<const CallSite>(CallSite{"helper", "", "prelude/layers.nn", 7, "", dense});
   const Location prelude{file("prelude/layers.nn"), 3, 1, inner};
   EXPECT_EQ(to_string(prelude), "prelude/layers.nn:3:1");
-  EXPECT_EQ(user_place(prelude), "mlp.nn:14");
-  EXPECT_EQ(user_place({file("prelude/layers.nn"), 3, 1, nullptr}), "prelude/layers.nn:3:1");
+  EXPECT_EQ(user_location(prelude), "mlp.nn:14");
+  EXPECT_EQ(user_location({file("prelude/layers.nn"), 3, 1, nullptr}), "prelude/layers.nn:3:1");
 }
 
 TEST(Function, inputs_and_reads) {

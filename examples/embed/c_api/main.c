@@ -65,8 +65,8 @@ int main(int argc, char** argv) {
     int32_t i;
     gradc_diagnostic_init(&d);
     for (i = 0; gradc_diagnostics_get(diagnostics, i, &d) == GRADC_OK; ++i)
-      fprintf(stderr, "%s:%d:%d: %s %s%s%s\n", d.place.file ? d.place.file : "-", d.place.line,
-              d.place.column, d.code, d.message, d.help_count ? "; " : "", d.help_count ? d.helps[0] : "");
+      fprintf(stderr, "%s:%d:%d: %s %s%s%s\n", d.location.file ? d.location.file : "-", d.location.line,
+              d.location.column, d.code, d.message, d.help_count ? "; " : "", d.help_count ? d.helps[0] : "");
     gradc_diagnostics_free(diagnostics);
     return status;
   }
