@@ -371,8 +371,9 @@ class PlanChecker {
         if (x != y) {
           if ((e != c || x < y) && overlap(x, y) && (e == c || !own(x, together)))
             error("{} {} {} and {} {} {}, which share memory: {}", name(e),
-                  calls_[e].written.count(x) ? "writes" : "reads", place(x), e == c ? "also" : name(c),
-                  calls_[c].written.count(y) ? "writes" : "reads", place(y), since());
+                  calls_[e].written.count(x) ? "writes" : "reads", allocation_text(x),
+                  e == c ? "also" : name(c), calls_[c].written.count(y) ? "writes" : "reads",
+                  allocation_text(y), since());
           continue;
         }
         const Space space = allocation(x).space;
@@ -405,7 +406,7 @@ class PlanChecker {
     return {a.offset,
             a.offset + (a.space == Space::local ? panel_bytes(p_, a) : a.elements * bytes(a.scalar))};
   }
-  std::string place(int number) const {
+  std::string allocation_text(int number) const {
     const auto [begin, end] = extent(number);
     return fmt::format("`{}` (bytes {} to {})", allocation(number).name, begin, end - 1);
   }
@@ -508,7 +509,7 @@ class PlanChecker {
         const auto [it, fresh] = lives.try_emplace(number, Life{c, c});
         it->second.last = c;
         if (fresh && !calls_[c].written.count(number))
-          error("{} reads {}, which nothing has written before", name(c), place(number));
+          error("{} reads {}, which nothing has written before", name(c), allocation_text(number));
       }
     // Calls of one segment run in any order of panels, so a value that is live in one is live in all.
     const auto from = [&](size_t c) {
@@ -524,13 +525,13 @@ class PlanChecker {
       for (auto b = std::next(a); b != lives.end(); ++b)
         if (from(a->second.first) <= to(b->second.last) && from(b->second.first) <= to(a->second.last) &&
             overlap(a->first, b->first))
-          error("{} is in use from {} to {}, and {}, which shares its memory, from {} to {}", place(a->first),
-                name(a->second.first), name(a->second.last), place(b->first), name(b->second.first),
-                name(b->second.last));
+          error("{} is in use from {} to {}, and {}, which shares its memory, from {} to {}",
+                allocation_text(a->first), name(a->second.first), name(a->second.last),
+                allocation_text(b->first), name(b->second.first), name(b->second.last));
     for (size_t c = 0; c < calls_.size(); ++c)
       for (const int number : calls_[c].read)
         if (allocation(number).space == Space::scratch && !calls_[c].written.count(number))
-          error("{} reads {} of scratch memory, which it does not write", name(c), place(number));
+          error("{} reads {} of scratch memory, which it does not write", name(c), allocation_text(number));
   }
 
   // Parameters are written only after the guard was checked, and its value does not change afterwards.
@@ -541,7 +542,7 @@ class PlanChecker {
       looked = looked || p_.calls[c].guard_before;
       for (const int number : calls_[c].written) {
         if (!looked && allocation(number).space == Space::parameter)
-          error("{} writes {} before the guard `{}` is looked at", name(c), place(number),
+          error("{} writes {} before the guard `{}` is looked at", name(c), allocation_text(number),
                 allocation(p_.guard).name);
         if (looked && number == p_.guard)
           error("{} writes the guard `{}` after it was looked at", name(c), allocation(number).name);

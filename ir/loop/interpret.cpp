@@ -87,7 +87,7 @@ class Machine {
       case StmtKind::prefetch: return;
     }
   }
-  uint8_t* place(const BufferData& b, int64_t at) {
+  uint8_t* address(const BufferData& b, int64_t at) {
     const Memory& m = memory_.at(&b);
     if (at < m.first || at >= m.elements)
       throw std::runtime_error(
@@ -95,7 +95,7 @@ class Machine {
     return m.base + at * bytes(m.scalar);
   }
   Lane read(const BufferData& b, int64_t at) {
-    const uint8_t* p = place(b, at);
+    const uint8_t* p = address(b, at);
     float f;
     double d;
     int32_t i;
@@ -109,7 +109,7 @@ class Machine {
     }
   }
   void write(const BufferData& b, int64_t at, const Lane& v) {
-    uint8_t* p = place(b, at);
+    uint8_t* p = address(b, at);
     const float f = static_cast<float>(v.f);
     const auto i = static_cast<int32_t>(v.i);
     switch (b.scalar) {

@@ -173,12 +173,12 @@ int64_t Atoms::least(const Linear& sum, const std::vector<Linear>& facts, int64_
   const std::vector<int> all = reached(sum, facts);  // newest first
   std::vector<int> part(all.size());
   std::iota(part.begin(), part.end(), 0);
-  const auto place = [&](int atom) {
+  const auto position = [&](int atom) {
     return static_cast<size_t>(std::lower_bound(all.begin(), all.end(), atom, std::greater<>()) -
                                all.begin());
   };
   const auto root = [&](int atom) {
-    size_t i = place(atom);
+    size_t i = position(atom);
     while (part[i] != static_cast<int>(i)) i = static_cast<size_t>(part[i]);
     return i;
   };

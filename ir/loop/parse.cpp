@@ -222,7 +222,7 @@ class Parser : TokenReader {
     if (token_.kind != TokenKind::name) fail("expected a statement");
     if (accept("block")) {
       s->kind = StmtKind::block;
-      place(*s);
+      location(*s);
       s->body = body();
     } else if (accept("for")) {
       for_loop(*s);
@@ -233,28 +233,28 @@ class Parser : TokenReader {
       expect("=");
       s->value = expr();
       s->variable = define(n, s->value->type, is_mutable);
-      place(*s);
+      location(*s);
     } else if (accept("if")) {
       s->kind = StmtKind::if_then;
       const Token at = token_;
       s->condition = expr();
       if (s->condition->type != Type{Scalar::i1, 1})
         fail_at(at, "a condition is i1, not " + to_string(s->condition->type));
-      place(*s);
+      location(*s);
       s->body = body();
       if (accept("else")) s->other = body();
     } else if (accept("prefetch")) {
       s->kind = StmtKind::prefetch;
       s->buffer = buffer_named(identifier("a buffer"));
       element(*s);
-      place(*s);
+      location(*s);
     } else {
       assignment(*s);
     }
     return s;
   }
 
-  void place(StmtData& s) {
+  void location(StmtData& s) {
     if (is("at")) s.location = location();
   }
 
@@ -270,7 +270,7 @@ class Parser : TokenReader {
     s.step = integer();
     if (s.step < 1) fail_at(at, "a step is positive");
     s.unroll = accept("unroll");
-    place(s);
+    location(s);
     // The counter is known within the loop only.
     const size_t outer = scope_.size();
     s.variable = define(n, {Scalar::i64, 1}, false);
@@ -337,7 +337,7 @@ class Parser : TokenReader {
         fail_at(at, fmt::format("`{}` is {}, not {}", n.text, to_string(s.variable->type),
                                 to_string(s.value->type)));
     }
-    place(s);
+    location(s);
   }
 
   // --- expressions

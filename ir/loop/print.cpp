@@ -85,7 +85,7 @@ class Printer {
     std::string head = fmt::format("kernel {} ({})", quoted(k.name), buffers);
     if (!k.summary.empty()) head += " " + quoted(k.summary);
     if (locations_)
-      for (const Location& l : k.locations) head += place(l);
+      for (const Location& l : k.locations) head += location(l);
     line(head + " {");
     body(k.body);
     line("}");
@@ -122,7 +122,7 @@ class Printer {
     line(s);
   }
 
-  static std::string place(const Location& l) {
+  static std::string location(const Location& l) {
     if (!l.valid()) return {};
     return fmt::format(" at {}:{}:{}", quoted(l.file ? *l.file : std::string()), l.line, l.column);
   }
@@ -134,7 +134,7 @@ class Printer {
   }
 
   void statement(const StmtData& s) {
-    const std::string at = locations_ ? place(s.location) : "";
+    const std::string at = locations_ ? location(s.location) : "";
     const auto where = [&] { return fmt::format("{}[{}]", s.buffer ? s.buffer->name : "?", expr(s.index)); };
     const std::string variable = s.variable ? s.variable->name : "?";
     switch (s.kind) {

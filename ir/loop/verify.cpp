@@ -331,13 +331,14 @@ class ProgramVerifier {
 
   template <class F>
   static void fits(const Kernel& k, const BufferData& b, const Allocation& a, const F& wrong) {
-    const std::string place = fmt::format("`{}` for `{}` of kernel `{}`", a.name, b.name, k.name);
-    if (a.scalar != b.scalar) wrong(fmt::format("{} is {}, not {}", place, name(a.scalar), name(b.scalar)));
+    const std::string argument = fmt::format("`{}` for `{}` of kernel `{}`", a.name, b.name, k.name);
+    if (a.scalar != b.scalar)
+      wrong(fmt::format("{} is {}, not {}", argument, name(a.scalar), name(b.scalar)));
     if (b.access != Access::read && (a.space == Space::input || a.space == Space::scalars))
-      wrong(place + " is written, but may only be read");
+      wrong(argument + " is written, but may only be read");
     if (is_block(a.space) ? b.alignment > 64 || (b.alignment > 0 && a.offset % b.alignment != 0)
                           : b.alignment > bytes(a.scalar))
-      wrong(fmt::format("{} is not known to be aligned to {} bytes", place, b.alignment));
+      wrong(fmt::format("{} is not known to be aligned to {} bytes", argument, b.alignment));
   }
 
   const Program& program_;

@@ -136,17 +136,17 @@ void for_each_tap_run(const Geometry& g, F&& visit) {
 // im2col: columns[tap][output position] is the input under each tap, zero outside.
 void gather_columns(const Geometry& g, const double* x, std::vector<double>& columns) {
   std::fill(columns.begin(), columns.end(), 0.0);
-  const int64_t stride = g.window.stride[1], places = g.oh * g.ow;
+  const int64_t stride = g.window.stride[1], positions = g.oh * g.ow;
   for_each_tap_run(g, [&](int64_t tap, int64_t to, int64_t from, int64_t count) {
-    double* out = columns.data() + tap * places + to;
+    double* out = columns.data() + tap * positions + to;
     for (int64_t i = 0; i < count; ++i) out[i] = x[from + i * stride];
   });
 }
 
 void scatter_columns(const Geometry& g, const std::vector<double>& columns, double* x) {
-  const int64_t stride = g.window.stride[1], places = g.oh * g.ow;
+  const int64_t stride = g.window.stride[1], positions = g.oh * g.ow;
   for_each_tap_run(g, [&](int64_t tap, int64_t from, int64_t to, int64_t count) {
-    const double* in = columns.data() + tap * places + from;
+    const double* in = columns.data() + tap * positions + from;
     for (int64_t i = 0; i < count; ++i) x[to + i * stride] += in[i];
   });
 }
@@ -154,12 +154,12 @@ void scatter_columns(const Geometry& g, const std::vector<double>& columns, doub
 interpreter::Tensor evaluate_conv2d(const Op& op, Operands in, Context& context) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, context.rows);
   const Geometry g = geometry(op.attributes, in[0]->type.shape, in[1]->type.shape);
-  const int64_t places = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
-  std::vector<double> columns(static_cast<size_t>(g.taps() * places));
+  const int64_t positions = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
+  std::vector<double> columns(static_cast<size_t>(g.taps() * positions));
   for (int64_t r = 0; r < rows_of(op.type, context) * g.groups; ++r) {
     gather_columns(g, in[0]->data.data() + r * x_group, columns);
-    gemm(o, places, g.taps(), in[1]->data.data() + r % g.groups * o * g.taps(), columns.data(),
-         out.data.data() + r * o * places);
+    gemm(o, positions, g.taps(), in[1]->data.data() + r % g.groups * o * g.taps(), columns.data(),
+         out.data.data() + r * o * positions);
   }
   return out;
 }
@@ -167,13 +167,13 @@ interpreter::Tensor evaluate_conv2d(const Op& op, Operands in, Context& context)
 interpreter::Tensor evaluate_input_grad(const Op& op, Operands in, Context& context) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, context.rows);
   const Geometry g = geometry(op.attributes, op.type.shape, in[1]->type.shape);
-  const int64_t places = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
+  const int64_t positions = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
   const auto turned = permuted(in[1]->data.data(), {g.groups, o, g.taps()}, {0, 2, 1});
-  std::vector<double> columns(static_cast<size_t>(g.taps() * places));
+  std::vector<double> columns(static_cast<size_t>(g.taps() * positions));
   for (int64_t r = 0; r < rows_of(op.type, context) * g.groups; ++r) {
     std::fill(columns.begin(), columns.end(), 0.0);
-    gemm(g.taps(), places, o, turned.data() + r % g.groups * o * g.taps(),
-         in[0]->data.data() + r * o * places, columns.data());
+    gemm(g.taps(), positions, o, turned.data() + r % g.groups * o * g.taps(),
+         in[0]->data.data() + r * o * positions, columns.data());
     scatter_columns(g, columns, out.data.data() + r * x_group);
   }
   return out;
@@ -182,12 +182,12 @@ interpreter::Tensor evaluate_input_grad(const Op& op, Operands in, Context& cont
 interpreter::Tensor evaluate_weight_grad(const Op& op, Operands in, Context& context) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, context.rows);
   const Geometry g = geometry(op.attributes, in[1]->type.shape, op.type.shape);
-  const int64_t places = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
-  std::vector<double> columns(static_cast<size_t>(g.taps() * places));
+  const int64_t positions = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
+  std::vector<double> columns(static_cast<size_t>(g.taps() * positions));
   for (int64_t r = 0; r < rows_of(in[0]->type, context) * g.groups; ++r) {
     gather_columns(g, in[1]->data.data() + r * x_group, columns);
-    const auto turned = permuted(columns.data(), {g.taps(), places}, {1, 0});
-    gemm(o, g.taps(), places, in[0]->data.data() + r * o * places, turned.data(),
+    const auto turned = permuted(columns.data(), {g.taps(), positions}, {1, 0});
+    gemm(o, g.taps(), positions, in[0]->data.data() + r * o * positions, turned.data(),
          out.data.data() + r % g.groups * o * g.taps());
   }
   return out;

@@ -86,9 +86,9 @@ Tensor evaluate(const Op& op, Operands operands, Context& context) {
 class Chooser {
  public:
   Chooser(const Op& op, Context& context, int64_t count);
-  int64_t operator()(int64_t place, int64_t choice) {
+  int64_t operator()(int64_t position, int64_t choice) {
     if (list_ == nullptr) return choice;
-    int64_t& slot = (*list_)[static_cast<size_t>(place)];
+    int64_t& slot = (*list_)[static_cast<size_t>(position)];
     if (replay_) return slot;
     return slot = choice;
   }

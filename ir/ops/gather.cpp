@@ -35,14 +35,14 @@ template <class F>
 void for_each_named(const interpreter::Tensor& table, const interpreter::Tensor& index,
                     const interpreter::Tensor& rows, size_t axis, int64_t count, F&& visit) {
   const Cut c = cut(table.type.shape, axis, 1);
-  const int64_t extent = table.type.shape[axis], places = index.type.elements();
+  const int64_t extent = table.type.shape[axis], positions = index.type.elements();
   for (int64_t r = 0; r < count; ++r) {
     for (int64_t o = 0; o < c.outer; ++o) {
-      for (int64_t p = 0; p < places; ++p) {
+      for (int64_t p = 0; p < positions; ++p) {
         const double at = index.data.data()[row_of(index, r) + p];
         if (!(at >= 0 && at < static_cast<double>(extent))) continue;
         visit(row_of(table, r) + (o * extent + static_cast<int64_t>(at)) * c.inner,
-              row_of(rows, r) + (o * places + p) * c.inner, c.inner);
+              row_of(rows, r) + (o * positions + p) * c.inner, c.inner);
       }
     }
   }

@@ -15,7 +15,7 @@ namespace {
 
 using namespace ops;
 using Grads = std::vector<Op*>;
-using Place = std::vector<Expr>;
+using Position = std::vector<Expr>;
 
 Expr always() { return loop::constant_int({loop::Scalar::i1, 1}, 1); }
 Expr both(Expr a, Expr b) {
@@ -33,12 +33,12 @@ std::vector<int64_t> strides(const Shape& shape) {
 
 // Calls visit(flat index, position on every axis) for each position of a shape.
 template <class F>
-void for_each_place(const Shape& shape, F&& visit) {
-  std::vector<int64_t> place(shape.size(), 0);
+void for_each_position(const Shape& shape, F&& visit) {
+  std::vector<int64_t> position(shape.size(), 0);
   for (int64_t flat = 0;; ++flat) {
-    visit(flat, place);
+    visit(flat, position);
     size_t a = shape.size();
-    while (a > 0 && ++place[a - 1] == shape[a - 1]) place[--a] = 0;
+    while (a > 0 && ++position[a - 1] == shape[a - 1]) position[--a] = 0;
     if (a == 0) return;
   }
 }
@@ -67,11 +67,11 @@ OpDef transpose() {
   def.operands = {{"x", "any type"}};
   def.attributes = {required("permutation", AttributeKind::integers, "each example axis once")};
   def.infer = infer_transpose;
-  def.place = [](const Op& op, int, std::span<const Expr> place, Expr& condition) {
+  def.position = [](const Op& op, int, std::span<const Expr> position, Expr& condition) {
     condition = always();
     const auto& order = op.attributes.integers("permutation");
-    Place from(place.size());
-    for (size_t i = 0; i < order.size(); ++i) from[at(order[i])] = place[i];
+    Position from(position.size());
+    for (size_t i = 0; i < order.size(); ++i) from[at(order[i])] = position[i];
     return from;
   };
   def.otherwise = never;
@@ -156,11 +156,11 @@ OpDef slice() {
       required("end", AttributeKind::integers, "position after the last on each axis"),
       optional("step", AttributeKind::integers, ints({}), "distance on each axis, at least 1; empty: 1")};
   def.infer = infer_slice;
-  def.place = [](const Op& op, int, std::span<const Expr> place, Expr& condition) {
+  def.position = [](const Op& op, int, std::span<const Expr> position, Expr& condition) {
     condition = always();
-    Place from;
-    for (size_t i = 0; i < place.size(); ++i) {
-      from.push_back(place[i] * loop::index(entry(op, "step", i, 1)) +
+    Position from;
+    for (size_t i = 0; i < position.size(); ++i) {
+      from.push_back(position[i] * loop::index(entry(op, "step", i, 1)) +
                      loop::index(op.attributes.integers("begin")[i]));
     }
     return from;
@@ -170,10 +170,10 @@ OpDef slice() {
     interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
     const auto stride = strides(in[0]->type.shape);
     const int64_t to_example = op.type.elements(), from_example = in[0]->type.elements();
-    for_each_place(op.type.shape, [&](int64_t flat, const std::vector<int64_t>& place) {
+    for_each_position(op.type.shape, [&](int64_t flat, const std::vector<int64_t>& position) {
       int64_t from = 0;
-      for (size_t i = 0; i < place.size(); ++i)
-        from += (op.attributes.integers("begin")[i] + place[i] * entry(op, "step", i, 1)) * stride[i];
+      for (size_t i = 0; i < position.size(); ++i)
+        from += (op.attributes.integers("begin")[i] + position[i] * entry(op, "step", i, 1)) * stride[i];
       for (int64_t r = 0; r < rows_of(op.type, c); ++r)
         out.data.data()[r * to_example + flat] = in[0]->data.data()[r * from_example + from];
     });
@@ -216,14 +216,14 @@ InferResult infer_pad(Types t, const Attributes& a) {
   return InferResult::ok(x.with_shape(std::move(shape)));
 }
 
-Place pad_place(const Op& op, int, std::span<const Expr> place, Expr& condition) {
+Position pad_position(const Op& op, int, std::span<const Expr> position, Expr& condition) {
   condition = always();
-  Place from;
-  for (size_t i = 0; i < place.size(); ++i) {
+  Position from;
+  for (size_t i = 0; i < position.size(); ++i) {
     const int64_t low = op.attributes.integers("low")[i], high = op.attributes.integers("high")[i],
                   step = entry(op, "interior", i, 0) + 1;
     const int64_t extent = op.operands[0]->type.shape[i];
-    Expr p = place[i];
+    Expr p = position[i];
     if (low > 0) condition = both(condition, loop::compare(CompareOp::ge, p, loop::index(low)));
     if (high > 0)
       condition =
@@ -264,7 +264,7 @@ OpDef pad() {
                              "how many between two neighbours, on each axis; empty: 0"),
                     optional("value", AttributeKind::number, 0.0, "the constant")};
   def.infer = infer_pad;
-  def.place = pad_place;
+  def.position = pad_position;
   def.otherwise = [](const Op& op) { return op.attributes.number("value"); };
   def.evaluate = [](const Op& op, Operands in, Context& c) {
     interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);
@@ -272,10 +272,11 @@ OpDef pad() {
                   from_example = in[0]->type.elements();
     std::fill_n(out.data.data(), rows * to_example, op.attributes.number("value"));
     const auto stride = strides(op.type.shape);
-    for_each_place(in[0]->type.shape, [&](int64_t flat, const std::vector<int64_t>& place) {
+    for_each_position(in[0]->type.shape, [&](int64_t flat, const std::vector<int64_t>& position) {
       int64_t to = 0;
-      for (size_t i = 0; i < place.size(); ++i)
-        to += (op.attributes.integers("low")[i] + place[i] * (entry(op, "interior", i, 0) + 1)) * stride[i];
+      for (size_t i = 0; i < position.size(); ++i)
+        to +=
+            (op.attributes.integers("low")[i] + position[i] * (entry(op, "interior", i, 0) + 1)) * stride[i];
       for (int64_t r = 0; r < rows; ++r)
         out.data.data()[r * to_example + to] = in[0]->data.data()[r * from_example + flat];
     });
@@ -328,15 +329,16 @@ OpDef concat() {
   def.attributes = {required("axis", AttributeKind::integer,
                              "the example axis, 0 being the first; negative: from the end")};
   def.infer = infer_concat;
-  def.place = [](const Op& op, int operand, std::span<const Expr> place, Expr& condition) {
+  def.position = [](const Op& op, int operand, std::span<const Expr> position, Expr& condition) {
     const size_t axis = at(op.attributes.integer("axis"));
     const bool last = at(operand) + 1 == op.operands.size();
     const int64_t offset = concat_offset(op, operand);
     // Conditions of earlier operands are tested first, so the upper bound alone decides.
-    condition = last ? always()
-                     : loop::compare(CompareOp::lt, place[axis], loop::index(concat_offset(op, operand + 1)));
-    Place from(place.begin(), place.end());
-    from[axis] = place[axis] - loop::index(offset);
+    condition =
+        last ? always()
+             : loop::compare(CompareOp::lt, position[axis], loop::index(concat_offset(op, operand + 1)));
+    Position from(position.begin(), position.end());
+    from[axis] = position[axis] - loop::index(offset);
     return from;
   };
   def.otherwise = never;
@@ -416,11 +418,11 @@ OpDef reshape(const char* name, OpKind kind, const char* doc) {
 }
 
 // Position of the operand's element with the same flat index in logical order.
-Place same_number(const Op& op, std::span<const Expr> place) {
+Position same_number(const Op& op, std::span<const Expr> position) {
   const Shape &to = op.type.shape, &from = op.operands[0]->type.shape;
   Expr number = loop::index(0);
-  for (size_t i = 0; i < to.size(); ++i) number = number * loop::index(to[i]) + place[i];
-  Place result(from.size());
+  for (size_t i = 0; i < to.size(); ++i) number = number * loop::index(to[i]) + position[i];
+  Position result(from.size());
   for (size_t i = from.size(); i-- > 0;) {
     result[i] = i == 0 ? number : loop::binary(loop::BinaryOp::rem, number, loop::index(from[i]));
     number = number / loop::index(from[i]);
@@ -431,9 +433,9 @@ Place same_number(const Op& op, std::span<const Expr> place) {
 OpDef reshape_copy() {
   OpDef def = reshape("reshape_copy", OpKind::indexing,
                       "A reshape that copies: it replaces reshape where the orders in memory differ.");
-  def.place = [](const Op& op, int, std::span<const Expr> place, Expr& condition) {
+  def.position = [](const Op& op, int, std::span<const Expr> position, Expr& condition) {
     condition = always();
-    return same_number(op, place);
+    return same_number(op, position);
   };
   def.otherwise = never;
   return def;

@@ -161,7 +161,7 @@ std::vector<std::string> missing_parts(const OpDef& def) {
   need((def.kind == OpKind::contraction) == (def.loop_nest != LoopNest::none),
        "a loop nest, or contractions alone have one");
   if (def.kind == OpKind::composite) need(def.decompose != nullptr, "its decomposition");
-  if (def.kind == OpKind::indexing) need(def.place != nullptr && def.otherwise != nullptr, "places");
+  if (def.kind == OpKind::indexing) need(def.position != nullptr && def.otherwise != nullptr, "positions");
   if (def.kind == OpKind::source) need(def.operands.empty(), "nothing, but a source takes no operands");
   return missing;
 }

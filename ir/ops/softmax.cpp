@@ -102,9 +102,9 @@ OpDef argmax() {
     Op* x = op->operands[0];
     Op* most = b.create("reduce_max", {x}, reduce_axis(*op, true));
     Op* here = b.create("logical_or", {b.compare("eq", x, most), b.compare("ne", x, x)});
-    Op* place = b.select(here, positions(b, x->type.shape, op->attributes.integer("axis")),
-                         b.constant(2147483647, DType::i32));
-    return b.create("reduce_min", {place}, reduce_axis(*op, false));
+    Op* position = b.select(here, positions(b, x->type.shape, op->attributes.integer("axis")),
+                            b.constant(2147483647, DType::i32));
+    return b.create("reduce_min", {position}, reduce_axis(*op, false));
   };
   def.evaluate = [](const Op& op, Operands in, Context& c) {
     interpreter::Tensor out = interpreter::make_tensor(op.type, c.rows);

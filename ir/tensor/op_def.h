@@ -156,8 +156,8 @@ struct OpDef {
                                   interpreter::Context& context) = nullptr;
   // Indexing ops: operand `operand`'s position for the result's position, and (out) a condition under which it applies;
   // lowering reads operand 0 where its condition holds, else the next operand, else `otherwise`.
-  std::vector<loop::Expr> (*place)(const Op& op, int operand, std::span<const loop::Expr> result_place,
-                                   loop::Expr& condition) = nullptr;
+  std::vector<loop::Expr> (*position)(const Op& op, int operand, std::span<const loop::Expr> result_position,
+                                      loop::Expr& condition) = nullptr;
   double (*otherwise)(const Op& op) = nullptr;
   Cost (*cost)(const Op& op) = nullptr;  // null: elements x 1 FLOP, operands and result once
   std::vector<OpSample> samples;

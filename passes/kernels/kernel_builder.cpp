@@ -139,9 +139,9 @@ loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loo
   loop::Expr linear = loop::index(0);
   const size_t missing = p.axes.size() - t.shape.size();
   for (size_t i = 0; i < t.shape.size(); ++i) {
-    const loop::Expr place = t.shape[i] == 1 ? loop::index(0) : p.axes[missing + i];
-    if (axes_out) axes_out->push_back(place);
-    linear = linear * loop::index(t.shape[i]) + place;
+    const loop::Expr axis = t.shape[i] == 1 ? loop::index(0) : p.axes[missing + i];
+    if (axes_out) axes_out->push_back(axis);
+    linear = linear * loop::index(t.shape[i]) + axis;
   }
   return linear;
 }
@@ -149,12 +149,12 @@ loop::Expr PointEmitter::index_of(const Type& t, const Point& p, std::vector<loo
 // The element index of a value's lanes at a point; sets `vector` when each lane has its own element (else one for all
 // lanes).
 loop::Expr PointEmitter::address(const Type& t, const Storage& s, const Point& p, bool& vector) {
-  std::vector<loop::Expr> places;
-  const loop::Expr linear = index_of(t, p, &places);
+  std::vector<loop::Expr> axes;
+  const loop::Expr linear = index_of(t, p, &axes);
   if (s.layout == Layout::panels) {
     GRADC_CHECK(p.batched, "a batched value where the point has no rows");
     vector = true;
-    return (p.panel * loop::index(t.elements()) + kb_.lowering.element(t, places)) * loop::index(kPanel) +
+    return (p.panel * loop::index(t.elements()) + kb_.lowering.element(t, axes)) * loop::index(kPanel) +
            p.sub * loop::index(kb_.lowering.width);
   }
   GRADC_CHECK(s.layout == Layout::plain, "a value is read by rows");
@@ -227,7 +227,7 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
       if (i == op->operands.size()) return;
       loop::Expr condition;
       Point there = p;
-      there.axes = op->def->place(*op, static_cast<int>(i), p.axes, condition);
+      there.axes = op->def->position(*op, static_cast<int>(i), p.axes, condition);
       const auto read = [&] {
         b.assign(result, loop::broadcast(load(op->operands[i], there, Place::other), p.lanes));
       };

@@ -280,15 +280,15 @@ bool recompute_segments(Function& f, int segments, std::set<const Op*>& again) {
   for (const Op* op : forward.values)
     for (const Op* operand : op->operands)
       if (forward.is_value(operand)) last[storage_of(operand)] = forward.at.at(op);
-  const auto crosses = [&](const Op* op, size_t place) {
+  const auto crosses = [&](const Op* op, size_t position) {
     const auto it = last.find(op);
-    return op->def->kind != OpKind::view && forward.at.at(op) <= place && it != last.end() &&
-           it->second > place;
+    return op->def->kind != OpKind::view && forward.at.at(op) <= position && it != last.end() &&
+           it->second > position;
   };
-  const auto crossing = [&](size_t place) {
+  const auto crossing = [&](size_t position) {
     double bytes = 0;
     for (const Op* op : forward.values)
-      if (crosses(op, place)) bytes += bytes_of_value(op);
+      if (crosses(op, position)) bytes += bytes_of_value(op);
     return bytes;
   };
 

@@ -20,9 +20,9 @@ namespace {
 void move_before(Function& f, const Op* op, size_t before) {
   if (f.body.size() == before) return;
   const auto first = std::prev(f.body.end(), static_cast<std::ptrdiff_t>(f.body.size() - before));
-  const auto place = std::find_if(f.body.begin(), first, [&](const auto& o) { return o.get() == op; });
-  GRADC_CHECK(place != first, "@{}: a rewrite of an operation that is not in the body", f.name);
-  f.body.splice(place, f.body, first, f.body.end());
+  const auto position = std::find_if(f.body.begin(), first, [&](const auto& o) { return o.get() == op; });
+  GRADC_CHECK(position != first, "@{}: a rewrite of an operation that is not in the body", f.name);
+  f.body.splice(position, f.body, first, f.body.end());
 }
 
 }  // namespace

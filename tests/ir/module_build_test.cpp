@@ -198,8 +198,8 @@ TEST(Builder, infers_and_refuses) {
   Op* x = f.add_input("x", f32({3}, true));
   Op* y = f.add_input("y", f32({4}));
   Builder b(f);
-  const Location place{std::make_shared<const std::string>("a.nn"), 3, 4, nullptr};
-  b.set_location(place);
+  const Location location{std::make_shared<const std::string>("a.nn"), 3, 4, nullptr};
+  b.set_location(location);
   Op* c = b.mul(x, 2.0);
   EXPECT_EQ(c->type, x->type);
   ASSERT_EQ(c->locations.size(), 1u);
@@ -257,18 +257,18 @@ TEST(Builder, sum_to_undoes_broadcasting) {
     std::vector<double> expected(static_cast<size_t>(count(got)));
     const int64_t elements = from.elements();
     for (int64_t i = 0; i < count(t); ++i) {
-      int64_t rest = i % elements, place = 0, step = 1;
+      int64_t rest = i % elements, position = 0, step = 1;
       for (int axis = from.rank() - 1; axis >= 0; --axis) {
         const int64_t at = rest % from.shape[static_cast<size_t>(axis)];
         rest /= from.shape[static_cast<size_t>(axis)];
         const int own = axis - (from.rank() - to.rank());
         if (own < 0) continue;
         const int64_t extent = to.shape[static_cast<size_t>(own)];
-        place += (extent == 1 ? 0 : at) * step;
+        position += (extent == 1 ? 0 : at) * step;
         step *= extent;
       }
-      if (to.batched) place += i / elements * to.elements();
-      expected[static_cast<size_t>(place)] += begin(t)[i];
+      if (to.batched) position += i / elements * to.elements();
+      expected[static_cast<size_t>(position)] += begin(t)[i];
     }
     EXPECT_EQ(values(got), expected);
   }
@@ -290,8 +290,8 @@ TEST(Inline, copies_operations_and_maps_inputs_and_reads) {
   Function& from = m.add_function("from");
   Op* x = from.add_input("x", f32({3}, true));
   Builder fb(from);
-  const Location place{std::make_shared<const std::string>("a.nn"), 3, 4, nullptr};
-  fb.set_location(place);
+  const Location location{std::make_shared<const std::string>("a.nn"), 3, 4, nullptr};
+  fb.set_location(location);
   Op* y = fb.add(x, from.read(*m.symbol("w")));
   y->kernel = 5;
   from.outputs.push_back({"y", y});

@@ -1,4 +1,4 @@
-// Print, parse, print is the identity; unreadable text gives an error with its place and never a crash.
+// Print, parse, print is the identity; unreadable text gives an error with its location and never a crash.
 #include <gtest/gtest.h>
 
 #include <bit>

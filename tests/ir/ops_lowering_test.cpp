@@ -1,4 +1,4 @@
-// The loop IR of the primitives (scalar lowerings, places of indexing operators, decompositions) against
+// The loop IR of the primitives (scalar lowerings, positions of indexing operators, decompositions) against
 // their reference evaluation, by a small evaluator of loop IR expressions in double precision.
 #include <bit>
 #include <cmath>
@@ -138,21 +138,21 @@ Scalar scalar_of(DType t) {
                            : Scalar::i1;
 }
 
-std::vector<int64_t> place_of(int64_t flat, const Shape& shape) {
-  std::vector<int64_t> place(shape.size());
+std::vector<int64_t> position_of(int64_t flat, const Shape& shape) {
+  std::vector<int64_t> position(shape.size());
   for (size_t i = shape.size(); i-- > 0;) {
-    place[i] = flat % shape[i];
+    position[i] = flat % shape[i];
     flat /= shape[i];
   }
-  return place;
+  return position;
 }
 
-// A tensor's element for a place of a broadcast result.
-double element(const Tensor& t, int64_t row, const std::vector<int64_t>& place) {
+// A tensor's element for a position of a broadcast result.
+double element(const Tensor& t, int64_t row, const std::vector<int64_t>& position) {
   int64_t index = t.type.batched ? row : 0;
-  const size_t skip = place.size() - t.type.shape.size();
+  const size_t skip = position.size() - t.type.shape.size();
   for (size_t i = 0; i < t.type.shape.size(); ++i)
-    index = index * t.type.shape[i] + (t.type.shape[i] == 1 ? 0 : place[skip + i]);
+    index = index * t.type.shape[i] + (t.type.shape[i] == 1 ? 0 : position[skip + i]);
   return begin(t)[index];
 }
 
@@ -167,7 +167,7 @@ class OpsLowering : public testing::TestWithParam<SampleCase> {
   OneOp one;
 };
 
-// One evaluation of `scalar` for `lanes` places from (row, flat): consecutive rows when batched, else
+// One evaluation of `scalar` for `lanes` positions from (row, flat): consecutive rows when batched, else
 // consecutive elements.
 void check_scalar(OneOp& one, const Tensor& wanted, int64_t row, int64_t flat, int lanes,
                   bool aligned = false) {
@@ -200,7 +200,7 @@ void check_scalar(OneOp& one, const Tensor& wanted, int64_t row, int64_t flat, i
     const bool wide = op.type.batched ? t.type.batched : t.type.elements() > 1;
     V v;
     for (int l = 0; l < (wide ? lanes : 1); ++l)
-      v.push_back(element(t, at(l).first, place_of(at(l).second, op.type.shape)));
+      v.push_back(element(t, at(l).first, position_of(at(l).second, op.type.shape)));
     const loop::Type type{scalar_of(t.type.dtype), static_cast<uint16_t>(v.size())};
     args.push_back(variable(in->symbol().c_str(), type, std::move(v)));
   }
@@ -217,7 +217,7 @@ void check_scalar(OneOp& one, const Tensor& wanted, int64_t row, int64_t flat, i
     const bool wide = !op.type.batched && axis + 1 == op.type.shape.size() && lanes > 1;
     V v;
     for (int l = 0; l < (wide ? lanes : 1); ++l)
-      v.push_back(static_cast<double>(place_of(at(l).second, op.type.shape)[axis]));
+      v.push_back(static_cast<double>(position_of(at(l).second, op.type.shape)[axis]));
     c.axis_indices.push_back(variable("axis", {Scalar::i64, static_cast<uint16_t>(v.size())}, v));
   }
   const Expr result = op.def->scalar(op, args, c);
@@ -264,9 +264,10 @@ TEST(OpsRandomLowering, NumbersDoNotDependOnAlignment) {
       one.run_input.context.row_offset = offset;
       const Tensor wanted = one.value();
       for (const int lanes : {4, 8, 16}) {
-        for (int64_t place = 0; place < 96; place += lanes) {
+        for (int64_t position = 0; position < 96; position += lanes) {
           for (const bool aligned : {true, false}) {
-            check_scalar(one, wanted, batched ? place : 0, batched ? place % 3 : place, lanes, aligned);
+            check_scalar(one, wanted, batched ? position : 0, batched ? position % 3 : position, lanes,
+                         aligned);
             if (testing::Test::HasFatalFailure()) return;
           }
         }
@@ -276,18 +277,18 @@ TEST(OpsRandomLowering, NumbersDoNotDependOnAlignment) {
 }
 
 TEST_P(OpsLowering, PlacesMatchTheReference) {
-  if (def().place == nullptr) return;
+  if (def().position == nullptr) return;
   const Tensor wanted = one.value();
   const Shape& shape = one.op->type.shape;
   for (int64_t flat = 0; flat < one.op->type.elements(); ++flat) {
-    std::vector<Expr> place;
-    for (const int64_t p : place_of(flat, shape)) place.push_back(loop::index(p));
+    std::vector<Expr> position;
+    for (const int64_t p : position_of(flat, shape)) position.push_back(loop::index(p));
     Evaluator evaluator;
     for (int64_t row = 0; row < (one.op->type.batched ? wanted.rows : 1); ++row) {
       double got = def().otherwise(*one.op);
       for (size_t k = 0; k < one.inputs.size(); ++k) {
         Expr condition;
-        const auto from = def().place(*one.op, static_cast<int>(k), place, condition);
+        const auto from = def().position(*one.op, static_cast<int>(k), position, condition);
         ASSERT_TRUE(condition != nullptr);
         if (evaluator.value(condition)[0] == 0) continue;
         std::vector<int64_t> at;

@@ -36,7 +36,7 @@ TEST(OpsRegistry, RefusesRecordsWithAPartMissing) {
   EXPECT_EQ(without("tanh", [](OpDef& d) { d.samples.clear(); }), 1u);
   EXPECT_EQ(without("floor", [](OpDef& d) { d.no_gradient.clear(); }), 1u);
   EXPECT_EQ(without("log_softmax", [](OpDef& d) { d.decompose = nullptr; }), 1u);
-  EXPECT_EQ(without("pad", [](OpDef& d) { d.place = nullptr; }), 1u);
+  EXPECT_EQ(without("pad", [](OpDef& d) { d.position = nullptr; }), 1u);
   EXPECT_EQ(without("conv2d", [](OpDef& d) { d.attributes[0].doc.clear(); }), 1u);
   EXPECT_EQ(without("conv2d", [](OpDef& d) { d.loop_nest = LoopNest::none; }), 1u);
 }

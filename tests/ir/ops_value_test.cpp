@@ -1,5 +1,5 @@
 // Values of the primitives against their definitions written out, and the rules for NaN, ties, extremes and
-// empty places.
+// empty positions.
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -27,11 +27,11 @@ void expect_same(const V& got, const V& wanted, double tolerance = 1e-12) {
   ASSERT_EQ(got.size(), wanted.size());
   for (size_t i = 0; i < got.size(); ++i) {
     if (std::isnan(wanted[i])) {
-      EXPECT_TRUE(std::isnan(got[i])) << "place " << i << ": " << got[i];
+      EXPECT_TRUE(std::isnan(got[i])) << "position " << i << ": " << got[i];
     } else if (std::isinf(wanted[i])) {
-      EXPECT_EQ(got[i], wanted[i]) << "place " << i;
+      EXPECT_EQ(got[i], wanted[i]) << "position " << i;
     } else {
-      EXPECT_NEAR(got[i], wanted[i], tolerance * std::max(1.0, std::abs(wanted[i]))) << "place " << i;
+      EXPECT_NEAR(got[i], wanted[i], tolerance * std::max(1.0, std::abs(wanted[i]))) << "position " << i;
     }
   }
 }
@@ -244,7 +244,7 @@ TEST(OpsValue, MaxPoolGradientGoesToTheFirstMaximum) {
   expect_same(g[0], {0, 5, 7, 0, 0, 0, 0, 0});
 }
 
-// The sum over all letters, one place at a time.
+// The sum over all letters, one position at a time.
 TEST(OpsValue, EinsumIsItsDefinition) {
   for (const OpSample& sample : find_op("einsum")->samples) {
     const std::string spec = sample.attributes.text("spec");
@@ -255,7 +255,7 @@ TEST(OpsValue, EinsumIsItsDefinition) {
     const size_t comma = spec.find(','), arrow = spec.find("->");
     const std::string parts[] = {spec.substr(0, comma), spec.substr(comma + 1, arrow - comma - 1),
                                  spec.substr(arrow + 2)};
-    std::map<char, int64_t> extent, place;
+    std::map<char, int64_t> extent, position;
     for (int k = 0; k < 2; ++k) {
       const Type& t = sample.operands[static_cast<size_t>(k)];
       for (size_t i = 0; i < parts[k].size(); ++i) {
@@ -268,12 +268,12 @@ TEST(OpsValue, EinsumIsItsDefinition) {
     for (int64_t flat = 0; flat < total; ++flat) {
       int64_t rest = flat;
       for (const auto& [letter, e] : extent) {
-        place[letter] = rest % e;
+        position[letter] = rest % e;
         rest /= e;
       }
       int64_t index[3] = {0, 0, 0};
       for (int k = 0; k < 3; ++k) {
-        for (const char c : parts[k]) index[k] = index[k] * extent[c] + place[c];
+        for (const char c : parts[k]) index[k] = index[k] * extent[c] + position[c];
       }
       wanted[static_cast<size_t>(index[2])] +=
           begin(one.operand(0))[index[0]] * begin(one.operand(1))[index[1]];
