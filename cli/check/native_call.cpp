@@ -102,11 +102,7 @@ void NativeCaller::set_engine(Engine engine, int threads) {
 
 int32_t NativeCaller::call(const std::string& name, const CallRequest& request) {
   const gradc_program& p = compiled_.program();
-  const gradc_entry_info& info = name == "init"         ? p.init
-                                 : name == "train_step" ? p.train_step
-                                 : name == "update"     ? p.update
-                                 : name == "eval"       ? p.eval
-                                                        : p.predict;
+  const gradc_entry_info& info = runtime::entry_called(p, name);
   GRADC_CHECK(info.run, "the model has no program '{}'", name);
   GRADC_CHECK(
       name != "train_step" || request.row_offset == 0 || (p.pieces > 1 && request.row_offset % p.batch == 0),

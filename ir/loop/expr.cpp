@@ -212,18 +212,8 @@ Expr compare(CompareOp op, Expr a, Expr b) {
   widen({&a, &b});
   const Type t = a->type.with(Scalar::i1);
   if (is_constant(a) && is_constant(b) && a->type == b->type) {
-    const auto holds = [op](auto x, auto y) {
-      switch (op) {
-        case CompareOp::lt: return x < y;
-        case CompareOp::le: return x <= y;
-        case CompareOp::gt: return x > y;
-        case CompareOp::ge: return x >= y;
-        case CompareOp::eq: return x == y;
-        case CompareOp::ne: return x != y;
-      }
-      return false;
-    };
-    return constant_int(t, a->type.is_float() ? holds(a->number, b->number) : holds(a->integer, b->integer));
+    return constant_int(
+        t, a->type.is_float() ? holds(op, a->number, b->number) : holds(op, a->integer, b->integer));
   }
   ExprData e{.kind = ExprKind::compare, .type = t, .compare = op};
   e.args = {std::move(a), std::move(b)};

@@ -164,8 +164,8 @@ class Machine {
       case ExprKind::unary: return unary(e, arg(0, l));
       case ExprKind::binary: return binary(e, arg(0, l), arg(1, l));
       case ExprKind::compare:
-        return {0, e.args[0]->type.is_float() ? compared(e.compare, arg(0, l).f, arg(1, l).f)
-                                              : compared(e.compare, arg(0, l).i, arg(1, l).i)};
+        return {0, e.args[0]->type.is_float() ? holds(e.compare, arg(0, l).f, arg(1, l).f)
+                                              : holds(e.compare, arg(0, l).i, arg(1, l).i)};
       case ExprKind::select: return arg(0, l).i ? arg(1, l) : arg(2, l);
       case ExprKind::fma: return {fused(s, arg(0, l).f, arg(1, l).f, arg(2, l).f), 0};
       case ExprKind::cast: return cast(e, arg(0, l));
@@ -193,18 +193,6 @@ class Machine {
     return {0, wrapped(s, from_float ? static_cast<int64_t>(a.f) : a.i)};
   }
 
-  template <class T>
-  static bool compared(CompareOp op, T a, T b) {
-    switch (op) {
-      case CompareOp::lt: return a < b;
-      case CompareOp::le: return a <= b;
-      case CompareOp::gt: return a > b;
-      case CompareOp::ge: return a >= b;
-      case CompareOp::eq: return a == b;
-      case CompareOp::ne: return a != b;
-    }
-    return false;
-  }
   static Lane unary(const ExprData& e, const Lane& a) {
     const Scalar s = e.type.scalar;
     const double x = a.f;

@@ -105,6 +105,19 @@ enum class BinaryOp : uint8_t {
   shift_right,  // integers (and/or/xor on i1 too); shift_right is logical
 };
 enum class CompareOp : uint8_t { lt, le, gt, ge, eq, ne };  // float: false on NaN, but ne is true
+// Whether a comparison of two numbers holds.
+template <class T>
+bool holds(CompareOp op, T a, T b) {
+  switch (op) {
+    case CompareOp::lt: return a < b;
+    case CompareOp::le: return a <= b;
+    case CompareOp::gt: return a > b;
+    case CompareOp::ge: return a >= b;
+    case CompareOp::eq: return a == b;
+    case CompareOp::ne: return a != b;
+  }
+  return false;
+}
 std::string_view name(UnaryOp op);
 std::string_view name(BinaryOp op);
 std::string_view name(CompareOp op);

@@ -66,6 +66,15 @@ uint64_t arena_bytes(const gradc_program& program, int threads) {
 
 }  // namespace
 
+const gradc_entry_info& entry_called(const gradc_program& program, std::string_view name) {
+  if (name == "init") return program.init;
+  if (name == "train_step") return program.train_step;
+  if (name == "update") return program.update;
+  if (name == "eval") return program.eval;
+  GRADC_CHECK(name == "predict", "no entry is called {}", name);
+  return program.predict;
+}
+
 gradc_entry code_of(const gradc_entry_info& entry) {
   return entry.late ? entry.late(entry.owner) : entry.run;
 }

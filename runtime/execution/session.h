@@ -124,6 +124,8 @@ std::optional<NotFiniteSymbol> find_not_finite(const gradc_program& program, con
 // The code of an entry that exists. An entry with deferred compilation (gradc_entry_info.late) is compiled here; throws
 // what the compiler throws.
 gradc_entry code_of(const gradc_entry_info& entry);
+// By name: "init", "train_step", "update", "eval" or "predict". Its `run` is null where the model has none.
+const gradc_entry_info& entry_called(const gradc_program& program, std::string_view name);
 
 // The output of `predict`. Throws RunError (kExitModelError) when the model has no `predict`.
 const gradc_output& predict_output(const gradc_program& program);

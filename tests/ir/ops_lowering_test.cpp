@@ -48,7 +48,7 @@ class Evaluator {
         case ExprKind::ramp: out[i] = a[0].at(0) + e->number * static_cast<double>(i); break;
         case ExprKind::unary: out[i] = unary(e->unary, lane(0)); break;
         case ExprKind::binary: out[i] = binary(e->binary, e->type.scalar, lane(0), lane(1)); break;
-        case ExprKind::compare: out[i] = compare(e->compare, lane(0), lane(1)); break;
+        case ExprKind::compare: out[i] = holds(e->compare, lane(0), lane(1)); break;
         case ExprKind::select: out[i] = lane(0) != 0 ? lane(1) : lane(2); break;
         case ExprKind::fma: out[i] = lane(0) * lane(1) + lane(2); break;
         case ExprKind::cast:
@@ -115,17 +115,6 @@ class Evaluator {
       case BinaryOp::bit_xor: return fit(a ^ b);
       case BinaryOp::shift_left: return fit(static_cast<int64_t>(logical << b));
       case BinaryOp::shift_right: return fit(static_cast<int64_t>(logical >> b));
-    }
-    return 0;
-  }
-  static double compare(CompareOp op, double x, double y) {
-    switch (op) {
-      case CompareOp::lt: return x < y;
-      case CompareOp::le: return x <= y;
-      case CompareOp::gt: return x > y;
-      case CompareOp::ge: return x >= y;
-      case CompareOp::eq: return x == y;
-      case CompareOp::ne: return x != y;
     }
     return 0;
   }

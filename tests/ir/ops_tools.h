@@ -66,6 +66,13 @@ struct OneOp {
     run_input.context.seed = 0x1234567890abcdefu;
     run_input.context.micro_step = 0x200000003u;
   }
+  void set(const std::vector<Tensor>& operands) {
+    run_input.context.rows = 1;
+    for (size_t i = 0; i < operands.size(); ++i) {
+      if (operands[i].type.batched) run_input.context.rows = operands[i].rows;
+      set(i, operands[i]);
+    }
+  }
   void set(size_t i, Tensor t) { run_input.inputs["x" + std::to_string(i)] = std::move(t); }
   Tensor& operand(size_t i) { return run_input.inputs.at("x" + std::to_string(i)); }
   void randomize(const OpSample& sample, uint64_t seed) {
@@ -80,17 +87,17 @@ struct OneOp {
   Tensor value() { return run().outputs.at("y"); }
 };
 
+inline std::vector<Type> types_of(const std::vector<Tensor>& tensors) {
+  std::vector<Type> types;
+  for (const Tensor& t : tensors) types.push_back(t.type);
+  return types;
+}
+
 // The value of one operation on given tensors.
 inline std::vector<double> value_of(const std::string& name, const std::vector<Tensor>& operands,
                                     const Attributes& attributes = {}) {
-  std::vector<Type> types;
-  int64_t rows = 1;
-  for (const Tensor& t : operands) {
-    types.push_back(t.type);
-    if (t.type.batched) rows = t.rows;
-  }
-  OneOp one(name, types, attributes, rows);
-  for (size_t i = 0; i < operands.size(); ++i) one.set(i, operands[i]);
+  OneOp one(name, types_of(operands), attributes);
+  one.set(operands);
   return values(one.value());
 }
 
@@ -99,19 +106,14 @@ inline std::vector<double> value_of(const std::string& name, const std::vector<T
 inline std::vector<std::vector<double>> gradients_of(const std::string& name,
                                                      const std::vector<Tensor>& operands, const Tensor& g,
                                                      const Attributes& attributes = {}) {
-  std::vector<Type> types;
-  int64_t rows = 1;
-  for (const Tensor& t : operands) {
-    types.push_back(t.type);
-    if (t.type.batched) rows = t.rows;
-  }
-  OneOp one(name, types, attributes, rows);
-  for (size_t i = 0; i < operands.size(); ++i) one.set(i, operands[i]);
+  OneOp one(name, types_of(operands), attributes);
+  one.set(operands);
   one.run_input.inputs["g"] = g;
   const auto grads = one.op->def->gradient(one.builder, one.op, one.function.add_input("g", one.op->type));
   for (size_t i = 0; i < grads.size(); ++i) {
     if (grads[i] != nullptr)
-      one.function.outputs.push_back({"d" + std::to_string(i), one.builder.sum_to(grads[i], types[i])});
+      one.function.outputs.push_back(
+          {"d" + std::to_string(i), one.builder.sum_to(grads[i], operands[i].type)});
   }
   const auto result = one.run();
   std::vector<std::vector<double>> out(grads.size());

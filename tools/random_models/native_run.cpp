@@ -92,13 +92,7 @@ class Engine {
           gradc_step_args args = given;
           args.barrier = runtime::Team::barrier_of;
           args.team = team_.get();
-          const gradc_program& p = compiled_.program();
-          const gradc_entry_info& info = name == "init"         ? p.init
-                                         : name == "train_step" ? p.train_step
-                                         : name == "update"     ? p.update
-                                         : name == "eval"       ? p.eval
-                                                                : p.predict;
-          const gradc_entry run = runtime::code_of(info);
+          const gradc_entry run = runtime::code_of(runtime::entry_called(compiled_.program(), name));
           int32_t status = 0;
           team_->run([&](int thread, int count) {
             const int32_t returned = run(&args, thread, count);
