@@ -248,8 +248,8 @@ Profile profile(CompileRequest request, int threads, double seconds) {
       CallProfile& made = result.calls[p.first + c];
       made.name = name == "train_step" ? kernel.name : fmt::format("{}.{}", name, kernel.name);
       made.what = kernel.summary;
-      made.flop = static_cast<double>(p.times) * p.lowered.costs[c].flop;
-      made.bytes = static_cast<double>(p.times) * p.lowered.costs[c].bytes;
+      made.flop = static_cast<double>(p.times * p.lowered.program.calls[c].flop);
+      made.bytes = static_cast<double>(p.times * p.lowered.program.calls[c].bytes);
       made.barrier = call.barrier_before || call.guard_before;
       made.ms = quantile(ticks[p.first + c], 0.5) * ms_per_tick;
       if (!kernel.locations.empty()) made.location = user_location(kernel.locations.front());

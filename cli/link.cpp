@@ -136,6 +136,9 @@ void link(const LinkRequest& request) {
     for (const char* option : {"-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections", "-Wl,-z,now",
                                "-Wl,-z,relro", "-Wl,-z,noexecstack", "-pthread"})
       arguments.emplace_back(option);
+#ifdef __SANITIZE_ADDRESS__  // so is the runtime library, which then needs the sanitizers' own
+    arguments.emplace_back("-fsanitize=address,undefined");
+#endif
     if (request.kind == LinkKind::shared) {
       std::string script = "{ global:";
       for (const std::string& symbol : request.keep) {

@@ -1,7 +1,8 @@
-// `gradc opt`: named passes on IR as text. Knows no operator.
+// `gradc opt`: named passes on tensor IR or loop IR as text. Knows no operator.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <iostream>
 #include <iterator>
 #include <set>
@@ -77,40 +78,88 @@ void check_lowers(const Module& module) {
       throw RunError(kExitUsage, fmt::format("opt: @{} cannot be lowered: {}", f->name, error));
 }
 
-}  // namespace
+std::string file_name(const std::string& file) { return file == "-" ? "standard input" : file; }
 
-std::unique_ptr<Module> load_ir(const std::string& file) {
-  const std::string text = read_ir(file), name = file == "-" ? "standard input" : file;
+// The module that the text holds; `name` is its file, for errors.
+std::unique_ptr<Module> read_module(const std::string& text, const std::string& name) {
   ModuleParseResult parsed = parse_module(text);
   if (!parsed.error.empty())
-    throw RunError(kExitUsage,
-                   fmt::format("opt: {}, {}\n  = help: tensor IR is expected, symbols and all, as "
-                               "`gradc dump MODEL.nn --stage ir` prints it",
-                               name, parsed.error));
+    throw RunError(
+        kExitUsage,
+        fmt::format("opt: {}, {}\n  = help: tensor IR is expected, symbols and all, as "
+                    "`gradc dump MODEL.nn --stage ir` prints it, or loop IR, as `--stage loops` does",
+                    name, parsed.error));
   check_sound(*parsed.module, name);
   return std::move(parsed.module);
 }
 
-namespace {
+bool is_loop_ir(const std::string& text) {
+  size_t at = 0;
+  while (at < text.size() && (std::isspace(static_cast<unsigned char>(text[at])) || text[at] == '#'))
+    at = text[at] == '#' ? std::min(text.find('\n', at), text.size()) : at + 1;
+  return text.compare(at, 8, "program ") == 0;
+}
 
-int run_opt(const OptOptions& options) {
-  // Reject wrong names before any work.
+void write_programs(const OptOptions& options, const std::vector<passes::LoweredProgram>& programs) {
+  nlohmann::ordered_json record = {{"event", "opt"}, {"passes", options.passes}};
+  std::string text;
+  for (const passes::LoweredProgram& p : programs) {
+    text += loop::print(p.program, options.locations);
+    if (options.json) record["programs"].push_back(program_json(p, options.locations));
+  }
+  if (options.json) record["text"] = text;
+  write_result(options.json ? json_text(record) : text, options.output, "IR");
+}
+
+// Passes on loop IR, and the proof of the plan after the last one of the pipeline.
+int run_on_programs(const OptOptions& options, const std::string& text, const std::string& name) {
+  loop::ParseProgramsResult parsed = loop::parse_programs(text);
+  if (!parsed.error.empty())
+    throw RunError(kExitUsage,
+                   fmt::format("opt: {}, {}\n  = help: docs/loop_ir.md has the grammar", name, parsed.error));
+  std::vector<passes::LoweredProgram> programs;
+  for (loop::Program& p : parsed.programs) {
+    if (const std::vector<std::string> wrong = loop::verify(p); !wrong.empty())
+      throw RunError(kExitUsage, fmt::format("opt: program `{}` of {} is no sound IR:\n  {}", p.name, name,
+                                             fmt::join(wrong, "\n  ")));
+    for (const std::string& pass : options.passes) {
+      passes::run_pass(p, pass);
+      if (const std::vector<std::string> wrong = loop::verify(p); !wrong.empty())
+        throw InternalError(fmt::format("pass {} broke the IR: {}", pass, fmt::join(wrong, "; ")));
+    }
+    programs.emplace_back().program = std::move(p);
+  }
+  write_programs(options, programs);
+  return kExitOk;
+}
+
+// Rejects lists of passes that cannot run on tensor IR; returns how many of them work on it.
+size_t count_tensor_passes(const std::vector<std::string>& passes) {
   size_t tensor_passes = 0;
-  for (const std::string& name : options.passes) {
+  for (const std::string& name : passes) {
     const bool tensor = passes::is_tensor_pass(name, "--pass");
-    if (tensor && tensor_passes != static_cast<size_t>(&name - options.passes.data()))
+    if (tensor && tensor_passes != static_cast<size_t>(&name - passes.data()))
       throw RunError(kExitUsage, fmt::format("opt: {} works on tensor IR, which is no longer there after {}",
-                                             name, options.passes[tensor_passes]));
+                                             name, passes[tensor_passes]));
     tensor_passes += tensor;
   }
-  if (options.passes.size() > tensor_passes + 1)
+  if (passes.size() > tensor_passes + 1)
     throw RunError(
         kExitUsage,
         fmt::format("opt: one pass that makes loop IR, the last one: those before it run by themselves "
                     "({} alone is enough)",
-                    options.passes.back()));
+                    passes.back()));
+  return tensor_passes;
+}
+
+int run_opt(const OptOptions& options) {
+  // Reject wrong names before any work.
+  for (const std::string& name : options.passes) passes::is_tensor_pass(name, "--pass");
   const codegen::Target target = codegen::find_target(options.target, /*must_run=*/false);
-  const std::unique_ptr<Module> module = load_ir(options.file);
+  const std::string ir = read_ir(options.file), file = file_name(options.file);
+  if (is_loop_ir(ir)) return run_on_programs(options, ir, file);
+  const size_t tensor_passes = count_tensor_passes(options.passes);
+  const std::unique_ptr<Module> module = read_module(ir, file);
   const bool lowers = tensor_passes < options.passes.size();
   NeededPasses needed(*module);
   for (size_t i = 0; i < tensor_passes; ++i) {
@@ -123,16 +172,7 @@ int run_opt(const OptOptions& options) {
     if (!wrong.empty())
       throw InternalError(fmt::format("pass {} broke the IR: {}", name, fmt::join(wrong, "; ")));
   }
-  nlohmann::ordered_json record = {{"event", "opt"}, {"passes", options.passes}};
-  std::string text;
-  if (!lowers) {
-    text = print(*module, {options.locations});
-    if (options.json) {
-      record["text"] = text;
-      record["symbols"] = symbols_json(*module);
-      for (const auto& f : module->functions) record["functions"].push_back(function_json(*f));
-    }
-  } else {
+  if (lowers) {
     passes::PipelineOptions pipeline;
     pipeline.stop_after = options.passes.back();
     pipeline.batch = options.batch;
@@ -140,12 +180,18 @@ int run_opt(const OptOptions& options) {
     pipeline.registers = target.registers;
     needed.run_before(options.passes.back());
     check_lowers(*module);
-    const passes::Lowered lowered = passes::lower(*module, pipeline);
-    for (const auto& [name, program] : lowered.programs) {
-      text += loop::print(program.program, options.locations);
-      if (options.json) record["programs"].push_back(program_json(program, options.locations));
-    }
-    if (options.json) record["text"] = text;
+    passes::Lowered lowered = passes::lower(*module, pipeline);
+    std::vector<passes::LoweredProgram> programs;
+    for (auto& [name, program] : lowered.programs) programs.push_back(std::move(program));
+    write_programs(options, programs);
+    return kExitOk;
+  }
+  const std::string text = print(*module, {options.locations});
+  nlohmann::ordered_json record = {{"event", "opt"}, {"passes", options.passes}};
+  if (options.json) {
+    record["text"] = text;
+    record["symbols"] = symbols_json(*module);
+    for (const auto& f : module->functions) record["functions"].push_back(function_json(*f));
   }
   write_result(options.json ? json_text(record) : text, options.output, "IR");
   return kExitOk;
@@ -156,8 +202,8 @@ int run_opt(const OptOptions& options) {
 Command add_opt(CLI::App& app) {
   const auto o = std::make_shared<OptOptions>();
   CLI::App* c = app.add_subcommand(
-      "opt", "run passes on IR as text: reads tensor IR, writes what the passes make of it");
-  c->add_option("FILE", o->file, "tensor IR, as gradc dump prints it; - for standard input")
+      "opt", "run passes on IR as text: reads tensor IR or loop IR, writes what the passes make of it");
+  c->add_option("FILE", o->file, "tensor IR or loop IR, as gradc dump prints it; - for standard input")
       ->required()
       ->type_name("");
   c->add_option("--pass,--passes", o->passes,

@@ -36,7 +36,7 @@ ProgramPlan plan_of(const std::string& name, const passes::LoweredProgram& lower
   ProgramPlan p;
   p.name = name;
   p.arena = lowered.program.arena_bytes;
-  p.least = lowered.least_arena_bytes;
+  p.least = passes::least_arena_bytes(lowered.program);
   p.local = lowered.program.local_bytes;
   p.scratch = lowered.program.scratch_bytes;
   p.kernels = static_cast<int>(lowered.program.kernels.size());
@@ -45,9 +45,9 @@ ProgramPlan plan_of(const std::string& name, const passes::LoweredProgram& lower
   for (const loop::Allocation& a : lowered.program.allocations)
     if (a.space == loop::Space::input || a.space == loop::Space::output)
       p.buffers += a.elements * loop::bytes(a.scalar);
-  for (const passes::CallCost& cost : lowered.costs) {
-    p.flop += cost.flop;
-    p.bytes += cost.bytes;
+  for (const loop::Call& call : lowered.program.calls) {
+    p.flop += static_cast<double>(call.flop);
+    p.bytes += static_cast<double>(call.bytes);
   }
   return p;
 }

@@ -212,7 +212,7 @@ class EntryEmitter {
     b_.CreateCondBr(b_.CreateICmpULT(p.lo, p.hi), work, next);
     b_.SetInsertPoint(work);
     llvm::SmallVector<Value*, 16> arguments = {f_->getArg(0), p.lo, p.hi};
-    for (int buffer : call.buffers) arguments.push_back(pointer(buffer));
+    for (const loop::CallBuffer& b : call.buffers) arguments.push_back(pointer(b.allocation));
     note_time(2 * index);
     b_.CreateCall(kernel, arguments);
     note_time(2 * index + 1);
@@ -264,7 +264,8 @@ class EntryEmitter {
           b_.SetInsertPoint(work);
           llvm::SmallVector<Value*, 16> arguments = {f_->getArg(0), b_.CreateAdd(base, lo),
                                                      b_.CreateAdd(base, hi)};
-          for (int buffer : program_.calls[i].buffers) arguments.push_back(pointer(buffer, panel));
+          for (const loop::CallBuffer& b : program_.calls[i].buffers)
+            arguments.push_back(pointer(b.allocation, panel));
           Value* begin = profile_ ? cycles() : nullptr;
           b_.CreateCall(kernels[i], arguments);
           if (profile_) add_time(i, begin);

@@ -41,14 +41,15 @@ void check(const llvm::Module& module, const char* when) {
 std::vector<bool> exclusive_buffers(const loop::Program& program, const loop::Call& call) {
   const loop::Kernel& kernel = program.kernels[static_cast<size_t>(call.kernel)];
   const auto allocation = [&](size_t i) -> const loop::Allocation& {
-    return program.allocations[static_cast<size_t>(call.buffers[i])];
+    return program.allocations[static_cast<size_t>(call.buffers[i].allocation)];
   };
   std::vector<bool> exclusive(kernel.buffers.size(), true);
   for (size_t i = 0; i < exclusive.size(); ++i)
     for (size_t j = 0; j < i; ++j) {
       const bool written =
           kernel.buffers[i]->access != loop::Access::read || kernel.buffers[j]->access != loop::Access::read;
-      if (written && (call.buffers[i] == call.buffers[j] || overlap(program, allocation(i), allocation(j))))
+      if (written && (call.buffers[i].allocation == call.buffers[j].allocation ||
+                      overlap(program, allocation(i), allocation(j))))
         exclusive[i] = exclusive[j] = false;
     }
   return exclusive;

@@ -25,8 +25,9 @@ int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
   // Most of a small program's values stay in the caches, so bytes cost little compared with FLOP.
   constexpr double kFlopPerSecond = 20e9, kBytesPerSecond = 160e9, kBarrierSeconds = 0.3e-6;
   double seconds = 0;
-  for (const passes::CallCost& cost : lowered.costs)
-    seconds += cost.flop / kFlopPerSecond + cost.bytes / kBytesPerSecond;
+  for (const loop::Call& call : lowered.program.calls)
+    seconds +=
+        static_cast<double>(call.flop) / kFlopPerSecond + static_cast<double>(call.bytes) / kBytesPerSecond;
   const loop::Program& program = lowered.program;
   int64_t barriers = 1, units = 1;
   for (const loop::Call& call : program.calls) {

@@ -23,21 +23,15 @@ struct StoredValue {
 std::vector<double> rows_of_panels(const StoredValue& value, int64_t rows, int64_t panel,
                                    const std::function<double(int64_t)>& element);
 
-// The FLOP of a call at the full batch, and the bytes it moves if it reads and writes each buffer once. An estimate for
-// readers and cost models, never for results.
-struct CallCost {
-  double flop = 0, bytes = 0;
-};
-
 struct LoweredProgram {
   loop::Program program;
-  std::vector<CallCost> costs;       // of program.calls
   std::vector<std::string> inputs;   // names in order of Space::input offsets
   std::vector<std::string> outputs;  // names in order of Space::output offsets
   std::vector<StoredValue> stored;
-  int64_t least_arena_bytes =
-      0;  // the most that is live between two barriers: a lower bound of any plan of the arena
 };
+
+// The bytes of the arena's values that are live between two barriers, at most: a lower bound of any plan of the arena.
+int64_t least_arena_bytes(const loop::Program& program);
 
 struct Lowered {
   // By function name: "init", "train_step", "eval", "predict" (where present).

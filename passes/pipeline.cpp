@@ -2,11 +2,13 @@
 #include "passes/pipeline.h"
 
 #include <algorithm>
-#include <memory>
+#include <variant>
 
 #include "ir/loop/check_plan.h"
 #include "ir/ops/lower.h"
 #include "passes/kernels/lowering.h"
+#include "passes/loop/passes.h"
+#include "passes/loop/spacing.h"
 #include "passes/tensor/passes.h"
 #include "support/check.h"
 #include "support/diagnostic.h"
@@ -17,12 +19,19 @@ namespace {
 
 // One signature for all passes on tensor IR; returns whether it changed the module.
 using TensorPass = bool (*)(Module&, const PipelineOptions&);
-using LoopPass = void (*)(lowering::Lowering&);
+using SymbolOffsets = std::map<std::string, int64_t>;
+using LoweringPass = LoweredProgram (*)(const Module&, const Function&, const PipelineOptions&,
+                                        const SymbolOffsets&);
+using LoopPass = bool (*)(loop::Program&, const PipelineOptions&);
 
 struct Pass {
   PassInfo info;
-  TensorPass on_tensors = nullptr;  // one of the two
-  LoopPass on_loops = nullptr;
+  std::variant<TensorPass, LoweringPass, LoopPass> run;
+  template <class Kind>
+  Kind as() const {
+    const Kind* run_as = std::get_if<Kind>(&run);
+    return run_as ? *run_as : nullptr;
+  }
 };
 
 template <bool (*pass)(Function&)>
@@ -43,9 +52,11 @@ bool run_recompute(Module& module, const PipelineOptions& options) {
   return changed;
 }
 
-template <void (*pass)(lowering::ProgramDraft&)>
-void on_draft(lowering::Lowering& l) {
-  pass(l);
+LoweredProgram lower_function(const Module& module, const Function& function, const PipelineOptions& options,
+                              const SymbolOffsets& offsets) {
+  lowering::Lowering lowering(module, function, options, offsets);
+  lowering.run();
+  return std::move(lowering.result);
 }
 
 // The order matters: stable forms are found before differentiation; dropout and batchnorm are recognised before
@@ -84,20 +95,15 @@ const std::vector<Pass>& passes() {
        each_function<fuse_elementwise>},
       {{"assign_kernels", "a kernel for each operation that is not fused", needed},
        each_function<assign_kernels>},
-      {{"lower", "tensor IR to loop IR: layouts, loop nests, register tiles", needed},
-       nullptr,
-       [](lowering::Lowering& l) { l.run(); }},
+      {{"lower", "tensor IR to loop IR: layouts, loop nests, register tiles", needed}, lower_function},
       {{"segments", "kernels that work panel by panel run in sequence for one band of images at a time",
         optional},
-       nullptr,
-       on_draft<lowering::make_segments>},
+       lowering::make_segments},
       {{"partition", "the split over threads: barriers where accesses conflict, the guard before updates",
         needed},
-       nullptr,
-       on_draft<lowering::place_barriers>},
+       lowering::place_barriers},
       {{"plan_memory", "one arena: values that live at different times share memory", needed},
-       nullptr,
-       on_draft<lowering::plan_memory>},
+       lowering::plan_memory},
   };
   return list;
 }
@@ -140,7 +146,7 @@ class Manager {
     report.enabled = !listed(options_.disable, pass.info.name);
     mark_old(report, module);
     if (report.enabled) {
-      report.changed = pass.on_tensors(module, options_);
+      report.changed = pass.as<TensorPass>()(module, options_);
       if (report.changed && !options_.observe) renumber(module);
       if (options_.tamper) options_.tamper(pass.info, module);
       if (options_.verify) refuse(pass, "broke the IR", verify(module));
@@ -155,30 +161,27 @@ class Manager {
     return options_.stop_after != pass.info.name;
   }
 
-  // Runs a pass on loop IR on each function; the result as above.
-  bool run(const Pass& pass, std::vector<std::unique_ptr<lowering::Lowering>>& functions) {
+  // A pass that makes or changes loop IR, on each function's program; the result as above.
+  bool run(const Pass& pass, const Module& module, Lowered& lowered) {
     PassReport report{pass.info};
-    report.enabled = report.changed = !listed(options_.disable, pass.info.name);
-    for (const auto& l : functions) {
-      loop::Program& program = l->result.program;
-      if (report.enabled) pass.on_loops(*l);
-      l->publish_calls();
-      if (options_.tamper_loops) {
-        options_.tamper_loops(pass.info, program);
-        for (size_t c = 0; c < l->calls.size(); ++c) l->calls[c].call = program.calls[c];
+    report.enabled = !listed(options_.disable, pass.info.name);
+    for (const auto& f : module.functions) {
+      LoweredProgram& l = lowered.programs[f->name];
+      report.changed = false;
+      if (const auto lower = pass.as<LoweringPass>()) {
+        l = lower(module, *f, options_, lowered.symbol_offsets);
+        report.changed = true;
+      } else if (report.enabled) {
+        report.changed = pass.as<LoopPass>()(l.program, options_);
       }
+      if (options_.tamper_loops) options_.tamper_loops(pass.info, l.program);
       if (options_.verify)
-        refuse(pass, fmt::format("made wrong loop IR of @{}", l->function.name), loop::verify(program));
+        refuse(pass, fmt::format("made wrong loop IR of @{}", f->name), loop::verify(l.program));
       if (options_.observe) {
-        report.program = &l->result;
+        report.program = &l;
         options_.observe(report);
       }
-      if (!prints(pass)) continue;
-      std::string text = loop::print(program, options_.print_locations);
-      std::string& before = printed_[l.get()];
-      report.changed = before != text;
-      before = text;
-      print_after(pass, report, text, l->function.name);
+      if (prints(pass)) print_after(pass, report, loop::print(l.program, options_.print_locations), f->name);
     }
     return options_.stop_after != pass.info.name;
   }
@@ -218,14 +221,12 @@ class Manager {
 
   void print_after(const Pass& pass, const PassReport& report, const std::string& text,
                    const std::string& function = {}) const {
-    const bool loops = pass.on_loops != nullptr;
-    const char* how = !report.enabled && !loops ? " (disabled)" : report.changed ? "" : " (unchanged)";
+    const char* how = !report.enabled ? " (disabled)" : report.changed ? "" : " (unchanged)";
     options_.print(fmt::format("# after {}{}{}\n{}", pass.info.name,
                                function.empty() ? "" : " of @" + function, how, *how ? "" : text));
   }
 
   const PipelineOptions& options_;
-  std::map<const lowering::Lowering*, std::string> printed_;
 };
 
 }  // namespace
@@ -239,23 +240,38 @@ const std::vector<PassInfo>& pass_list() {
   return infos;
 }
 
+namespace {
+
+const Pass* find_pass(const std::string& name) {
+  check_name(name, "--pass", false);
+  return &*std::find_if(passes().begin(), passes().end(), [&](const Pass& p) { return p.info.name == name; });
+}
+
+}  // namespace
+
+bool is_loop_pass(const std::string& name) { return find_pass(name)->as<LoopPass>(); }
+
 bool is_tensor_pass(const std::string& name, const char* flag) {
   check_name(name, flag, false);
   return std::any_of(passes().begin(), passes().end(),
-                     [&](const Pass& p) { return p.info.name == name && p.on_tensors; });
+                     [&](const Pass& p) { return p.info.name == name && p.as<TensorPass>(); });
 }
 
 bool run_pass(Module& module, const std::string& name) {
-  check_name(name, "--pass", false);
-  const auto pass =
-      std::find_if(passes().begin(), passes().end(), [&](const Pass& p) { return p.info.name == name; });
-  if (!pass->on_tensors)
-    throw RunError(kExitUsage, fmt::format("{} works on loop IR; it is no pass on tensor IR", name));
+  const Pass* pass = find_pass(name);
+  const auto run = pass->as<TensorPass>();
+  if (!run) throw RunError(kExitUsage, fmt::format("{} works on loop IR; it is no pass on tensor IR", name));
   PipelineOptions options;
   options.recompute = 1;  // else there may be nothing to see
-  const bool changed = pass->on_tensors(module, options);
+  const bool changed = run(module, options);
   for (const auto& f : module.functions) f->renumber();
   return changed;
+}
+
+bool run_pass(loop::Program& program, const std::string& name, const PipelineOptions& options) {
+  const auto run = find_pass(name)->as<LoopPass>();
+  if (!run) throw RunError(kExitUsage, fmt::format("{} works on tensor IR; it is no pass on loop IR", name));
+  return run(program, options);
 }
 
 void make_train_step(Module& module, bool gradient_outputs) {
@@ -267,7 +283,7 @@ bool run_tensor_passes(Module& module, const PipelineOptions& options) {
   check_names(options);
   const Manager manager(options);
   for (const Pass& pass : passes())
-    if (pass.on_tensors && !manager.run(pass, module)) return false;
+    if (pass.as<TensorPass>() && !manager.run(pass, module)) return false;
   if (!options.verify) {
     const std::vector<std::string> wrong = verify(module);
     GRADC_CHECK(wrong.empty(), "a pass broke the IR (GRADC_VERIFY=on says which): {}", wrong.front());
@@ -282,23 +298,19 @@ Lowered lower(const Module& module, const PipelineOptions& options) {
     lowered.parameter_bytes +=
         lowering::spaced_bytes(s.type.elements() * loop::bytes(ops::memory_scalar_of(s.type.dtype)));
   }
-  std::vector<std::unique_ptr<lowering::Lowering>> functions;
-  for (const auto& f : module.functions)
-    functions.push_back(std::make_unique<lowering::Lowering>(module, *f, options, lowered.symbol_offsets));
   Manager manager(options);
   for (const Pass& pass : passes())
-    if (pass.on_loops && !manager.run(pass, functions)) {
+    if (!pass.as<TensorPass>() && !manager.run(pass, module, lowered)) {
       lowered.stopped = true;
       break;
     }
   // Only after the last pass does the program have barriers and offsets. A program that a test corrupts is left to the
   // tool under test.
   if (options.verify && options.prove_plans && !lowered.stopped && !options.tamper_loops)
-    for (const auto& l : functions) {
-      const std::vector<std::string> wrong = loop::check_plan(l->result.program, {.batch = options.batch});
-      GRADC_CHECK(wrong.empty(), "the plan of @{} is not sound: {}", l->function.name, wrong.front());
+    for (const auto& [name, l] : lowered.programs) {
+      const std::vector<std::string> wrong = loop::check_plan(l.program, {.batch = options.batch});
+      GRADC_CHECK(wrong.empty(), "the plan of @{} is not sound: {}", name, wrong.front());
     }
-  for (const auto& l : functions) lowered.programs.emplace(l->function.name, std::move(l->result));
   return lowered;
 }
 

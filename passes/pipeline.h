@@ -21,9 +21,16 @@ bool run_tensor_passes(Module& module, const PipelineOptions& options);
 // option that named it.
 bool is_tensor_pass(const std::string& name, const char* flag);
 
+// Whether a pass changes loop IR. Throws as is_tensor_pass does.
+bool is_loop_pass(const std::string& name);
+
 // Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws
 // RunError for an unknown name.
 bool run_pass(Module& module, const std::string& name);
+
+// Runs one pass on loop IR; of the options it reads band_bytes, recompute and keep_all_values. Throws RunError for an
+// unknown name, or that of a pass on tensor IR.
+bool run_pass(loop::Program& program, const std::string& name, const PipelineOptions& options = {});
 
 // Differentiation alone (makes @train_step, unoptimised): `dump --stage grad`, and the reference side of
 // `check`. With gradient_outputs, @train_step has an output "grad.P" for each trained parameter P.

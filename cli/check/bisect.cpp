@@ -213,8 +213,8 @@ class Bisector {
     for (const auto& [name, expected] : results_) {
       const passes::LoweredProgram& lowered = compiled_->lowered().programs.at(name);
       const int64_t panels = (batch + lowered.program.panel - 1) / lowered.program.panel;
-      for (const passes::CallCost& cost : lowered.costs)
-        flop += cost.flop / static_cast<double>(name == "update" ? 1 : panels);
+      for (const loop::Call& call : lowered.program.calls)
+        flop += static_cast<double>(call.flop) / static_cast<double>(name == "update" ? 1 : panels);
     }
     return flop;
   }

@@ -155,27 +155,29 @@ Json program_json(const passes::LoweredProgram& lowered, bool locations) {
                            {"bytes", a.elements * loop::bytes(a.scalar)},
                            {"space", space_name(a.space)},
                            {"offset", a.offset}});
-  for (size_t i = 0; i < p.calls.size(); ++i) {
-    const loop::Call& c = p.calls[i];
-    Json call = {{"kernel", c.kernel},
-                 {"buffers", c.buffers},
-                 {"split",
-                  {{"over", c.partition.kind == loop::Partition::Extent::panels ? "panels" : "axis"},
-                   {"extent", c.partition.extent},
-                   {"unit", c.partition.unit}}},
-                 {"barrier_before", c.barrier_before},
-                 {"guard_before", c.guard_before}};
-    if (i < lowered.costs.size()) {
-      call["flop"] = lowered.costs[i].flop;
-      call["bytes"] = lowered.costs[i].bytes;
+  for (const loop::Call& c : p.calls) {
+    Json buffers = Json::array(), scopes = Json::array();
+    for (const loop::CallBuffer& b : c.buffers) {
+      buffers.push_back(b.allocation);
+      scopes.push_back(loop::name(b.scope));
     }
-    calls.push_back(std::move(call));
+    calls.push_back({{"kernel", c.kernel},
+                     {"buffers", std::move(buffers)},
+                     {"scopes", std::move(scopes)},
+                     {"split",
+                      {{"over", c.partition.kind == loop::Partition::Extent::panels ? "panels" : "axis"},
+                       {"extent", c.partition.extent},
+                       {"unit", c.partition.unit}}},
+                     {"barrier_before", c.barrier_before},
+                     {"guard_before", c.guard_before},
+                     {"flop", c.flop},
+                     {"bytes", c.bytes}});
   }
   return {{"name", p.name},
           {"panel", p.panel},
           {"vector_width", p.vector_width},
           {"arena_bytes", p.arena_bytes},
-          {"least_arena_bytes", lowered.least_arena_bytes},
+          {"least_arena_bytes", passes::least_arena_bytes(p)},
           {"local_bytes", p.local_bytes},
           {"panels", p.panels},
           {"scratch_bytes", p.scratch_bytes},
@@ -250,13 +252,13 @@ std::string programs_dot(const std::vector<const passes::LoweredProgram*>& progr
       out += fmt::format("    p{}_{} [label={}];\n", n, c,
                          quoted(fmt::format("{} {}\n{}", c, kernel.name, kernel.summary)));
       for (size_t b = 0; b < call.buffers.size(); ++b) {
-        const auto from = written.find(call.buffers[b]);
+        const auto from = written.find(call.buffers[b].allocation);
         if (from != written.end() && kernel.buffers[b]->access != loop::Access::write)
           edges += fmt::format("    p{}_{} -> p{}_{} [label={}, fontsize=8];\n", n, from->second, n, c,
-                               quoted(p.allocations[static_cast<size_t>(call.buffers[b])].name));
+                               quoted(p.allocations[static_cast<size_t>(call.buffers[b].allocation)].name));
       }
       for (size_t b = 0; b < call.buffers.size(); ++b)
-        if (kernel.buffers[b]->access != loop::Access::read) written[call.buffers[b]] = c;
+        if (kernel.buffers[b]->access != loop::Access::read) written[call.buffers[b].allocation] = c;
     }
     out += edges + "  }\n";
   }

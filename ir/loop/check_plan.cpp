@@ -256,7 +256,7 @@ class PlanChecker {
     }
     for (size_t i = 0; i < calls_.size(); ++i)
       for (const MemoryUse& a : calls_[i].of.accesses) {
-        const int number = p_.calls[i].buffers[static_cast<size_t>(a.buffer)];
+        const int number = p_.calls[i].buffers[static_cast<size_t>(a.buffer)].allocation;
         calls_[i].by_allocation[number].push_back(&a);
         (a.writes ? calls_[i].written : calls_[i].read).insert(number);
       }
@@ -264,7 +264,7 @@ class PlanChecker {
 
   // "`%12`[0 to 1023], bytes 128 to 4223 of the arena (model.nn:3:5)"
   std::string text(size_t call, const MemoryUse& a) const {
-    const Allocation& at = allocation(p_.calls[call].buffers[static_cast<size_t>(a.buffer)]);
+    const Allocation& at = allocation(p_.calls[call].buffers[static_cast<size_t>(a.buffer)].allocation);
     const Atoms& atoms = calls_[call].of.atoms;
     const int64_t low = atoms.least(a.at, a.facts), high = atoms.greatest(a.at, a.facts);
     const std::string where = a.location.valid() ? " (" + to_string(a.location) + ")" : "";
@@ -289,7 +289,7 @@ class PlanChecker {
   void bounds(size_t call) {
     const Atoms& atoms = calls_[call].of.atoms;
     for (const MemoryUse& a : calls_[call].of.accesses) {
-      const Allocation& at = allocation(p_.calls[call].buffers[static_cast<size_t>(a.buffer)]);
+      const Allocation& at = allocation(p_.calls[call].buffers[static_cast<size_t>(a.buffer)].allocation);
       const Linear first = a.at + a.constants.front(), last = a.at + (a.constants.back() + a.width - 1);
       Linear elements = Linear::of(at.elements);
       std::string limit = fmt::format("{} elements", at.elements);

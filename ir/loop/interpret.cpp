@@ -337,7 +337,7 @@ class Run {
     const Kernel& k = program_.kernels[static_cast<size_t>(c.kernel)];
     std::map<const BufferData*, Memory> buffers;
     for (size_t b = 0; b < c.buffers.size(); ++b)
-      buffers[k.buffers[b].get()] = storage(c.buffers[b], thread, panel);
+      buffers[k.buffers[b].get()] = storage(c.buffers[b].allocation, thread, panel);
     Machine(k, memory_, std::move(buffers), lo, hi, program_.panel).run();
   }
 

@@ -235,13 +235,44 @@ struct Partition {
   friend bool operator==(const Partition&, const Partition&) = default;
 };
 
+// What a call accesses of an allocation: the units of the partition that belong to the calling thread, or anything. Two
+// calls with equal partitions that access an allocation only within their own units need no barrier between them.
+enum class AccessScope : uint8_t {
+  anything,
+  own_axis0,   // the own units of an axis of fixed extent
+  own_panels,  // the own panels, or chunks of panels
+  panel,       // beyond the own chunk of a panel, but not beyond the panel: neighbouring rows of images
+};
+
+std::string_view name(AccessScope scope);  // "anything", "axis0", "panels", "panel"
+
+// Rows [begin, end) of an image.
+struct RowRange {
+  int64_t begin = 0, end = 0;
+  friend bool operator==(const RowRange&, const RowRange&) = default;
+};
+
+// The argument for one of a kernel's buffers.
+struct CallBuffer {
+  CallBuffer(int allocation = 0, AccessScope scope = AccessScope::anything, std::vector<RowRange> rows = {})
+      : allocation(allocation), scope(scope), rows(std::move(rows)) {}
+  int allocation;  // index into Program.allocations
+  AccessScope scope;
+  std::vector<RowRange> rows;  // of a panel's images, by chunk of the panel; empty: all, or not within panels
+  friend bool operator==(const CallBuffer&, const CallBuffer&) = default;
+};
+
 struct Call {
-  int kernel = 0;            // index into Program.kernels
-  std::vector<int> buffers;  // an index into Program.allocations for each of the kernel's buffers
+  int kernel = 0;                   // index into Program.kernels
+  std::vector<CallBuffer> buffers;  // one for each of the kernel's
   Partition partition;
+  // Arithmetic operations at the full batch, and the bytes it moves if it reads and writes each buffer once. Estimates
+  // for readers and cost models, never for results.
+  int64_t flop = 0, bytes = 0;
   bool barrier_before = false;  // all threads synchronise before it
   bool guard_before =
       false;  // return 1 on every thread here if the guard value is not finite (there is a barrier before it)
+  friend bool operator==(const Call&, const Call&) = default;
 };
 
 // Calls that a thread may run one after the other for each of its panels, a band of images at a time, instead
@@ -275,6 +306,11 @@ struct Program {
   int64_t panels = 1;         // of the full batch
   int64_t scratch_bytes = 0;  // after that, of each thread
 };
+
+// Whether a call writes to one of its buffers.
+inline bool writes(const Program& p, const Call& c, size_t buffer) {
+  return p.kernels[static_cast<size_t>(c.kernel)].buffers[buffer]->access != Access::read;
+}
 
 // Bytes of working memory that so many threads need: the arena, local and scratch memory.
 int64_t working_bytes(const Program& p, int threads);
@@ -343,6 +379,12 @@ struct ParseResult {
   std::string error;  // "line 3, column 7: expected ..."; empty when it parsed
 };
 ParseResult parse(std::string_view text);
+// One program or more, after each other.
+struct ParseProgramsResult {
+  std::vector<Program> programs;
+  std::string error;
+};
+ParseProgramsResult parse_programs(std::string_view text);
 
 // Errors: types, scopes, unique names, buffers that exist, calls that fit kernels. Empty when sound.
 std::vector<std::string> verify(const Program& p);

@@ -18,29 +18,37 @@ class Parser : TokenReader {
  public:
   explicit Parser(std::string_view text) : TokenReader(text) {}
 
+  // All programs of the text.
+  std::vector<Program> programs() {
+    std::vector<Program> list;
+    do {
+      list.push_back(program());
+    } while (is("program"));
+    if (token_.kind != TokenKind::end) fail("expected the end of the text");
+    return list;
+  }
+
+ private:
   Program program() {
+    program_ = {};
+    files_.clear();
     expect("program");
     program_.name = text();
     expect("panel");
     program_.panel = integer();
+    if (accept("panels")) program_.panels = integer();
     expect("vector");
     program_.vector_width = small();
     expect("arena");
     program_.arena_bytes = integer();
-    if (accept("local")) {
-      program_.local_bytes = integer();
-      expect("panels");
-      program_.panels = integer();
-    }
+    if (accept("local")) program_.local_bytes = integer();
     if (accept("scratch")) program_.scratch_bytes = integer();
     program_.once = accept("once");
     expect("{");
     while (!accept("}")) item();
-    if (token_.kind != TokenKind::end) fail("expected the end of the text");
     return std::move(program_);
   }
 
- private:
   // Levels of parentheses and statements: with the sanitizers one takes some 6 KB of the stack.
   static constexpr int kMostNested = 500;
   // Bounds the recursion, and with it the stack, on any input.
@@ -93,7 +101,7 @@ class Parser : TokenReader {
     expect("(");
     while (!accept(")")) {
       if (!c.buffers.empty()) expect(",");
-      c.buffers.push_back(small());
+      c.buffers.push_back(argument());
     }
     expect("over");
     if (accept("panels")) {
@@ -103,9 +111,44 @@ class Parser : TokenReader {
     c.partition.extent = integer();
     expect("unit");
     c.partition.unit = integer();
+    if (accept("flop")) c.flop = integer();
+    if (accept("bytes")) c.bytes = integer();
     c.barrier_before = accept("barrier");
     c.guard_before = accept("guard");
     program_.calls.push_back(std::move(c));
+  }
+
+  // Runs make much memory of little text.
+  static constexpr int64_t kMaxRows = 1 << 20;
+  // 0 to 2, or 0 to 2 by 1 for 3: also 1 to 3 and 2 to 4.
+  void rows(std::vector<RowRange>& list) {
+    RowRange r;
+    r.begin = integer();
+    expect("to");
+    r.end = integer();
+    list.push_back(r);
+    if (!accept("by")) return;
+    const Token at = token_;
+    const int64_t step = integer();
+    expect("for");
+    const int64_t count = integer();
+    if (step < 0 || step > kMaxRows || count < 2 || count > kMaxRows || std::abs(r.begin) > kMaxRows ||
+        std::abs(r.end) > kMaxRows)
+      fail_at(at, fmt::format("a run of rows has 2 to {} ranges at steps of 0 to {}", kMaxRows, kMaxRows));
+    if ((run_rows_ += count) > kMaxRows)
+      fail_at(at, fmt::format("runs of rows have at most {} ranges in all", kMaxRows));
+    for (int64_t i = 1; i < count; ++i) list.push_back({r.begin + i * step, r.end + i * step});
+  }
+
+  CallBuffer argument() {
+    CallBuffer b = small();
+    for (const AccessScope scope : {AccessScope::own_axis0, AccessScope::own_panels, AccessScope::panel})
+      if (accept(name(scope))) b.scope = scope;
+    if (!accept("rows")) return b;
+    do {
+      rows(b.rows);
+    } while (!is(",") && !is(")"));
+    return b;
   }
 
   void segment() {
@@ -495,6 +538,7 @@ class Parser : TokenReader {
 
   int depth_ = 0;
   Program program_;
+  int64_t run_rows_ = 0;
   Kernel kernel_;
   std::unordered_map<std::string, Buffer> buffers_;
   std::unordered_map<std::string, Variable> variables_;
@@ -505,9 +549,16 @@ class Parser : TokenReader {
 }  // namespace
 
 ParseResult parse(std::string_view text) {
-  ParseResult result;
+  ParseProgramsResult all = parse_programs(text);
+  if (all.error.empty() && all.programs.size() != 1) all.error = "one program is expected, not several";
+  if (!all.error.empty()) return {{}, std::move(all.error)};
+  return {std::move(all.programs.front()), {}};
+}
+
+ParseProgramsResult parse_programs(std::string_view text) {
+  ParseProgramsResult result;
   try {
-    result.program = Parser(text).program();
+    result.programs = Parser(text).programs();
   } catch (const Failure& f) {
     size_t line = 1, column = 1;
     for (const char c : text.substr(0, f.offset)) {

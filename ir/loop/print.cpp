@@ -54,10 +54,11 @@ class Printer {
   explicit Printer(bool locations) : locations_(locations) {}
 
   void program(const Program& p) {
-    line(fmt::format(
-        "program {} panel {} vector {} arena {}{}{}{} {{", quoted(p.name), p.panel, p.vector_width,
-        p.arena_bytes, p.local_bytes ? fmt::format(" local {} panels {}", p.local_bytes, p.panels) : "",
-        p.scratch_bytes ? fmt::format(" scratch {}", p.scratch_bytes) : "", p.once ? " once" : ""));
+    line(fmt::format("program {} panel {}{} vector {} arena {}{}{}{} {{", quoted(p.name), p.panel,
+                     p.panels != 1 ? fmt::format(" panels {}", p.panels) : "", p.vector_width, p.arena_bytes,
+                     p.local_bytes ? fmt::format(" local {}", p.local_bytes) : "",
+                     p.scratch_bytes ? fmt::format(" scratch {}", p.scratch_bytes) : "",
+                     p.once ? " once" : ""));
     ++depth_;
     for (size_t i = 0; i < p.allocations.size(); ++i) {
       const Allocation& a = p.allocations[i];
@@ -107,10 +108,12 @@ class Printer {
   }
 
   void call(const Program& p, const Call& c) {
-    const Partition& part = c.partition;
-    std::string s =
-        fmt::format("call {} ({}) over {}{} unit {}", c.kernel, fmt::join(c.buffers, ", "),
-                    part.kind == Partition::Extent::panels ? "panels * " : "", part.extent, part.unit);
+    std::string buffers;
+    for (const CallBuffer& b : c.buffers) buffers += (buffers.empty() ? "" : ", ") + argument(b);
+    std::string s = fmt::format("call {} ({}) over {}{} unit {}", c.kernel, buffers,
+                                c.partition.kind == Partition::Extent::panels ? "panels * " : "",
+                                c.partition.extent, c.partition.unit);
+    if (c.flop != 0 || c.bytes != 0) s += fmt::format(" flop {} bytes {}", c.flop, c.bytes);
     if (c.barrier_before) s += " barrier";
     if (c.guard_before) s += " guard";
     if (c.kernel >= 0 && static_cast<size_t>(c.kernel) < p.kernels.size()) {
@@ -120,6 +123,30 @@ class Printer {
       s += "  # " + note;
     }
     line(s);
+  }
+
+  static std::string argument(const CallBuffer& b) {
+    std::string text = std::to_string(b.allocation);
+    if (b.scope != AccessScope::anything) text += fmt::format(" {}", name(b.scope));
+    if (!b.rows.empty()) text += " rows";
+    for (size_t i = 0; i < b.rows.size();) {
+      const RowRange& r = b.rows[i];
+      text += fmt::format(" {} to {}", r.begin, r.end);
+      // Three ranges or more at equal distances are a run.
+      const auto follows = [&](size_t next, int64_t step) {
+        return next < b.rows.size() && step >= 0 && b.rows[next].begin == b.rows[next - 1].begin + step &&
+               b.rows[next].end == b.rows[next - 1].end + step;
+      };
+      const int64_t step = i + 1 < b.rows.size() ? b.rows[i + 1].begin - r.begin : 0;
+      size_t end = i + 1;
+      while (follows(end, step)) ++end;
+      if (end - i >= 3)
+        text += fmt::format(" by {} for {}", step, end - i);
+      else
+        end = i + 1;
+      i = end;
+    }
+    return text;
   }
 
   static std::string location(const Location& l) {

@@ -86,6 +86,15 @@ std::string philox_error(const ExprData& e) {
 
 }  // namespace
 
+std::string_view name(AccessScope scope) {
+  switch (scope) {
+    case AccessScope::anything: return "anything";
+    case AccessScope::own_axis0: return "axis0";
+    case AccessScope::own_panels: return "panels";
+    case AccessScope::panel: return "panel";
+  }
+  return "?";
+}
 std::string_view name(Scalar s) { return scalar_names[static_cast<size_t>(s)]; }
 std::string_view name(UnaryOp op) { return unary_names[static_cast<size_t>(op)]; }
 std::string_view name(BinaryOp op) { return binary_names[static_cast<size_t>(op)]; }

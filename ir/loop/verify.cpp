@@ -274,13 +274,29 @@ class ProgramVerifier {
       return wrong(
           fmt::format("kernel `{}` takes {} buffers, not {}", k.name, k.buffers.size(), c.buffers.size()));
     for (size_t b = 0; b < c.buffers.size(); ++b) {
-      const int number = c.buffers[b];
+      const int number = c.buffers[b].allocation;
       if (number < 0 || static_cast<size_t>(number) >= program_.allocations.size()) {
         wrong(fmt::format("allocation {} is none", number));
         continue;
       }
       if (k.buffers[b]) fits(k, *k.buffers[b], program_.allocations[static_cast<size_t>(number)], wrong);
+      scope(c, c.buffers[b], wrong);
     }
+    if (c.flop < 0 || c.bytes < 0) wrong("flop or bytes below 0");
+  }
+
+  template <class F>
+  static void scope(const Call& c, const CallBuffer& b, const F& wrong) {
+    const bool by_panels = c.partition.kind == Partition::Extent::panels;
+    const bool within_panel = b.scope == AccessScope::own_panels || b.scope == AccessScope::panel;
+    if (within_panel ? !by_panels : b.scope == AccessScope::own_axis0 && by_panels)
+      wrong(fmt::format("allocation {} is accessed by `{}`, and the call is split over {}", b.allocation,
+                        name(b.scope), by_panels ? "panels" : "an axis"));
+    if (!b.rows.empty() && (!within_panel || static_cast<int64_t>(b.rows.size()) != c.partition.extent))
+      wrong(fmt::format("rows of allocation {} for {} chunks of a panel, which has {}", b.allocation,
+                        b.rows.size(), within_panel ? c.partition.extent : 0));
+    for (const RowRange& r : b.rows)
+      if (r.begin < 0 || r.end < r.begin) wrong(fmt::format("rows {} to {}", r.begin, r.end));
   }
 
   // All calls that take a local allocation must be of one segment.
@@ -291,7 +307,8 @@ class ProgramVerifier {
       while (segment != program_.segments.end() && segment->last <= static_cast<int>(c)) ++segment;
       const bool inside = segment != program_.segments.end() && segment->first <= static_cast<int>(c);
       const int here = inside ? static_cast<int>(segment - program_.segments.begin()) : -1;
-      for (const int a : program_.calls[c].buffers) {
+      for (const CallBuffer& buffer : program_.calls[c].buffers) {
+        const int a = buffer.allocation;
         if (a < 0 || static_cast<size_t>(a) >= program_.allocations.size() ||
             program_.allocations[static_cast<size_t>(a)].space != Space::local)
           continue;

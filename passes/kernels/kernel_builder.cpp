@@ -89,7 +89,7 @@ loop::Buffer KernelBuilder::buffer(int allocation, bool writes, AccessScope scop
   for (char c : a.name) name += std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ? c : '_';
   const loop::Buffer made = b.buffer(name, a.scalar, access, aligned ? 64 : loop::bytes(a.scalar));
   buffers_[allocation] = made;
-  accesses.push_back({allocation, writes, scope, rows});
+  accesses.push_back({{allocation, scope, rows}, writes});
   return made;
 }
 

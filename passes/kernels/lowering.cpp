@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/abi.h"
 #include "support/check.h"
@@ -69,22 +70,22 @@ loop::Expr Lowering::element(const Type& t, const std::vector<loop::Expr>& place
 }
 
 void Lowering::finish(KernelBuilder& kb, loop::Partition partition) {
-  PendingCall pending;
-  pending.call.kernel = static_cast<int>(result.program.kernels.size());
-  pending.call.partition = partition;
-  for (const MemoryAccess& t : kb.accesses) pending.call.buffers.push_back(t.allocation);
-  pending.accesses = kb.accesses;
-  for (int a : result.program.allocations.empty() ? std::vector<int>{} : pending.call.buffers)
-    GRADC_CHECK(a >= 0, "a kernel without memory");
-  pending.cost.flop = kb.flop;
+  loop::Call call;
+  call.kernel = static_cast<int>(result.program.kernels.size());
+  call.partition = partition;
+  call.flop = std::llround(kb.flop);
   for (size_t i = 0; i < kb.accesses.size(); ++i) {
-    const loop::Allocation& a = result.program.allocations[static_cast<size_t>(kb.accesses[i].allocation)];
-    const bool both = kb.accesses[i].writes && kb.kernel.buffers[i]->access == loop::Access::read_write &&
-                      a.space == loop::Space::parameter;  // an update reads what it writes
-    pending.cost.bytes += static_cast<double>(a.elements * loop::bytes(a.scalar)) * (both ? 2 : 1);
+    const MemoryAccess& access = kb.accesses[i];
+    const loop::Allocation& a = result.program.allocations[static_cast<size_t>(access.allocation)];
+    const bool written = kb.kernel.buffers[i]->access != loop::Access::read;
+    GRADC_CHECK(access.writes == written, "{} of kernel {} is to be written, and is not", a.name,
+                kb.kernel.name);
+    // An update reads what it writes.
+    call.bytes += a.elements * loop::bytes(a.scalar) * (written && a.space == loop::Space::parameter ? 2 : 1);
+    call.buffers.push_back(access);
   }
   result.program.kernels.push_back(std::move(kb.kernel));
-  calls.push_back(std::move(pending));
+  result.program.calls.push_back(std::move(call));
 }
 
 int Lowering::symbol_allocation(const std::string& name) {

@@ -13,14 +13,22 @@
 #include <set>
 
 #include "ir/ops/lower.h"
-#include "passes/loop/draft.h"
+#include "passes/loop/accesses.h"
+#include "passes/loop/spacing.h"
+#include "passes/lowered.h"
+#include "passes/options.h"
 #include "passes/tensor/kernel_groups.h"
 #include "passes/tensor/layout.h"
 
 namespace gradc::passes::lowering {
 
+using loop::AccessScope;
+using loop::RowRange;
 using ops::memory_scalar_of;
 using ops::scalar_of;
+
+// Examples of a panel, the block of the batch's rows that kernels work on.
+inline constexpr int64_t kPanel = 32;
 
 enum class Layout : uint8_t { plain, panels, rows };
 
@@ -37,11 +45,11 @@ std::vector<RowRange> rows_by_chunk(int64_t chunks, int64_t step, int64_t height
 
 class KernelBuilder;
 
-class Lowering : public ProgramDraft {
+class Lowering {
  public:
   Lowering(const Module& module, const Function& f, const PipelineOptions& options,
            const std::map<std::string, int64_t>& symbol_offsets)
-      : ProgramDraft(options),
+      : options(options),
         module(module),
         function(f),
         symbol_offsets(symbol_offsets),
@@ -65,6 +73,10 @@ class Lowering : public ProgramDraft {
   // The index in memory, within its example, of the element at a position of every axis; the value is in panels.
   loop::Expr element(const Type& t, const std::vector<loop::Expr>& places) const;
 
+  int64_t batch_panels() const { return (options.batch + kPanel - 1) / kPanel; }
+
+  const PipelineOptions& options;
+  LoweredProgram result;
   const Module& module;
   const Function& function;
   const std::map<std::string, int64_t>& symbol_offsets;

@@ -52,7 +52,8 @@ class BatchLanes : WeightGradientBase {
       kb.declare_written(all);
       totals = kb.buffer(all, true, AccessScope::anything);
     }
-    const loop::Buffer partial = kb.buffer(partial_, true, AccessScope::own_panels);
+    const loop::Buffer partial =
+        kb.buffer(partial_, true, batched_ ? AccessScope::own_panels : AccessScope::own_axis0);
     loop::Builder& b = kb.b;
     const auto unit = [&](const Expr& u) {
       const Expr q = b.let("q", u / loop::index(blocks_));

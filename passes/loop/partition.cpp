@@ -6,7 +6,10 @@
 // none inside, and a thread's chunk of the segment is whole panels. So no conflict between a call of a segment and one
 // outside it is exempt, and calls after a segment are checked against all calls since the last barrier outside of
 // segments.
-#include "passes/loop/draft.h"
+#include <algorithm>
+
+#include "passes/loop/accesses.h"
+#include "passes/loop/passes.h"
 
 namespace gradc::passes::lowering {
 
@@ -15,64 +18,69 @@ namespace {
 bool serial(const loop::Partition& p) { return p == loop::Partition{}; }
 
 // Thread-local memory has an allocation for each call that uses it, so it never conflicts.
-bool needs_barrier(const PendingCall& ca, const MemoryAccess& a, const PendingCall& cb,
+bool needs_barrier(const loop::Partition& pa, const MemoryAccess& a, const loop::Partition& pb,
                    const MemoryAccess& b) {
-  const loop::Partition &pa = ca.call.partition, &pb = cb.call.partition;
   if (!conflict(a, b)) return false;
   if (serial(pa) && serial(pb)) return false;  // thread 0 does both
   return !(pa == pb && a.scope == b.scope &&
-           (a.scope == AccessScope::own_axis0 || a.scope == AccessScope::own_panels));
+           (a.scope == loop::AccessScope::own_axis0 || a.scope == loop::AccessScope::own_panels));
 }
 
 }  // namespace
 
 // Runs before offsets overlap: the memory plan (plan_memory.cpp) reuses memory only across barriers.
-void place_barriers(ProgramDraft& l) {
-  const std::vector<loop::Allocation>& allocations = l.result.program.allocations;
-  const int guard = l.result.program.guard;
-  bool guarded = guard < 0;
+bool place_barriers(loop::Program& program, const PipelineOptions&) {
+  std::vector<loop::Call>& calls = program.calls;
+  std::vector<std::vector<MemoryAccess>> accesses;
+  for (const loop::Call& c : calls) accesses.push_back(accesses_of(program, c));
+  bool guarded = program.guard < 0;
   // The segment that a call is in, or -1.
-  const std::vector<loop::Segment>& segments = l.result.program.segments;
-  std::vector<int> segment_of(l.calls.size(), -1);
-  for (size_t s = 0; s < segments.size(); ++s)
-    for (int c = segments[s].first; c < segments[s].last; ++c)
+  std::vector<int> segment_of(calls.size(), -1);
+  for (size_t s = 0; s < program.segments.size(); ++s)
+    for (int c = program.segments[s].first; c < program.segments[s].last; ++c)
       segment_of[static_cast<size_t>(c)] = static_cast<int>(s);
   const auto begins = [&](size_t c) {
     return segment_of[c] >= 0 && (c == 0 || segment_of[c - 1] != segment_of[c]);
   };
   const auto conflicts = [&](size_t c, size_t earlier) {
-    const PendingCall &a = l.calls[c], &b = l.calls[earlier];
-    for (const MemoryAccess& t : a.accesses)
-      for (const MemoryAccess& u : b.accesses) {
-        if (segment_of[c] != segment_of[earlier] ? conflict(t, u) : needs_barrier(a, t, b, u)) return true;
+    for (const MemoryAccess& t : accesses[c])
+      for (const MemoryAccess& u : accesses[earlier]) {
+        if (segment_of[c] != segment_of[earlier]
+                ? conflict(t, u)
+                : needs_barrier(calls[c].partition, t, calls[earlier].partition, u))
+          return true;
       }
     return false;
   };
+  bool changed = false;
   size_t window = 0;   // the first call after the last barrier
   size_t outside = 0;  // the first after the last barrier outside of segments, or at the head of one
-  for (size_t c = 0; c < l.calls.size(); ++c) {
-    PendingCall& call = l.calls[c];
-    bool writes_symbol = false;
-    for (const MemoryAccess& t : call.accesses)
-      writes_symbol = writes_symbol || (t.writes && allocations[static_cast<size_t>(t.allocation)].space ==
-                                                        loop::Space::parameter);
+  for (size_t c = 0; c < calls.size(); ++c) {
+    const bool writes_symbol =
+        std::any_of(accesses[c].begin(), accesses[c].end(), [&](const MemoryAccess& t) {
+          return t.writes &&
+                 program.allocations[static_cast<size_t>(t.allocation)].space == loop::Space::parameter;
+        });
     const bool guards = writes_symbol && !guarded;
     bool wait =
         guards;  // every thread must see the guard's value, and none may write before all have seen it
     const bool inside = segment_of[c] >= 0 && !begins(c);
     if (begins(c)) {
       // No call of the segment may conflict with an earlier call.
-      for (size_t m = c; m < l.calls.size() && segment_of[m] == segment_of[c]; ++m)
+      for (size_t m = c; m < calls.size() && segment_of[m] == segment_of[c]; ++m)
         for (size_t p = outside; p < c && !wait; ++p) wait = conflicts(m, p);
     } else {
       for (size_t p = inside ? window : outside; p < c && !wait; ++p) wait = conflicts(c, p);
     }
-    call.call.guard_before = guards;
     guarded = guarded || guards;
-    call.call.barrier_before = wait && c > 0;
-    if (call.call.barrier_before) window = c;
-    if (call.call.barrier_before && !inside) outside = c;
+    const bool barrier = wait && c > 0;
+    changed = changed || calls[c].guard_before != guards || calls[c].barrier_before != barrier;
+    calls[c].guard_before = guards;
+    calls[c].barrier_before = barrier;
+    if (barrier) window = c;
+    if (barrier && !inside) outside = c;
   }
+  return changed;
 }
 
 }  // namespace gradc::passes::lowering

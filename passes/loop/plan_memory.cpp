@@ -9,7 +9,10 @@
 #include <map>
 #include <set>
 
-#include "passes/loop/draft.h"
+#include "passes/loop/accesses.h"
+#include "passes/loop/passes.h"
+#include "passes/loop/spacing.h"
+#include "passes/lowered.h"
 
 namespace gradc::passes::lowering {
 
@@ -47,45 +50,68 @@ int64_t place(std::vector<Value>& values, loop::Space space, bool keep_all) {
   return total;
 }
 
-}  // namespace
-
-void plan_memory(ProgramDraft& l) {
+// The values of the arena and of local memory with their live ranges, and the number of the last phase. Phases are the
+// times between two barriers; those inside a segment do not count.
+std::pair<std::vector<Value>, int> live_values(const loop::Program& program) {
   std::vector<Value> values;
   std::map<int, size_t> index;
-  std::vector<loop::Allocation>& allocations = l.result.program.allocations;
-  for (size_t a = 0; a < allocations.size(); ++a) {
-    const loop::Space space = allocations[a].space;
-    if (space != loop::Space::arena && space != loop::Space::local) continue;
+  for (size_t a = 0; a < program.allocations.size(); ++a) {
+    const loop::Allocation& allocation = program.allocations[a];
+    if (allocation.space != loop::Space::arena && allocation.space != loop::Space::local) continue;
     index[static_cast<int>(a)] = values.size();
-    values.push_back({static_cast<int>(a), space,
-                      spaced_bytes(space == loop::Space::local
-                                       ? panel_bytes(l.result.program, allocations[a])
-                                       : allocations[a].elements * loop::bytes(allocations[a].scalar))});
+    values.push_back({static_cast<int>(a), allocation.space,
+                      spaced_bytes(allocation.space == loop::Space::local
+                                       ? panel_bytes(program, allocation)
+                                       : allocation.elements * loop::bytes(allocation.scalar))});
   }
-  int phase = 0;
   std::set<size_t> inside;
-  for (const loop::Segment& s : l.result.program.segments)
+  for (const loop::Segment& s : program.segments)
     for (int c = s.first + 1; c < s.last; ++c) inside.insert(static_cast<size_t>(c));
-  for (size_t number = 0; number < l.calls.size(); ++number) {
-    const PendingCall& c = l.calls[number];
-    phase += c.call.barrier_before && !inside.count(number);
-    for (const MemoryAccess& t : c.accesses) {
-      const auto it = index.find(t.allocation);
+  int phase = 0;
+  for (size_t c = 0; c < program.calls.size(); ++c) {
+    phase += program.calls[c].barrier_before && !inside.count(c);
+    for (const loop::CallBuffer& b : program.calls[c].buffers) {
+      const auto it = index.find(b.allocation);
       if (it == index.end()) continue;
       Value& v = values[it->second];
       if (v.first < 0) v.first = phase;
       v.last = phase;
     }
   }
-  l.result.program.arena_bytes = place(values, loop::Space::arena, l.options.keep_all_values);
-  l.result.program.local_bytes = place(values, loop::Space::local, false);
-  for (const Value& v : values) allocations[static_cast<size_t>(v.allocation)].offset = v.offset;
-  for (int at = 0; at <= phase; ++at) {
-    int64_t alive = 0;
-    for (const Value& v : values)
-      if (v.space == loop::Space::arena && v.first <= at && at <= v.last) alive += v.bytes;
-    l.result.least_arena_bytes = std::max(l.result.least_arena_bytes, alive);
+  return {std::move(values), phase};
+}
+
+}  // namespace
+
+bool plan_memory(loop::Program& program, const PipelineOptions& options) {
+  std::vector<Value> values = live_values(program).first;
+  const int64_t arena = place(values, loop::Space::arena, options.keep_all_values);
+  const int64_t local = place(values, loop::Space::local, false);
+  bool changed = arena != program.arena_bytes || local != program.local_bytes;
+  program.arena_bytes = arena;
+  program.local_bytes = local;
+  for (const Value& v : values) {
+    int64_t& offset = program.allocations[static_cast<size_t>(v.allocation)].offset;
+    changed = changed || offset != v.offset;
+    offset = v.offset;
   }
+  return changed;
 }
 
 }  // namespace gradc::passes::lowering
+
+namespace gradc::passes {
+
+int64_t least_arena_bytes(const loop::Program& program) {
+  const auto [values, last] = lowering::live_values(program);
+  int64_t most = 0;
+  for (int at = 0; at <= last; ++at) {
+    int64_t alive = 0;
+    for (const auto& v : values)
+      if (v.space == loop::Space::arena && v.first <= at && at <= v.last) alive += v.bytes;
+    most = std::max(most, alive);
+  }
+  return most;
+}
+
+}  // namespace gradc::passes

@@ -19,11 +19,20 @@
 #include <algorithm>
 #include <set>
 
-#include "passes/loop/draft.h"
+#include "passes/loop/accesses.h"
+#include "passes/loop/passes.h"
+#include "passes/loop/spacing.h"
 
 namespace gradc::passes::lowering {
 
 namespace {
+
+using loop::AccessScope;
+
+struct PendingCall {
+  loop::Call call;
+  std::vector<MemoryAccess> accesses;
+};
 
 bool by_panels(const PendingCall& c) {
   return c.call.partition.kind == loop::Partition::Extent::panels && c.call.partition.unit == 1;
@@ -35,12 +44,17 @@ bool within_panel(const MemoryAccess& t) {
 
 class Segments {
  public:
-  explicit Segments(ProgramDraft& l) : l_(l), allocations_(l.result.program.allocations) {}
+  Segments(loop::Program& program, const PipelineOptions& options) : p_(program), options_(options) {
+    for (loop::Call& c : p_.calls) {
+      std::vector<MemoryAccess> accesses = accesses_of(p_, c);
+      calls_.push_back({std::move(c), std::move(accesses)});
+    }
+  }
 
   void run() {
     find_last_uses();
-    for (size_t i = 0; i < l_.calls.size(); ++i) {
-      PendingCall& c = l_.calls[i];
+    for (size_t i = 0; i < calls_.size(); ++i) {
+      PendingCall& c = calls_[i];
       const bool goes_after = depends_on_any(c, after_);
       if (by_panels(c)) {
         if (goes_after || !fits(c) || too_much_idle(i)) close();
@@ -53,13 +67,14 @@ class Segments {
       }
     }
     close();
-    l_.calls = std::move(done_);
-    if (!l_.options.keep_all_values) find_locals();
+    if (!options_.keep_all_values) find_locals();
+    p_.calls.clear();
+    for (PendingCall& c : done_) p_.calls.push_back(std::move(c.call));
   }
 
  private:
   const loop::Allocation& allocation(const MemoryAccess& t) const {
-    return allocations_[static_cast<size_t>(t.allocation)];
+    return p_.allocations[static_cast<size_t>(t.allocation)];
   }
   bool in(const MemoryAccess& t, loop::Space space) const { return allocation(t).space == space; }
   int64_t bytes(const MemoryAccess& t) const {
@@ -67,8 +82,8 @@ class Segments {
   }
 
   void find_last_uses() {
-    for (size_t i = 0; i < l_.calls.size(); ++i)
-      for (const MemoryAccess& t : l_.calls[i].accesses) {
+    for (size_t i = 0; i < calls_.size(); ++i)
+      for (const MemoryAccess& t : calls_[i].accesses) {
         first_use_.emplace(t.allocation, i);
         last_use_[t.allocation] = i;
         if (in(t, loop::Space::arena)) largest_ = std::max(largest_, bytes(t));
@@ -77,24 +92,23 @@ class Segments {
 
   // Values that only calls of one segment access, panel by panel, need memory for the current panels alone.
   void find_locals() {
-    loop::Program& program = l_.result.program;
-    std::vector<int> segment_of(l_.calls.size(), -1);
-    for (size_t s = 0; s < program.segments.size(); ++s)
-      for (int c = program.segments[s].first; c < program.segments[s].last; ++c)
+    std::vector<int> segment_of(done_.size(), -1);
+    for (size_t s = 0; s < p_.segments.size(); ++s)
+      for (int c = p_.segments[s].first; c < p_.segments[s].last; ++c)
         segment_of[static_cast<size_t>(c)] = static_cast<int>(s);
     std::map<int, int> home;  // by allocation: the segment that it is local to, or -1
-    for (size_t c = 0; c < l_.calls.size(); ++c)
-      for (const MemoryAccess& t : l_.calls[c].accesses)
+    for (size_t c = 0; c < done_.size(); ++c)
+      for (const MemoryAccess& t : done_[c].accesses)
         if (in(t, loop::Space::arena)) {
           int& so_far = home.emplace(t.allocation, segment_of[c]).first->second;
           if (so_far != segment_of[c] || !within_panel(t)) so_far = -1;
         }
     for (const auto& [number, segment] : home) {
       if (segment < 0) continue;
-      loop::Allocation& a = program.allocations[static_cast<size_t>(number)];
+      loop::Allocation& a = p_.allocations[static_cast<size_t>(number)];
       a.space = loop::Space::local;
-      a.offset = program.local_bytes;  // an offset of its own, until the memory plan
-      program.local_bytes += spaced_bytes(panel_bytes(program, a));
+      a.offset = p_.local_bytes;  // an offset of its own, until the memory plan
+      p_.local_bytes += spaced_bytes(panel_bytes(p_, a));
     }
   }
 
@@ -114,11 +128,10 @@ class Segments {
 
   // Writes to symbols also depend on the guard: they run when the loss is known to be finite.
   bool depends(const PendingCall& c, const PendingCall& earlier) const {
-    const int guard = l_.result.program.guard;
     for (const MemoryAccess& a : c.accesses)
       for (const MemoryAccess& b : earlier.accesses)
         if (conflict(a, b) ||
-            (a.writes && in(a, loop::Space::parameter) && b.writes && b.allocation == guard))
+            (a.writes && in(a, loop::Space::parameter) && b.writes && b.allocation == p_.guard))
           return true;
     return false;
   }
@@ -141,7 +154,7 @@ class Segments {
     for (auto* list : {&segment_, &after_}) {
       for (PendingCall& c : *list) done_.push_back(std::move(c));
       if (list == &segment_ && !bands.empty())
-        l_.result.program.segments.push_back({first, static_cast<int>(done_.size()), bands});
+        p_.segments.push_back({first, static_cast<int>(done_.size()), bands});
       list->clear();
     }
   }
@@ -184,11 +197,10 @@ class Segments {
     for (const PendingCall& c : segment_) {
       most = std::max(most, c.call.partition.extent);
       for (const MemoryAccess& t : c.accesses)
-        if (within_panel(t) && touched.insert(t.allocation).second)
-          panel_bytes += bytes(t) / l_.batch_panels();
+        if (within_panel(t) && touched.insert(t.allocation).second) panel_bytes += bytes(t) / p_.panels;
     }
     const int64_t count =
-        std::clamp<int64_t>((panel_bytes + l_.options.band_bytes - 1) / l_.options.band_bytes, 1, most);
+        std::clamp<int64_t>((panel_bytes + options_.band_bytes - 1) / options_.band_bytes, 1, most);
     std::vector<std::vector<int64_t>> bands(static_cast<size_t>(count),
                                             std::vector<int64_t>(segment_.size(), 0));
     for (int64_t band = 0; band < count; ++band) {
@@ -211,8 +223,9 @@ class Segments {
     return bands;
   }
 
-  ProgramDraft& l_;
-  const std::vector<loop::Allocation>& allocations_;
+  loop::Program& p_;
+  const PipelineOptions& options_;
+  std::vector<PendingCall> calls_;
   std::vector<PendingCall> done_, segment_, after_;
   size_t begin_ = 0;                            // the segment's first call
   std::map<int, size_t> first_use_, last_use_;  // by allocation: the calls that access it
@@ -221,9 +234,12 @@ class Segments {
 
 }  // namespace
 
-void make_segments(ProgramDraft& l) {
+bool make_segments(loop::Program& program, const PipelineOptions& options) {
   // Not where memory is limited: a segment's values are all live at once.
-  if (l.options.recompute <= 1) Segments(l).run();
+  if (options.recompute > 1 || !program.segments.empty()) return false;
+  const std::vector<loop::Call> before = program.calls;
+  Segments(program, options).run();
+  return !program.segments.empty() || program.calls != before;
 }
 
 }  // namespace gradc::passes::lowering

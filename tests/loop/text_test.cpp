@@ -45,7 +45,7 @@ TEST(LoopText, LooksAsDocumented) {
   p.kernels.push_back(std::move(k));
   p.allocations = {{"input x", Scalar::f32, 64, Space::input, 0},
                    {"output y", Scalar::f32, 64, Space::output, 0}};
-  p.calls = {{0, {0, 1}, {Partition::Extent::fixed, 4, 1}, false, false}};
+  p.calls = {{0, {0, {1, AccessScope::own_axis0}}, {Partition::Extent::fixed, 4, 1}, 128, 512}};
   EXPECT_EQ(print(p), R"(program "axpy" panel 32 vector 16 arena 0 {
   allocation 0 "input x" f32 64 input 0
   allocation 1 "output y" f32 64 output 0
@@ -57,9 +57,44 @@ TEST(LoopText, LooksAsDocumented) {
     }
   }
 
-  call 0 (0, 1) over 4 unit 1  # axpy
+  call 0 (0, 1 axis0) over 4 unit 1 flop 128 bytes 512  # axpy
 }
 )");
+}
+
+TEST(LoopText, RunsOfRowsAreShort) {
+  Program p = every_construct();
+  p.calls[3].partition.extent = 5;
+  p.segments = {{2, 4, {{7, 5}}}};
+  p.calls[3].buffers[1].rows = {{0, 1}, {0, 1}, {0, 1}, {0, 3}, {2, 5}};
+  p.calls[3].buffers[2].rows = {{0, 2}, {1, 4}, {3, 6}, {5, 8}, {7, 8}};
+  const std::string text = print(p);
+  EXPECT_NE(
+      text.find(
+          "8 panels rows 0 to 1 by 0 for 3 0 to 3 2 to 5, 2 panel rows 0 to 2 1 to 4 by 2 for 3 7 to 8"),
+      std::string::npos)
+      << text;
+  EXPECT_EQ(round_trip(text, false), text);
+  const auto error = [&](const std::string& run) {
+    std::string damaged = text;
+    const std::string was = "by 0 for 3";
+    return parse(damaged.replace(damaged.find(was), was.size(), run)).error;
+  };
+  EXPECT_NE(error("by 0 for 1").find("a run of rows has 2 to 1048576 ranges"), std::string::npos);
+  EXPECT_NE(error("by -1 for 3").find("a run of rows"), std::string::npos);
+  EXPECT_NE(error("by 1 for 1048576").find("runs of rows have at most 1048576 ranges in all"),
+            std::string::npos);
+}
+
+// `gradc dump` prints all programs of a model one after the other.
+TEST(LoopText, SeveralProgramsReadBack) {
+  const std::string one = print(every_construct());
+  const ParseProgramsResult both = parse_programs(one + one);
+  ASSERT_EQ(both.error, "");
+  ASSERT_EQ(both.programs.size(), 2u);
+  EXPECT_EQ(print(both.programs[0]) + print(both.programs[1]), one + one);
+  EXPECT_EQ(parse(one + one).error, "one program is expected, not several");
+  EXPECT_NE(parse_programs(one + "kernel").error.find("expected the end of the text"), std::string::npos);
 }
 
 TEST(LoopText, RandomExpressionsReadBack) {

@@ -186,7 +186,8 @@ TEST_P(CheckPlan, FindsARemovedBarrier) {
 TEST_P(CheckPlan, FindsOverlappingAllocations) {
   std::map<int, std::pair<size_t, size_t>> uses;
   for (size_t c = 0; c < program_.calls.size(); ++c)
-    for (const int a : program_.calls[c].buffers) {
+    for (const loop::CallBuffer& b : program_.calls[c].buffers) {
+      const int a = b.allocation;
       const auto [it, fresh] = uses.try_emplace(a, c, c);
       it->second.second = c;
     }

@@ -1,5 +1,4 @@
-// Spacing of values in memory, and conflicts between accesses.
-#include "passes/loop/draft.h"
+#include "passes/loop/spacing.h"
 
 namespace gradc::passes::lowering {
 
@@ -14,19 +13,6 @@ int64_t spaced_bytes(int64_t bytes) {
 int64_t plane_distance(int64_t elements) {
   constexpr int64_t kLine = kLineBytes / 4;  // elements
   return round_up(elements - 2 * kLine, 4 * kLine) + 2 * kLine;
-}
-
-bool conflict(const MemoryAccess& a, const MemoryAccess& b) {
-  return a.allocation == b.allocation && (a.writes || b.writes);
-}
-
-void ProgramDraft::publish_calls() {
-  result.program.calls.clear();
-  result.costs.clear();
-  for (const PendingCall& c : calls) {
-    result.program.calls.push_back(c.call);
-    result.costs.push_back(c.cost);
-  }
 }
 
 }  // namespace gradc::passes::lowering
