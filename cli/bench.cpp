@@ -15,7 +15,7 @@
 
 #include "cli/check/batch.h"
 #include "cli/command.h"
-#include "cli/machine.h"
+#include "cli/machine_limits.h"
 #include "runtime/execution/session.h"
 #include "runtime/files.h"
 #include "support/check.h"

@@ -78,6 +78,7 @@ Command add_ops(CLI::App& app);
 Command add_explain(CLI::App& app);
 Command add_average(CLI::App& app);
 Command add_passes(CLI::App& app);
+Command add_machine(CLI::App& app);
 Command add_cache(CLI::App& app);
 
 }  // namespace gradc::cli

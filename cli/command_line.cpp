@@ -16,7 +16,7 @@ namespace {
 constexpr Command (*kCommands[])(CLI::App&) = {add_train,   add_eval,    add_predict, add_sample,  add_dump,
                                                add_opt,     add_check,   add_reduce,  add_compile, add_bench,
                                                add_plan,    add_lsuv,    add_stats,   add_recipe,  add_ops,
-                                               add_explain, add_average, add_passes,  add_cache};
+                                               add_explain, add_average, add_passes,  add_machine, add_cache};
 
 }  // namespace
 

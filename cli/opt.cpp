@@ -117,13 +117,15 @@ int run_on_programs(const OptOptions& options, const std::string& text, const st
   if (!parsed.error.empty())
     throw RunError(kExitUsage,
                    fmt::format("opt: {}, {}\n  = help: docs/loop_ir.md has the grammar", name, parsed.error));
+  passes::PipelineOptions pipeline;
+  pipeline.machine = machine_of(codegen::find_target(options.target, /*must_run=*/false));
   std::vector<passes::LoweredProgram> programs;
   for (loop::Program& p : parsed.programs) {
     if (const std::vector<std::string> wrong = loop::verify(p); !wrong.empty())
       throw RunError(kExitUsage, fmt::format("opt: program `{}` of {} is no sound IR:\n  {}", p.name, name,
                                              fmt::join(wrong, "\n  ")));
     for (const std::string& pass : options.passes) {
-      passes::run_pass(p, pass);
+      passes::run_pass(p, pass, pipeline);
       if (const std::vector<std::string> wrong = loop::verify(p); !wrong.empty())
         throw InternalError(fmt::format("pass {} broke the IR: {}", pass, fmt::join(wrong, "; ")));
     }
@@ -176,8 +178,7 @@ int run_opt(const OptOptions& options) {
     passes::PipelineOptions pipeline;
     pipeline.stop_after = options.passes.back();
     pipeline.batch = options.batch;
-    pipeline.vector_width = target.vector_width;
-    pipeline.registers = target.registers;
+    pipeline.machine = machine_of(target);
     needed.run_before(options.passes.back());
     check_lowers(*module);
     passes::Lowered lowered = passes::lower(*module, pipeline);

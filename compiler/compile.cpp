@@ -100,13 +100,17 @@ std::vector<const loop::Program*> program_list(const passes::Lowered& lowered) {
   return result;
 }
 
+passes::Machine machine_of(const codegen::Target& target) {
+  return passes::machine_of(target.cpu, target.vector_width, target.registers);
+}
+
 passes::PipelineOptions pipeline_options(const CompileRequest& request, const codegen::Target& target,
                                          const LoadedModel& model) {
   passes::PipelineOptions options = request.passes;
   options.batch = request.batch > 0 ? request.batch : model.model.experiment.data.batch;
   options.pieces = request.micro_batches;
-  options.vector_width = target.vector_width;
-  options.registers = target.registers;
+  options.machine = machine_of(target);
+  options.machine.l2 = request.l2.value_or(options.machine.l2);
   return options;
 }
 

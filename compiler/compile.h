@@ -35,7 +35,8 @@ struct CompileRequest {
   std::map<std::string, std::string> settings;  // --set name=value
   std::string target = "native";
   int64_t batch = 0;                   // B; 0: as the file says
-  passes::PipelineOptions passes;      // batch, vector width and registers are filled in from the two above
+  passes::PipelineOptions passes;      // batch and machine are filled in from the two above
+  std::optional<int64_t> l2;           // bytes of the second-level cache to assume; default: the target's
   std::string object_cache;            // folder of objects compiled earlier; empty: none
   bool color = false;                  // of diagnostics
   bool profile = false;                // code that records the time of each kernel call
@@ -66,6 +67,8 @@ uint32_t read_model_file(SourceManager& sources, const std::string& file);
 std::unique_ptr<LoadedModel> load_model(const CompileRequest& request);
 
 // The pipeline's options for this request.
+// The record of a target's processor.
+passes::Machine machine_of(const codegen::Target& target);
 passes::PipelineOptions pipeline_options(const CompileRequest& request, const codegen::Target& target,
                                          const LoadedModel& model);
 

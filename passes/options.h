@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "passes/machine.h"
+
 namespace gradc {
 class Module;
 namespace loop {
@@ -52,14 +54,11 @@ struct PipelineOptions {
   std::function<void(const PassInfo&, loop::Program&)> tamper_loops;  // the same for passes on loop IR
   int64_t batch = 1;                                                  // B
   int64_t pieces = 1;  // of each batch; with more than one, @train_step's first row need not be its batch's
-  int vector_width = 16;  // f32 lanes
-  int registers = 32;
-  int recompute = 0;  // level of the pass: 0: where it saves time; 1: elementwise operations; n > 1: forward
-                      // in n segments (recompute.cpp)
-  int64_t band_bytes = 640 << 10;  // that the calls of a segment access for a band of images
-                                   // (segments.cpp); second-level caches have 1 MiB or more
-  bool strict_math = false;        // convolutions by their definition alone, no Winograd
-  bool gradient_outputs = false;   // outputs "grad.P" on @train_step (gradc check)
+  Machine machine;     // that kernels are made for
+  int recompute = 0;   // level of the pass: 0: where it saves time; 1: elementwise operations; n > 1: forward
+                       // in n segments (recompute.cpp)
+  bool strict_math = false;       // convolutions by their definition alone, no Winograd
+  bool gradient_outputs = false;  // outputs "grad.P" on @train_step (gradc check)
   bool keep_all_values =
       false;  // no memory is reused, so that every stored value can be read after a call (gradc check)
 };

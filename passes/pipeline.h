@@ -28,7 +28,7 @@ bool is_loop_pass(const std::string& name);
 // RunError for an unknown name.
 bool run_pass(Module& module, const std::string& name);
 
-// Runs one pass on loop IR; of the options it reads band_bytes, recompute and keep_all_values. Throws RunError for an
+// Runs one pass on loop IR; of the options it reads machine, recompute and keep_all_values. Throws RunError for an
 // unknown name, or that of a pass on tensor IR.
 bool run_pass(loop::Program& program, const std::string& name, const PipelineOptions& options = {});
 

@@ -178,7 +178,7 @@ class Einsum {
     const int64_t block =
         sum <= kWhole ? sum : kRows;  // a block's sum starts from zero, which bounds rounding
     const bool several = block < sum;
-    const int rows = tile_rows(l_.options.registers), vectors = tile_vectors(l_.width);
+    const int rows = tile_rows(l_.options.machine.registers), vectors = tile_vectors(l_.width);
     tile_.partition_axis0(columns, kColumns);
     const auto own = [&](const char* what, int64_t elements) {
       const int a =
@@ -484,7 +484,7 @@ class Einsum {
     // Tiles with a deferred epilogue: their sums are kept in scratch memory. The epilogue of vector e runs after chunk
     // e of the next tile's sums; the vectors left over follow the last chunk.
     const auto late_tiles = [&] {
-      const int rows = tile_rows(l_.options.registers), vectors = 2, total = rows * vectors;
+      const int rows = tile_rows(l_.options.machine.registers), vectors = 2, total = rows * vectors;
       const int64_t tiles = extent(t) / rows;
       int64_t chunk_rows = 2;
       while (chunk_rows < kPanel && chunk_rows * 2 * total <= l_.options.batch) chunk_rows *= 2;
@@ -537,7 +537,7 @@ class Einsum {
       if (packs) pack(lanes_value, packed, at.at(v), block, vectors, last_lanes);
       if (!t) return tile_at(1, vectors, last_lanes);
       if (packs && others.empty() && vectors == 2 && last_lanes == l_.width && divides() &&
-          extent(t) >= 2 * short_axis(l_.options.registers))
+          extent(t) >= 2 * short_axis(l_.options.machine.registers))
         return late_tiles();
       tile_.over_rows("o", extent(t), by_axis0, [&](Expr begin, int count) {
         at[t] = begin;

@@ -53,7 +53,7 @@ class Lowering {
         module(module),
         function(f),
         symbol_offsets(symbol_offsets),
-        width(options.vector_width),
+        width(options.machine.lanes),
         images(works_on_images(f)),
         from_row_zero(f.name == "train_step" && options.pieces == 1),
         offset_aligned(f.name == "train_step" && (options.pieces == 1 || options.batch % kPanel == 0)) {}

@@ -56,7 +56,7 @@ void Tile::partition_free(int64_t extent, int64_t unit) {
 
 void Tile::over_rows(const char* name, int64_t extent, bool split,
                      const std::function<void(loop::Expr, int)>& body) {
-  const int registers = l_.options.registers;
+  const int registers = l_.options.machine.registers;
   const int64_t rows = extent <= short_axis(registers) && !split ? extent : tile_rows(registers);
   const int64_t full = extent / rows * rows;
   const int rest = static_cast<int>(extent - full);
@@ -91,10 +91,11 @@ std::set<int> Tile::streams() const {
 }
 
 void Tile::prefetch_epilogue(int rows, int vectors, const std::function<Point(int, int)>& point_of) {
-  constexpr int64_t kNear = 128 << 10;  // bytes that the second-level cache keeps from step to step
+  // What the second-level cache keeps from step to step.
+  const int64_t near = l_.options.machine.l2 / 8;
   const Type& result = g_.ops.front()->type;
   const int64_t examples = result.batched ? l_.batch_panels() * kPanel : 1;
-  if (examples * result.elements() * 4 < kNear) return;
+  if (examples * result.elements() * loop::bytes(scalar_of(result.dtype)) < near) return;
   PointEmitter emitter(kb, g_, own_, chunks(), chunk_rows_);
   for (int a : streams())
     for (int i = 0; i < rows; ++i)

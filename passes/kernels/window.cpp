@@ -285,7 +285,7 @@ class Window {
     if (!batched_ || count > kFew) return false;
     const Axis rows = back ? spatial(0, out, from, w[2]) : spatial(0, from, out, w[2]);
     const Axis columns = back ? spatial(1, out, from, w[3]) : spatial(1, from, out, w[3]);
-    const int64_t most = (l_.options.registers >= 32 ? 16 : 8) / count;
+    const int64_t most = (l_.options.machine.registers >= 32 ? 16 : 8) / count;
     const std::optional<PixelTiles> tiles = pixel_tiles(columns, back, std::min(most, kPixels), count);
     if (!tiles) return false;
     reads(0, back ? rows.outputs_reading() : rows.inputs_read());
@@ -333,7 +333,7 @@ class Window {
       for (int64_t j = 0; j < points; ++j)
         if (const auto column = tiles.inside(first, j, k)) products.push_back({k, j, *column});
     // Column by column where all weights fit in registers, so that a column is needed only briefly.
-    if (count * (tiles.axis.window + points) + 2 <= l_.options.registers)
+    if (count * (tiles.axis.window + points) + 2 <= l_.options.machine.registers)
       std::stable_sort(products.begin(), products.end(),
                        [](const Product& a, const Product& b) { return a.column < b.column; });
     std::map<int64_t, Expr> columns;

@@ -40,11 +40,9 @@ using loop::BinaryOp;
 using loop::CompareOp;
 using loop::Expr;
 
-constexpr int64_t kBandBytes = 384 << 10;   // of both operands' bands: well inside a second-level cache
-constexpr int64_t kMostTiled = 256;         // channels of side T at once
-constexpr int64_t kWinogradBlock = 64;      // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
-constexpr int64_t kChannelsAhead = 3;       // prefetch distance of pixels
-constexpr int64_t kStripBytes = 128 << 10;  // of patches and points at once
+constexpr int64_t kMostTiled = 256;     // channels of side T at once
+constexpr int64_t kWinogradBlock = 64;  // of either side at once: S takes 36 x 64 x 64 x 4 bytes, 576 KiB
+constexpr int64_t kChannelsAhead = 3;   // prefetch distance of pixels
 
 class WeightGradient : WeightGradientBase {
  public:
@@ -104,6 +102,9 @@ class WeightGradient : WeightGradientBase {
     add_panels();
   }
 
+  // Of both operands' bands, and of patches and points at once: well inside the second-level cache.
+  int64_t band_bytes() const { return l_.options.machine.l2 / 8 * 3; }
+  int64_t most_strip_bytes() const { return l_.options.machine.l2 / 8; }
   // Rows of transposed memory for a band of so many output rows.
   int64_t input_rows(int64_t band) const {
     return std::min(x_shape_[1] + 2 * rows_.padding,
@@ -115,7 +116,7 @@ class WeightGradient : WeightGradientBase {
   }
   void choose_band() {
     band_ = 1;
-    while (band_ < g_shape_[1] && bytes_of(lanes_, band_ + 1) + bytes_of(tiled_, band_ + 1) <= kBandBytes)
+    while (band_ < g_shape_[1] && bytes_of(lanes_, band_ + 1) + bytes_of(tiled_, band_ + 1) <= band_bytes())
       ++band_;
     // Bands of equal height where that takes no more bands.
     band_ = ceil_div(g_shape_[1], ceil_div(g_shape_[1], band_));
@@ -211,7 +212,7 @@ class WeightGradient : WeightGradientBase {
   void multiply(KernelBuilder& kb, const loop::Buffer& partial, const Expr& mine, const Expr& q,
                 const Expr& first, const Expr& t0, const Expr& s, const Expr& y0, const Expr& y1) {
     loop::Builder& b = kb.b;
-    const int many = l_.options.registers >= 32 ? 8 : 4;
+    const int many = l_.options.machine.registers >= 32 ? 8 : 4;
     const auto tile_rows = static_cast<int>(std::min<int64_t>(vectors_ == 1 ? 2 * many : many, tile_block_));
     const Type& tiled_type = op_->operands[tiled_.operand]->type;
     const loop::Buffer tiled =
@@ -330,7 +331,7 @@ class WeightGradient : WeightGradientBase {
     const int64_t points = (m_ + 2) * (m_ + 2), t_blocks = ceil_div(tiled_.channels, tile_block_);
     const int64_t across = ceil_div(g_shape_[2], m_);
     int64_t tiles = 1;
-    while (tiles < across && strip_bytes(tiles + 1) <= kStripBytes) ++tiles;
+    while (tiles < across && strip_bytes(tiles + 1) <= most_strip_bytes()) ++tiles;
     tiles = ceil_div(across, ceil_div(across, tiles));
 
     KernelBuilder kb(l_, name(""), op_->name());
@@ -496,7 +497,7 @@ class WeightGradient : WeightGradientBase {
   template <class F>
   void accumulate(loop::Builder& b, const loop::Buffer& sums, int64_t sums_plane, int64_t tiles,
                   F&& prefetch) {
-    const int many = l_.options.registers >= 32 ? 8 : 4, rows = vectors_ == 1 ? 2 * many : many;
+    const int many = l_.options.machine.registers >= 32 ? 8 : 4, rows = vectors_ == 1 ? 2 * many : many;
     b.loop("p", loop::index(0), loop::index((m_ + 2) * (m_ + 2)), 1, [&](Expr p) {
       prefetch(p);
       const auto tile = [&](const Expr& t, int count, const Expr& l, int vectors) {

@@ -125,7 +125,7 @@ class BatchLanes : WeightGradientBase {
   // fit the registers.
   void choose_tile() {
     if (out_[3] == 1) return;
-    const int64_t registers = l_.options.registers - 2, window = out_[3];
+    const int64_t registers = l_.options.machine.registers - 2, window = out_[3];
     constexpr int64_t kPixels = 8;
     const int64_t columns = (kPixels - 1) * columns_.stride + (window - 1) * columns_.dilation + 1;
     double best = 0;
@@ -249,7 +249,7 @@ class BatchLanes : WeightGradientBase {
   void by_positions(KernelBuilder& kb, const Expr& q, const Expr& group0, const Expr& begin,
                     const Expr& end) {
     loop::Builder& b = kb.b;
-    const int most = l_.options.registers >= 32 ? 4 : 3;
+    const int most = l_.options.machine.registers >= 32 ? 4 : 3;
     const auto row = [&](const Expr& s, const Expr& exists, const Expr& y, const Expr& kh, const Expr& kw) {
       const Expr x_begin = b.let("x_begin", columns_.out_begin(kw)),
                  x_end = b.let("x_end", columns_.out_end(kw));

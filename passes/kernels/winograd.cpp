@@ -124,8 +124,9 @@ class Winograd {
     x_ = kb.buffer(l_.storage(op_->operands[0]).allocation, false, AccessScope::panel,
                    rows_by_chunk(tiles_[0], m_, in_.shape[1], padding_[0], 2 - padding_[0]));
     find_streams(tile);
-    constexpr int64_t kNear = 256 << 10;  // bytes; the pixels of a tile take as much
-    keeps_images_ = n_ * n_ * (inputs_ * outputs_ + v_plane_ + m_plane_) * 4 <= kNear;
+    // The pixels of a tile take as much again, and other data half of the cache.
+    keeps_images_ = n_ * n_ * (inputs_ * outputs_ + v_plane_ + m_plane_) * loop::bytes(loop::Scalar::f32) <=
+                    l_.options.machine.l2 / 4;
     tile.over_panels([&](const Expr& q, const Expr& row) {
       const Expr y0 = b.let("y0", (tiles_[0] == 1 ? loop::index(0) : row) * loop::index(m_));
       b.loop("tile", loop::index(0), loop::index(tiles_[1]), 1, [&](Expr column) {
@@ -233,7 +234,7 @@ class Winograd {
   }
 
   void multiply(loop::Builder& b, const Expr& o0) {
-    const int rows = tile_rows(l_.options.registers), vectors = tile_vectors(l_.width);
+    const int rows = tile_rows(l_.options.machine.registers), vectors = tile_vectors(l_.width);
     b.loop("p", loop::index(0), loop::index(n_ * n_), 1, [&](Expr p) {
       prefetch(b, p, o0);
       b.loop("o", loop::index(0), loop::index(ceil_div(m_block_, rows) * rows), rows, [&](Expr o) {

@@ -199,8 +199,9 @@ class Segments {
       for (const MemoryAccess& t : c.accesses)
         if (within_panel(t) && touched.insert(t.allocation).second) panel_bytes += bytes(t) / p_.panels;
     }
-    const int64_t count =
-        std::clamp<int64_t>((panel_bytes + options_.band_bytes - 1) / options_.band_bytes, 1, most);
+    // What the calls access for a band leaves the second-level cache some room for weights.
+    const int64_t band_bytes = options_.machine.l2 / 8 * 5;
+    const int64_t count = std::clamp<int64_t>((panel_bytes + band_bytes - 1) / band_bytes, 1, most);
     std::vector<std::vector<int64_t>> bands(static_cast<size_t>(count),
                                             std::vector<int64_t>(segment_.size(), 0));
     for (int64_t band = 0; band < count; ++band) {

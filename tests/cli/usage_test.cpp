@@ -104,7 +104,7 @@ TEST(Usage, HelpAndVersionGoToStdout) {
   const ToolResult help = run_tool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   for (const char* part : {"train", "eval", "predict", "dump", "check", "bench", "lsuv", "ops", "passes",
-                           "cache", "GRADC_THREADS", "Exit codes"})
+                           "machine", "cache", "GRADC_THREADS", "Exit codes"})
     EXPECT_NE(help.out.find(part), std::string::npos) << part;
   EXPECT_EQ(help.err, "");
   const ToolResult version = run_tool({"--version"});
@@ -115,6 +115,29 @@ TEST(Usage, HelpAndVersionGoToStdout) {
   for (const char* part : {"--steps", "--epochs", "--no-shuffle", "--init-from", "--save", "--seed",
                            "--threads", "--json", "--log-every"})
     EXPECT_NE(train.out.find(part), std::string::npos) << part;
+}
+
+TEST(Usage, MachineSaysWhatKernelsAreChosenBy) {
+  const auto machine = [](std::vector<std::string> options) {
+    options.insert(options.begin(), {"machine", "--json"});
+    const ToolResult r = run_tool(options);
+    EXPECT_EQ(r.exit_code, 0) << r.err;
+    return nlohmann::json::parse(lines(r.out).front());
+  };
+  const nlohmann::json zen3 = machine({"--cpu", "znver3"});
+  EXPECT_EQ(zen3.at("cpu"), "znver3");
+  EXPECT_EQ(zen3.at("lanes"), 8);
+  EXPECT_EQ(zen3.at("registers"), 16);
+  EXPECT_EQ(zen3.at("l2_bytes"), 512 << 10);
+  EXPECT_EQ(zen3.at("known"), true);
+  EXPECT_EQ(machine({"--target", "x86-64-v4"}).at("known"), false);
+  EXPECT_GE(machine({}).at("lanes"), 4);
+  EXPECT_GT(lines(run_tool({"machine", "--all", "--json"}).out).size(), 20u);
+  EXPECT_NE(run_tool({"machine", "--cpu", "znver3"}).out.find("a core has 32 KiB, 512 KiB and 4096 KiB"),
+            std::string::npos);
+  const ToolResult wrong = run_tool({"machine", "--cpu", "znver33"});
+  EXPECT_EQ(wrong.exit_code, kExitUsage);
+  EXPECT_NE(wrong.err.find("did you mean"), std::string::npos) << wrong.err;
 }
 
 TEST(Usage, PassesAreListedInOrder) {

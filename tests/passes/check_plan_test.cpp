@@ -120,7 +120,7 @@ class CheckPlan : public ::testing::TestWithParam<Sample> {
   void SetUp() override {
     module_ = fused_module(GetParam().text);
     options_.batch = kRows;
-    options_.band_bytes = 4 << 10;
+    options_.machine.l2 = 6 << 10;
     program_ = lowered();
   }
   Program lowered() { return std::move(passes::lower(*module_, options_).programs.at("f").program); }
@@ -129,7 +129,7 @@ class CheckPlan : public ::testing::TestWithParam<Sample> {
   // that of one thread; it also throws on accesses out of bounds.
   bool shows(const std::function<void(Program&)>& fault) const {
     const interpreter::RunInput input = uniform_input(*module_, "x", GetParam().input, kRows, 3);
-    RunnerOptions run{.engine = Engine::loops, .batch = kRows, .band_bytes = options_.band_bytes};
+    RunnerOptions run{.engine = Engine::loops, .batch = kRows, .l2 = options_.machine.l2};
     const auto expected = run_lowered(*module_, "f", input, run).outputs;
     run.tamper = [&](const passes::PassInfo& pass, Program& p) {
       if (pass.name == passes::pass_list().back().name) fault(p);
@@ -154,8 +154,8 @@ TEST_P(CheckPlan, ProvesSoundPrograms) {
   for (const int64_t batch : {int64_t{1}, int64_t{31}, int64_t{32}, kRows, int64_t{200}})
     for (const int width : {4, 8, 16}) {
       options_.batch = batch;
-      options_.vector_width = width;
-      options_.registers = width == 8 ? 16 : 32;
+      options_.machine.lanes = width;
+      options_.machine.registers = width == 8 ? 16 : 32;
       EXPECT_EQ(all(loop::check_plan(lowered(), {.batch = batch})), "") << batch << " rows, " << width;
     }
 }

@@ -45,8 +45,8 @@ TEST(MemoryPlaces, PlanesAreTwiceAnOddNumberOfLinesApart) {
 passes::LoweredProgram lowered(const char* text, int width = 16, bool keep_all = false) {
   passes::PipelineOptions options;
   options.batch = 32;
-  options.vector_width = width;
-  options.registers = width == 16 ? 32 : 16;
+  options.machine.lanes = width;
+  options.machine.registers = width == 16 ? 32 : 16;
   options.keep_all_values = keep_all;
   return passes::lower(*fused_module(text), options).programs.at("f");
 }

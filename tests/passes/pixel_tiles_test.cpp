@@ -50,8 +50,8 @@ TEST_P(PixelTiles, ShareWhatTheyLoad) {
   for (const int registers : {32, 16}) {
     passes::PipelineOptions options;
     options.batch = 32;
-    options.vector_width = registers == 32 ? 16 : 8;
-    options.registers = registers;
+    options.machine.lanes = registers == 32 ? 16 : 8;
+    options.machine.registers = registers;
     const passes::Lowered lowered = passes::lower(*fused_module(GetParam().text), options);
     std::istringstream text(loop::print(lowered.programs.at("f").program));
     std::string line;

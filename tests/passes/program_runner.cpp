@@ -122,16 +122,16 @@ class Runner {
       : module_(module), function_(*module.function(name)), input_(input), options_(o) {
     passes::PipelineOptions options;
     options.batch = o.batch ? o.batch : input.context.rows;
-    options.vector_width = o.vector_width;
+    options.machine.lanes = o.vector_width;
     options.keep_all_values = o.keep_all;
     options.strict_math = o.strict_math;
-    options.band_bytes = o.band_bytes;
+    options.machine.l2 = o.l2;
     options.disable = o.disable;
     options.tamper_loops = o.tamper;
     if (o.engine == Engine::native) {
       const codegen::Target target = codegen::find_target(o.target);
-      options.vector_width = target.vector_width;
-      options.registers = target.registers;
+      options.machine = passes::machine_of(target.cpu, target.vector_width, target.registers);
+      options.machine.l2 = o.l2;
     }
     lowered_ = passes::lower(module, options);
     program_ = &lowered_.programs.at(name);

@@ -23,7 +23,7 @@ struct RunnerOptions {
   std::vector<std::string> disable;
   bool keep_all = false;
   bool strict_math = false;
-  int64_t band_bytes = 640 << 10;
+  int64_t l2 = 1 << 20;  // bytes of the second-level cache, which bands of images fit
   std::function<void(const passes::PassInfo&, loop::Program&)> tamper = {};  // PipelineOptions::tamper_loops
 };
 

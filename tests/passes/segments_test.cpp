@@ -70,8 +70,8 @@ func @f(%x: f32[n,4,8,8]) {
      3},
 };
 
-constexpr int64_t kRows = 80;  // three panels, the last of which is not full
-constexpr int64_t kSmallBand = 4 << 10;
+constexpr int64_t kRows = 80;             // three panels, the last of which is not full
+constexpr int64_t kSmallCache = 6 << 10;  // bytes of the second-level cache: bands of some KiB
 
 class Segments : public ::testing::TestWithParam<Program> {
  protected:
@@ -98,12 +98,12 @@ TEST_P(Segments, GiveTheBitsOfCallsOneByOne) {
     // Two threads would have unequal parts of three panels, so that calls run one by one.
     for (const int threads : {1, 2, 3})
       for (const bool reversed : {false, true})
-        for (const int64_t band : {kSmallBand, int64_t{640} << 10}) {
+        for (const int64_t l2 : {kSmallCache, int64_t{1} << 20}) {
           if (engine == Engine::native && reversed) continue;
           const interpreter::Tensor got =
-              run({.engine = engine, .threads = threads, .reversed = reversed, .band_bytes = band});
+              run({.engine = engine, .threads = threads, .reversed = reversed, .l2 = l2});
           ASSERT_EQ(got.data, expected.data)
-              << threads << " threads, backwards " << reversed << ", bands of " << band;
+              << threads << " threads, backwards " << reversed << ", a cache of " << l2;
         }
   }
 }
@@ -114,7 +114,7 @@ TEST_P(Segments, GiveTheBitsInPartBatches) {
   const interpreter::RunInput part = uniform_input(module_, "x", GetParam().input, rows, 9);
   const auto run = [&](RunnerOptions options) {
     options.batch = 8 * 32;
-    options.band_bytes = kSmallBand;
+    options.l2 = kSmallCache;
     return run_lowered(module_, "f", part, options).outputs.at("y").data;
   };
   const auto expected = run({.disable = {"segments"}});
@@ -142,7 +142,7 @@ TEST_P(Segments, KeepWhatIsTheirsForOnePanel) {
 TEST_P(Segments, AreAsLongAsTheyMayBe) {
   passes::PipelineOptions options;
   options.batch = kRows;
-  options.band_bytes = kSmallBand;
+  options.machine.l2 = kSmallCache;
   const passes::Lowered lowered = passes::lower(module_, options);
   const loop::Program& program = lowered.programs.at("f").program;
   int longest = 0;

@@ -108,8 +108,8 @@ std::optional<Finding> variant(const Trial& trial) {
   request.target = variant_target(trial.number);
   request.passes.disable = variant_passes(trial.number);
   constexpr int64_t part_batches[] = {33, 1, 31};
-  constexpr int64_t bands[] = {640 << 10, 4 << 10, 1 << 10};  // bytes that a segment accesses at a time
-  request.passes.band_bytes = bands[trial.number / 2 % 3];
+  constexpr int64_t caches[] = {1 << 20, 6 << 10, 2 << 10};  // small ones: short bands, much prefetching
+  request.l2 = caches[trial.number / 2 % 3];
   // Monte-Carlo dropout: evaluation draws numbers too, by the row within the whole data.
   request.stochastic_evaluation = trial.number / 2 % 4 == 1;
   return run_native(
