@@ -31,8 +31,8 @@ void print_machine(const passes::Machine& m, bool json) {
   fmt::print("{}{}\n", m.name,
              m.known ? "" : ": not in the table, the figures are those of a usual processor");
   fmt::print("vectors    {} f32 in each of {} registers\n", m.lanes, m.registers);
-  fmt::print("arithmetic {} multiply-adds of vectors begin in a cycle, a result takes {} cycles\n",
-             m.fma_units, m.fma_latency);
+  fmt::print("arithmetic {} vector multiply-add{} a cycle, each of {} cycles\n", m.fma_units,
+             m.fma_units == 1 ? "" : "s", m.fma_latency);
   fmt::print("caches     lines of {} bytes; a core has {}, {} and {}\n", m.line, kib(m.l1), kib(m.l2),
              kib(m.l3));
 }

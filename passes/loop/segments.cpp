@@ -221,6 +221,7 @@ class Segments {
         chunks[c] = needed;
       }
     }
+    bands.erase(std::unique(bands.begin(), bands.end()), bands.end());
     return bands;
   }
 
