@@ -69,6 +69,15 @@ class Checker {
   Tensors gradients(const CallRequest& call, const Tensors& symbols, uint64_t run = 0) const;
   double loss(const interpreter::RunInput& input) const;
   Difference central_difference(interpreter::RunInput& input, const Tensors& directions) const;
+  // How far the average slope within a step of central differences is from that in its middle.
+  struct Curvature {
+    double shift = 0;
+    bool unresolved = false;  // the gradient turns too much to tell
+  };
+  // Along the directions from these symbols, where the slope in the middle is `middle`.
+  Curvature curvature_of(const Tensors& directions, double middle, const CallRequest& call,
+                         const Tensors& symbols) const;
+  void accept_curved(CheckRow& row, const Slope& s, double value, const Curvature& curvature) const;
   size_t add_slope(const char* kind, const Slope& s, double value, int64_t rows, double tolerance);
   void settle_slopes(std::vector<Slope>& slopes, std::vector<size_t> doubtful, const CallRequest& call);
   void settle_gradients(const CallRequest& call);

@@ -42,7 +42,9 @@ std::string shown_name(const CheckRow& r) {
   return r.kind == "output" ? fmt::format("@{} {}", r.program, r.name) : r.name;
 }
 
-const char* verdict(const CheckRow& r) { return !r.pass ? "FAIL" : r.rounding ? "ok, rounding" : "ok"; }
+const char* verdict(const CheckRow& r) {
+  return !r.pass ? "FAIL" : r.rounding ? "ok, rounding" : r.curved ? "ok, curved" : "ok";
+}
 
 const char* heading(const std::string& kind) {
   if (kind == "init") return "Initial values: native against the interpreter";
@@ -127,6 +129,7 @@ std::string render_check_json(const CheckReport& report) {
                            {"max_relative", number(r.max_relative)},
                            {"tolerance", r.tolerance},
                            {"rounding", r.rounding},
+                           {"curved", r.curved},
                            {"pass", r.pass}}) +
             "\n";
   return text +

@@ -266,12 +266,12 @@ struct Call {
   int kernel = 0;                   // index into Program.kernels
   std::vector<CallBuffer> buffers;  // one for each of the kernel's
   Partition partition;
-  // Arithmetic operations at the full batch, and the bytes it moves if it reads and writes each buffer once. Estimates
-  // for readers and cost models, never for results.
-  int64_t flop = 0, bytes = 0;
   bool barrier_before = false;  // all threads synchronise before it
   bool guard_before =
       false;  // return 1 on every thread here if the guard value is not finite (there is a barrier before it)
+  // Arithmetic operations at the full batch, and the bytes it moves if it reads and writes each buffer once. Estimates
+  // for readers and cost models, never for results.
+  int64_t flop = 0, bytes = 0;
   friend bool operator==(const Call&, const Call&) = default;
 };
 

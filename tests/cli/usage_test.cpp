@@ -37,7 +37,7 @@ INSTANTIATE_TEST_SUITE_P(
             "far_command",
             {"frobnicate"},
             "The commands are: train, eval, predict, sample, dump, opt, check, reduce, compile, bench, plan, "
-            "lsuv, stats, recipe, ops, explain, average, passes, cache"},
+            "lsuv, stats, recipe, ops, explain, average, passes, machine, cache"},
         Usage{"file_without_command", {"small.nn"}, "did you mean 'gradc train small.nn'?"},
         Usage{"unknown_option",
               {"train", "small.nn", "--epoch=3"},

@@ -45,7 +45,7 @@ TEST(LoopText, LooksAsDocumented) {
   p.kernels.push_back(std::move(k));
   p.allocations = {{"input x", Scalar::f32, 64, Space::input, 0},
                    {"output y", Scalar::f32, 64, Space::output, 0}};
-  p.calls = {{0, {0, {1, AccessScope::own_axis0}}, {Partition::Extent::fixed, 4, 1}, 128, 512}};
+  p.calls = {{0, {0, {1, AccessScope::own_axis0}}, {Partition::Extent::fixed, 4, 1}, false, false, 128, 512}};
   EXPECT_EQ(print(p), R"(program "axpy" panel 32 vector 16 arena 0 {
   allocation 0 "input x" f32 64 input 0
   allocation 1 "output y" f32 64 output 0
