@@ -44,9 +44,9 @@ struct CheckRow {
   double max_relative = 0;
   double tolerance = 0;
   bool rounding = false;  // beyond the tolerance, but within what f32 rounding explains
+  bool pass = true;
   bool curved =
       false;  // the gradient turns within the step of central differences, which explains the distance
-  bool pass = true;
 };
 
 struct CheckReport {
