@@ -149,6 +149,7 @@ struct Output {
     if (kind == "header") header = file;
     if (kind == "c-api") header = (std::filesystem::path(file).parent_path() / (identifier + ".h")).string();
   }
+  bool archive() const { return library && !shared; }
   bool objects() const { return executable || library || kind == "obj"; }
 
   const std::string kind, stem, identifier, file;
@@ -168,7 +169,7 @@ void write_code(const Output& output, const std::vector<Compiled>& compiled, con
   const std::string symbol = output.executable ? "gradc_standalone_image" : output.identifier + "_image";
   const auto objects =
       codegen::emit_bundle(bundle, output.stem, symbol, weights, {}, cache ? &*cache : nullptr);
-  if (output.library && !output.shared)
+  if (output.archive())
     return write_output(output.file, "library",
                         codegen::make_archive(objects, {standalone_library(architecture)}));
   const TemporaryDirectory folder;

@@ -111,7 +111,7 @@ void write_programs(const OptOptions& options, const std::vector<passes::Lowered
   write_result(options.json ? json_text(record) : text, options.output, "IR");
 }
 
-// Passes on loop IR, and the proof of the plan after the last one of the pipeline.
+// Passes on loop IR, in the given order. Plans are not proven: barriers and offsets may be missing or the text's own.
 int run_on_programs(const OptOptions& options, const std::string& text, const std::string& name) {
   loop::ParseProgramsResult parsed = loop::parse_programs(text);
   if (!parsed.error.empty())

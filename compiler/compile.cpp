@@ -16,6 +16,7 @@
 
 #include "compiler/object_cache.h"
 #include "compiler/program_tables.h"
+#include "runtime/execution/session.h"
 #include "support/check.h"
 
 namespace gradc::compiler {
@@ -139,7 +140,7 @@ CompiledModel::CompiledModel(const CompileRequest& request)
   jit_ = std::make_unique<codegen::Jit>(program_list(lowered_), target_, code, cache_.get(), wait);
   tables_ = std::make_unique<ProgramTables>(*loaded_, lowered_, target_, options.batch, request);
   for (const auto& [name, lowered] : lowered_.programs) {
-    gradc_entry_info& entry = entry_of(tables_->program(), name);
+    gradc_entry_info& entry = runtime::entry_called(tables_->program(), name);
     if (wait && std::find(code.apart.begin(), code.apart.end(), name) != code.apart.end()) {
       entry.run = not_compiled;
       entry.late = late_code;
@@ -174,7 +175,7 @@ gradc_entry CompiledModel::late_code(void* owner) {
 // first time.
 void CompiledModel::forget_bodies() {
   for (auto& [name, lowered] : lowered_.programs) {
-    if (entry_of(tables_->program(), name).late) continue;
+    if (runtime::entry_called(tables_->program(), name).late) continue;
     for (loop::Kernel& kernel : lowered.program.kernels) kernel.body.clear();
   }
 #ifdef __GLIBC__

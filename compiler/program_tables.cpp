@@ -7,19 +7,11 @@
 #include <filesystem>
 
 #include "include/gradc/version.h"
+#include "runtime/execution/session.h"
 #include "support/check.h"
 #include "support/experiment.h"
 
 namespace gradc::compiler {
-
-gradc_entry_info& entry_of(gradc_program& program, const std::string& name) {
-  if (name == "init") return program.init;
-  if (name == "train_step") return program.train_step;
-  if (name == "eval") return program.eval;
-  if (name == "predict") return program.predict;
-  GRADC_CHECK(name == "update", "there is no entry '{}'", name);
-  return program.update;
-}
 
 int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
   // Most of a small program's values stay in the caches, so bytes cost little compared with FLOP.
@@ -89,7 +81,8 @@ ProgramTables::ProgramTables(const LoadedModel& model, const passes::Lowered& lo
   program_.symbols = symbols.data();
   for (const char* name : kProgramNames)
     if (const auto it = lowered.programs.find(name); it != lowered.programs.end())
-      entry_of(program_, name) = entry(module.function(name), it->second, ranges_of(model, name));
+      runtime::entry_called(program_, name) =
+          entry(module.function(name), it->second, ranges_of(model, name));
   Experiment record = model.model.experiment;
   record.data.batch = batch;
   if (strip) {

@@ -11,9 +11,6 @@ namespace gradc::compiler {
 // The programs of a model in the ABI's order.
 inline constexpr const char* kProgramNames[] = {"init", "train_step", "eval", "predict", "update"};
 
-// The entry of one of kProgramNames.
-gradc_entry_info& entry_of(gradc_program& program, const std::string& name);
-
 // More threads than this gain nothing: each must save more than the barriers cost. From a rough estimate,
 // which suffices because results do not depend on the number of threads.
 int useful_threads(const passes::LoweredProgram& lowered, int64_t batch);

@@ -1,5 +1,5 @@
-// The processor that kernels are made for, as far as the choice and the shape of kernels depend on it. No other file of
-// the passes knows a cache's size or the number of registers.
+// The processor that kernels are made for. Of it the passes read the lanes, the registers (register tiles) and the
+// second-level cache (bands of images, prefetches); the rest is for `gradc machine` and cost models.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -249,8 +249,6 @@ const Pass* find_pass(const std::string& name) {
 
 }  // namespace
 
-bool is_loop_pass(const std::string& name) { return find_pass(name)->as<LoopPass>(); }
-
 bool is_tensor_pass(const std::string& name, const char* flag) {
   check_name(name, flag, false);
   return std::any_of(passes().begin(), passes().end(),

@@ -21,9 +21,6 @@ bool run_tensor_passes(Module& module, const PipelineOptions& options);
 // option that named it.
 bool is_tensor_pass(const std::string& name, const char* flag);
 
-// Whether a pass changes loop IR. Throws as is_tensor_pass does.
-bool is_loop_pass(const std::string& name);
-
 // Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws
 // RunError for an unknown name.
 bool run_pass(Module& module, const std::string& name);

@@ -194,7 +194,7 @@ bool Checker::has_symbol(const std::string& name) const {
   return compiled_.lowered().symbol_offsets.count(name) != 0;
 }
 
-std::string Checker::symbol_place(const std::string& name) const {
+std::string Checker::symbol_location(const std::string& name) const {
   const Symbol* s = reference_->model.module->symbol(name);
   return s ? user_location(s->location) : "";
 }

@@ -29,7 +29,7 @@ class Checker {
   int64_t numeric_rows() const;  // rows of the central differences: two forward runs a parameter
   CallRequest call_for(int64_t rows) const;
   bool has_symbol(const std::string& name) const;
-  std::string symbol_place(const std::string& name) const;
+  std::string symbol_location(const std::string& name) const;
   Tensors symbols_now() const;
   void restore(const Tensors& symbols);
   // Adds a row; `op` is the reference's operation in the function that settle() will be called for.

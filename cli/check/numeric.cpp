@@ -174,12 +174,14 @@ void Checker::check_numeric() {
 
 // A central difference is the average slope within the step. That differs from the slope in the middle where the loss
 // bends, as weights of a training that diverges make it: the average by Simpson's rule, from the gradients at both ends.
-// Where a gradient within the step differs from that in the middle by more than a hundredth, nothing can be told.
+// Where a gradient within the step differs from that in the middle by more than a hundredth, nothing can be told. One
+// that is not finite explains nothing.
 Checker::Curvature Checker::curvature_of(const Tensors& directions, double middle, const CallRequest& call,
                                          const Tensors& symbols) const {
   // The ends, and two points between that no period shares with them.
   constexpr double kAt[] = {-1, 1, -0.37, 0.61};
   double slopes[4] = {}, turn = 0, most = std::fabs(middle);
+  bool finite = std::isfinite(middle);
   for (size_t k = 0; k < std::size(kAt); ++k) {
     Tensors moved = symbols;
     for (const auto& [name, direction] : directions)
@@ -187,15 +189,17 @@ Checker::Curvature Checker::curvature_of(const Tensors& directions, double middl
         moved.at(name).data.data()[i] += kAt[k] * kNumericStep * direction.data.data()[i];
     const Tensors gradient = gradients(call, moved);
     for (const auto& [name, direction] : directions) slopes[k] += dot(gradient.at(name), direction);
+    finite = finite && std::isfinite(slopes[k]);
     turn = std::max(turn, std::fabs(slopes[k] - middle));
     most = std::max(most, std::fabs(slopes[k]));
   }
-  return {(slopes[0] - 2 * middle + slopes[1]) / 6, !(turn <= 0.01 * most)};
+  if (!finite) return {};
+  return {(slopes[0] - 2 * middle + slopes[1]) / 6, turn > 0.01 * most};
 }
 
 // Accepts a slope beyond its tolerance that the curvature explains.
 void Checker::accept_curved(CheckRow& row, const Slope& s, double value, const Curvature& curvature) const {
-  if (row.pass) return;
+  if (row.pass || !std::isfinite(value)) return;
   const double error = std::fabs(value + curvature.shift - s.difference.slope);
   row.pass = row.curved = curvature.unresolved || error <= row.tolerance * s.scale + s.difference.rounding;
 }
@@ -204,7 +208,7 @@ void Checker::accept_curved(CheckRow& row, const Slope& s, double value, const C
 size_t Checker::add_slope(const char* kind, const Slope& s, double value, int64_t rows, double tolerance) {
   const double error = std::fabs(value - s.difference.slope);
   CheckRow r{
-      kind,  "train_step",    s.name,   symbol_place(s.name), to_string(symbols_.at(s.name).type), rows,
+      kind,  "train_step",    s.name,   symbol_location(s.name), to_string(symbols_.at(s.name).type), rows,
       error, error / s.scale, tolerance};
   r.pass = error <= tolerance * s.scale + s.difference.rounding;
   report_.rows.push_back(r);
@@ -266,7 +270,7 @@ void Checker::check_zeros() {
   uint32_t stream = 0;
   for (const auto& [name, gradient] : reference) {
     const Tensor& native = outputs.at("grad." + name);
-    add({"zeros", "train_step", name, symbol_place(name), to_string(gradient.type), call.rows, 0, 0,
+    add({"zeros", "train_step", name, symbol_location(name), to_string(gradient.type), call.rows, 0, 0,
          tolerances_.gradient},
         native, gradient, nullptr);
     Tensor& d = directions[name] = direction_for(initial_.at(name), request_.seed, ++stream);

@@ -171,7 +171,7 @@ void Checker::check_outputs(const std::string& program, const CallRequest& call,
     GRADC_CHECK(native != caller_.outputs().end(), "native @{} has no output '{}'", program, o.name);
     const bool gradient = o.name.rfind("grad.", 0) == 0;
     add({gradient ? "gradient" : "output", program, gradient ? o.name.substr(5) : o.name,
-         gradient ? symbol_place(o.name.substr(5)) : "", to_string(o.value->type), rows, 0, 0,
+         gradient ? symbol_location(o.name.substr(5)) : "", to_string(o.value->type), rows, 0, 0,
          gradient ? tolerances_.gradient : tolerances_.value},
         native->second, result.outputs.at(o.name), o.value);
     if (gradient) {
@@ -212,7 +212,7 @@ void Checker::check_updates(const Function& f, const interpreter::RunInput& inpu
   const interpreter::RunResult result = known ? *known : interpreter::run(f, input);
   for (const Update& u : f.updates) {
     if (!has_symbol(u.symbol) || !done.insert(u.symbol).second) continue;
-    add({"update", "train_step", u.symbol, symbol_place(u.symbol), to_string(u.value->type), rows, 0, 0,
+    add({"update", "train_step", u.symbol, symbol_location(u.symbol), to_string(u.value->type), rows, 0, 0,
          tolerances_.update},
         caller_.symbol(u.symbol), result.updates.at(u.symbol), u.value);
   }

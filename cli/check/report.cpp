@@ -72,7 +72,7 @@ std::string render_check(const CheckReport& report) {
   std::string text;
   for (const std::string& note : report.notes) text += note + "\n";
   const std::vector<Line> lines = lines_of(report.rows);
-  size_t name_width = 4, location_width = 5;
+  size_t name_width = 4, location_width = 8;  // of the headings
   for (const Line& l : lines) {
     name_width = std::max(name_width, shown_name(l.worst).size());
     location_width = std::max(location_width, l.worst.location.size());

@@ -221,8 +221,8 @@ class Walker {
     owners_.resize(s.owners);
   }
 
-  // A sum that facts from the given one on keep in the thread's range belongs to a unit of it. `of`: an access's own
-  // facts, which come last.
+  // A sum that facts from the given one on keep in the thread's range belongs to a unit of it. `lane`: that of the access
+  // whose facts these are, else a constant.
   void own_by_facts(size_t from, const Linear& lane) {
     if (!range_.splits() || range_.by_panels()) return;
     const size_t end = values_.facts().size();

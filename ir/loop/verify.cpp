@@ -204,6 +204,7 @@ class ProgramVerifier {
 
   std::vector<std::string> run() {
     if (program_.panel < 1) error(fmt::format("a panel of {}", program_.panel));
+    if (program_.panels < 1) error(fmt::format("a batch of {} panels", program_.panels));
     if (program_.vector_width < 1) error(fmt::format("a vector width of {}", program_.vector_width));
     for (const Kernel& k : program_.kernels)
       for (std::string& e : verify(k)) errors_.push_back(std::move(e));

@@ -126,6 +126,9 @@ std::optional<NotFiniteSymbol> find_not_finite(const gradc_program& program, con
 gradc_entry code_of(const gradc_entry_info& entry);
 // By name: "init", "train_step", "update", "eval" or "predict". Its `run` is null where the model has none.
 const gradc_entry_info& entry_called(const gradc_program& program, std::string_view name);
+inline gradc_entry_info& entry_called(gradc_program& program, std::string_view name) {
+  return const_cast<gradc_entry_info&>(entry_called(std::as_const(program), name));
+}
 
 // The output of `predict`. Throws RunError (kExitModelError) when the model has no `predict`.
 const gradc_output& predict_output(const gradc_program& program);

@@ -135,5 +135,14 @@ TEST(CheckSound, StillFindsFaultsBehindAnExtremum) {
   EXPECT_GT(values, 0);
 }
 
+// sqrt has an infinite slope at 0, and 0 times infinity is NaN: that is no bend of the loss within a step.
+TEST(CheckFaults, AGradientThatIsNotANumberIsNoCurvature) {
+  std::string text = model("sqrt(image |> flatten |> dense(4) |> zero) |> dense(10)", "sgd(lr=0.0)");
+  text.insert(text.find("model net"), "fn zero(x) = abs(x) - abs(x)\n");
+  const cli::CheckReport report = check(text);
+  EXPECT_FALSE(report.pass());
+  for (const cli::CheckRow& r : report.rows) EXPECT_FALSE(r.curved) << r.kind << " " << r.name;
+}
+
 }  // namespace
 }  // namespace gradc::test::check_sound_test

@@ -60,6 +60,7 @@ TEST(LoopVerify, FindsDamageToPrograms) {
       {"ends beyond the arena's", [](Program& p) { p.arena_bytes = 4096; }},
       {"ends beyond the local memory's", [](Program& p) { p.local_bytes = 4160; }},
       {"2048 elements for 3 panels", [](Program& p) { p.panels = 3; }},
+      {"a batch of 0 panels", [](Program& p) { p.panels = 0; }},
       {"2048 elements for 0 panels", [](Program& p) { p.panels = 0; }},
       {"call 1 is not of the segment that it is local to", [](Program& p) { p.calls[1].buffers[1] = 8; }},
       {"no multiple of 4", [](Program& p) { p.allocations[1].offset = 2; }},
