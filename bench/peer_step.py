@@ -41,6 +41,7 @@ class Conv(NamedTuple):
     stride: int = 1
     padding: int = 1
     bias: bool = False
+    depthwise: bool = False  # a filter for each channel
 
 
 class Dropout(NamedTuple):
@@ -54,7 +55,24 @@ class Residual(NamedTuple):
     stride: int
 
 
-BATCHNORM, RELU, TANH = "batchnorm", "relu", "tanh"
+class Embedding(NamedTuple):
+    """Rows of a table at tokens, plus a learned row for each position."""
+    tokens: int
+    width: int
+    std: float = 0.02
+
+
+class Block(NamedTuple):
+    """x + attention(norm(x)), then x + net(norm(x)) with a hidden layer of four times the width: causal, pre-norm."""
+    heads: int
+
+
+class Lstm(NamedTuple):
+    """The last state of one layer over [steps, features]."""
+    width: int
+
+
+BATCHNORM, RELU, TANH, LAYERNORM = "batchnorm", "relu", "tanh", "layernorm"
 MAX_POOL, GLOBAL_AVG_POOL, FLATTEN = "max_pool", "global_avg_pool", "flatten"
 
 
@@ -65,6 +83,7 @@ class Workload(NamedTuple):
     lr: float
     layers: list
     weight_decay: float = 0
+    tokens: int = 0  # inputs and labels are as many different integers, one label a position; 0: floats, one label
 
 
 def head(outputs):
@@ -98,6 +117,22 @@ def vgg_net():
     return layers + [FLATTEN, head(10)]
 
 
+def separable(channels, stride, wide):
+    return [Conv(channels, stride=stride, depthwise=True), BATCHNORM, RELU,
+            Conv(wide, kernel=1, padding=0), BATCHNORM, RELU]
+
+
+def mobile_net():
+    layers: List[object] = [Conv(32), BATCHNORM, RELU]
+    for channels, stride, wide in ((32, 1, 64), (64, 2, 128), (128, 1, 128), (128, 2, 256), (256, 1, 256)):
+        layers += separable(channels, stride, wide)
+    return layers + [GLOBAL_AVG_POOL, head(10)]
+
+
+def gpt_net(tokens=256, width=128):
+    return [Embedding(tokens, width), *[Block(4)] * 4, LAYERNORM, head(tokens)]
+
+
 LENET = [Conv(6, 5, padding=2, bias=True), RELU, MAX_POOL, Conv(16, 5, padding=0, bias=True), RELU, MAX_POOL, FLATTEN,
          *dense_net([120, 84], 10, RELU)]
 
@@ -110,6 +145,12 @@ WORKLOADS = {
     "vgg": Workload(64, (3, 32, 32), "adam", 1e-3, vgg_net()),
     "wide": Workload(256, (4096,), "adam", 1e-4, dense_net([4096, 4096], 1000, RELU)),
     "tiny": Workload(32, (64,), "adam", 1e-3, dense_net([64, 64], 10, RELU)),
+    "resnet20_b1": Workload(1, (3, 32, 32), "momentum", 0.01, cifar_net(residual=True), weight_decay=3e-4),
+    "resnet20_b8": Workload(8, (3, 32, 32), "momentum", 0.01, cifar_net(residual=True), weight_decay=3e-4),
+    "gpt": Workload(16, (128,), "adam", 1e-3, gpt_net(), tokens=256),
+    "gpt_b4": Workload(4, (128,), "adam", 1e-3, gpt_net(), tokens=256),
+    "lstm": Workload(64, (28, 28), "adam", 1e-3, [Lstm(128), head(10)]),
+    "mobile": Workload(64, (3, 32, 32), "momentum", 0.05, mobile_net()),
 }
 CLASSES = 10  # labels are 0 to 9, also where there are more outputs
 MOMENTUM = 0.9
@@ -118,7 +159,11 @@ MOMENTUM = 0.9
 def shape_behind(layer, shape):
     """The shape of one example behind a layer."""
     if isinstance(layer, Dense):
-        return (layer.outputs,)
+        return (*shape[:-1], layer.outputs)
+    if isinstance(layer, Embedding):
+        return (*shape, layer.width)
+    if isinstance(layer, Lstm):
+        return (layer.width,)
     if isinstance(layer, Conv):
         return (layer.channels, *((n + 2 * layer.padding - layer.kernel) // layer.stride + 1 for n in shape[1:]))
     if isinstance(layer, Residual):
@@ -152,22 +197,64 @@ def torch_net(torch, layers, shape):
                 x = nn.functional.pad(x, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
             return y + x
 
+    class Positions(nn.Module):
+        def __init__(self, tokens, length, width, std):
+            super().__init__()
+            self.table = nn.Embedding(tokens, width)
+            self.positions = nn.Parameter(torch.randn(length, width) * std)
+            nn.init.normal_(self.table.weight, std=std)
+
+        def forward(self, x):
+            return self.table(x) + self.positions
+
+    class Decoder(nn.Module):
+        def __init__(self, width, heads):
+            super().__init__()
+            self.heads = heads
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.in_proj, self.out_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.net = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+        def forward(self, x):
+            batch, length, width = x.shape
+            q, k, v = (part.view(batch, length, self.heads, -1).transpose(1, 2)
+                       for part in self.in_proj(self.norm1(x)).split(width, dim=2))
+            y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.out_proj(y.transpose(1, 2).reshape(batch, length, width))
+            return x + self.net(self.norm2(x))
+
+    class LastState(nn.Module):
+        def __init__(self, features, width):
+            super().__init__()
+            self.lstm = nn.LSTM(features, width, batch_first=True)
+
+        def forward(self, x):
+            return self.lstm(x)[0][:, -1]
+
     modules = []
     for layer in layers:
         behind = shape_behind(layer, shape)
         if isinstance(layer, Dense):
-            modules.append(nn.Linear(shape[0], layer.outputs))
+            modules.append(nn.Linear(shape[-1], layer.outputs))
             if layer.std is not None:
                 nn.init.normal_(modules[-1].weight, std=layer.std)
         elif isinstance(layer, Conv):
             modules.append(nn.Conv2d(shape[0], layer.channels, layer.kernel, layer.stride, layer.padding,
-                                     bias=layer.bias))
+                                     bias=layer.bias, groups=shape[0] if layer.depthwise else 1))
+        elif isinstance(layer, Embedding):
+            modules.append(Positions(layer.tokens, shape[0], layer.width, layer.std))
+        elif isinstance(layer, Block):
+            modules.append(Decoder(shape[-1], layer.heads))
+        elif isinstance(layer, Lstm):
+            modules.append(LastState(shape[-1], layer.width))
         elif isinstance(layer, Residual):
             modules.append(ResidualSum(torch_net(torch, layer.body, shape), layer.stride, behind[0] - shape[0]))
         elif isinstance(layer, Dropout):
             modules.append(nn.Dropout(layer.rate))
         elif layer == BATCHNORM:
             modules.append(nn.BatchNorm2d(shape[0]) if len(shape) == 3 else nn.BatchNorm1d(shape[0]))
+        elif layer == LAYERNORM:
+            modules.append(nn.LayerNorm(shape[-1]))
         elif layer == MAX_POOL:
             modules.append(nn.MaxPool2d(2))
         elif layer == GLOBAL_AVG_POOL:
@@ -185,8 +272,10 @@ def torch_step(workload, threads, compiled, channels_last):
     torch.set_flush_denormal(True)  # as gradc and XLA do: one batch learned by heart leaves subnormal gradients
     torch.manual_seed(0)
     net = torch_net(torch, workload.layers, workload.shape).train()
-    x = torch.randn(workload.batch, *workload.shape)
-    y = torch.randint(0, CLASSES, (workload.batch,))
+    if workload.tokens:
+        x, y = (torch.randint(0, workload.tokens, (workload.batch, *workload.shape)) for _ in range(2))
+    else:
+        x, y = torch.randn(workload.batch, *workload.shape), torch.randint(0, CLASSES, (workload.batch,))
     if channels_last:
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
     if workload.optimizer == "adam":
@@ -196,7 +285,7 @@ def torch_step(workload, threads, compiled, channels_last):
                                     momentum=MOMENTUM if workload.optimizer == "momentum" else 0, fused=True)
 
     def forward(x, y):
-        return torch.nn.functional.cross_entropy(net(x), y)
+        return torch.nn.functional.cross_entropy(net(x).flatten(0, -2), y.flatten())
 
     if compiled:
         forward = torch.compile(forward)
@@ -227,9 +316,23 @@ def jax_parameters(random, layers, shape):
         behind = shape_behind(layer, shape)
         own, stats = {}, {}
         if isinstance(layer, Dense):
-            own = {"weight": weights(shape[0], layer.outputs, std=layer.std), "bias": np.zeros(layer.outputs, f32)}
+            own = {"weight": weights(shape[-1], layer.outputs, std=layer.std), "bias": np.zeros(layer.outputs, f32)}
+        elif isinstance(layer, Embedding):
+            own = {"table": weights(layer.tokens, layer.width, std=layer.std),
+                   "positions": weights(*behind, std=layer.std)}
+        elif isinstance(layer, Block):
+            width = shape[-1]
+            own = {name: {"weight": weights(n, m), "bias": np.zeros(m, f32)}
+                   for name, n, m in (("in_proj", width, 3 * width), ("out_proj", width, width),
+                                      ("wide", width, 4 * width), ("narrow", 4 * width, width))}
+            own |= {name: {"gamma": np.ones(width, f32), "beta": np.zeros(width, f32)} for name in ("norm1", "norm2")}
+        elif layer == LAYERNORM:
+            own = {"gamma": np.ones(shape[-1], f32), "beta": np.zeros(shape[-1], f32)}
+        elif isinstance(layer, Lstm):
+            own = {"weight_ih": weights(shape[-1], 4 * layer.width), "weight_hh": weights(layer.width, 4 * layer.width),
+                   "bias_ih": np.zeros(4 * layer.width, f32), "bias_hh": np.zeros(4 * layer.width, f32)}
         elif isinstance(layer, Conv):
-            own = {"weight": weights(layer.kernel, layer.kernel, shape[0], layer.channels)}
+            own = {"weight": weights(layer.kernel, layer.kernel, 1 if layer.depthwise else shape[0], layer.channels)}
             if layer.bias:
                 own["bias"] = np.zeros(layer.channels, f32)
         elif isinstance(layer, Residual):
@@ -243,17 +346,62 @@ def jax_parameters(random, layers, shape):
     return parameters, statistics
 
 
+def jax_norm(jax, own, x):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * own["gamma"] + own["beta"]
+
+
+def jax_dense(own, x):
+    return x @ own["weight"] + own["bias"]
+
+
+def jax_block(jax, heads, own, x):
+    jnp = jax.numpy
+    batch, length, width = x.shape
+    q, k, v = (part.reshape(batch, length, heads, -1)
+               for part in jnp.split(jax_dense(own["in_proj"], jax_norm(jax, own["norm1"], x)), 3, axis=-1))
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    x = x + jax_dense(own["out_proj"], y.reshape(batch, length, width))
+    hidden = jax.nn.gelu(jax_dense(own["wide"], jax_norm(jax, own["norm2"], x)), approximate=False)
+    return x + jax_dense(own["narrow"], hidden)
+
+
+def jax_lstm(jax, width, own, x):
+    """The last state; one product for the inputs of all steps, and a loop over the steps."""
+    jnp = jax.numpy
+    inputs = x @ own["weight_ih"] + own["bias_ih"] + own["bias_hh"]
+    zeros = jnp.zeros((x.shape[0], width), x.dtype)
+
+    def step(state, inputs):
+        h, c = state
+        i, f, g, o = jnp.split(inputs + h @ own["weight_hh"], 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+    (h, _), _ = jax.lax.scan(step, (zeros, zeros), inputs.swapaxes(0, 1))
+    return h
+
+
 def jax_forward(jax, layers, parameters, statistics, x, key):
     """The value behind the layers, and the statistics after this step."""
     jnp, lax = jax.numpy, jax.lax
     new_statistics = []
     for layer, own, stats in zip(layers, parameters, statistics):
         if isinstance(layer, Dense):
-            x = x @ own["weight"] + own["bias"]
+            x = jax_dense(own, x)
+        elif isinstance(layer, Embedding):
+            x = own["table"][x] + own["positions"]
+        elif isinstance(layer, Block):
+            x = jax_block(jax, layer.heads, own, x)
+        elif isinstance(layer, Lstm):
+            x = jax_lstm(jax, layer.width, own, x)
+        elif layer == LAYERNORM:
+            x = jax_norm(jax, own, x)
         elif isinstance(layer, Conv):
             x = lax.conv_general_dilated(x, own["weight"], (layer.stride, layer.stride),
                                          [(layer.padding, layer.padding)] * 2,
-                                         dimension_numbers=("NHWC", "HWIO", "NHWC"))
+                                         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                                         feature_group_count=x.shape[-1] if layer.depthwise else 1)
             if layer.bias:
                 x = x + own["bias"]
         elif isinstance(layer, Residual):
@@ -310,8 +458,14 @@ def jax_training(jax, workload):
     import numpy as np
     random = np.random.default_rng(0)
     parameters, statistics = jax_parameters(random, workload.layers, workload.shape)
-    x = random.standard_normal((workload.batch, *workload.shape[1:], *workload.shape[:1]), dtype=np.float32)
-    y = random.integers(0, CLASSES, workload.batch, dtype=np.int32)
+    if workload.tokens:
+        x, y = (random.integers(0, workload.tokens, (workload.batch, *workload.shape), dtype=np.int32)
+                for _ in range(2))
+    else:
+        images = len(workload.shape) == 3
+        shape = (*workload.shape[1:], workload.shape[0]) if images else workload.shape
+        x = random.standard_normal((workload.batch, *shape), dtype=np.float32)
+        y = random.integers(0, CLASSES, workload.batch, dtype=np.int32)
 
     def zeros():
         return jax.tree_util.tree_map(np.zeros_like, parameters)
@@ -325,7 +479,7 @@ def jax_training(jax, workload):
 
         def loss_of(parameters):
             z, statistics = jax_forward(jax, workload.layers, parameters, state["statistics"], x, step_key)
-            picked = jax.numpy.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1)
+            picked = jax.numpy.take_along_axis(jax.nn.log_softmax(z), y[..., None], axis=-1)
             return -picked.mean(), statistics
 
         (loss, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state["parameters"])

@@ -102,6 +102,15 @@ class BenchPeers(unittest.TestCase):
         self.assertIn("| mlp | 50 | 1.0 | 400 | 0.12 | <= 0.25 of PyTorch's, met |", text)
         self.assertEqual([p.name for p in self.folder.glob("out*")], ["out.md"])
 
+    def test_sections_of_other_instruction_sets_stay(self):
+        old = bench_peers.INTRODUCTION + "\n## AVX2\n\nold\n\n### Memory\n\nmuch\n\n## NEON\n\nother\n"
+        new = bench_peers.document(old, "## AVX2\n\nnew\n")
+        self.assertEqual(new, bench_peers.INTRODUCTION + "\n## AVX2\n\nnew\n\n## NEON\n\nother\n")
+        both = bench_peers.document(new, "## AVX-512\n\nwide\n")
+        self.assertEqual(both, new.replace("\n## AVX2", "\n## AVX-512\n\nwide\n\n## AVX2"))
+        self.assertEqual(bench_peers.document("", "## AVX2\n\nnew\n"),
+                         bench_peers.INTRODUCTION + "\n## AVX2\n\nnew\n")
+
     def test_no_write(self):
         self.assertEqual(self.run_tool("--rounds", "1", "--no-write").returncode, 0)
         self.assertFalse((self.folder / "out.md").exists())
@@ -147,9 +156,14 @@ class Workloads(unittest.TestCase):
     def test_batch_shape_and_optimizer(self):
         for name, workload in peer_step.WORKLOADS.items():
             text = (ROOT / "bench" / "workloads" / f"{name}.nn").read_text()
+            # Settings by their values.
+            for setting, value in re.findall(r"^set (\w+) += (\d+)", text, re.MULTILINE):
+                text = re.sub(rf"(?<![\w.]){setting}\b(?!\s*=)", value, text)
             self.assertEqual(int(re.search(r"batch=(\d+)", text)[1]), workload.batch, name)
-            shape = re.search(r"shape=\[([\d, ]+)\]", text)[1]
-            self.assertEqual(tuple(int(n) for n in shape.split(",")), workload.shape, name)
+            shape = re.search(r"shape=\[([\d, ]+)\]|length=(\d+), vocabulary=(\d+)", text)
+            numbers = tuple(int(n) for n in (shape[1] or shape[2]).split(","))
+            self.assertEqual(numbers, workload.shape, name)
+            self.assertEqual(int(shape[3] or 0), workload.tokens, name)
             optimizer, arguments = re.search(r"optimizer (\w+)\(([^)]*)\)", text).groups()
             self.assertEqual(optimizer, workload.optimizer, name)
             values = {k: float(v) for k, v in re.findall(r"(\w+)=([\d.e-]+)", arguments)}
@@ -162,10 +176,11 @@ class Workloads(unittest.TestCase):
         for name, workload in peer_step.WORKLOADS.items():
             shape = workload.shape
             for layer in workload.layers:
-                if isinstance(layer, peer_step.Dense):
+                if isinstance(layer, peer_step.Dense) and not workload.tokens:
                     self.assertEqual(len(shape), 1, name)
                 shape = peer_step.shape_behind(layer, shape)
-            self.assertEqual(shape, (1000,) if name == "wide" else (10,), name)
+            outputs = (128, 256) if workload.tokens else (1000,) if name == "wide" else (10,)
+            self.assertEqual(shape, outputs, name)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 In each round every workload of bench/workloads/ is timed by gradc and then by each peer, always in the same order, so
 that a slow minute of the machine affects all of them. A figure is the median over the rounds of each run's median.
 
-docs/benchmarks.md is written only when all eight workloads ran against all three peers; otherwise it is left alone.
+docs/benchmarks.md is written only when all workloads ran against all three peers; otherwise it is left alone.
 
 usage: bench_peers.py [WORKLOAD...] [--seconds S] [--rounds N] [--threads N] [--impl torch,torch_compile,jax]
                       [--no-write]
@@ -51,8 +51,14 @@ GOALS: Dict[str, Goal] = {
     "vgg": Goal(0.33),
     "wide": Goal(0.45, own_memory=1.15),
     "tiny": Goal(0.06),
+    "resnet20_b1": Goal(0.35),
+    "resnet20_b8": Goal(0.50),
+    "gpt": Goal(0.60, start_ms=1500),
+    "gpt_b4": Goal(0.60),
+    "lstm": Goal(0.45),
+    "mobile": Goal(0.50),
 }
-IMAGES = ("lenet", "resnet20", "plain20", "vgg")  # PyTorch is timed in both layouts; the better one counts
+IMAGES = ("lenet", "resnet20", "plain20", "vgg", "resnet20_b1", "resnet20_b8", "mobile")  # PyTorch is timed in both layouts; the better one counts
 
 
 class Peer(NamedTuple):
@@ -175,7 +181,7 @@ def measure(arguments, peers):
                     key = (workload, variant)
                     if key in measured.failures:
                         continue
-                    where = f"round {round_number}/{arguments.rounds}  {workload:8}  {variant}"
+                    where = f"round {round_number}/{arguments.rounds}  {workload:11}  {variant}"
                     try:
                         if variant == GRADC:
                             result = run_gradc(arguments, workload, environment)
@@ -370,7 +376,12 @@ def limits(measured, threads):
     return max(e["peak_gflops"] for e in events), max(e["triad_gb_per_s"] for e in events), used
 
 
-def document(arguments, measured, peers, load):
+def instruction_set():
+    """The widest, whose section of the document these measurements are."""
+    return (instruction_sets() or [platform.machine()])[0]
+
+
+def section(arguments, measured, peers, load):
     workloads = arguments.workloads
     gflops, triad, limit_threads = limits(measured, arguments.threads)
     target = measured.first(workloads[0], GRADC, "target")
@@ -395,26 +406,40 @@ def document(arguments, measured, peers, load):
     ]
     failures = failure_list(measured)
     parts = [
-        "# Benchmarks",
-        f"Written by `{command}`; do not edit. What is measured, and how: [bench.md](bench.md).",
+        f"## {instruction_set()}",
+        f"Measured by `{command}`.",
         as_markdown(["", ""], facts),
-        "## A training step",
+        "### A training step",
         "Milliseconds: the median over the rounds of each run's median, in parentheses the shortest step of all. The "
         "networks are those of `bench/workloads/`; the best peer is the one with the lowest median. Where PyTorch was "
         "quicker with channels-last images, that is the figure, and it says so.",
         as_markdown(*ratio_table(make_rows(measured, workloads, peers), peers)),
-        "## From a start to results",
+        "### From a start to results",
         "Seconds, in the first round. gradc: from the source file to the end of the first step, without the cache of "
         "compiled objects; 16 steps are that and 15 times the median step. Peers: from the start of the process to the "
         "end of 16 steps, imports and compilation included.",
         as_markdown(*start_table(measured, workloads, peers)),
-        "## Memory",
+        "### Memory",
         "MiB: the process's peak, compiler or framework included; median over the rounds.",
         as_markdown(*memory_table(measured, workloads)),
     ]
     if failures:
-        parts += ["## Failures", "\n".join(f"- {line}" for line in failures)]
+        parts += ["### Failures", "\n".join(f"- {line}" for line in failures)]
     return "\n\n".join(parts) + "\n"
+
+
+INTRODUCTION = """# Benchmarks
+
+Written by `./dev bench peers`; do not edit. What is measured, and how: [bench.md](bench.md). A section for each instruction
+set: a run replaces that of its machine's and keeps the others.
+"""
+
+
+def document(old, own):
+    """The sections of an older document with that of the same instruction set replaced, in order of their names."""
+    sections = {text.splitlines()[0]: text for text in re.split(r"^(?=## )", old, flags=re.MULTILINE)[1:]}
+    sections[own.splitlines()[0]] = own
+    return "\n".join([INTRODUCTION] + [sections[name].rstrip("\n") + "\n" for name in sorted(sections)])
 
 
 def write_whole(path, text):
@@ -526,7 +551,7 @@ def main():
         say(f"bench peers: {shown} is left alone: it is written when all {len(GOALS)} workloads ran against all "
             f"{len(PEERS)} peers")
     else:
-        write_whole(arguments.output, document(arguments, measured, peers, load))
+        write_whole(arguments.output, document(read(arguments.output), section(arguments, measured, peers, load)))
         say(f"bench peers: wrote {shown}")
     sys.exit(1 if gradc_failed else 0)
 

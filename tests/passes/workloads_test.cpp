@@ -21,11 +21,12 @@ enum class Optimizer { sgd, momentum, adam };
 struct Workload {
   const char* name;
   int64_t batch;
-  Shape image;
+  Shape image;         // or the length of a text
   int64_t parameters;  // elements, as PyTorch's sum(p.numel() for p in model.parameters())
   Optimizer optimizer;
   double rate;
   double decay;  // added to every gradient, times the parameter
+  bool text = false;
 };
 void PrintTo(const Workload& w, std::ostream* out) { *out << w.name; }
 
@@ -54,6 +55,20 @@ constexpr int64_t kWide = 2 * dense(4096, 4096) + dense(4096, 1000);
 static_assert(kWide == 37'659'624);
 constexpr int64_t kTiny = 2 * dense(64, 64) + dense(64, 10);
 static_assert(kTiny == 8'970);
+// Tokens and positions; four blocks of two norms, attention and a net; a norm and the classifier.
+constexpr int64_t kGpt =
+    256 * 128 + 128 * 128 +
+    4 * (4 * 128 + dense(128, 3 * 128) + dense(128, 128) + dense(128, 512) + dense(512, 128)) + 2 * 128 +
+    dense(128, 256);
+static_assert(kGpt == 875'520);
+// Gates of an input and a state, each with a bias.
+constexpr int64_t kLstm = dense(28, 4 * 128) + dense(128, 4 * 128) + dense(128, 10);
+static_assert(kLstm == 82'186);
+// Depthwise (nine weights a channel) and pointwise, each before batchnorm.
+constexpr int64_t separable(int64_t in, int64_t out) { return in * 9 + 2 * in + in * out + 2 * out; }
+constexpr int64_t kMobile = conv_bn(3, 32) + separable(32, 64) + separable(64, 128) + separable(128, 128) +
+                            separable(128, 256) + separable(256, 256) + dense(256, 10);
+static_assert(kMobile == 136'778);
 
 const std::vector<Workload>& workloads() {
   static const std::vector<Workload> table = {
@@ -65,6 +80,12 @@ const std::vector<Workload>& workloads() {
       {"vgg", 64, {3, 32, 32}, kVgg, Optimizer::adam, 1e-3, 0},
       {"wide", 256, {4096}, kWide, Optimizer::adam, 1e-4, 0},
       {"tiny", 32, {64}, kTiny, Optimizer::adam, 1e-3, 0},
+      {"resnet20_b1", 1, {3, 32, 32}, kResNet20, Optimizer::momentum, 0.01, 3e-4},
+      {"resnet20_b8", 8, {3, 32, 32}, kResNet20, Optimizer::momentum, 0.01, 3e-4},
+      {"gpt", 16, {128}, kGpt, Optimizer::adam, 1e-3, 0, true},
+      {"gpt_b4", 4, {128}, kGpt, Optimizer::adam, 1e-3, 0, true},
+      {"lstm", 64, {28, 28}, kLstm, Optimizer::adam, 1e-3, 0},
+      {"mobile", 64, {3, 32, 32}, kMobile, Optimizer::momentum, 0.05, 0},
   };
   return table;
 }
@@ -117,11 +138,16 @@ TEST_P(WorkloadTest, IsThePeersNetworkAndLowers) {
   ASSERT_TRUE(model) << diagnostics.render();
   Module& module = *model->module;
 
-  EXPECT_EQ(model->experiment.data.source, "random");
-  EXPECT_EQ(model->experiment.data.batch, w.batch);
-  EXPECT_EQ(std::get<std::vector<int64_t>>(model->experiment.data.options.at("shape")), w.image);
-  // Whole batches alone: the peers' steps have no partial ones.
-  EXPECT_EQ(std::get<int64_t>(model->experiment.data.options.at("train")), 4 * w.batch);
+  const DataRecord& data = model->experiment.data;
+  EXPECT_EQ(data.source, w.text ? "text" : "random");
+  EXPECT_EQ(data.batch, w.batch);
+  if (w.text) {
+    EXPECT_EQ(std::get<int64_t>(data.options.at("length")), w.image[0]);
+  } else {
+    EXPECT_EQ(std::get<std::vector<int64_t>>(data.options.at("shape")), w.image);
+    // Whole batches alone: the peers' steps have no partial ones.
+    EXPECT_EQ(std::get<int64_t>(data.options.at("train")), 4 * w.batch);
+  }
   int64_t parameters = 0, slots = 0;
   for (const Symbol& s : module.symbols) {
     if (s.kind == SymbolKind::slot) slots += s.type.elements();
@@ -142,7 +168,7 @@ TEST_P(WorkloadTest, IsThePeersNetworkAndLowers) {
   const passes::LoweredProgram& step = lowered.programs.at("train_step");
   EXPECT_FALSE(step.program.calls.empty());
   EXPECT_EQ(std::set<std::string>(step.inputs.begin(), step.inputs.end()),
-            (std::set<std::string>{"image", "label"}));
+            w.text ? (std::set<std::string>{"tokens", "next"}) : (std::set<std::string>{"image", "label"}));
   // Every parameter is trained.
   std::set<std::string> updated;
   for (const Update& update : module.function("train_step")->updates) updated.insert(update.symbol);
