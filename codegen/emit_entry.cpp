@@ -52,8 +52,8 @@ class EntryEmitter {
     threads_ = b_.CreateSExt(f_->getArg(2), b_.getInt64Ty(), "threads");
     several_ = b_.CreateICmpSGT(threads_, b_.getInt64(1), "several");
     Value* rows = field(b_.getInt64Ty(), offsetof(gradc_step_args, rows));
-    const auto panel = static_cast<uint64_t>(program_.panel);
-    panels_ = b_.CreateUDiv(b_.CreateAdd(rows, b_.getInt64(panel - 1)), b_.getInt64(panel), "panels");
+    rows_ = rows;
+    panels_ = panels_of(1);
     for (const loop::Call& call : program_.calls) chunk(call.partition);
     if (!program_.segments.empty()) {
       chunk({loop::Partition::Extent::panels, 1, 1});
@@ -103,16 +103,23 @@ class EntryEmitter {
     return b_.CreateLoad(type, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), f_->getArg(0), offset));
   }
 
+  // Panels of the batch where an example has so many rows.
+  Value* panels_of(int64_t rows) {
+    Value* all = rows == 1 ? rows_ : b_.CreateMul(rows_, number(rows));
+    return b_.CreateUDiv(b_.CreateAdd(all, number(program_.panel - 1)), number(program_.panel), "panels");
+  }
+
   // This thread's chunk. Computed once for each partition that the program uses, before the first call.
   Chunk chunk(const loop::Partition& p) {
-    const auto key = std::make_tuple(p.kind, p.extent, p.unit);
+    const auto key = std::make_tuple(p.kind, p.extent, p.unit, p.rows);
     if (const auto it = chunks_.find(key); it != chunks_.end()) return it->second;
     Chunk r{};
     if (p.kind == loop::Partition::Extent::fixed && p.extent <= 1) {
       r = {number(0), b_.CreateSelect(b_.CreateICmpEQ(thread_, number(0)), number(p.extent), number(0))};
     } else {
       Value* extent = number(p.extent);
-      if (p.kind == loop::Partition::Extent::panels) extent = b_.CreateMul(panels_, extent);
+      if (p.kind == loop::Partition::Extent::panels)
+        extent = b_.CreateMul(p.rows == 1 ? panels_ : panels_of(p.rows), extent);
       Value* units = b_.CreateUDiv(b_.CreateAdd(extent, number(p.unit - 1)), number(p.unit));
       const auto bound = [&](Value* t) {
         Value* at = b_.CreateMul(b_.CreateUDiv(b_.CreateMul(units, t), threads_), number(p.unit));
@@ -330,9 +337,9 @@ class EntryEmitter {
   const loop::Program& program_;
   const bool neon_, profile_;
   llvm::IRBuilder<> b_;
-  Value *panels_ = nullptr, *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr, *several_ = nullptr,
-        *times_ = nullptr, *runs_by_panels_ = nullptr, *local_panels_ = nullptr;
-  std::map<std::tuple<loop::Partition::Extent, int64_t, int64_t>, Chunk> chunks_;
+  Value *rows_ = nullptr, *panels_ = nullptr, *saved_ = nullptr, *thread_ = nullptr, *threads_ = nullptr,
+        *several_ = nullptr, *times_ = nullptr, *runs_by_panels_ = nullptr, *local_panels_ = nullptr;
+  std::map<std::tuple<loop::Partition::Extent, int64_t, int64_t, int64_t>, Chunk> chunks_;
 };
 
 }  // namespace

@@ -27,7 +27,7 @@ void KernelEmitter::run(const loop::Kernel& kernel, int64_t panel) {
   if (context_.debug)
     b_.SetCurrentDebugLocation(
         context_.debug->at(kernel.locations.empty() ? Location{} : kernel.locations[0]));
-  bind_predefined(kernel.predefined, panel);
+  bind_predefined(kernel, panel);
   for (size_t i = 0; i < kernel.buffers.size(); ++i) {
     buffers_[kernel.buffers[i].get()] = function_->getArg(static_cast<unsigned>(3 + i));
   }
@@ -39,20 +39,24 @@ void KernelEmitter::run(const loop::Kernel& kernel, int64_t panel) {
 }
 
 // Reads of fields that the kernel does not use are dropped by the clean-up passes.
-void KernelEmitter::bind_predefined(const loop::Kernel::Predefined& p, int64_t panel) {
+void KernelEmitter::bind_predefined(const loop::Kernel& kernel, int64_t panel) {
+  const loop::Kernel::Predefined& p = kernel.predefined;
+  const auto of_examples = [&](Value* count) {
+    return kernel.rows == 1 ? count : b_.CreateMul(count, b_.getInt64(static_cast<uint64_t>(kernel.rows)));
+  };
   Value* args = function_->getArg(0);
   const auto field = [&](llvm::Type* type, int64_t offset) {
     return b_.CreateAlignedLoad(
         type, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), args, static_cast<uint64_t>(offset)),
         llvm::Align(4));
   };
-  Value* rows = field(b_.getInt64Ty(), offsetof(gradc_step_args, rows));
+  Value* rows = of_examples(field(b_.getInt64Ty(), offsetof(gradc_step_args, rows)));
   values_[p.lo.get()] = function_->getArg(1);
   values_[p.hi.get()] = function_->getArg(2);
   values_[p.rows.get()] = rows;
   values_[p.panels.get()] = b_.CreateUDiv(b_.CreateAdd(rows, b_.getInt64(static_cast<uint64_t>(panel - 1))),
                                           b_.getInt64(static_cast<uint64_t>(panel)));
-  values_[p.row_offset.get()] = field(b_.getInt64Ty(), offsetof(gradc_step_args, row_offset));
+  values_[p.row_offset.get()] = of_examples(field(b_.getInt64Ty(), offsetof(gradc_step_args, row_offset)));
   values_[p.seed_lo.get()] = field(b_.getInt32Ty(), offsetof(gradc_step_args, seed));
   values_[p.seed_hi.get()] = field(b_.getInt32Ty(), offsetof(gradc_step_args, seed) + 4);
   values_[p.step_lo.get()] = field(b_.getInt32Ty(), offsetof(gradc_step_args, micro_step));

@@ -13,7 +13,7 @@ class KernelEmitter {
 
  private:
   using Value = llvm::Value;
-  void bind_predefined(const loop::Kernel::Predefined& p, int64_t panel);
+  void bind_predefined(const loop::Kernel& kernel, int64_t panel);
   void emit(const std::vector<loop::Stmt>& body);
   void emit(const loop::StmtData& s);
   void emit_loop(const loop::StmtData& s);

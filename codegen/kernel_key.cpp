@@ -19,6 +19,7 @@ class KeyWriter {
     for (const loop::Variable* v :
          {&p.lo, &p.hi, &p.rows, &p.panels, &p.row_offset, &p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
       number(v->get());
+    add(static_cast<uint64_t>(k.rows));
     add(k.buffers.size());
     for (const loop::Buffer& b : k.buffers) {
       number(b.get());

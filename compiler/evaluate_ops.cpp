@@ -36,7 +36,7 @@ Tensor magnitude(const Op& op, const std::vector<const Tensor*>& operands, inter
       data[k] = negate && i > 0 ? -std::fabs(data[k]) : std::fabs(data[k]);
     pointers.push_back(&copies.back());
   }
-  return op.def->evaluate(op, pointers, context);
+  return interpreter::evaluate(op, pointers, context);
 }
 
 // Whether f32 arithmetic computes the operation's results without rounding: they are moved or chosen, or small whole
@@ -77,7 +77,7 @@ OpValues evaluate_ops(const Function& f, const interpreter::RunInput& input, con
     std::vector<const Tensor*> operands;
     for (const Op* operand : op->operands) operands.push_back(values.at(operand));
     GRADC_CHECK(op->def->evaluate, "{} has no reference evaluation", op->name());
-    Tensor result = op->def->evaluate(*op, operands, context);
+    Tensor result = interpreter::evaluate(*op, operands, context);
     after(*op, operands, result);
     values[op.get()] = &owned.insert_or_assign(op.get(), std::move(result)).first->second;
     if (input.keep_all) continue;

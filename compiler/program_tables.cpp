@@ -25,7 +25,8 @@ int useful_threads(const passes::LoweredProgram& lowered, int64_t batch) {
   for (const loop::Call& call : program.calls) {
     barriers += call.barrier_before ? 1 : 0;
     const bool panels = call.partition.kind == loop::Partition::Extent::panels;
-    const int64_t extent = call.partition.extent * (panels ? (batch + program.panel - 1) / program.panel : 1);
+    const int64_t extent =
+        call.partition.extent * (panels ? panels_of(program, batch, call.partition.rows) : 1);
     units = std::max(units, (extent + call.partition.unit - 1) / std::max<int64_t>(call.partition.unit, 1));
   }
   const double worth = seconds / (static_cast<double>(barriers) * kBarrierSeconds);

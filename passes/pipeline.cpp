@@ -59,13 +59,15 @@ LoweredProgram lower_function(const Module& module, const Function& function, co
   return std::move(lowering.result);
 }
 
-// The order matters: stable forms are found before differentiation; dropout and batchnorm are recognised before
+// The order matters: stable forms and attention are found before differentiation; dropout and batchnorm are recognised before
 // composite operations are decomposed; operations are ordered before kernels are chosen.
 const std::vector<Pass>& passes() {
   constexpr bool optional = true, needed = false;
   static const std::vector<Pass> list = {
       {{"stabilize", "stable forms of formulas (sigmoid, softplus, log1p, expm1)", optional},
        each_function<stabilize>},
+      {{"fuse_attention", "attention of its formula: nothing of queries x keys in memory", optional},
+       each_function<fuse_attention>},
       {{"differentiate", "backward graph and optimizer updates: makes @train_step", needed},
        run_differentiate},
       {{"fold", "constant folding", optional}, each_function<fold>},
@@ -83,6 +85,9 @@ const std::vector<Pass>& passes() {
       {{"hoist_channels", "batchnorm on images: arithmetic on whole channels out of the loops over pixels",
         optional},
        each_function<hoist_channels>},
+      {{"fold_rows", "positions of sequences, which operations map over, into the rows of the batch",
+        optional},
+       each_function<fold_rows>},
       {{"assign_layout", "images channels-last: reshapes from and to them copy", needed},
        each_function<assign_layout>},
       {{"order_operations", "step scalars, then the loss, then gradients and updates", needed},

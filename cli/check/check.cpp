@@ -68,8 +68,7 @@ Tensors head(const Tensors& batch, int64_t rows) {
 // The FLOP of interpreting one example's forward pass.
 double forward_flop(const Module& module) {
   double flop = 0;
-  for (const auto& op : module.function("train")->body)
-    flop += op->def->cost ? op->def->cost(*op).flop : static_cast<double>(op->type.elements());
+  for (const auto& op : module.function("train")->body) flop += flop_of(*op);
   return flop;
 }
 

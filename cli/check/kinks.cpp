@@ -119,7 +119,7 @@ class Local {
     for (const Op* op : region_.ops) {
       std::vector<const Tensor*> operands;
       for (const Op* o : op->operands) operands.push_back(own.count(o) ? &own.at(o) : values.at(o));
-      own[op] = op->def->evaluate(*op, operands, context);
+      own[op] = interpreter::evaluate(*op, operands, context);
       if (region_.held.count(op)) result[name_of(op)] = own[op];
     }
     return result;

@@ -170,17 +170,18 @@ bool NativeCaller::stored(const passes::LoweredProgram& program, const passes::S
   }
   const Type& type = value.op->type;
   const DType dtype = dtype_of(a.scalar);
-  result = interpreter::make_tensor(type, rows_);
+  const int64_t rows = rows_ * type.rows;
+  result = interpreter::make_tensor(type, rows);
   if (!type.batched) {
     from_memory(base, dtype, type.elements(), result.data.data());
     return true;
   }
-  const int64_t panel = program.program.panel, panels = (rows_ + panel - 1) / panel;
+  const int64_t panel = program.program.panel, panels = (rows + panel - 1) / panel;
   std::vector<double> flat(static_cast<size_t>(panels * type.elements() * panel));
   from_memory(base, dtype, static_cast<int64_t>(flat.size()), flat.data());
-  const std::vector<double> rows =
-      passes::rows_of_panels(value, rows_, panel, [&](int64_t i) { return flat[static_cast<size_t>(i)]; });
-  std::copy(rows.begin(), rows.end(), result.data.data());
+  const std::vector<double> values =
+      passes::rows_of_panels(value, rows, panel, [&](int64_t i) { return flat[static_cast<size_t>(i)]; });
+  std::copy(values.begin(), values.end(), result.data.data());
   return true;
 }
 

@@ -46,7 +46,7 @@ Json function_record(const Function& f, Origins& origins) {
   for (const auto& op : f.body) {
     Json entry = {{"op", op->name()}, {"type", to_string(op->type)}, {"at", origins.numbers(op->locations)}};
     if (op->kernel >= 0) entry["kernel"] = op->kernel;
-    entry["flop"] = op->def->cost ? op->def->cost(*op).flop : static_cast<double>(op->type.elements());
+    entry["flop"] = flop_of(*op);
     ops.push_back(std::move(entry));
   }
   return {{"name", f.name}, {"text", print(f)}, {"ops", ops}};

@@ -22,7 +22,8 @@ std::vector<size_t> full_shape(const Type& type, int64_t rows) {
 
 // A tensor from a caller or a definition must have the type that the IR gives it, or later operations would read past
 // its end.
-void check_tensor(const Tensor& t, const Type& type, int64_t rows, const std::string& what) {
+void check_tensor(const Tensor& t, const Type& type, int64_t examples, const std::string& what) {
+  const int64_t rows = examples * type.rows;
   GRADC_CHECK(t.type == type, "{} has type {}, not {}", what, to_string(t.type), to_string(type));
   GRADC_CHECK(!type.batched || t.rows == rows, "{} has {} rows in a run of {}", what, t.rows, rows);
   const auto elements = static_cast<size_t>(type.elements() * (type.batched ? rows : 1));
@@ -84,7 +85,7 @@ class Run {
     GRADC_CHECK(op.def && op.def->evaluate, "%{} ({}) cannot be evaluated", op.id, op.name());
     std::vector<const Tensor*> operands;
     for (const Op* operand : op.operands) operands.push_back(&value(operand));
-    Tensor result = op.def->evaluate(op, operands, context_);
+    Tensor result = interpreter::evaluate(op, operands, context_);
     check_tensor(result, op.type, context_.rows, fmt::format("%{} ({})", op.id, op.name()));
     if (!input_.keep_all && uses_[&op] == 0) return;
     values_[&op] = &owned_.insert_or_assign(&op, std::move(result)).first->second;
@@ -114,6 +115,14 @@ class Run {
 };
 
 }  // namespace
+
+Tensor evaluate(const Op& op, std::span<const Tensor* const> operands, const Context& context) {
+  Context own = context;
+  const int64_t rows = op.def->by_row ? rows_of_example(op) : 1;
+  own.rows *= rows;
+  own.row_offset *= rows;
+  return op.def->evaluate(op, operands, own);
+}
 
 RunResult run(const Function& f, const RunInput& input) { return Run(f, input).run(); }
 

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 #include <xtensor/xarray.hpp>
@@ -16,7 +17,7 @@ namespace gradc::interpreter {
 // exact.
 struct Tensor {
   Type type;
-  int64_t rows = 1;  // when batched
+  int64_t rows = 1;  // when batched: those of the batch, times an example's (Type::rows)
   xt::xarray<double> data;
 };
 
@@ -35,7 +36,8 @@ struct Context {
   Decisions* decisions = nullptr;  // may be null
 };
 
-// The rows of a value: those of the batch, or 1 where it is not batched.
+// The rows of a value: those of the context, or 1 where it is not batched. While an operation that works row by row is
+// evaluated, the context counts its rows, of which an example may have several.
 inline int64_t rows_of(const Type& type, const Context& context) { return type.batched ? context.rows : 1; }
 
 struct RunInput {
@@ -53,7 +55,10 @@ struct RunResult {
 
 RunResult run(const Function& f, const RunInput& input);
 
-// A zero tensor of a type (rows used when batched).
+// One operation's result, by its definition.
+Tensor evaluate(const Op& op, std::span<const Tensor* const> operands, const Context& context);
+
+// A zero tensor of a type (rows used when batched: those of the examples, each Type::rows).
 Tensor make_tensor(const Type& type, int64_t rows);
 
 }  // namespace gradc::interpreter

@@ -45,12 +45,13 @@ class Walker {
  private:
   Walker(const Program& program, const Call& call, int64_t batch, int64_t panels)
       : kernel_(program.kernels[static_cast<size_t>(call.kernel)]),
-        range_(with_shared(result_.atoms, program, batch, panels), call.partition, panels),
+        panels_atom_(shared_atoms(result_.atoms, program, batch, panels, kernel_.rows)),
+        range_(result_.atoms, call.partition, panels_of(program, batch, kernel_.rows), panels_atom_),
         values_(result_.atoms, range_) {
     const auto& p = kernel_.predefined;
-    values_.define(p.panels.get(), Linear::atom(kPanelsAtom));
-    values_.define(p.rows.get(), Linear::atom(kRowsAtom));
-    values_.define(p.row_offset.get(), Linear::atom(kRowOffsetAtom));
+    values_.define(p.panels.get(), Linear::atom(panels_atom_));
+    values_.define(p.rows.get(), Linear::atom(kRowsAtom, kernel_.rows));
+    values_.define(p.row_offset.get(), Linear::atom(kRowOffsetAtom, kernel_.rows));
     values_.define(p.lo.get(), range_.lo());
     values_.define(p.hi.get(), range_.hi());
     for (const Variable* v : {&p.seed_lo, &p.seed_hi, &p.step_lo, &p.step_hi})
@@ -59,8 +60,10 @@ class Walker {
       buffers_[kernel_.buffers[b].get()] = static_cast<int>(b);
   }
 
-  // The atoms that all kernels of a run share: kLaneAtom, kPanelsAtom, kRowsAtom, kRowOffsetAtom.
-  static Atoms& with_shared(Atoms& atoms, const Program& program, int64_t batch, int64_t panels) {
+  // Adds the atoms that all kernels of a run share: kLaneAtom, kPanelsAtom, kRowsAtom, kRowOffsetAtom. Returns that of
+  // the panels which the kernel counts: its own where an example has several rows.
+  static int shared_atoms(Atoms& atoms, const Program& program, int64_t batch, int64_t panels,
+                          int64_t rows_each) {
     atoms.add(0, kMostLanes - 1);
     atoms.add(1, panels);
     atoms.add(1, batch);
@@ -68,7 +71,12 @@ class Walker {
     const Linear rows = Linear::atom(kRowsAtom), whole = Linear::atom(kPanelsAtom, program.panel);
     atoms.require(whole - rows);
     atoms.require(rows - whole + (program.panel - 1));
-    return atoms;
+    if (rows_each == 1) return kPanelsAtom;
+    const int own = atoms.add(1, panels_of(program, batch, rows_each));
+    const Linear all = Linear::atom(kRowsAtom, rows_each), in_panels = Linear::atom(own, program.panel);
+    atoms.require(in_panels - all);
+    atoms.require(all - in_panels + (program.panel - 1));
+    return own;
   }
 
   int shape_of(const MemoryUse& access) const {
@@ -166,7 +174,16 @@ class Walker {
       const int64_t most = turns >= kUnbounded ? kUnbounded : (turns - 1) / s.step;
       // A symbol of its own even for one iteration, so that the loop's end bounds it.
       counter = begin;
-      if (most > 0 || !begin.is_constant()) counter = begin + Linear::atom(a.add(0, most), s.step);
+      if (!begin.is_constant() && divides(s.step, begin)) {
+        // Bounds of its own, so that sums with it need not look for those of the begin.
+        const int64_t low = a.least(begin, values_.facts()), high = a.greatest(end, values_.facts());
+        counter = Linear::atom(a.add(low <= -kUnbounded ? low : floor_div(low, s.step),
+                                     high >= kUnbounded ? high : floor_div(high - 1, s.step)),
+                               s.step);
+        a.require(counter - begin);
+      } else if (most > 0 || !begin.is_constant()) {
+        counter = begin + Linear::atom(a.add(0, most), s.step);
+      }
     }
     if (!counter.is_constant()) {
       a.require(end - counter - 1);
@@ -177,6 +194,11 @@ class Walker {
     values_.define(s.variable.get(), counter);
     block(s.body);
     owners_.resize(owners);
+  }
+
+  static bool divides(int64_t step, const Linear& sum) {
+    return sum.constant % step == 0 && std::all_of(sum.terms.begin(), sum.terms.end(),
+                                                   [&](const auto& t) { return t.second % step == 0; });
   }
 
   // The counter of a loop over this thread's range.
@@ -383,6 +405,7 @@ class Walker {
 
   const Kernel& kernel_;
   KernelAccesses result_;
+  const int panels_atom_;
   ThreadRange range_;
   IntegerValues values_;
   std::unordered_map<const BufferData*, int> buffers_;

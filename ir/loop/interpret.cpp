@@ -47,9 +47,9 @@ class Machine {
     const auto set = [&](const Variable& v, int64_t i) { variables_[v.get()] = {Lane{0, i}}; };
     set(p.lo, lo);
     set(p.hi, hi);
-    set(p.rows, args.rows);
-    set(p.panels, (args.rows + panel - 1) / panel);
-    set(p.row_offset, args.row_offset);
+    set(p.rows, args.rows * k.rows);
+    set(p.panels, (args.rows * k.rows + panel - 1) / panel);
+    set(p.row_offset, args.row_offset * k.rows);
     set(p.seed_lo, static_cast<int32_t>(args.seed));
     set(p.seed_hi, static_cast<int32_t>(args.seed >> 32));
     set(p.step_lo, static_cast<int32_t>(args.micro_step));
@@ -343,7 +343,8 @@ class Run {
 
   void call(const Call& c, int thread) {
     const bool by_panels = c.partition.kind == Partition::Extent::panels;
-    const int64_t extent = c.partition.extent * (by_panels ? panels_ : 1);
+    const int64_t extent =
+        c.partition.extent * (by_panels ? panels_of(program_, memory_.rows, c.partition.rows) : 1);
     const int64_t units = (extent + c.partition.unit - 1) / c.partition.unit;
     chunk(c, thread, std::min(extent, units * thread / threads_ * c.partition.unit),
           std::min(extent, units * (thread + 1) / threads_ * c.partition.unit));

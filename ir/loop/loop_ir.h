@@ -194,10 +194,11 @@ struct StmtData {
 
 // One native function: void(const gradc_step_args*, int64 lo, int64 hi, pointers of buffers...).
 // Predefined variables, all immutable one-lane: lo, hi (i64: this thread's range of the partition), rows (i64:
-// n), panels (i64: ceil(n / panel width)), row_offset (i64), seed_lo, seed_hi, step_lo, step_hi (i32: the
-// random key's words).
+// n, times the kernel's rows of an example), panels (i64: ceil(rows / panel width)), row_offset (i64: of the batch's
+// first row, counted likewise), seed_lo, seed_hi, step_lo, step_hi (i32: the random key's words).
 struct Kernel {
   std::string name;
+  int64_t rows = 1;  // of an example
   std::vector<Buffer> buffers;
   std::vector<Stmt> body;
   std::vector<Location> locations;  // every op that was fused into it
@@ -232,6 +233,7 @@ struct Partition {
   int64_t extent = 1;  // fixed: of the axis; 1: thread 0 alone runs it. panels: chunks of each panel
                        // (rows of an image, say): chunk p of panel q is number q * extent + p
   int64_t unit = 1;
+  int64_t rows = 1;  // of an example, as the kernel's; fixed: 1
   friend bool operator==(const Partition&, const Partition&) = default;
 };
 
@@ -290,7 +292,7 @@ struct Segment {
 
 struct Program {
   std::string name;       // "train_step"
-  int64_t panel = 32;     // examples a panel
+  int64_t panel = 32;     // rows a panel
   int vector_width = 16;  // f32 lanes the kernels were built for
   bool once = false;  // runs once, not once a step: small code that compiles fast is better than fast code
   std::vector<Kernel> kernels;
@@ -314,6 +316,11 @@ inline bool writes(const Program& p, const Call& c, size_t buffer) {
 
 // Bytes of working memory that so many threads need: the arena, local and scratch memory.
 int64_t working_bytes(const Program& p, int threads);
+
+// Panels of so many examples with `rows` rows each.
+constexpr int64_t panels_of(const Program& p, int64_t examples, int64_t rows) {
+  return (examples * rows + p.panel - 1) / p.panel;
+}
 
 // Bytes of one panel of a value in local memory.
 int64_t panel_bytes(const Program& p, const Allocation& a);

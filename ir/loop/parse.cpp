@@ -111,6 +111,7 @@ class Parser : TokenReader {
     c.partition.extent = integer();
     expect("unit");
     c.partition.unit = integer();
+    if (accept("rows")) c.partition.rows = integer();
     if (accept("flop")) c.flop = integer();
     if (accept("bytes")) c.bytes = integer();
     c.barrier_before = accept("barrier");
@@ -182,6 +183,7 @@ class Parser : TokenReader {
       if (!kernel_.buffers.empty()) expect(",");
       buffer();
     }
+    if (accept("rows")) kernel_.rows = integer();
     if (token_.kind == TokenKind::text) kernel_.summary = text();
     while (is("at")) kernel_.locations.push_back(location());
     kernel_.body = body();

@@ -84,6 +84,7 @@ class Printer {
                              b->name, name(b->scalar), b->alignment);
     }
     std::string head = fmt::format("kernel {} ({})", quoted(k.name), buffers);
+    if (k.rows != 1) head += fmt::format(" rows {}", k.rows);
     if (!k.summary.empty()) head += " " + quoted(k.summary);
     if (locations_)
       for (const Location& l : k.locations) head += location(l);
@@ -113,6 +114,7 @@ class Printer {
     std::string s = fmt::format("call {} ({}) over {}{} unit {}", c.kernel, buffers,
                                 c.partition.kind == Partition::Extent::panels ? "panels * " : "",
                                 c.partition.extent, c.partition.unit);
+    if (c.partition.rows != 1) s += fmt::format(" rows {}", c.partition.rows);
     if (c.flop != 0 || c.bytes != 0) s += fmt::format(" flop {} bytes {}", c.flop, c.bytes);
     if (c.barrier_before) s += " barrier";
     if (c.guard_before) s += " guard";

@@ -5,8 +5,8 @@
 
 namespace gradc::loop {
 
-ThreadRange::ThreadRange(Atoms& atoms, const Partition& partition, int64_t panels)
-    : atoms_(atoms), partition_(partition) {
+ThreadRange::ThreadRange(Atoms& atoms, const Partition& partition, int64_t panels, int panels_atom)
+    : atoms_(atoms), partition_(partition), panels_atom_(panels_atom) {
   if (by_panels()) {
     units_ = panels;
     first_ = any_owner(), last_ = any_owner();
@@ -37,7 +37,7 @@ Owner ThreadRange::any_owner() {
   Owner owner;
   if (by_panels()) {
     owner.panel = atoms_.add(0, units_ - 1);
-    atoms_.require(Linear::atom(kPanelsAtom) - Linear::atom(owner.panel) - 1);
+    atoms_.require(Linear::atom(panels_atom_) - Linear::atom(owner.panel) - 1);
     if (partition_.extent > 1) owner.chunk = atoms_.add(0, partition_.extent - 1);
   } else if (units_ > 1) {
     owner.unit = atoms_.add(0, units_ - 1);

@@ -21,9 +21,9 @@ struct Owner {
 
 class ThreadRange {
  public:
-  // Adds the symbols of lo and hi to `atoms`, which must outlive this and have the shared atoms. `panels` is the
-  // number of panels.
-  ThreadRange(Atoms& atoms, const Partition& partition, int64_t panels);
+  // Adds the symbols of lo and hi to `atoms`, which must outlive this and have the shared atoms. There are at most
+  // `panels` panels; `panels_atom` is their number.
+  ThreadRange(Atoms& atoms, const Partition& partition, int64_t panels, int panels_atom = kPanelsAtom);
 
   const Linear& lo() const { return lo_; }
   const Linear& hi() const { return hi_; }
@@ -53,6 +53,7 @@ class ThreadRange {
 
   Atoms& atoms_;
   const Partition partition_;
+  const int panels_atom_;
   int64_t units_ = 1;
   Owner first_, last_;
   Linear lo_, hi_;

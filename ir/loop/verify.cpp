@@ -31,6 +31,9 @@ class KernelVerifier {
       if (!*v) return {fmt::format("kernel `{}`: a predefined variable is missing", kernel_.name)};
       define(*v);
     }
+    constexpr int64_t kMostRows = int64_t{1} << 31;
+    if (kernel_.rows < 1 || kernel_.rows > kMostRows)
+      error(fmt::format("{} rows of an example", kernel_.rows));
     for (const Buffer& b : kernel_.buffers) buffer(b);
     body(kernel_.body);
     return std::move(errors_);
@@ -271,6 +274,10 @@ class ProgramVerifier {
     if (c.kernel < 0 || static_cast<size_t>(c.kernel) >= program_.kernels.size())
       return wrong(fmt::format("kernel {} is none", c.kernel));
     const Kernel& k = program_.kernels[static_cast<size_t>(c.kernel)];
+    const int64_t rows = c.partition.kind == Partition::Extent::panels ? k.rows : 1;
+    if (c.partition.rows != rows)
+      wrong(fmt::format("a partition of {} rows an example; kernel `{}` has {}", c.partition.rows, k.name,
+                        rows));
     if (c.buffers.size() != k.buffers.size())
       return wrong(
           fmt::format("kernel `{}` takes {} buffers, not {}", k.name, k.buffers.size(), c.buffers.size()));
@@ -329,7 +336,8 @@ class ProgramVerifier {
       if (band.size() != calls) return wrong(fmt::format("a band of {} calls, not {}", band.size(), calls));
     for (size_t c = 0; c < calls; ++c) {
       const Call& call = program_.calls[static_cast<size_t>(s.first) + c];
-      if (call.partition.kind != Partition::Extent::panels || call.partition.unit != 1)
+      if (call.partition.kind != Partition::Extent::panels || call.partition.unit != 1 ||
+          call.partition.rows != 1)
         wrong(fmt::format("call {} is not split over panels", s.first + static_cast<int>(c)));
       if (call.guard_before && c > 0) wrong("a guard inside");
       int64_t made = 0;

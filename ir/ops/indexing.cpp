@@ -448,6 +448,7 @@ OpDef after() {
                   "x itself, for uses that run only after the value `made`. It defers the recomputation in "
                   "backward of values that forward computed (pass recompute).");
   def.operands = {{"x", "any type"}, {"made", "any type"}};
+  def.by_row = false;  // of `made` only the time matters
   def.infer = [](Types t, const Attributes&) { return InferResult::ok(t[0]); };
   def.evaluate = [](const Op&, Operands in, Context&) { return *in[0]; };
   def.gradient = [](Builder&, Op*, Op* g) -> Grads { return {g, nullptr}; };

@@ -27,6 +27,8 @@ std::vector<OpDef> make_op_defs() {
   register_indexing(defs);
   register_gather(defs);
   register_orthonormal(defs);
+  register_rows(defs);
+  register_attention(defs);
   register_external(defs);
   for (const OpDef& def : defs) {
     const auto missing = missing_parts(def);
@@ -99,10 +101,26 @@ std::string check_attributes(const OpDef& def, Attributes& attributes) {
   return {};
 }
 
+int64_t rows_of(std::span<const Type> operands) {
+  int64_t rows = 1;
+  for (const Type& t : operands) rows = std::max(rows, t.rows);
+  return rows;
+}
+
+// Operands of an operator that works row by row must have the same rows.
+std::string check_rows(const OpDef& def, std::span<const Type> operands) {
+  if (!def.by_row) return {};
+  for (const Type& t : operands)
+    if (t.batched && t.rows != rows_of(operands))
+      return fmt::format("an example has {} rows in {}, and {} in another operand", t.rows, to_string(t),
+                         rows_of(operands));
+  return {};
+}
+
 std::string check_size(const Type& type) {
   if (type.rank() > kMaxRank)
     return fmt::format("the result would have {} axes; at most {} are possible", type.rank(), kMaxRank);
-  int64_t elements = 1;
+  int64_t elements = type.rows;
   for (const int64_t extent : type.shape) {
     if (extent < 1) return fmt::format("the result's shape {} has an extent below 1", to_string(type.shape));
     if (extent > kMaxElements / elements) {
@@ -189,6 +207,11 @@ std::vector<std::string> op_names() {
   return names;
 }
 
+double flop_of(const Op& op) {
+  const double row = op.def->cost ? op.def->cost(op).flop : static_cast<double>(op.type.elements());
+  return row * static_cast<double>(rows_of_example(op));
+}
+
 InferResult infer(const OpDef& def, std::span<const Type> operands, Attributes& attributes) {
   const size_t count = def.operands.size();
   const size_t least = count - def.optional_operands;
@@ -202,8 +225,11 @@ InferResult infer(const OpDef& def, std::span<const Type> operands, Attributes& 
   if (std::string error = check_attributes(def, attributes); !error.empty())
     return InferResult::fail(std::move(error));
   normalise_axes(operands, attributes);
+  if (std::string error = check_rows(def, operands); !error.empty())
+    return InferResult::fail(std::move(error));
   InferResult result = def.infer(operands, attributes);
   if (!result.error.empty()) return result;
+  if (def.by_row && result.type.batched) result.type.rows = rows_of(operands);
   if (std::string error = check_size(result.type); !error.empty()) return InferResult::fail(std::move(error));
   return result;
 }

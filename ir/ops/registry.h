@@ -23,6 +23,8 @@ void register_pool2d(std::vector<OpDef>& defs);
 void register_indexing(std::vector<OpDef>& defs);
 void register_gather(std::vector<OpDef>& defs);
 void register_orthonormal(std::vector<OpDef>& defs);
+void register_attention(std::vector<OpDef>& defs);
+void register_rows(std::vector<OpDef>& defs);
 void register_external(std::vector<OpDef>& defs);
 
 // The missing fields of a record, in words; empty when it is complete.

@@ -100,7 +100,8 @@ void register_sources(std::vector<OpDef>& defs) {
   row_count.cheap = true;
   row_count.infer = [](Types, const Attributes&) { return InferResult::ok({DType::f32, false, {}}); };
   row_count.scalar = [](const Op&, Args, const ScalarContext& c) {
-    return fit(loop::cast(c.type.scalar, loop::ref(c.b.predefined().rows)), c);
+    const Expr rows = loop::ref(c.b.predefined().rows);
+    return fit(loop::cast(c.type.scalar, c.rows == 1 ? rows : rows / loop::index(c.rows)), c);
   };
   row_count.evaluate = [](const Op& op, Operands, Context& c) {
     interpreter::Tensor out = make_tensor(op.type, c.rows);

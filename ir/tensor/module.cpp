@@ -34,6 +34,12 @@ const std::string& Op::name() const {
 
 bool Op::is(std::string_view op_name) const { return def && def->name == op_name; }
 
+int64_t rows_of_example(const Op& op) {
+  int64_t rows = op.type.rows;
+  for (const Op* operand : op.operands) rows = std::max(rows, operand->type.rows);
+  return rows;
+}
+
 Op* Function::add_input(const std::string& input_name, Type type, Location location) {
   GRADC_CHECK(!input(input_name), "@{} has an input %{} already", name, input_name);
   inputs.push_back(make_external("input", input_name, std::move(type), std::move(location)));

@@ -50,6 +50,9 @@ struct Op {
   bool is(std::string_view op_name) const;
   const std::string& symbol() const { return attributes.text("name"); }  // of an "input" or "symbol" op
 };
+// The rows of an example that an operation works on row by row: its result's or, where that is not batched, its
+// operands'.
+int64_t rows_of_example(const Op& op);
 
 struct Update {
   std::string symbol;

@@ -51,6 +51,12 @@ enum class LoopNest : uint8_t {
   gather,
   scatter_add,
   orthonormal_rows,
+  fold_rows,
+  attention,
+  attention_log_sum,
+  attention_query_grad,
+  attention_key_grad,
+  attention_value_grad,
 };
 
 // How a model file calls a primitive. by_kind: elementwise ones by their plain names, others with `primitive.` before
@@ -89,7 +95,7 @@ struct OpSample {
 };
 
 struct Cost {
-  double flop = 0;   // of one example when batched
+  double flop = 0;   // of one row when batched
   double bytes = 0;  // read and written once
 };
 
@@ -106,6 +112,7 @@ struct ScalarContext {
       axis_indices;             // i64 position on each example axis (the last may have lanes when unbatched)
   bool from_row_zero = false;   // the call's row 0 is the step's: row_offset is 0
   bool offset_aligned = false;  // row_offset is a multiple of a panel
+  int64_t rows = 1;             // of an example, as the kernel's
   bool aligned = false;         // row (batched) or element (unbatched) is a multiple of the lanes
 };
 
@@ -129,7 +136,10 @@ struct OpDef {
       false;  // result depends on (seed, step, stream, row, element); never merged with another stream
   bool epilogue = true;  // of a contraction: its kernel may have an elementwise epilogue
   bool images = false;   // batched operands and results of three axes are images [channels, height, width]
-  bool cheap = false;    // recomputed in each kernel that needs it instead of stored
+  // An example has as many rows in every batched operand and in the result, and the operator works row by row: all but
+  // those that fold and unfold rows, or look across them.
+  bool by_row = true;
+  bool cheap = false;                 // recomputed in each kernel that needs it instead of stored
   CallForm call = CallForm::by_kind;  // in model files; `none` also where only passes create it
   // Each result is an operand's element, its negative, or a whole number, so f32 does not round it (abs,
   // select, max_pool2d). Not needed for views, indexing and extrema, which never round.
@@ -168,6 +178,9 @@ const std::vector<OpDef>& op_defs();
 const OpDef* find_op(std::string_view name);  // null when there is none
 CallForm call_form(const OpDef& def);         // never by_kind
 std::vector<std::string> op_names();
+
+// Floating-point operations of an operation for one example, or for its value where nothing is batched.
+double flop_of(const Op& op);
 
 // Checks operand count and attributes (unknown, missing, wrong kind; fills in defaults), then calls the definition's
 // infer.

@@ -139,7 +139,8 @@ class Scanner {
     size_t end = at_;
     skip();
     if (accept('[')) {
-      while (!at_end() && (is_digit() || peek() == 'n' || peek() == ',' || peek() == ' ')) ++at_;
+      while (!at_end() && (is_digit() || peek() == 'n' || peek() == '*' || peek() == ',' || peek() == ' '))
+        ++at_;
       end = at_ + 1;
       expect(']', "after the extents");
     }

@@ -42,6 +42,7 @@ std::string to_string(const Type& t) {
   if (!t.batched && t.shape.empty()) return text;
   text += '[';
   if (t.batched) text += 'n';
+  if (t.batched && t.rows != 1) text += fmt::format("*{}", t.rows);
   for (size_t i = 0; i < t.shape.size(); ++i) {
     if (i != 0 || t.batched) text += ',';
     text += std::to_string(t.shape[i]);
@@ -67,12 +68,19 @@ bool parse_type(std::string_view text, Type& out) {
       if (first && item == "n") {
         t.batched = true;
       } else {
+        const bool folded = first && item.starts_with("n*");
+        if (folded) item.remove_prefix(2);
         int64_t extent = 0;
         const auto [end, error] = std::from_chars(item.data(), item.data() + item.size(), extent);
-        if (error != std::errc{} || end != item.data() + item.size() || extent < 1) return false;
+        if (error != std::errc{} || end != item.data() + item.size() || extent < (folded ? 2 : 1))
+          return false;
         if (extent > kMaxElements / elements || t.rank() == kMaxRank) return false;
         elements *= extent;
-        t.shape.push_back(extent);
+        t.batched = t.batched || folded;
+        if (folded)
+          t.rows = extent;
+        else
+          t.shape.push_back(extent);
       }
       if (comma == list.npos) break;
       list.remove_prefix(comma + 1);

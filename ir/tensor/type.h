@@ -1,5 +1,6 @@
 // Types of the tensor IR: an element type, whether there is one value per example, and the shape of one
-// example.
+// example. Where an axis of the example is folded into the rows (passes/tensor/fold_rows.cpp), an example has several
+// rows, each with a value of the shape.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -17,16 +18,18 @@ using Shape = std::vector<int64_t>;
 struct Type {
   DType dtype = DType::f32;
   bool batched = false;  // printed as a first extent `n`
-  Shape shape;           // of one example; every extent >= 1
+  Shape shape;           // of one row; every extent >= 1
+  int64_t rows =
+      1;  // of an example, printed as `n*128`: row 128 i + j is row j of example i; 1 unless batched
   int rank() const { return static_cast<int>(shape.size()); }
   bool is_float() const { return dtype == DType::f32 || dtype == DType::f64; }
-  int64_t elements() const;  // of one example (or of the value, when not batched)
-  Type with(DType d) const { return {d, batched, shape}; }
-  Type with_shape(Shape s) const { return {dtype, batched, std::move(s)}; }
+  int64_t elements() const;  // of one row (or of the value, when not batched)
+  Type with(DType d) const { return {d, batched, shape, rows}; }
+  Type with_shape(Shape s) const { return {dtype, batched, std::move(s), rows}; }
   friend bool operator==(const Type&, const Type&) = default;
 };
 
-std::string to_string(const Type& t);   // "f32[n,3,32,32]", "f32[512]", "f32", "f32[n]"
+std::string to_string(const Type& t);   // "f32[n,3,32,32]", "f32[n*128,64]", "f32[512]", "f32", "f32[n]"
 std::string to_string(const Shape& s);  // "[3, 32, 32]"
 bool parse_type(std::string_view text, Type& out);
 

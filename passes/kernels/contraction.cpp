@@ -89,7 +89,14 @@ bool packs_rows(const Spec& s) {
 class Einsum {
  public:
   Einsum(Lowering& l, const KernelGroup& g)
-      : l_(l), g_(g), tile_(l, g), op_(g.ops.front()), s_(parse(op_)), b_(tile_.kb.b) {}
+      : l_(l),
+        g_(g),
+        tile_(l, g),
+        op_(g.ops.front()),
+        s_(parse(op_)),
+        b_(tile_.kb.b),
+        rows_(l.options.batch * tile_.kb.kernel.rows),
+        panels_(l.batch_panels(tile_.kb.kernel.rows)) {}
 
   void run() {
     if (s_.out_batched && is_transposed())
@@ -187,7 +194,7 @@ class Einsum {
       return tile_.kb.buffer(a, true, AccessScope::anything);
     };
     const loop::Buffer packed = own(" packed", block * kColumns);
-    const loop::Buffer sums = several ? own(" sums", l_.batch_panels() * kColumns * kPanel) : nullptr;
+    const loop::Buffer sums = several ? own(" sums", panels_ * kColumns * kPanel) : nullptr;
     const loop::Buffer w =
         tile_.kb.buffer(l_.storage(op_->operands[1]).allocation, false, AccessScope::anything);
     const Op* x = op_->operands[0];
@@ -402,7 +409,7 @@ class Einsum {
     loop::Buffer packed;
     if (packs) {
       const int a = l_.new_scratch(fmt::format("k{} packed", op_->kernel), scalar_of(lanes_value->type.dtype),
-                                   l_.batch_panels() * kPanel * block, tile_.scratch);
+                                   panels_ * kPanel * block, tile_.scratch);
       tile_.kb.declare_written(a);
       packed = tile_.kb.buffer(a, true, AccessScope::anything);
     }
@@ -442,15 +449,14 @@ class Einsum {
       };
       Expr q, count_rows;
       std::vector<SumLoop> sum = sum_loops(at);
-      sum.push_back({"q", [&] { return std::pair{loop::index(0), loop::ref(b_.predefined().panels)}; }, 1,
-                     l_.batch_panels(),
-                     [&](const Expr& panel) {
-                       q = panel;
-                       const Expr left = loop::ref(b_.predefined().rows) - q * loop::index(kPanel);
-                       count_rows =
-                           b_.let("m_end", loop::binary(loop::BinaryOp::min, left, loop::index(kPanel)));
-                     }});
-      tile_.sum(std::move(sum), std::min(kPanel, l_.options.batch), [&] {
+      sum.push_back(
+          {"q", [&] { return std::pair{loop::index(0), loop::ref(b_.predefined().panels)}; }, 1, panels_,
+           [&](const Expr& panel) {
+             q = panel;
+             const Expr left = loop::ref(b_.predefined().rows) - q * loop::index(kPanel);
+             count_rows = b_.let("m_end", loop::binary(loop::BinaryOp::min, left, loop::index(kPanel)));
+           }});
+      tile_.sum(std::move(sum), std::min(kPanel, rows_), [&] {
         const auto add_row = [&](const Expr& m) {
           std::vector<Expr> shared;
           for (int j = 0; j < vectors; ++j) {
@@ -487,7 +493,7 @@ class Einsum {
       const int rows = tile_rows(l_.options.machine.registers), vectors = 2, total = rows * vectors;
       const int64_t tiles = extent(t) / rows;
       int64_t chunk_rows = 2;
-      while (chunk_rows < kPanel && chunk_rows * 2 * total <= l_.options.batch) chunk_rows *= 2;
+      while (chunk_rows < kPanel && chunk_rows * 2 * total <= rows_) chunk_rows *= 2;
       const int a = l_.new_scratch(fmt::format("k{} sums", op_->kernel), scalar_of(op_->type.dtype),
                                    total * l_.width, tile_.scratch);
       tile_.kb.declare_written(a);
@@ -644,7 +650,7 @@ class Einsum {
       std::vector<SumLoop> sum = sum_loops(at);
       if (s_.reduces_batch())
         sum.push_back({"m", [&] { return std::pair{loop::index(0), loop::ref(b_.predefined().rows)}; }, 1,
-                       l_.options.batch,
+                       rows_,
                        [&](const Expr& row) {
                          q = row / loop::index(kPanel);
                          m = loop::binary(loop::BinaryOp::rem, row, loop::index(kPanel));
@@ -676,11 +682,13 @@ class Einsum {
   const Op* op_;
   Spec s_;
   loop::Builder& b_;
+  const int64_t rows_, panels_;  // of a full batch
 };
 
 }  // namespace
 
 RowsOperand rows_operand(const Op* contraction) {
+  if (contraction->def->loop_nest == LoopNest::fold_rows) return {0, false};
   if (contraction->def->loop_nest != LoopNest::einsum) return {};
   const Spec s = parse(contraction);
   return {by_rows(s), packs_rows(s)};
@@ -692,7 +700,13 @@ void lower_contraction(Lowering& lowering, const KernelGroup& group) {
     case LoopNest::einsum: return Einsum(lowering, group).run();
     case LoopNest::gather:
     case LoopNest::scatter_add: return lower_gather(lowering, group);
+    case LoopNest::fold_rows: return lower_fold_rows(lowering, group);
     case LoopNest::orthonormal_rows: return lower_orthonormal(lowering, group);
+    case LoopNest::attention:
+    case LoopNest::attention_log_sum:
+    case LoopNest::attention_query_grad:
+    case LoopNest::attention_key_grad:
+    case LoopNest::attention_value_grad: return lower_attention(lowering, group);
     case LoopNest::convolution_weight_grad: return lower_weight_gradient(lowering, group);
     case LoopNest::convolution:
     case LoopNest::convolution_input_grad:

@@ -67,7 +67,8 @@ void copy_rows_to_panels(Lowering& l, const std::string& name, const Type& type,
   kb.declare_written(to);
   loop::Builder& b = kb.b;
   const int64_t elements = type.elements();
-  const bool image = l.images && type.rank() == 3;
+  kb.kernel.rows = type.rows;
+  const bool image = is_image(type, l.images);
   const bool by_element = elements >= 4 * kSplitUnit && type.rank() == 1;
   const loop::Partition partition =
       by_element ? axis_partition(elements)
@@ -154,6 +155,7 @@ void copy_rows_to_panels(Lowering& l, const std::string& name, const Type& type,
 
 void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type, int from, int to) {
   KernelBuilder kb(l, "rows_" + name, "panels to rows");
+  kb.kernel.rows = type.rows;
   kb.declare_written(to);
   const int64_t elements = type.elements();
   const Run run(l, type);
@@ -198,6 +200,15 @@ void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type,
   else
     kb.b.loop("q", lo, hi, 1, [&](Expr q) { panel(q, loop::index(0), loop::index(elements)); });
   l.finish(kb, partition);
+}
+
+void lower_fold_rows(Lowering& l, const KernelGroup& group) {
+  const Op* op = group.ops.front();
+  const auto targets = l.targets.find(op);
+  GRADC_CHECK(targets != l.targets.end(), "nothing reads %{} {}", op->id, op->name());
+  for (const int to : targets->second)
+    copy_rows_to_panels(l, fmt::format("k{}_{}", group.number, op->name()), op->type,
+                        l.rows_storage(op->operands[0]).allocation, to);
 }
 
 void copy_plain(Lowering& l, const std::string& name, const Type& type, const Storage& from, int to) {

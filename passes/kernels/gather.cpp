@@ -93,7 +93,8 @@ class Gather {
  private:
   // Terms that an element of the table may have.
   int64_t most_terms() const {
-    return index_->type.elements() * (op_->type.batched || !rows_->type.batched ? 1 : l_.options.batch);
+    return index_->type.elements() *
+           (op_->type.batched || !rows_->type.batched ? 1 : l_.options.batch * kb_.kernel.rows);
   }
   AccessScope scope() const { return op_->type.batched ? AccessScope::own_panels : AccessScope::anything; }
 

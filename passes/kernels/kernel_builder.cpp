@@ -23,8 +23,7 @@ std::string summary_of(const KernelGroup& group) {
 double flop_of(const Op& op, double batch) {
   const bool batched = op.type.batched || std::any_of(op.operands.begin(), op.operands.end(),
                                                       [](const Op* o) { return o->type.batched; });
-  const double one = op.def->cost ? op.def->cost(op).flop : static_cast<double>(op.type.elements());
-  return one * (batched ? batch : 1);
+  return gradc::flop_of(op) * (batched ? batch : 1);
 }
 
 }  // namespace
@@ -32,6 +31,7 @@ double flop_of(const Op& op, double batch) {
 KernelBuilder::KernelBuilder(Lowering& lowering, const KernelGroup& group)
     : KernelBuilder(lowering, fmt::format("k{}_{}", group.number, group.ops.front()->name()),
                     summary_of(group)) {
+  kernel.rows = rows_of_example(*group.ops.front());
   for (const Op* op : group.ops) {
     flop += flop_of(*op, static_cast<double>(lowering.options.batch));
     kernel.locations.insert(kernel.locations.end(), op->locations.begin(), op->locations.end());
@@ -254,6 +254,7 @@ loop::Expr PointEmitter::compute(const Op* op, Level at) {
       context.row = p.panel * loop::index(kPanel) + p.sub * loop::index(kb_.lowering.width);
     context.from_row_zero = kb_.lowering.from_row_zero;
     context.offset_aligned = kb_.lowering.offset_aligned;
+    context.rows = kb_.kernel.rows;
     context.aligned = vector && (op->type.batched || p.flat);
     if (vector && !op->type.batched && !context.axis_indices.empty())
       context.axis_indices.back() = loop::ramp(context.axis_indices.back(), 1, p.lanes);

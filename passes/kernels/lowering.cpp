@@ -41,8 +41,8 @@ int Lowering::new_scratch(std::string name, loop::Scalar scalar, int64_t element
 int64_t Lowering::elements_of(const Type& t, Layout layout) const {
   constexpr int64_t kWhole = 16;  // plain values end on whole vectors of the widest target
   switch (layout) {
-    case Layout::panels: return batch_panels() * kPanel * t.elements();
-    case Layout::rows: return options.batch * t.elements();
+    case Layout::panels: return batch_panels(t.rows) * kPanel * t.elements();
+    case Layout::rows: return options.batch * t.rows * t.elements();
     case Layout::plain: return (t.elements() + kWhole - 1) / kWhole * kWhole;
   }
   return 0;
@@ -73,6 +73,7 @@ void Lowering::finish(KernelBuilder& kb, loop::Partition partition) {
   loop::Call call;
   call.kernel = static_cast<int>(result.program.kernels.size());
   call.partition = partition;
+  if (partition.kind == loop::Partition::Extent::panels) call.partition.rows = kb.kernel.rows;
   call.flop = std::llround(kb.flop);
   for (size_t i = 0; i < kb.accesses.size(); ++i) {
     const MemoryAccess& access = kb.accesses[i];

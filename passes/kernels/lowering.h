@@ -2,9 +2,10 @@
 // accesses. Lowering knows kinds of operations and their attributes through definitions; only contractions' own
 // files know operator names.
 //
-// Physical layout. A batched value is stored in panels of kPanel examples, the batch in the vector lanes:
-//   [panel][element of the example, in the order of passes/tensor/layout.h][kPanel]
-// so every vector operation works on consecutive examples, extents need not be multiples of the vector width, and the
+// Physical layout. A batched value is stored in panels of kPanel rows (examples, or positions of examples where an axis
+// is folded into the rows), which are in the vector lanes:
+//   [panel][element of the row, in the order of passes/tensor/layout.h][kPanel]
+// so every vector operation works on consecutive rows, extents need not be multiples of the vector width, and the
 // one dynamic extent, the number of rows, only sets how many panels run. Lanes at and past `rows` hold finite garbage;
 // only reductions over the batch mask them. Contractions whose sum is over the batch read one
 // operand by rows instead, [row][element] (Layout::rows): the caller's inputs are stored so, and other values get a
@@ -73,7 +74,8 @@ class Lowering {
   // The index in memory, within its example, of the element at a position of every axis; the value is in panels.
   loop::Expr element(const Type& t, const std::vector<loop::Expr>& places) const;
 
-  int64_t batch_panels() const { return (options.batch + kPanel - 1) / kPanel; }
+  // Panels of a full batch where an example has so many rows.
+  int64_t batch_panels(int64_t rows = 1) const { return (options.batch * rows + kPanel - 1) / kPanel; }
 
   const PipelineOptions& options;
   LoweredProgram result;
@@ -185,6 +187,8 @@ class PointEmitter {
 // The group's loop nests (nest.cpp, contraction.cpp).
 void lower_nest(Lowering& lowering, const KernelGroup& group);
 void lower_contraction(Lowering& lowering, const KernelGroup& group);
+void lower_attention(Lowering& lowering,
+                     const KernelGroup& group);  // attention and its gradients (attention.cpp)
 void lower_window(Lowering& lowering, const KernelGroup& group);  // convolutions and pooling (window.cpp)
 // The operand of a contraction that it reads by rows, or -1; `packs`: it takes panels as well.
 struct RowsOperand {
@@ -196,6 +200,8 @@ RowsOperand rows_operand(const Op* contraction);
 // Copies between layouts (copy.cpp).
 void copy_rows_to_panels(Lowering& lowering, const std::string& name, const Type& type, int from, int to);
 void copy_panels_to_rows(Lowering& lowering, const std::string& name, const Type& type, int from, int to);
+// fold_rows and unfold_rows: from the operand's copy by rows, which has the elements in the result's order.
+void lower_fold_rows(Lowering& lowering, const KernelGroup& group);
 void copy_plain(Lowering& lowering, const std::string& name, const Type& type, const Storage& from, int to);
 
 // How an outermost axis of extent `extent` is split: chunks of a long one are multiples of the widest vector.

@@ -95,7 +95,7 @@ class Nest {
     flat_ = can_flatten();
     row_elements_ = 1;
     for (size_t a = 1; a < shape.size(); ++a) row_elements_ *= shape[a];
-    if (g_.domain.batched && batch_outer() && l_.images && shape.size() == 3 && !reduced(1)) {
+    if (g_.domain.batched && batch_outer() && is_image(g_.domain, l_.images) && !reduced(1)) {
       partition_ = {loop::Partition::Extent::panels, shape[1], 1}, own_ = AccessScope::own_panels;
     } else if (g_.domain.batched) {
       if (axis0 && shape[0] >= 4 * kSplitUnit)
@@ -329,7 +329,8 @@ class Nest {
     };
     std::vector<SumLoop> loops;
     if (reduces_batch())
-      loops.push_back({"q", [&] { return std::pair{loop::index(0), panels()}; }, 1, l_.batch_panels(),
+      loops.push_back({"q", [&] { return std::pair{loop::index(0), panels()}; }, 1,
+                       l_.batch_panels(kb_.kernel.rows),
                        [&](const Expr& q) {
                          p.panel = q;
                          p.batched = true;

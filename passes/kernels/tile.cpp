@@ -94,7 +94,7 @@ void Tile::prefetch_epilogue(int rows, int vectors, const std::function<Point(in
   // What the second-level cache keeps from step to step.
   const int64_t near = l_.options.machine.l2 / 8;
   const Type& result = g_.ops.front()->type;
-  const int64_t examples = result.batched ? l_.batch_panels() * kPanel : 1;
+  const int64_t examples = result.batched ? l_.batch_panels(result.rows) * kPanel : 1;
   if (examples * result.elements() * loop::bytes(scalar_of(result.dtype)) < near) return;
   PointEmitter emitter(kb, g_, own_, chunks(), chunk_rows_);
   for (int a : streams())

@@ -35,7 +35,8 @@ struct PendingCall {
 };
 
 bool by_panels(const PendingCall& c) {
-  return c.call.partition.kind == loop::Partition::Extent::panels && c.call.partition.unit == 1;
+  const loop::Partition& p = c.call.partition;
+  return p.kind == loop::Partition::Extent::panels && p.unit == 1 && p.rows == 1;
 }
 
 bool within_panel(const MemoryAccess& t) {

@@ -18,15 +18,17 @@ bool works_on_images(const Function& f) {
   return std::any_of(f.body.begin(), f.body.end(), [](const auto& op) { return op->def->images; });
 }
 
+bool is_image(const Type& t, bool images) { return images && t.batched && t.rows == 1 && t.rank() == 3; }
+
 std::vector<int> memory_order(const Type& t, bool images) {
-  if (images && t.batched && t.rank() == 3) return {1, 2, 0};
+  if (is_image(t, images)) return {1, 2, 0};
   std::vector<int> order(static_cast<size_t>(t.rank()));
   std::iota(order.begin(), order.end(), 0);
   return order;
 }
 
 bool logical_in_memory(const Type& t, bool images) {
-  if (!images || !t.batched || t.rank() != 3) return true;
+  if (!is_image(t, images)) return true;
   return t.shape[0] == 1 || t.shape[1] * t.shape[2] == 1;
 }
 

@@ -61,7 +61,7 @@ class Fuser {
         all = all && (!operand->type.batched || essential_.count(operand) || recomputed_.count(operand) ||
                       operand->def->kind == OpKind::source);
       }
-      const bool image = images_ && op->type.rank() == 3 && op->def->kind == OpKind::elementwise;
+      const bool image = is_image(op->type, images_) && op->def->kind == OpKind::elementwise;
       if (all && (again || image)) recomputed_.insert(op);
     }
   }
@@ -153,9 +153,7 @@ class Fuser {
   }
 
   // Whether it is an operation of backward on images that reads only values of forward.
-  bool recomputes_images(const Op* op) const {
-    return images_ && op->type.rank() == 3 && recomputed_.count(op);
-  }
+  bool recomputes_images(const Op* op) const { return is_image(op->type, images_) && recomputed_.count(op); }
 
   // Whether it reads nothing that a kernel computes, so that it may run anywhere; or anywhere in backward.
   bool can_defer(const Op* op) const {

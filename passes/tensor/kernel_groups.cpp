@@ -47,6 +47,7 @@ std::set<const Op*> needed_by_guard(const Function& f) {
 
 bool KernelGroup::is_outer_type(const Type& t) const {
   if (!has_reduction || t.batched != (domain.batched && !reduces_batch)) return false;
+  if (t.batched && t.rows != domain.rows) return false;
   const int missing = domain.rank() - t.rank();
   if (missing < 0) return false;
   for (int a = 0; a < domain.rank(); ++a) {
@@ -58,12 +59,12 @@ bool KernelGroup::is_outer_type(const Type& t) const {
 }
 
 bool KernelGroup::by_partial_sums() const {
-  return images && has_reduction && reduces_batch && domain.batched && reduced == std::vector<char>{0, 1, 1};
+  return is_image(domain, images) && has_reduction && reduces_batch && reduced == std::vector<char>{0, 1, 1};
 }
 
 // Whether a group of images computes the reduction by partial sums.
 static bool sums_images(const Op* op) {
-  return op->operands[0]->type.rank() == 3 && op->attributes.boolean("batch") &&
+  return is_image(op->operands[0]->type, true) && op->attributes.boolean("batch") &&
          op->attributes.integers("axes") == std::vector<int64_t>{1, 2};
 }
 

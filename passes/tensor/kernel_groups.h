@@ -33,7 +33,7 @@ struct KernelGroup {
   bool contains(const Op* op) const { return level.count(op) != 0; }
   // Whether a value of this type has one element for each point of the outer axes.
   bool is_outer_type(const Type& t) const;
-  bool is_inner_type(const Type& t) const { return t.batched == domain.batched && t.shape == domain.shape; }
+  bool is_inner_type(const Type& t) const { return t.with(domain.dtype) == domain; }
   // The level `op` would have in this group, or none when it does not belong: operands at the wrong level,
   // another domain, other axes.
   Level level_for(const Op* op) const;

@@ -1,7 +1,7 @@
 // The order in which the elements of an example are stored. Knows traits of operations, not operators.
 //
 // In a function that works on images (operations with the trait `images`), a batched value of three axes
-// [channels, height, width] is stored channels-last: [height][width][channels]. A window then reads its channels
+// [channels, height, width] is stored channels-last: [height][width][channels], unless an axis is folded into the rows. A window then reads its channels
 // from neighbouring addresses. Everything else is stored in logical, row-major order.
 #pragma once
 #include <vector>
@@ -12,7 +12,9 @@ namespace gradc::passes {
 
 bool works_on_images(const Function& f);
 
-// Axes of an example of this type, outermost first as they are stored; `images` as works_on_images says.
+// Whether it is a value of images, in such a function (`images`).
+bool is_image(const Type& t, bool images);
+// Axes of a row of this type, outermost first as they are stored; `images` as works_on_images says.
 std::vector<int> memory_order(const Type& t, bool images);
 // Whether that order lists the elements in logical order.
 bool logical_in_memory(const Type& t, bool images);

@@ -20,6 +20,7 @@ std::vector<Output> losses_of(const Function& f);
 // unnumbered.
 void add_train_step(Module& module, bool gradient_outputs);
 
+bool fuse_attention(Function& f);       // softmax(q k^T) v, before differentiation
 bool stabilize(Function& f);            // stable forms of formulas, before differentiation
 bool fold(Function& f);                 // constants
 bool simplify(Function& f);             // algebraic identities, stable forms
@@ -29,7 +30,8 @@ bool fuse_dropout(Function& f);         // x * bernoulli / keep -> dropout
 bool fuse_batchnorm_relu(Function& f);  // relu(batch_norm) -> batch_norm_relu, and its mask in backward
 bool decompose(Function& f);            // composite operations into the ones that lower
 bool hoist_channels(
-    Function& f);  // batchnorm on images: invariants of a channel out of the pixels' arithmetic
+    Function& f);             // batchnorm on images: invariants of a channel out of the pixels' arithmetic
+bool fold_rows(Function& f);  // axes that operations map over, into the rows
 bool assign_layout(Function& f);     // views that cross orders in memory into copies
 bool order_operations(Function& f);  // step scalars, then the loss, then gradients and updates
 // Rematerialises values of forward in backward instead of keeping them. level 0: where it saves time; 1: elementwise

@@ -36,7 +36,8 @@ namespace gradc::passes {
 namespace {
 
 double bytes_of_value(const Op* op) {
-  return static_cast<double>(op->type.elements()) * loop::bytes(ops::memory_scalar_of(op->type.dtype));
+  return static_cast<double>(op->type.elements() * op->type.rows) *
+         loop::bytes(ops::memory_scalar_of(op->type.dtype));
 }
 
 // Analysis for both steps: the operations that the loss depends on, in their order, and the users of each.

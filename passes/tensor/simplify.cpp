@@ -7,6 +7,7 @@
 //   %4 = div %c1, %3
 //
 // Every rule keeps the type. `x * 0 -> 0` is not a rule: it would hide NaN.
+#include <algorithm>
 #include <array>
 
 #include "passes/tensor/passes.h"
@@ -130,6 +131,19 @@ constexpr auto kIdentities = std::to_array<Rewrite>({
        if (op->operands[0]->type == op->type) return op->operands[0];
        return op->operands[0]->is("reshape") ? b.reshape(op->operands[0]->operands[0], op->type.shape)
                                              : nullptr;
+     }},
+    {"transpose(transpose(x)) -> transpose(x), or x", "transpose",
+     [](Builder& b, Op* op) -> Op* {
+       Op* x = op->operands[0];
+       std::vector<int64_t> order = op->attributes.integers("permutation");
+       if (x->is("transpose")) {
+         for (int64_t& axis : order) axis = x->attributes.integers("permutation")[static_cast<size_t>(axis)];
+         x = x->operands[0];
+       } else if (!std::is_sorted(order.begin(), order.end())) {
+         return nullptr;
+       }
+       if (std::is_sorted(order.begin(), order.end())) return x;
+       return b.create("transpose", {x}, {{"permutation", std::move(order)}});
      }},
     {"cast to its own type -> x", "cast", [](Builder&, Op* op) { return same_type(op->operands[0], op); }},
     {"broadcast to its own type -> x", "broadcast",

@@ -78,6 +78,36 @@ TEST(Entry, PanelsFollowTheRows) {
   }
 }
 
+// Seven rows an example: the kernel counts them, and threads share their panels.
+TEST(Entry, PanelsOfRowsOfExamples) {
+  Kernel k = loop::make_kernel("count");
+  Builder b(k);
+  k.rows = 7;
+  const Buffer y = b.buffer("y", Scalar::f32, Access::read_write);
+  const auto& p = b.predefined();
+  b.loop("i", loop::ref(p.lo), loop::ref(p.hi), 1, [&](Expr i) {
+    const Expr counts = loop::ref(p.rows) * loop::index(10000) + loop::ref(p.panels) * loop::index(100);
+    b.store(y, i, loop::load(y, i) + loop::cast(Scalar::f32, counts + loop::ref(p.row_offset)));
+  });
+  Program program = one_call(std::move(k), 1);
+  program.calls[0].partition = {loop::Partition::Extent::panels, 1, 1, 7};
+  program.panel = 32;
+  const codegen::Jit jit({&program}, native());
+  for (const int64_t rows : {1, 5, 9, 33}) {
+    std::vector<float> y_values(20);
+    Arguments a;
+    a.outputs = {y_values.data()};
+    a.args.rows = rows;
+    a.args.row_offset = 2;
+    for (int t = 0; t < 3; ++t) jit.entry("run")(a.get(), t, 3);
+    const int64_t panels = (7 * rows + 31) / 32;
+    for (int64_t i = 0; i < 20; ++i)
+      EXPECT_EQ(y_values[static_cast<size_t>(i)],
+                i < panels ? static_cast<float>(7 * rows * 10000 + panels * 100 + 14) : 0.0f)
+          << rows;
+  }
+}
+
 TEST(Entry, PanelsAreCutIntoParts) {
   constexpr int64_t parts = 5;
   Program p = one_call(increment(), 1);

@@ -15,8 +15,8 @@ namespace {
 Type f32(Shape shape, bool batched = false) { return {DType::f32, batched, std::move(shape)}; }
 
 TEST(Type, text_both_ways) {
-  for (const char* text :
-       {"f32", "f64[n]", "i32[512]", "bool[n,3,32,32]", "f32[1,2,3,4,5,6,7,8]", "f32[2147483648]"}) {
+  for (const char* text : {"f32", "f64[n]", "i32[512]", "bool[n,3,32,32]", "f32[n*128,64]", "i32[n*2]",
+                           "f32[1,2,3,4,5,6,7,8]", "f32[2147483648]"}) {
     Type t;
     EXPECT_TRUE(parse_type(text, t)) << text;
     EXPECT_EQ(to_string(t), text);
@@ -33,6 +33,12 @@ TEST(Type, text_both_ways) {
                            "f32[-1]",
                            "f32[3,n]",
                            "f32[n,n]",
+                           "f32[n*]",
+                           "f32[n*1,3]",
+                           "f32[n*n]",
+                           "f32[3,n*2]",
+                           "f32[n2]",
+                           "f32[n*65536,65536]",
                            "f32[3,]",
                            "f32[,3]",
                            "f32[3 4]",

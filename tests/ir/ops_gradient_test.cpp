@@ -48,7 +48,7 @@ int check_gradients(Function& f, interpreter::RunInput& input, const std::vector
     if (!inputs[i]->type.is_float()) continue;
     const std::string key = inputs[i]->symbol();
     const Tensor at = input.inputs.at(key);
-    const Tensor direction = random_tensor(at.type, at.rows, -1, 1, random);
+    const Tensor direction = random_tensor(at.type, at.rows / at.type.rows, -1, 1, random);
     const auto along = [&](double t) {
       Tensor moved = at;
       for (int64_t k = 0; k < count(at); ++k) begin(moved)[k] += t * begin(direction)[k];

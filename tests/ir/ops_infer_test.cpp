@@ -26,6 +26,33 @@ TEST(OpsInfer, BroadcastTypes) {
   EXPECT_EQ(type("batch_mean", {batched({3, 4, 5})}, {{"axes", ints({1, 2})}}), "f32[3,1,1]");
 }
 
+// Positions of a sequence that are rows of their example.
+TEST(OpsInfer, RowsOfAnExample) {
+  const Type x = {DType::f32, true, {4}, 7};
+  EXPECT_EQ(type("fold_rows", {batched({7, 4})}), "f32[n*7,4]");
+  EXPECT_EQ(type("unfold_rows", {x}), "f32[n,7,4]");
+  EXPECT_EQ(type("add", {x, plain({4})}), "f32[n*7,4]");
+  EXPECT_EQ(type("einsum", {x, plain({5, 4})}, {{"spec", text("nk,ok->no")}}), "f32[n*7,5]");
+  EXPECT_EQ(type("einsum", {x, x}, {{"spec", text("no,nk->ok")}}), "f32[4,4]");
+  EXPECT_EQ(type("reduce_sum", {x}, {{"axes", ints({0})}, {"batch", false}}), "f32[n*7]");
+  EXPECT_EQ(type("reduce_sum", {x}, {{"axes", ints({})}, {"batch", true}}), "f32[4]");
+  EXPECT_EQ(type("reshape", {x}, {{"shape", ints({2, 2})}}), "f32[n*7,2,2]");
+  const Attributes settings{{"scale", 0.5}, {"causal", true}};
+  const Type q = {DType::f32, true, {2, 3}, 7}, k = {DType::f32, true, {2, 3}, 9},
+             v = {DType::f32, true, {2, 5}, 9};
+  EXPECT_EQ(type("attention", {q, k, v}, settings), "f32[n*7,2,5]");
+  EXPECT_EQ(type("attention_log_sum", {q, k}, settings), "f32[n*7,2]");
+
+  EXPECT_EQ(error("add", {x, batched({4})}), "an example has 1 rows in f32[n,4], and 7 in another operand");
+  EXPECT_EQ(error("fold_rows", {x}), "f32[n*7,4] has no batch of one row an example");
+  EXPECT_EQ(error("fold_rows", {batched({})}), "f32[n] has no first axis of an extent above 1");
+  EXPECT_EQ(error("unfold_rows", {batched({7, 4})}), "f32[n,7,4] has no rows to unfold");
+  EXPECT_EQ(error("attention", {q, v, v}, settings),
+            "f32[n*7,2,3] and f32[n*9,2,5] differ in more than the rows of an example");
+  EXPECT_EQ(error("attention", {q, k, q}, settings),
+            "v is f32[n*7,2,3], which has not the rows and heads of f32[n*9,2,3]");
+}
+
 TEST(OpsInfer, DefaultsAndAxesAreFilledIn) {
   Attributes a{{"axes", ints({-1, 0})}};
   const std::vector<Type> x = {batched({3, 4, 5})};

@@ -39,7 +39,7 @@ inline std::vector<double> values(const Tensor& t) { return {begin(t), begin(t) 
 // Floats are uniform in [low, high), integers whole numbers in [0, high), booleans 0 or 1.
 inline Tensor random_tensor(const Type& type, int64_t rows, double low, double high,
                             std::mt19937_64& random) {
-  Tensor t = interpreter::make_tensor(type, rows);
+  Tensor t = interpreter::make_tensor(type, rows * type.rows);
   std::uniform_real_distribution<double> real(low, high);
   std::uniform_int_distribution<int> whole(
       0, type.dtype == DType::boolean ? 1 : std::max(0, static_cast<int>(high) - 1));
@@ -69,7 +69,7 @@ struct OneOp {
   void set(const std::vector<Tensor>& operands) {
     run_input.context.rows = 1;
     for (size_t i = 0; i < operands.size(); ++i) {
-      if (operands[i].type.batched) run_input.context.rows = operands[i].rows;
+      if (operands[i].type.batched) run_input.context.rows = operands[i].rows / operands[i].type.rows;
       set(i, operands[i]);
     }
   }

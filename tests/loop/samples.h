@@ -62,6 +62,9 @@ inline loop::Program every_construct() {
       b.store(flags, index(2), constant_int({Scalar::i1, 4}, 1));
     });
   });
+  p.kernels.push_back(k);
+  k.name = "rows";  // of an example: three
+  k.rows = 3;
   p.kernels.push_back(std::move(k));
   p.allocations = {{"input image", Scalar::f32, 1024, Space::input, 0},
                    {"%12", Scalar::f32, 1024, Space::arena, 0},
@@ -77,13 +80,14 @@ inline loop::Program every_construct() {
   p.panels = 2;
   p.guard = 5;
   Call c;
-  c.kernel = 0;
+  c.kernel = 1;
   c.buffers = {6, {1, AccessScope::own_panels}, {2, AccessScope::panel}, 3, 4};
-  c.partition = {Partition::Extent::panels, 7, 2};
+  c.partition = {Partition::Extent::panels, 7, 2, 3};
   c.flop = 12345678901;
   c.bytes = 8192;
   c.barrier_before = c.guard_before = true;
   p.calls = {c};
+  c.kernel = 0;
   c.partition = {Partition::Extent::fixed, 100, 4};
   c.buffers[1].scope = AccessScope::own_axis0;
   c.buffers[2].scope = AccessScope::anything;

@@ -29,6 +29,13 @@ struct Damage {
 TEST(LoopVerify, FindsDamageToPrograms) {
   const Damage cases[] = {
       {"a panel of 0", [](Program& p) { p.panel = 0; }},
+      {"0 rows of an example", [](Program& p) { p.kernels[1].rows = 0; }},
+      {"a partition of 1 rows an example; kernel `rows` has 3",
+       [](Program& p) { p.calls[0].partition.rows = 1; }},
+      {"a partition of 3 rows an example; kernel `all \"kinds\"` has 1",
+       [](Program& p) { p.calls[1].partition.rows = 3; }},
+      {"call 2 is not split over panels",
+       [](Program& p) { p.calls[2].kernel = 1, p.calls[2].partition.rows = 3; }},
       {"segment 0: calls 2 to 5 of 4", [](Program& p) { p.segments[0].last = 5; }},
       {"segment 0: calls 2 to 3 of 4", [](Program& p) { p.segments[0].last = 3; }},
       {"segment 0: calls 2147483647 to 4 of 4", [](Program& p) { p.segments[0].first = INT32_MAX; }},

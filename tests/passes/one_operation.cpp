@@ -15,7 +15,7 @@ namespace {
 using interpreter::Tensor;
 
 Tensor random_tensor(const Type& type, int64_t rows, double low, double high, std::mt19937_64& random) {
-  Tensor t = interpreter::make_tensor(type, rows);
+  Tensor t = interpreter::make_tensor(type, rows * type.rows);
   std::uniform_real_distribution<double> uniform(low, high);
   for (size_t i = 0; i < t.data.size(); ++i) {
     double v = uniform(random);

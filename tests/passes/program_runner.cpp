@@ -21,7 +21,7 @@ namespace {
 
 using interpreter::Tensor;
 
-int64_t count(const Type& t, int64_t rows) { return t.elements() * (t.batched ? rows : 1); }
+int64_t count(const Type& t, int64_t rows) { return t.elements() * (t.batched ? rows * t.rows : 1); }
 
 void write(uint8_t* to, const Tensor& t) {
   const int64_t n = static_cast<int64_t>(t.data.size());
@@ -52,13 +52,14 @@ double element(const uint8_t* from, DType type, int64_t i) {
 }
 
 Tensor read(const uint8_t* from, const Type& type, int64_t rows) {
-  Tensor t = interpreter::make_tensor(type, rows);
+  Tensor t = interpreter::make_tensor(type, rows * type.rows);
   for (int64_t i = 0; i < count(type, rows); ++i) t.data.data()[i] = element(from, type.dtype, i);
   return t;
 }
 
 Tensor read_panels(const uint8_t* from, const passes::StoredValue& v, int64_t rows, int64_t panel) {
   const Type& type = v.op->type;
+  rows *= type.rows;
   Tensor t = interpreter::make_tensor(type, rows);
   const std::vector<double> values =
       passes::rows_of_panels(v, rows, panel, [&](int64_t i) { return element(from, type.dtype, i); });
