@@ -17,6 +17,9 @@ constexpr std::array<std::string_view, 18> unary_names = {
 constexpr std::array<std::string_view, 13> binary_names = {"+",   "-", "*", "/", "%",  "min", "max",
                                                            "pow", "&", "|", "^", "<<", ">>"};
 constexpr std::array<std::string_view, 6> compare_names = {"<", "<=", ">", ">=", "==", "!="};
+static_assert(unary_names.size() == static_cast<size_t>(UnaryOp::is_finite) + 1 &&
+              binary_names.size() == static_cast<size_t>(BinaryOp::shift_right) + 1 &&
+              compare_names.size() == static_cast<size_t>(CompareOp::ne) + 1);
 constexpr std::array<std::string_view, 37> reserved_names = {
     "for",        "to",       "step",     "unroll",     "let",        "var",   "if",         "else",
     "block",      "prefetch", "inf",      "nan",        "true",       "false", "program",    "kernel",

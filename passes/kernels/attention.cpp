@@ -67,7 +67,7 @@ class Attention {
   int64_t heads() const { return own_->type.shape[0]; }
   int64_t others() const { return other_->type.rows; }
   bool shares_panels() const { return first_example_ != nullptr; }  // with other examples
-  int tile_rows() const { return lowering::tile_rows(l_.options.machine.registers); }
+  int block() const { return tile_block(l_.options.machine.registers); }
   Expr number(double v) const { return loop::constant(type_, v); }
   static int64_t width_of(const Op* value) { return value->type.rank() > 1 ? value->type.shape[1] : 1; }
 
@@ -89,12 +89,12 @@ class Attention {
     begin_ = loop::index(0);
     end_ = loop::index(others());
     if (!causal_) return;
-    const Expr rows = loop::index(tile_rows());
+    const Expr rows = loop::index(block());
     using loop::BinaryOp;
     if (keys_own_) {
       const Expr first = loop::binary(BinaryOp::max, start_, loop::index(0)) / rows;
-      const Expr tiles = loop::index(others() / tile_rows());
-      begin_ = b_.let("begin", loop::binary(BinaryOp::min, first, tiles) * rows);
+      const Expr blocks = loop::index(others() / block());
+      begin_ = b_.let("begin", loop::binary(BinaryOp::min, first, blocks) * rows);
     } else {
       const Expr past = start_ + loop::index(kPanel);
       const Expr whole = (past + rows - loop::index(1)) / rows * rows;
@@ -206,11 +206,14 @@ class Attention {
 
   // Calls body(position, count) for the tiles of the other side's positions that are seen.
   void over_tiles(const std::function<void(Expr, int)>& body) {
-    const int64_t rows = tile_rows(), full = others() / rows * rows;
+    const int64_t rows = block(), full = others() / rows * rows;
+    const auto tiles = [&](const Expr& first, int64_t count) {
+      in_tiles(first, count, l_.options.machine.registers, body);
+    };
     const Expr end = loop::binary(loop::BinaryOp::min, end_, loop::index(full));
-    if (full > 0) b_.loop("j", begin_, end, rows, [&](Expr j) { body(j, static_cast<int>(rows)); });
+    if (full > 0) b_.loop("j", begin_, end, rows, [&](Expr j) { tiles(j, rows); });
     if (full == others()) return;
-    const auto rest = [&] { body(loop::index(full), static_cast<int>(others() - full)); };
+    const auto rest = [&] { tiles(loop::index(full), others() - full); };
     if (causal_)
       b_.if_then(loop::compare(loop::CompareOp::gt, end_, loop::index(full)), rest);
     else

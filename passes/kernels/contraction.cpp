@@ -99,8 +99,8 @@ class Einsum {
         panels_(l.batch_panels(tile_.kb.kernel.rows)) {}
 
   void run() {
-    if (s_.out_batched && is_transposed())
-      transposed_weights();
+    if (s_.out_batched && packs_weights())
+      packed_weights();
     else if (s_.out_batched)
       lanes_on_batch();
     else if (by_rows(s_) >= 0)
@@ -164,14 +164,19 @@ class Einsum {
     return 0;
   }
 
-  // Operand 1 is a large matrix W[r][t] that is summed over its rows: "no,ok->nk", the input gradient of a
-  // dense layer.
-  bool is_transposed() const {
-    return s_.batched[0] && !s_.batched[1] && s_.in[0].size() == 1 && s_.in[1].size() == 2 &&
-           s_.out.size() == 1 && s_.in[1][0] == s_.in[0][0] && s_.in[1][1] == s_.out[0] &&
-           s_.reduced == s_.in[0] && extent(s_.out[0]) >= 64 && extent(s_.reduced[0]) >= 64 &&
-           op_->type.dtype == DType::f32;
+  // Operand 1 is a large matrix that is summed over its rows, W[r][t] of "no,ok->nk", the input gradient of a dense
+  // layer; or over its columns, as forward does, where the tiles of few registers would read a panel of the other
+  // operand from beyond the second-level cache too often.
+  bool packs_weights() const {
+    const bool product = s_.batched[0] && !s_.batched[1] && s_.in[0].size() == 1 && s_.in[1].size() == 2 &&
+                         s_.out.size() == 1 && s_.reduced == s_.in[0] && op_->type.dtype == DType::f32;
+    if (!product || extent(s_.out[0]) < 64 || extent(s_.reduced[0]) < 64) return false;
+    if (sums_rows()) return s_.in[1][1] == s_.out[0];
+    const Machine& machine = l_.options.machine;
+    const int64_t panel = extent(s_.reduced[0]) * kPanel * loop::bytes(loop::Scalar::f32);
+    return s_.in[1][0] == s_.out[0] && machine.registers < 32 && panel > machine.l2 / 4;
   }
+  bool sums_rows() const { return s_.in[1][0] == s_.in[0][0]; }
 
   // Reading a column of W would take a cache line and a page for each row. So blocks of W, 32 columns wide, are packed
   // into scratch memory once for all panels. A long sum is taken in blocks of rows; between blocks the partial sums of
@@ -179,13 +184,13 @@ class Einsum {
   //   for block of 32 columns, for block of rows:  pack
   //     for panel, for 8 columns:  acc[8][2] = 0;  acc[i][j] += broadcast(packed[r][i]) * X[r][j]
   //                                acc += the sums so far;  epilogue, or keep the sums
-  void transposed_weights() {
-    constexpr int64_t kColumns = 32, kWhole = 512, kRows = 256;
+  void packed_weights() {
+    constexpr int64_t kWhole = 512, kRows = 256;
     const int64_t columns = extent(s_.out[0]), sum = extent(s_.reduced[0]);
     const int64_t block =
         sum <= kWhole ? sum : kRows;  // a block's sum starts from zero, which bounds rounding
     const bool several = block < sum;
-    const int rows = tile_rows(l_.options.machine.registers), vectors = tile_vectors(l_.width);
+    const int vectors = tile_vectors(l_.width);
     tile_.partition_axis0(columns, kColumns);
     const auto own = [&](const char* what, int64_t elements) {
       const int a =
@@ -202,31 +207,16 @@ class Einsum {
     const Expr panels = loop::ref(b_.predefined().panels);
 
     // One block of the sum for `wide` columns from t0 on.
-    const auto rows_block = [&](const Expr& t0, int64_t wide, const Expr& r0, const Expr& count, bool first,
+    const auto rows_block = [&](const Expr& t0, int64_t wide, const Expr& r0, int64_t rows, bool first,
                                 bool last) {
-      b_.loop("r", loop::index(0), count, 1, [&](Expr r) {
-        for (int64_t c = 0; c < wide; c += l_.width) {
-          const Expr mask =
-              wide - c < l_.width
-                  ? loop::compare(
-                        loop::CompareOp::lt,
-                        loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
-                        loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, wide - c))
-                  : nullptr;
-          b_.store(packed, r * loop::index(kColumns) + loop::index(c),
-                   b_.let("w", loop::load(w, (r0 + r) * loop::index(columns) + t0 + loop::index(c), l_.width,
-                                          mask)));
-        }
-      });
+      const Expr count = loop::index(rows);
+      if (sums_rows())
+        copy_block(w, packed, t0, wide, r0, rows);
+      else
+        transpose_block(w, packed, t0, wide, r0, rows);
       b_.loop("q", loop::index(0), panels, 1, [&](Expr q) {
-        // Prefetch a share of the next block of W while this one is used.
-        const Expr share = b_.let("share", (count + panels - loop::index(1)) / panels);
-        const Expr next = last ? t0 + loop::index(kColumns) : t0;
-        const Expr row = (last ? loop::index(0) : r0 + count) + q * share;
-        b_.loop("ahead", loop::index(0), share, 1, [&](Expr i) {
-          for (int64_t c = 0; c < kColumns; c += 16)
-            b_.prefetch(w, (row + i) * loop::index(columns) + next + loop::index(c));
-        });
+        prefetch_block(w, q, last ? t0 + loop::index(kColumns) : t0, last ? loop::index(0) : r0 + count,
+                       rows);
         b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
           const auto tile = [&](const Expr& i0, int high) {
             tile_.declare(high, vectors, l_.width);
@@ -271,19 +261,17 @@ class Einsum {
               return p;
             });
           };
-          const int64_t full = wide / rows * rows;
-          b_.loop("i", loop::index(0), loop::index(full), rows, [&](Expr i) { tile(i, rows); });
-          if (full != wide) tile(loop::index(full), static_cast<int>(wide - full));
+          tile_.over_rows("i", wide, false, tile);
         });
       });
     };
     const auto columns_block = [&](const Expr& t0, int64_t wide) {
-      if (!several) return rows_block(t0, wide, loop::index(0), loop::index(sum), true, true);
+      if (!several) return rows_block(t0, wide, loop::index(0), sum, true, true);
       const int64_t tail = sum % block ? sum % block : block;
-      rows_block(t0, wide, loop::index(0), loop::index(block), true, false);
+      rows_block(t0, wide, loop::index(0), block, true, false);
       b_.loop("r0", loop::index(block), loop::index(sum - tail), block,
-              [&](Expr r0) { rows_block(t0, wide, r0, loop::index(block), false, false); });
-      rows_block(t0, wide, loop::index(sum - tail), loop::index(tail), false, true);
+              [&](Expr r0) { rows_block(t0, wide, r0, block, false, false); });
+      rows_block(t0, wide, loop::index(sum - tail), tail, false, true);
     };
     const int64_t full = columns / kColumns * kColumns;
     b_.loop("t0", tile_.lo(), loop::binary(loop::BinaryOp::min, tile_.hi(), loop::index(full)), kColumns,
@@ -291,6 +279,71 @@ class Einsum {
     if (full != columns)
       b_.if_then(loop::compare(loop::CompareOp::eq, tile_.hi(), loop::index(columns)),
                  [&] { columns_block(loop::index(full), columns - full); });
+  }
+
+  static constexpr int64_t kColumns = 32;  // of a packed block
+
+  // The first `count` lanes.
+  Expr first_lanes(int64_t count) const {
+    if (count >= l_.width) return nullptr;
+    return loop::compare(loop::CompareOp::lt,
+                         loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
+                         loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, count));
+  }
+
+  // Prefetches panel q's share of the next block of W, which begins at the given column and row of the sum.
+  void prefetch_block(const loop::Buffer& w, const Expr& q, const Expr& t0, const Expr& r0, int64_t rows) {
+    constexpr int64_t kLine = kLineBytes / 4;
+    const Expr panels = loop::ref(b_.predefined().panels);
+    const int64_t in_row = sums_rows() ? kColumns / kLine : (rows + kLine - 1) / kLine;  // lines
+    const int64_t all = sums_rows() ? rows : kColumns;
+    const int64_t row = extent(s_.in[1][1]);
+    const Expr share = b_.let("share", (loop::index(all) + panels - loop::index(1)) / panels);
+    b_.loop("ahead", loop::index(0), share, 1, [&](Expr i) {
+      const Expr first = q * share + i;
+      const Expr from =
+          sums_rows() ? (r0 + first) * loop::index(row) + t0 : (t0 + first) * loop::index(row) + r0;
+      if (sums_rows())
+        for (int64_t line = 0; line < in_row; ++line) b_.prefetch(w, from + loop::index(line * kLine));
+      else
+        b_.loop("line", loop::index(0), loop::index(in_row), 1,
+                [&](Expr line) { b_.prefetch(w, from + line * loop::index(kLine)); });
+    });
+  }
+
+  // packed[r][c] = W[r0 + r][t0 + c].
+  void copy_block(const loop::Buffer& w, const loop::Buffer& packed, const Expr& t0, int64_t wide,
+                  const Expr& r0, int64_t rows) {
+    const int64_t columns = extent(s_.out[0]);
+    b_.loop("r", loop::index(0), loop::index(rows), 1, [&](Expr r) {
+      for (int64_t c = 0; c < wide; c += l_.width) {
+        const Expr from = (r0 + r) * loop::index(columns) + t0 + loop::index(c);
+        b_.store(packed, r * loop::index(kColumns) + loop::index(c),
+                 b_.let("w", loop::load(w, from, l_.width, first_lanes(wide - c))));
+      }
+    });
+  }
+
+  // packed[r][c] = W[t0 + c][r0 + r], a square of vectors at a time.
+  void transpose_block(const loop::Buffer& w, const loop::Buffer& packed, const Expr& t0, int64_t wide,
+                       const Expr& r0, int64_t rows) {
+    const int64_t sum = extent(s_.reduced[0]);
+    const auto square = [&](const Expr& r, int64_t count) {
+      for (int64_t c = 0; c < wide; c += l_.width) {
+        std::vector<Expr> v;
+        for (int64_t i = 0; i < l_.width; ++i) {
+          const Expr from = (t0 + loop::index(std::min(c + i, wide - 1))) * loop::index(sum) + r0 + r;
+          v.push_back(b_.let("w", loop::load(w, from, l_.width, first_lanes(count))));
+        }
+        v = transposed(b_, std::move(v));
+        for (int64_t i = 0; i < count; ++i)
+          b_.store(packed, (r + loop::index(i)) * loop::index(kColumns) + loop::index(c),
+                   v[static_cast<size_t>(i)]);
+      }
+    };
+    const int64_t full = rows / l_.width * l_.width;
+    b_.loop("r", loop::index(0), loop::index(full), l_.width, [&](Expr r) { square(r, l_.width); });
+    if (rows != full) square(loop::index(full), rows - full);
   }
 
   void lanes_on_batch() {
@@ -392,9 +445,17 @@ class Einsum {
       if (s_.in[other].find(c) != std::string::npos && s_.in[rows_of].find(c) == std::string::npos)
         candidates += c;
     const char t = tile_letter(candidates, tiled);
-    // Split the tile's letter over threads when it is the first and long enough, else the lanes' letter.
-    const bool by_axis0 = t && t == s_.out[0] && extent(t) >= 4 * kSplitUnit;
     const int64_t block = 2 * l_.width;
+    const bool packs = packs_rows(s_);
+    // For each block of lanes all of the other operand is read: where that is more than the second-level cache holds, in
+    // bands of the tile's letter.
+    int64_t band = t ? extent(t) : 1;
+    const int64_t near = l_.options.machine.l2 / 2 / (rows_ * loop::bytes(scalar_of(op_->type.dtype)));
+    if (packs && t && band > near && extent(v) >= 2 * block)
+      band = std::max<int64_t>(near / kSplitUnit, 4) * kSplitUnit;
+    const bool in_bands = t && band < extent(t);
+    // Split the tile's letter over threads when it is the first and long enough, else the lanes' letter.
+    const bool by_axis0 = !in_bands && t && t == s_.out[0] && extent(t) >= 4 * kSplitUnit;
     if (by_axis0)
       tile_.partition_axis0(extent(t));
     else if (extent(v) >= 2 * block)
@@ -402,9 +463,9 @@ class Einsum {
     std::string others;
     for (char c : s_.out)
       if (c != t && c != v) others += c;
+    const bool split_rows = by_axis0 || in_bands;
     std::map<char, Expr> at;
     const Op* lanes_value = op_->operands[static_cast<size_t>(rows_of)];
-    const bool packs = packs_rows(s_);
     const Storage by_row = packs ? Storage{} : l_.rows_storage(lanes_value);
     loop::Buffer packed;
     if (packs) {
@@ -490,15 +551,17 @@ class Einsum {
     // Tiles with a deferred epilogue: their sums are kept in scratch memory. The epilogue of vector e runs after chunk
     // e of the next tile's sums; the vectors left over follow the last chunk.
     const auto late_tiles = [&] {
-      const int rows = tile_rows(l_.options.machine.registers), vectors = 2, total = rows * vectors;
-      const int64_t tiles = extent(t) / rows;
+      const int registers = l_.options.machine.registers, vectors = 2;
+      const int64_t block = tile_block(registers);
+      const std::vector<int> tiles = tiles_of(block, registers);
+      const int most = vectors * *std::max_element(tiles.begin(), tiles.end());
       int64_t chunk_rows = 2;
-      while (chunk_rows < kPanel && chunk_rows * 2 * total <= rows_) chunk_rows *= 2;
+      while (chunk_rows < kPanel && chunk_rows * 2 * most <= rows_) chunk_rows *= 2;
       const int a = l_.new_scratch(fmt::format("k{} sums", op_->kernel), scalar_of(op_->type.dtype),
-                                   total * l_.width, tile_.scratch);
+                                   most * l_.width, tile_.scratch);
       tile_.kb.declare_written(a);
       const loop::Buffer sums = tile_.kb.buffer(a, true, AccessScope::anything);
-      const Expr begin = by_axis0 ? tile_.lo() : loop::index(0);
+      const Expr begin = split_rows ? tile_.first_row() : loop::index(0);
       const auto late_point = [&](const Expr& e) {
         return point_from(e / loop::index(vectors),
                           loop::binary(loop::BinaryOp::rem, e, loop::index(vectors)) * loop::index(l_.width),
@@ -509,35 +572,56 @@ class Einsum {
         const Expr sum = b_.let("sum", loop::load(sums, e * loop::index(l_.width), l_.width));
         tile_.epilogue_at(late_point(e), sum);
       };
-      const auto late_vectors = [&](const Expr& first, const Expr& from) {
-        b_.loop("e", from, loop::index(total), 1, [&](const Expr& e) { late_vector(first, e); });
+      const auto late_vectors = [&](const Expr& first, const Expr& from, int rows) {
+        b_.loop("e", from, loop::index(rows * vectors), 1, [&](const Expr& e) { late_vector(first, e); });
       };
-      tile_.over_rows("o", extent(t), by_axis0, [&](const Expr& o, int count) {
+      // A tile of so many rows, after one of `earlier` rows, which waits for its epilogue if there is one.
+      const auto tile = [&](const Expr& o, int rows, int earlier, const Expr& waiting) {
         at[t] = o;
-        if (count != rows) return tile_at(count, vectors, l_.width);
-        const Expr before = o - loop::index(rows);
-        const Expr waiting = b_.let("waiting", loop::compare(loop::CompareOp::gt, o, begin));
-        tile_at(count, vectors, l_.width, chunk_rows, [&](const Expr& chunk) {
-          const Expr due = loop::compare(loop::CompareOp::lt, chunk, loop::index(total));
-          b_.if_then(due, [&] {
+        const Expr before = o - loop::index(earlier);
+        const auto if_waiting = [&](const Expr& condition, const std::function<void()>& body) {
+          const Expr all = waiting && condition ? loop::binary(loop::BinaryOp::bit_and, waiting, condition)
+                           : waiting            ? waiting
+                                                : condition;
+          if (!all) return body();
+          b_.if_then(all, body);
+        };
+        tile_at(rows, vectors, l_.width, chunk_rows, [&](const Expr& chunk) {
+          const auto below = [&](int count) {
+            return loop::compare(loop::CompareOp::lt, chunk, loop::index(count * vectors));
+          };
+          b_.if_then(below(rows), [&] {
             at[t] = o;
             tile_.prefetch_epilogue(1, 1, [&](int, int) { return late_point(chunk); });
           });
-          b_.if_then(loop::binary(loop::BinaryOp::bit_and, waiting, due),
-                     [&] { late_vector(before, chunk); });
+          if_waiting(below(earlier), [&] { late_vector(before, chunk); });
           at[t] = o;
         });
-        b_.if_then(waiting, [&] {
-          late_vectors(before, loop::ref(b_.predefined().panels) * loop::index(kPanel / chunk_rows));
+        if_waiting(nullptr, [&] {
+          late_vectors(before, loop::ref(b_.predefined().panels) * loop::index(kPanel / chunk_rows), earlier);
         });
         for (int i = 0; i < rows; ++i)
           for (int j = 0; j < vectors; ++j)
             b_.store(sums, loop::index((i * vectors + j) * l_.width), loop::ref(tile_.accumulator(i, j)));
+      };
+      tile_.over_blocks("o", extent(t), split_rows, block, [&](const Expr& o, int64_t count) {
+        if (count != block)
+          return in_tiles(o, count, registers, [&](const Expr& first, int rows) {
+            at[t] = first;
+            tile_at(rows, vectors, l_.width);
+          });
+        const Expr waiting = b_.let("waiting", loop::compare(loop::CompareOp::gt, o, begin));
+        int64_t from = 0;
+        for (size_t i = 0; i < tiles.size(); ++i) {
+          tile(o + loop::index(from), tiles[i], i == 0 ? tiles.back() : tiles[i - 1],
+               i == 0 ? waiting : nullptr);
+          from += tiles[i];
+        }
       });
-      const Expr end = loop::index(tiles * rows);
-      const Expr own_end = by_axis0 ? loop::binary(loop::BinaryOp::min, tile_.hi(), end) : end;
+      const Expr end = loop::index(extent(t) / block * block);
+      const Expr own_end = split_rows ? loop::binary(loop::BinaryOp::min, tile_.past_row(), end) : end;
       b_.if_then(loop::compare(loop::CompareOp::lt, begin, own_end),
-                 [&] { late_vectors(own_end - loop::index(rows), loop::index(0)); });
+                 [&] { late_vectors(own_end - loop::index(tiles.back()), loop::index(0), tiles.back()); });
     };
     const auto rows_of_tile = [&](int vectors, int last_lanes) {
       if (packs) pack(lanes_value, packed, at.at(v), block, vectors, last_lanes);
@@ -545,7 +629,7 @@ class Einsum {
       if (packs && others.empty() && vectors == 2 && last_lanes == l_.width && divides() &&
           extent(t) >= 2 * short_axis(l_.options.machine.registers))
         return late_tiles();
-      tile_.over_rows("o", extent(t), by_axis0, [&](Expr begin, int count) {
+      tile_.over_rows("o", extent(t), split_rows, [&](Expr begin, int count) {
         at[t] = begin;
         tile_at(count, vectors, last_lanes);
       });
@@ -574,7 +658,15 @@ class Einsum {
           tail();
       }
     };
-    const auto all = [&] { loops(others, at, blocks); };
+    const auto all = [&] {
+      if (!in_bands) return loops(others, at, blocks);
+      b_.loop("band", loop::index(0), loop::index(extent(t)), band, [&](Expr first) {
+        const Expr past =
+            loop::binary(loop::BinaryOp::min, first + loop::index(band), loop::index(extent(t)));
+        tile_.set_rows(first, b_.let("past", past));
+        loops(others, at, blocks);
+      });
+    };
     if (tile_.serial())
       b_.if_then(loop::compare(loop::CompareOp::lt, tile_.lo(), tile_.hi()), all);
     else

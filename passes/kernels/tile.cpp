@@ -57,17 +57,40 @@ void Tile::partition_free(int64_t extent, int64_t unit) {
 void Tile::over_rows(const char* name, int64_t extent, bool split,
                      const std::function<void(loop::Expr, int)>& body) {
   const int registers = l_.options.machine.registers;
-  const int64_t rows = extent <= short_axis(registers) && !split ? extent : tile_rows(registers);
-  const int64_t full = extent / rows * rows;
-  const int rest = static_cast<int>(extent - full);
-  const loop::Expr begin = split ? lo() : loop::index(0);
+  const int64_t block = extent <= short_axis(registers) && !split ? extent : tile_block(registers);
+  over_blocks(name, extent, split, block,
+              [&](const loop::Expr& from, int64_t count) { in_tiles(from, count, registers, body); });
+}
+
+void Tile::over_blocks(const char* name, int64_t extent, bool split, int64_t block,
+                       const std::function<void(loop::Expr, int64_t)>& body) {
+  const int64_t full = extent / block * block;
+  const loop::Expr begin = split ? first_row() : loop::index(0);
   const loop::Expr end =
-      split ? loop::binary(loop::BinaryOp::min, hi(), loop::index(full)) : loop::index(full);
-  kb.b.loop(name, begin, end, rows, [&](loop::Expr i) { body(i, static_cast<int>(rows)); });
-  if (!rest) return;
-  if (!split) return body(loop::index(full), rest);
-  kb.b.if_then(loop::compare(loop::CompareOp::eq, hi(), loop::index(extent)),
-               [&] { body(loop::index(full), rest); });
+      split ? loop::binary(loop::BinaryOp::min, past_row(), loop::index(full)) : loop::index(full);
+  kb.b.loop(name, begin, end, block, [&](loop::Expr i) { body(i, block); });
+  if (extent == full) return;
+  if (!split) return body(loop::index(full), extent - full);
+  kb.b.if_then(loop::compare(loop::CompareOp::eq, past_row(), loop::index(extent)),
+               [&] { body(loop::index(full), extent - full); });
+}
+
+std::vector<int> tiles_of(int64_t count, int registers) {
+  const int64_t most = count <= short_axis(registers) ? short_axis(registers) : tile_rows(registers);
+  const int64_t tiles = (count + most - 1) / most;
+  std::vector<int> rows;
+  for (int64_t t = 0; t < tiles; ++t)
+    rows.push_back(static_cast<int>(count * (t + 1) / tiles - count * t / tiles));
+  return rows;
+}
+
+void in_tiles(const loop::Expr& first, int64_t count, int registers,
+              const std::function<void(loop::Expr, int)>& body) {
+  int64_t at = 0;
+  for (const int rows : tiles_of(count, registers)) {
+    body(first + loop::index(at), rows);
+    at += rows;
+  }
 }
 
 std::set<int> Tile::streams() const {

@@ -32,11 +32,22 @@ class Tile {
   bool serial() const { return partition_ == loop::Partition{}; }
   loop::Expr lo() const { return loop::ref(kb.b.predefined().lo); }
   loop::Expr hi() const { return loop::ref(kb.b.predefined().hi); }
+  // The rows that over_rows takes with `split`: this thread's, unless others were set, which end where a block does or
+  // with the axis.
+  void set_rows(loop::Expr first, loop::Expr past) {
+    first_row_ = std::move(first), past_row_ = std::move(past);
+  }
+  loop::Expr first_row() const { return first_row_ ? first_row_ : lo(); }
+  loop::Expr past_row() const { return past_row_ ? past_row_ : hi(); }
 
-  // Calls body(first row, rows) for the tile rows of an axis: full tiles in a loop, the static remainder
-  // once. `split`: only this thread's chunk, whose bounds are multiples of the tile but for the last.
+  // Calls body(first row, rows) for the tiles of an axis: blocks of them in a loop, the static remainder
+  // once. `split`: only the rows from first_row() to past_row(), whose bounds are multiples of the block but for the last.
   void over_rows(const char* name, int64_t extent, bool split,
                  const std::function<void(loop::Expr, int)>& body);
+
+  // The same for blocks of another size: body(first row, rows).
+  void over_blocks(const char* name, int64_t extent, bool split, int64_t block,
+                   const std::function<void(loop::Expr, int64_t)>& body);
 
   // Allocations with values of the result's shape that the epilogue accesses: operands (for a result without a batch
   // only parameters and optimizer state), and for a batch the results.
@@ -75,14 +86,24 @@ class Tile {
   AccessScope own_ = AccessScope::anything;
   int64_t chunk_rows_ = 1;
   bool free_ = false;
+  loop::Expr first_row_, past_row_;  // null: lo and hi
   std::vector<std::vector<loop::Variable>> acc_;
   std::optional<PartialSums> sums_;  // of a group that is by_partial_sums()
 };
 
-// Rows of a register tile of two vectors: with 32 registers 8 (16 accumulators, and registers for operands),
-// with 16 registers 4; both divide the usual extents. A short axis is one tile.
-inline int tile_rows(int registers) { return registers >= 32 ? 8 : 4; }
-inline int short_axis(int registers) { return registers >= 32 ? 12 : 5; }
+// Rows of a register tile of two vectors, at most: with 32 registers 8 (16 accumulators, and registers for operands),
+// which divides the usual extents; with 16 registers 6 (12 accumulators, two for one operand, one for the other; 8 would
+// leave each product waiting for the one before). A short axis is one tile. Rows are cut into blocks, which threads'
+// chunks are multiples of, and blocks into tiles of about the same height: 16 rows into 5, 5 and 6.
+inline int tile_rows(int registers) { return registers >= 32 ? 8 : 6; }
+inline int tile_block(int registers) { return registers >= 32 ? 8 : 16; }
+// Rows where all tiles are of one height, which divides the usual extents.
+inline int even_rows(int registers) { return registers >= 32 ? 8 : 4; }
+inline int short_axis(int registers) { return registers >= 32 ? 12 : 6; }
+std::vector<int> tiles_of(int64_t rows, int registers);
+// Calls body(first row, rows) for the tiles of a block.
+void in_tiles(const loop::Expr& first, int64_t count, int registers,
+              const std::function<void(loop::Expr, int)>& body);
 // Vectors of a panel that one tile covers.
 inline int tile_vectors(int width) { return static_cast<int>(std::min<int64_t>(2, kPanel / width)); }
 

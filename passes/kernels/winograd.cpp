@@ -234,7 +234,7 @@ class Winograd {
   }
 
   void multiply(loop::Builder& b, const Expr& o0) {
-    const int rows = tile_rows(l_.options.machine.registers), vectors = tile_vectors(l_.width);
+    const int rows = even_rows(l_.options.machine.registers), vectors = tile_vectors(l_.width);
     b.loop("p", loop::index(0), loop::index(n_ * n_), 1, [&](Expr p) {
       prefetch(b, p, o0);
       b.loop("o", loop::index(0), loop::index(ceil_div(m_block_, rows) * rows), rows, [&](Expr o) {
