@@ -82,6 +82,8 @@ const std::vector<Pass>& passes() {
       {{"simplify_late", "algebraic identities after decomposition", optional}, each_function<simplify>},
       {{"cse_late", "common subexpressions after decomposition", optional}, each_function<cse>},
       {{"dce", "unused operations", optional}, each_function<dce>},
+      {{"merge_sums", "sums of pieces into concatenations, of products into one", optional},
+       each_function<merge_sums>},
       {{"hoist_channels", "batchnorm on images: arithmetic on whole channels out of the loops over pixels",
         optional},
        each_function<hoist_channels>},

@@ -153,6 +153,8 @@ void copy_rows_to_panels(Lowering& l, const std::string& name, const Type& type,
   l.finish(kb, partition);
 }
 
+// Squares of as many elements as examples are transposed in registers; single elements that are left over, and those of
+// a panel with fewer examples, are gathered.
 void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type, int from, int to) {
   KernelBuilder kb(l, "rows_" + name, "panels to rows");
   kb.kernel.rows = type.rows;
@@ -168,9 +170,9 @@ void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type,
   const loop::Buffer target = kb.buffer(to, true, AccessScope::anything);
   const Expr lo = loop::ref(kb.b.predefined().lo), hi = loop::ref(kb.b.predefined().hi);
   const Expr rows = loop::ref(predefined_rows(kb));
-  // Vectors run along a run's elements.
-  const auto move = [&](const Expr& q, const Expr& m, const Expr& memory, const Expr& logical,
-                        const Expr& begin, const Expr& end) {
+  // Elements of one row, vectors along a run's elements.
+  const auto gathered = [&](const Expr& q, const Expr& m, const Expr& memory, const Expr& logical,
+                            const Expr& begin, const Expr& end) {
     kb.b.loop("e", begin, end, l.width, [&](Expr e) {
       const Expr exists =
           run.length % l.width
@@ -184,16 +186,50 @@ void copy_panels_to_rows(Lowering& l, const std::string& name, const Type& type,
       kb.b.store(target, (q * loop::index(kPanel) + m) * loop::index(elements) + logical + e, v, exists);
     });
   };
-  const auto row = [&](const Expr& q, const Expr& m, const Expr& begin, const Expr& end) {
-    if (run.all) return move(q, m, loop::index(0), loop::index(0), begin, end);
-    over_runs(l, kb, type, run, {}, -1, [&](const Expr& memory, const Expr& logical) {
-      move(q, m, memory, logical, loop::index(0), loop::index(run.length));
-    });
+  // As many elements, from `e` of a run on, as a vector has rows.
+  const auto square = [&](const Expr& q, const Expr& s, const Expr& memory, const Expr& logical,
+                          const Expr& e) {
+    const Expr first = kb.b.let("first", (q * loop::index(elements) + memory) * loop::index(kPanel) +
+                                             e * loop::index(run.distance) + s * loop::index(l.width));
+    std::vector<Expr> v;
+    for (int64_t i = 0; i < l.width; ++i)
+      v.push_back(kb.b.let("v", loop::load(source, first + loop::index(i * run.distance), l.width)));
+    v = transposed(kb.b, std::move(v));
+    const Expr row = kb.b.let(
+        "row", (q * loop::index(kPanel) + s * loop::index(l.width)) * loop::index(elements) + logical + e);
+    for (int64_t i = 0; i < l.width; ++i)
+      kb.b.store(target, row + loop::index(i * elements), v[static_cast<size_t>(i)]);
+  };
+  // Booleans are bytes in memory, which have no vectors of 32 bits to interleave.
+  const int64_t full = type.dtype == DType::boolean ? 0 : run.length / l.width * l.width;
+  // `count` rows of a panel; squares where all of them exist.
+  const auto move = [&](const Expr& q, const Expr& count, const Expr& memory, const Expr& logical,
+                        const Expr& begin, const Expr& end) {
+    const auto singly = [&](const Expr& from_element) {
+      kb.b.loop("m", loop::index(0), count, 1,
+                [&](Expr m) { gathered(q, m, memory, logical, from_element, end); });
+    };
+    if (full == 0) return singly(begin);
+    kb.b.if_else(
+        loop::compare(loop::CompareOp::ge, rows - q * loop::index(kPanel), loop::index(kPanel)),
+        [&] {
+          kb.b.loop("s", loop::index(0), loop::index(kPanel / l.width), 1, [&](Expr s) {
+            kb.b.loop("e", begin, loop::binary(loop::BinaryOp::min, end, loop::index(full)), l.width,
+                      [&](Expr e) { square(q, s, memory, logical, e); });
+          });
+          if (full == run.length) return;
+          kb.b.if_then(loop::compare(loop::CompareOp::eq, end, loop::index(run.length)),
+                       [&] { singly(loop::index(full)); });
+        },
+        [&] { singly(begin); });
   };
   const auto panel = [&](const Expr& q, const Expr& begin, const Expr& end) {
     const Expr count = kb.b.let(
         "m_end", loop::binary(loop::BinaryOp::min, rows - q * loop::index(kPanel), loop::index(kPanel)));
-    kb.b.loop("m", loop::index(0), count, 1, [&](Expr m) { row(q, m, begin, end); });
+    if (run.all) return move(q, count, loop::index(0), loop::index(0), begin, end);
+    over_runs(l, kb, type, run, {}, -1, [&](const Expr& memory, const Expr& logical) {
+      move(q, count, memory, logical, loop::index(0), loop::index(run.length));
+    });
   };
   if (by_element)
     kb.b.loop("q", loop::index(0), loop::ref(kb.b.predefined().panels), 1, [&](Expr q) { panel(q, lo, hi); });

@@ -30,8 +30,9 @@ bool fuse_dropout(Function& f);         // x * bernoulli / keep -> dropout
 bool fuse_batchnorm_relu(Function& f);  // relu(batch_norm) -> batch_norm_relu, and its mask in backward
 bool decompose(Function& f);            // composite operations into the ones that lower
 bool hoist_channels(
-    Function& f);             // batchnorm on images: invariants of a channel out of the pixels' arithmetic
-bool fold_rows(Function& f);  // axes that operations map over, into the rows
+    Function& f);              // batchnorm on images: invariants of a channel out of the pixels' arithmetic
+bool merge_sums(Function& f);  // sums of pieces and of products into one operation
+bool fold_rows(Function& f);   // axes that operations map over, into the rows
 bool assign_layout(Function& f);     // views that cross orders in memory into copies
 bool order_operations(Function& f);  // step scalars, then the loss, then gradients and updates
 // Rematerialises values of forward in backward instead of keeping them. level 0: where it saves time; 1: elementwise
