@@ -134,6 +134,19 @@ TEST(ImageFiles, PngIsReadAsItIs) {
   EXPECT_EQ(clear.rgb, (Bytes{200, 100, 50, 0, 0, 0}));
 }
 
+// Text that says it has 2 GB, in a file of a hundred bytes: an error, and no memory for it.
+TEST(ImageFiles, PngTextTakesNoMemory) {
+  Bytes png = png_bytes(PNG_FORMAT_RGB, 1, 1, {1, 2, 3});
+  const Bytes chunk = {0x78, 0xda, 0x63, 0x60, 't', 'E', 'X', 't', 'a', 0};
+  png.insert(png.begin() + 33, chunk.begin(), chunk.end());  // after the header
+  const std::optional<int64_t> peak = test::peak_memory([&] {
+    expect_error(kExitDataError, {"a.png", "the file ends too early"}, [&] { decode_image("a.png", png); });
+  });
+  if (peak) {
+    EXPECT_LT(*peak, int64_t{64} << 20);
+  }
+}
+
 // The file's own samples, for any gamma: grey 4, 100, 196 of 16 bits became 38, 167, 226.
 TEST(ImageFiles, PngOfEveryDepthIsReadLinearly) {
   const auto greys = [](const Bytes& png) {
