@@ -47,7 +47,7 @@ TEST(Entry, EveryElementIsDoneOnceForAnyThreadCount) {
       a.outputs = {y.data()};
       gradc_step_args* args = a.get();
       for (int t = 0; t < threads; ++t) {
-        const std::vector<float> before = y;
+        const std::vector<float> before(y.begin(), y.end());  // the entry writes y
         jit.entry("run")(args, t, threads);
         const int64_t units = (extent + unit - 1) / unit;
         for (int64_t i = 0; i < extent; ++i) {
