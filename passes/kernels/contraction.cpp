@@ -4,7 +4,8 @@
 //   for o tile of 8, for panel:  acc[8][panel / width] = 0
 //     for k:  x[j] = load X[panel][k][lanes];  acc[i][j] += broadcast(W[o + i][k]) * x[j]
 //     epilogue on every acc; store
-// so weights are read as they are stored, one scalar a multiply-add pair, and no operand is transposed.
+// so weights are read as they are stored, one scalar a multiply-add pair, and no operand is transposed. The input
+// gradient of large layers, and their forward product with few registers, pack blocks of weights (packed_weights).
 //
 // Sum over the batch (weight gradient "no,nk->ok"), lanes along the last letter of the result, whose operand
 // is read by rows:
@@ -12,11 +13,11 @@
 //     for row:  b[j] = load X[row][k + j];  acc[i][j] += broadcast(dY[o + i][row]) * b[j]
 // An epilogue that divides or takes roots (Adam's) is deferred: it runs vector by vector between the products of the
 // next tile. The latency of the divider, and of memory for parameters and state, is longer than out-of-order execution
-// can hide.
+// can hide. Where dY is more than half of the second-level cache, o runs in bands outside of k.
 //
 // Every element of the result is summed in one order (reduced letters as the operands name them, the batch by
 // rows), by chains of fused multiply-adds, in blocks where they are long (blocked_sum.h): the order does not depend on
-// tiles or threads. Other forms run as scalar loops.
+// tiles, threads or caches. Other forms run as scalar loops.
 #include <algorithm>
 #include <functional>
 
@@ -185,10 +186,12 @@ class Einsum {
   //     for panel, for 8 columns:  acc[8][2] = 0;  acc[i][j] += broadcast(packed[r][i]) * X[r][j]
   //                                acc += the sums so far;  epilogue, or keep the sums
   void packed_weights() {
-    constexpr int64_t kWhole = 512, kRows = 256;
     const int64_t columns = extent(s_.out[0]), sum = extent(s_.reduced[0]);
-    const int64_t block =
-        sum <= kWhole ? sum : kRows;  // a block's sum starts from zero, which bounds rounding
+    // A block's sum starts from zero, which bounds rounding. Forward has the blocks of an unpacked sum: which of the two
+    // is taken does not change its bits.
+    const int64_t whole = sums_rows() ? 512 : 2 * kBlockProducts,
+                  rows_of_block = sums_rows() ? 256 : kBlockProducts;
+    const int64_t block = sum <= whole ? sum : rows_of_block;
     const bool several = block < sum;
     const int vectors = tile_vectors(l_.width);
     tile_.partition_axis0(columns, kColumns);
