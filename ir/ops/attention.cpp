@@ -149,7 +149,7 @@ template <int products>
 Cost cost_of_pairs(const Op& op) {
   const Type &q = op.operands[0]->type, &k = op.operands[1]->type;
   const double pairs = static_cast<double>(k.rows) * (op.attributes.boolean("causal") ? .5 : 1);
-  // By rows_of_example, a row stands for the longer of the two sequences.
+  // Of rows_of_example(op) rows, those of the longer sequence.
   const double each = static_cast<double>(q.rows) / static_cast<double>(std::max(q.rows, k.rows));
   return simple_cost(op, 2 * products * pairs * each * static_cast<double>(q.elements()));
 }

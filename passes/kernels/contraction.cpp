@@ -5,7 +5,7 @@
 //     for k:  x[j] = load X[panel][k][lanes];  acc[i][j] += broadcast(W[o + i][k]) * x[j]
 //     epilogue on every acc; store
 // so weights are read as they are stored, one scalar a multiply-add pair, and no operand is transposed. The input
-// gradient of large layers, and their forward product with few registers, pack blocks of weights (packed_weights).
+// gradient of large layers, and their forward product with few registers, pack blocks of weights (packed_weights.h).
 //
 // Sum over the batch (weight gradient "no,nk->ok"), lanes along the last letter of the result, whose operand
 // is read by rows:
@@ -24,6 +24,7 @@
 #include "passes/kernels/gather.h"
 #include "passes/kernels/lowering.h"
 #include "passes/kernels/orthonormal.h"
+#include "passes/kernels/packed_weights.h"
 #include "passes/kernels/tile.h"
 #include "passes/kernels/window_weights.h"
 #include "support/check.h"
@@ -101,7 +102,7 @@ class Einsum {
 
   void run() {
     if (s_.out_batched && packs_weights())
-      packed_weights();
+      lower_packed_weights(l_, tile_, op_, sums_rows());
     else if (s_.out_batched)
       lanes_on_batch();
     else if (by_rows(s_) >= 0)
@@ -178,176 +179,6 @@ class Einsum {
     return s_.in[1][0] == s_.out[0] && machine.registers < 32 && panel > machine.l2 / 4;
   }
   bool sums_rows() const { return s_.in[1][0] == s_.in[0][0]; }
-
-  // Reading a column of W would take a cache line and a page for each row. So blocks of W, 32 columns wide, are packed
-  // into scratch memory once for all panels. A long sum is taken in blocks of rows; between blocks the partial sums of
-  // all panels are kept in scratch memory:
-  //   for block of 32 columns, for block of rows:  pack
-  //     for panel, for 8 columns:  acc[8][2] = 0;  acc[i][j] += broadcast(packed[r][i]) * X[r][j]
-  //                                acc += the sums so far;  epilogue, or keep the sums
-  void packed_weights() {
-    const int64_t columns = extent(s_.out[0]), sum = extent(s_.reduced[0]);
-    // A block's sum starts from zero, which bounds rounding. Forward has the blocks of an unpacked sum: which of the two
-    // is taken does not change its bits.
-    const int64_t whole = sums_rows() ? 512 : 2 * kBlockProducts,
-                  rows_of_block = sums_rows() ? 256 : kBlockProducts;
-    const int64_t block = sum <= whole ? sum : rows_of_block;
-    const bool several = block < sum;
-    const int vectors = tile_vectors(l_.width);
-    tile_.partition_axis0(columns, kColumns);
-    const auto own = [&](const char* what, int64_t elements) {
-      const int a =
-          l_.new_scratch(fmt::format("k{}{}", op_->kernel, what), loop::Scalar::f32, elements, tile_.scratch);
-      tile_.kb.declare_written(a);
-      return tile_.kb.buffer(a, true, AccessScope::anything);
-    };
-    const loop::Buffer packed = own(" packed", block * kColumns);
-    const loop::Buffer sums = several ? own(" sums", panels_ * kColumns * kPanel) : nullptr;
-    const loop::Buffer w =
-        tile_.kb.buffer(l_.storage(op_->operands[1]).allocation, false, AccessScope::anything);
-    const Op* x = op_->operands[0];
-    const loop::Buffer lanes = tile_.kb.buffer(l_.storage(x).allocation, false, AccessScope::anything);
-    const Expr panels = loop::ref(b_.predefined().panels);
-
-    // One block of the sum for `wide` columns from t0 on.
-    const auto rows_block = [&](const Expr& t0, int64_t wide, const Expr& r0, int64_t rows, bool first,
-                                bool last) {
-      const Expr count = loop::index(rows);
-      if (sums_rows())
-        copy_block(w, packed, t0, wide, r0, rows);
-      else
-        transpose_block(w, packed, t0, wide, r0, rows);
-      b_.loop("q", loop::index(0), panels, 1, [&](Expr q) {
-        prefetch_block(w, q, last ? t0 + loop::index(kColumns) : t0, last ? loop::index(0) : r0 + count,
-                       rows);
-        b_.loop("s", loop::index(0), loop::index(kPanel / l_.width), vectors, [&](Expr s) {
-          const auto tile = [&](const Expr& i0, int high) {
-            tile_.declare(high, vectors, l_.width);
-            const auto rest = [&](int i, int j) {
-              return (q * loop::index(kColumns) + i0 + loop::index(i)) * loop::index(kPanel) +
-                     (s + loop::index(j)) * loop::index(l_.width);
-            };
-            const Expr from =
-                b_.let("from", (q * loop::index(sum) + r0) * loop::index(kPanel) + s * loop::index(l_.width));
-            b_.loop("r", loop::index(0), count, 1, [&](Expr r) {
-              std::vector<Expr> shared;
-              for (int j = 0; j < vectors; ++j)
-                shared.push_back(b_.let(
-                    "b",
-                    loop::load(lanes, from + r * loop::index(kPanel) + loop::index(j * l_.width), l_.width)));
-              for (int i = 0; i < high; ++i) {
-                const Expr a = b_.let(
-                    "a", loop::broadcast(loop::load(packed, r * loop::index(kColumns) + i0 + loop::index(i)),
-                                         l_.width));
-                for (int j = 0; j < vectors; ++j) tile_.accumulate(i, j, a, shared[static_cast<size_t>(j)]);
-              }
-            });
-            if (!first)
-              for (int i = 0; i < high; ++i)
-                for (int j = 0; j < vectors; ++j) {
-                  const loop::Variable& sum = tile_.accumulator(i, j);
-                  b_.assign(sum, loop::load(sums, rest(i, j), l_.width) + loop::ref(sum));
-                }
-            if (!last) {
-              for (int i = 0; i < high; ++i)
-                for (int j = 0; j < vectors; ++j)
-                  b_.store(sums, rest(i, j), loop::ref(tile_.accumulator(i, j)));
-              return;
-            }
-            tile_.epilogue([&](int i, int j) {
-              Point p;
-              p.batched = true;
-              p.lanes = l_.width;
-              p.panel = q;
-              p.sub = s + loop::index(j);
-              p.axes = {t0 + i0 + loop::index(i)};
-              return p;
-            });
-          };
-          tile_.over_rows("i", wide, false, tile);
-        });
-      });
-    };
-    const auto columns_block = [&](const Expr& t0, int64_t wide) {
-      if (!several) return rows_block(t0, wide, loop::index(0), sum, true, true);
-      const int64_t tail = sum % block ? sum % block : block;
-      rows_block(t0, wide, loop::index(0), block, true, false);
-      b_.loop("r0", loop::index(block), loop::index(sum - tail), block,
-              [&](Expr r0) { rows_block(t0, wide, r0, block, false, false); });
-      rows_block(t0, wide, loop::index(sum - tail), tail, false, true);
-    };
-    const int64_t full = columns / kColumns * kColumns;
-    b_.loop("t0", tile_.lo(), loop::binary(loop::BinaryOp::min, tile_.hi(), loop::index(full)), kColumns,
-            [&](Expr t0) { columns_block(t0, kColumns); });
-    if (full != columns)
-      b_.if_then(loop::compare(loop::CompareOp::eq, tile_.hi(), loop::index(columns)),
-                 [&] { columns_block(loop::index(full), columns - full); });
-  }
-
-  static constexpr int64_t kColumns = 32;  // of a packed block
-
-  // The first `count` lanes.
-  Expr first_lanes(int64_t count) const {
-    if (count >= l_.width) return nullptr;
-    return loop::compare(loop::CompareOp::lt,
-                         loop::ramp(loop::constant_int({loop::Scalar::i32, 1}, 0), 1, l_.width),
-                         loop::constant_int({loop::Scalar::i32, static_cast<uint16_t>(l_.width)}, count));
-  }
-
-  // Prefetches panel q's share of the next block of W, which begins at the given column and row of the sum.
-  void prefetch_block(const loop::Buffer& w, const Expr& q, const Expr& t0, const Expr& r0, int64_t rows) {
-    constexpr int64_t kLine = kLineBytes / 4;
-    const Expr panels = loop::ref(b_.predefined().panels);
-    const int64_t in_row = sums_rows() ? kColumns / kLine : (rows + kLine - 1) / kLine;  // lines
-    const int64_t all = sums_rows() ? rows : kColumns;
-    const int64_t row = extent(s_.in[1][1]);
-    const Expr share = b_.let("share", (loop::index(all) + panels - loop::index(1)) / panels);
-    b_.loop("ahead", loop::index(0), share, 1, [&](Expr i) {
-      const Expr first = q * share + i;
-      const Expr from =
-          sums_rows() ? (r0 + first) * loop::index(row) + t0 : (t0 + first) * loop::index(row) + r0;
-      if (sums_rows())
-        for (int64_t line = 0; line < in_row; ++line) b_.prefetch(w, from + loop::index(line * kLine));
-      else
-        b_.loop("line", loop::index(0), loop::index(in_row), 1,
-                [&](Expr line) { b_.prefetch(w, from + line * loop::index(kLine)); });
-    });
-  }
-
-  // packed[r][c] = W[r0 + r][t0 + c].
-  void copy_block(const loop::Buffer& w, const loop::Buffer& packed, const Expr& t0, int64_t wide,
-                  const Expr& r0, int64_t rows) {
-    const int64_t columns = extent(s_.out[0]);
-    b_.loop("r", loop::index(0), loop::index(rows), 1, [&](Expr r) {
-      for (int64_t c = 0; c < wide; c += l_.width) {
-        const Expr from = (r0 + r) * loop::index(columns) + t0 + loop::index(c);
-        b_.store(packed, r * loop::index(kColumns) + loop::index(c),
-                 b_.let("w", loop::load(w, from, l_.width, first_lanes(wide - c))));
-      }
-    });
-  }
-
-  // packed[r][c] = W[t0 + c][r0 + r], a square of vectors at a time.
-  void transpose_block(const loop::Buffer& w, const loop::Buffer& packed, const Expr& t0, int64_t wide,
-                       const Expr& r0, int64_t rows) {
-    const int64_t sum = extent(s_.reduced[0]);
-    const auto square = [&](const Expr& r, int64_t count) {
-      for (int64_t c = 0; c < wide; c += l_.width) {
-        std::vector<Expr> v;
-        for (int64_t i = 0; i < l_.width; ++i) {
-          const Expr from = (t0 + loop::index(std::min(c + i, wide - 1))) * loop::index(sum) + r0 + r;
-          v.push_back(b_.let("w", loop::load(w, from, l_.width, first_lanes(count))));
-        }
-        v = transposed(b_, std::move(v));
-        for (int64_t i = 0; i < count; ++i)
-          b_.store(packed, (r + loop::index(i)) * loop::index(kColumns) + loop::index(c),
-                   v[static_cast<size_t>(i)]);
-      }
-    };
-    const int64_t full = rows / l_.width * l_.width;
-    b_.loop("r", loop::index(0), loop::index(full), l_.width, [&](Expr r) { square(r, l_.width); });
-    if (rows != full) square(loop::index(full), rows - full);
-  }
 
   void lanes_on_batch() {
     const int vectors = tile_vectors(l_.width);

@@ -73,8 +73,8 @@ struct Png {
         png_create_read_struct(PNG_LIBPNG_VER_STRING, &errors, on_error, [](png_structp, png_const_charp) {});
     if (png) info = png_create_info_struct(png);
     if (!info) throw std::bad_alloc();
-    // Of what may stand beside the pixels only transparency is used. For the rest libpng would take, and fill, as much
-    // memory as a damaged length says, up to 2 GiB.
+    // Of the chunks besides the pixels only transparency is used. For the others libpng would allocate, and clear, as
+    // much memory as a damaged length says, up to 2 GiB.
     static constexpr png_byte kUnused[] =
         "bKGD\0cHRM\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0tEXt\0tIME\0zTX"
         "t";
