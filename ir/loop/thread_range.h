@@ -23,7 +23,7 @@ class ThreadRange {
  public:
   // Adds the symbols of lo and hi to `atoms`, which must outlive this and have the shared atoms. There are at most
   // `panels` panels; `panels_atom` is their number.
-  ThreadRange(Atoms& atoms, const Partition& partition, int64_t panels, int panels_atom = kPanelsAtom);
+  ThreadRange(Atoms& atoms, const Partition& partition, int64_t panels, int panels_atom);
 
   const Linear& lo() const { return lo_; }
   const Linear& hi() const { return hi_; }

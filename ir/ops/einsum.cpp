@@ -5,6 +5,7 @@
 #include <string>
 
 #include "ir/ops/common.h"
+#include "ir/ops/einsum.h"
 #include "ir/ops/evaluate.h"
 #include "ir/ops/gemm.h"
 #include "ir/ops/registry.h"
@@ -15,9 +16,7 @@ namespace {
 using namespace ops;
 constexpr char kBatch = 'n';
 
-struct Spec {
-  std::string a, b, result;
-};
+using Spec = EinsumSpec;
 
 // "nk,ok->no"; an error says what is wrong with the text.
 std::string parse_spec(const std::string& spec, Spec& out) {
@@ -51,13 +50,6 @@ std::string parse_spec(const std::string& spec, Spec& out) {
       return fmt::format("in the spec \"{}\", {} appears nowhere else; sum that axis first", spec, c);
   }
   return {};
-}
-
-Spec spec_of(const Op& op) {
-  Spec spec;
-  const std::string error = parse_spec(op.attributes.text("spec"), spec);
-  GRADC_CHECK(error.empty(), "{}", error);
-  return spec;
 }
 
 std::string collect_extents(const Type& type, const std::string& letters, const char* which,
@@ -139,7 +131,7 @@ std::vector<double> arranged(const double* data, const std::string& from, const 
 }
 
 interpreter::Tensor evaluate_einsum(const Op& op, Operands in, Context& context) {
-  const Spec spec = spec_of(op);
+  const Spec spec = einsum_spec(op);
   const Roles r = roles_of(spec);
   const auto extents = extents_of(op, spec, context.rows);
   const int64_t m = product(r.left, extents), n = product(r.right, extents), k = product(r.summed, extents);
@@ -156,7 +148,7 @@ interpreter::Tensor evaluate_einsum(const Op& op, Operands in, Context& context)
 }
 
 std::vector<Op*> einsum_gradient(Builder& b, Op* op, Op* g) {
-  const Spec s = spec_of(*op);
+  const Spec s = einsum_spec(*op);
   const auto contract = [&](Op* other, const std::string& letters, const std::string& wanted) {
     return b.create("einsum", {g, other}, {{"spec", s.result + "," + letters + "->" + wanted}});
   };
@@ -168,6 +160,13 @@ OpSample sample(const char* spec, Type a, Type b, int64_t rows = 5) {
 }
 
 }  // namespace
+
+ops::EinsumSpec ops::einsum_spec(const Op& op) {
+  EinsumSpec spec;
+  const std::string error = parse_spec(op.attributes.text("spec"), spec);
+  GRADC_CHECK(error.empty(), "{}", error);
+  return spec;
+}
 
 void register_einsum(std::vector<OpDef>& defs) {
   OpDef def =
@@ -183,7 +182,7 @@ void register_einsum(std::vector<OpDef>& defs) {
   def.evaluate = evaluate_einsum;
   def.gradient = einsum_gradient;
   def.cost = [](const Op& op) {
-    const Spec spec = spec_of(op);
+    const Spec spec = einsum_spec(op);
     std::string letters = spec.a;
     for (const char c : spec.b) letters += letters.find(c) == std::string::npos ? std::string(1, c) : "";
     return simple_cost(op, 2 * static_cast<double>(product(letters, extents_of(op, spec, 1))));

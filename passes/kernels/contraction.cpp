@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "ir/ops/einsum.h"
 #include "passes/kernels/gather.h"
 #include "passes/kernels/lowering.h"
 #include "passes/kernels/orthonormal.h"
@@ -45,11 +46,8 @@ struct Spec {
 
 Spec parse(const Op* op) {
   Spec s;
-  const std::string& text = op->attributes.text("spec");
-  const size_t comma = text.find(','), arrow = text.find("->");
-  GRADC_CHECK(comma != std::string::npos && arrow != std::string::npos, "einsum spec {}", text);
-  std::string parts[3] = {text.substr(0, comma), text.substr(comma + 1, arrow - comma - 1),
-                          text.substr(arrow + 2)};
+  const ops::EinsumSpec spec = ops::einsum_spec(*op);
+  const std::string parts[3] = {spec.a, spec.b, spec.result};
   for (int i = 0; i < 3; ++i) {
     std::string letters;
     for (char c : parts[i])

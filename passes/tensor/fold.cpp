@@ -23,9 +23,9 @@ bool fold(Function& f) {
     std::vector<interpreter::Tensor> values;
     std::vector<const interpreter::Tensor*> pointers;
     interpreter::Context context;
-    for (Op* operand : op->operands) values.push_back(operand->def->evaluate(*operand, {}, context));
+    for (Op* operand : op->operands) values.push_back(interpreter::evaluate(*operand, {}, context));
     for (const auto& v : values) pointers.push_back(&v);
-    double value = *op->def->evaluate(*op, pointers, context).data.data();
+    double value = *interpreter::evaluate(*op, pointers, context).data.data();
     if (op->type.dtype == DType::f32) value = static_cast<float>(value);
     b.insert_before(op);
     b.set_locations(op->locations);

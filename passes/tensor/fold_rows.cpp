@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 
+#include "ir/ops/einsum.h"
 #include "ir/tensor/op_def.h"
 #include "passes/tensor/passes.h"
 
@@ -147,9 +148,8 @@ class Forms {
   // The letter of the axis is the first after the batch's wherever it is, and no operand without a batch has it.
   std::optional<Form> einsum(const Op& op) const {
     std::string spec = op.attributes.text("spec");
-    const size_t comma = spec.find(','), arrow = spec.find("->");
-    const std::string in[2] = {spec.substr(0, comma), spec.substr(comma + 1, arrow - comma - 1)};
-    const std::string out = spec.substr(arrow + 2);
+    const auto [a, b, out] = ops::einsum_spec(op);
+    const std::string in[2] = {a, b};
     char letter = 0;
     Form form{{}, op.attributes};
     for (size_t i = 0; i < 2; ++i) {

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "ir/interpreter/interpreter.h"
+#include "ir/ops/einsum.h"
 #include "ir/tensor/op_def.h"
 #include "passes/tensor/passes.h"
 #include "passes/tensor/rewrite.h"
@@ -40,10 +41,8 @@ std::optional<Product> batched_product(const Op* op) {
   if (!op->is("einsum") || !op->type.batched) return std::nullopt;
   for (const Op* operand : op->operands)
     if (!operand->type.batched || operand->type.rows != 1) return std::nullopt;
-  const std::string& spec = op->attributes.text("spec");
-  const size_t comma = spec.find(','), arrow = spec.find("->");
-  return Product{{spec.substr(1, comma - 1), spec.substr(comma + 2, arrow - comma - 2)},
-                 spec.substr(arrow + 3)};
+  const ops::EinsumSpec spec = ops::einsum_spec(*op);
+  return Product{{spec.a.substr(1), spec.b.substr(1)}, spec.result.substr(1)};
 }
 
 bool has(const std::string& letters, char c) { return c && letters.find(c) != std::string::npos; }

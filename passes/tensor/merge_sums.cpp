@@ -15,6 +15,7 @@
 #include <map>
 #include <optional>
 
+#include "ir/ops/einsum.h"
 #include "ir/tensor/op_def.h"
 #include "passes/tensor/passes.h"
 #include "passes/tensor/rewrite.h"
@@ -148,11 +149,10 @@ class MergeSums {
             terms[i]->operands[1]->type == like->operands[1]->type)
           taken.push_back(i);
       if (taken.size() < kLeast) continue;
-      std::string spec = like->attributes.text("spec");
+      ops::EinsumSpec spec = ops::einsum_spec(*like);
       char letter = 'a';
-      while (spec.find(letter) != std::string::npos) ++letter;
-      spec.insert(spec.find(',') + 2, 1, letter);  // after each operand's n
-      spec.insert(1, 1, letter);
+      while (spec.text().find(letter) != std::string::npos) ++letter;
+      for (std::string* operand : {&spec.a, &spec.b}) operand->insert(1, 1, letter);  // after n
       std::vector<Op*> operands;
       for (const size_t side : {0, 1}) {
         std::vector<Op*> parts;
@@ -164,7 +164,7 @@ class MergeSums {
         }
         operands.push_back(b_.create("concat", std::move(parts), {{"axis", int64_t{0}}}));
       }
-      replace(terms, taken, b_.create("einsum", std::move(operands), {{"spec", spec}}));
+      replace(terms, taken, b_.create("einsum", std::move(operands), {{"spec", spec.text()}}));
     }
   }
 

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Image layers, attention over a memory of another length, causal attention, dense layers, and a mean over positions.
+// Attention over a memory of another length, causal attention, dense layers, and a mean over positions.
 constexpr const char* kNetwork = R"(
 set length = 32
 set heads = 2
