@@ -1,228 +1,25 @@
 // gradc for C++20: models, sessions and errors as classes over the C interface (gradc.h), so that the library
 // may be compiled by another compiler than the program. Everything that fails throws gradc::Error.
 #pragma once
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <initializer_list>
-#include <iterator>
 #include <map>
 #include <memory>
-#include <ranges>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "gradc/error.hpp"
 #include "gradc/gradc.h"
+#include "gradc/view.hpp"
 
 namespace gradc {
 inline namespace v0 {  // apart from what a library that `gradc compile` made holds inside
-
-// Where something is wrong in a model file: lines and columns from 1, the end after the last character. No
-// file: nowhere.
-struct Location {
-  std::string file;
-  int line = 0, column = 0, end_line = 0, end_column = 0;
-  std::string label;
-};
-
-// One mistake of a model file.
-struct Diagnostic {
-  gradc_severity severity = GRADC_SEVERITY_ERROR;
-  std::string code;     // "E0203"; empty: not of the model file
-  std::string message;  // what was expected and what was found
-  Location location;
-  std::vector<Location> related;   // further ones
-  std::vector<std::string> notes;  // how it came there
-  std::vector<std::string> helps;  // what to try
-  // What the message says, in fields of their own (see gradc_diagnostic): empty where it says no such thing.
-  std::string expected, found;
-  std::string suggestion;  // the name that was probably meant in place of `found`
-};
-
-// What an array holds: the range of its finite values (NaN where it has none), and how many are not finite.
-struct ValueRange {
-  std::string name;
-  double low = 0, high = 0;
-  int64_t elements = 0, nan = 0, above = 0, below = 0;
-};
-
-// Why a loss or an update was not finite, as gradc_not_finite: where the first value that is not finite was
-// made.
-struct NotFinite {
-  int64_t step = 0, epoch = 0, batch = 0;  // from 1; batch 0: the program's own
-  std::string operation, name, type;       // empty where the operation is not known
-  Location location;                       // line and column alone; no file: nowhere
-  ValueRange result;
-  std::vector<ValueRange> operands;
-  std::vector<std::string> notes, helps;
-  std::string text;
-};
-
-class Error : public std::runtime_error {
- public:
-  Error(gradc_status status, const std::string& message, std::vector<Diagnostic> diagnostics = {})
-      : std::runtime_error(message),
-        status_(status),
-        diagnostics_(std::make_shared<const std::vector<Diagnostic>>(std::move(diagnostics))) {}
-  gradc_status status() const noexcept { return status_; }
-  // Of a model that does not compile: at least one.
-  const std::vector<Diagnostic>& diagnostics() const noexcept { return *diagnostics_; }
-
- private:
-  gradc_status status_;
-  std::shared_ptr<const std::vector<Diagnostic>> diagnostics_;
-};
-
-// A loss, parameters or state that are not finite (GRADC_NOT_FINITE); what() is the report's text.
-class NotFiniteError : public Error {
- public:
-  explicit NotFiniteError(NotFinite report)
-      : Error(GRADC_NOT_FINITE, report.text), report_(std::make_shared<const NotFinite>(std::move(report))) {}
-  const NotFinite& report() const noexcept { return *report_; }
-
- private:
-  std::shared_ptr<const NotFinite> report_;
-};
-
-namespace detail {
-
-inline void check(gradc_status status) {
-  if (status != GRADC_OK) throw Error(status, gradc_last_error());
-}
-
-inline Location location_of(const gradc_location& p) {
-  return {p.file ? p.file : "", p.line, p.column, p.end_line, p.end_column, p.label ? p.label : ""};
-}
-
-inline std::vector<Diagnostic> diagnostics_of(const gradc_diagnostics* from) {
-  std::vector<Diagnostic> result;
-  for (int32_t i = 0; i < gradc_diagnostics_count(from); ++i) {
-    gradc_diagnostic d;
-    gradc_diagnostic_init(&d);
-    check(gradc_diagnostics_get(from, i, &d));
-    Diagnostic& made = result.emplace_back();
-    made.severity = static_cast<gradc_severity>(d.severity);
-    made.code = d.code;
-    made.message = d.message;
-    made.location = location_of(d.location);
-    for (int32_t k = 0; k < d.related_count; ++k) made.related.push_back(location_of(d.related[k]));
-    made.notes.assign(d.notes, d.notes + d.note_count);
-    made.helps.assign(d.helps, d.helps + d.help_count);
-    made.expected = d.expected;
-    made.found = d.found;
-    made.suggestion = d.suggestion;
-  }
-  return result;
-}
-
-inline ValueRange range_of(const gradc_range& r) {
-  return {r.name, r.low, r.high, r.elements, r.nan, r.above, r.below};
-}
-
-// Of a step, a training, and what uses its results: what is not finite comes with its report.
-inline void check_step(const gradc_session* session, gradc_status status) {
-  if (status != GRADC_NOT_FINITE) return check(status);
-  gradc_not_finite r;
-  gradc_not_finite_init(&r);
-  check(gradc_session_not_finite(session, &r));
-  NotFinite made;
-  made.step = r.step;
-  made.epoch = r.epoch;
-  made.batch = r.batch;
-  made.operation = r.operation;
-  made.name = r.name;
-  made.type = r.type;
-  if (r.file) made.location = {r.file, r.line, r.column, r.line, r.column, ""};
-  made.result = range_of(r.result);
-  for (int32_t i = 0; i < r.operand_count; ++i) made.operands.push_back(range_of(r.operands[i]));
-  made.notes.assign(r.notes, r.notes + r.note_count);
-  made.helps.assign(r.helps, r.helps + r.help_count);
-  made.text = r.text;
-  throw NotFiniteError(std::move(made));
-}
-
-template <class T>
-inline constexpr int kElement = std::is_same_v<T, float>          ? GRADC_ELEMENT_F32
-                                : std::is_same_v<T, double>       ? GRADC_ELEMENT_F64
-                                : std::is_same_v<T, int32_t>      ? GRADC_ELEMENT_I32
-                                : std::is_same_v<T, bool>         ? GRADC_ELEMENT_BOOL
-                                : std::is_same_v<T, std::uint8_t> ? GRADC_ELEMENT_U8
-                                                                  : -1;
-template <class T>
-concept Element = kElement<std::remove_cv_t<T>> >= 0;
-
-}  // namespace detail
-
-// How a class of arrays shows its memory: specialisations have a static function `View view(const A&)`
-// (gradc/xtensor.hpp is an example).
-template <class A>
-struct ViewOf {};
-
-// An array of the program's own memory, read where it stands: it must outlive the call it is given to.
-class View {
- public:
-  // `rows` x the shape of one example, or any range in one piece that holds all elements of all rows.
-  template <detail::Element T>
-  View(const T* data, std::vector<int64_t> shape)
-      : data_(data), element_(detail::kElement<std::remove_cv_t<T>>), shape_(std::move(shape)) {}
-  template <detail::Element T>
-  View(const T* data, std::vector<int64_t> shape, std::vector<int64_t> strides)
-      : View(data, std::move(shape)) {
-    strides_ = std::move(strides);
-  }
-  template <std::ranges::contiguous_range R>
-    requires(std::ranges::sized_range<R> && detail::Element<std::ranges::range_value_t<R>> &&
-             !requires(const R& r) { r.shape(); })
-  View(const R& range)  // NOLINT: meant to convert
-      : View(std::ranges::data(range), {static_cast<int64_t>(std::ranges::size(range))}) {}
-  template <class A>
-    requires requires(const A& array) { ViewOf<A>::view(array); }
-  View(const A& array) : View(ViewOf<A>::view(array)) {}  // NOLINT: meant to convert
-  // With the name of the input or field that it is for.
-  template <class A>
-    requires std::is_convertible_v<const A&, View>
-  View(std::string name, const A& array) : View(array) {
-    name_ = std::move(name);
-  }
-
-  gradc_view c() const {
-    return {
-        name_.empty() ? nullptr : name_.c_str(), data_,         element_,
-        static_cast<int32_t>(shape_.size()),     shape_.data(), strides_.empty() ? nullptr : strides_.data()};
-  }
-
- private:
-  std::string name_;
-  const void* data_;
-  int32_t element_;
-  std::vector<int64_t> shape_, strides_;
-};
-
-// The arrays of one call, in the model's order or each with its name: written in braces, or a vector, an
-// array or a span of View. Refers to them, so it is for parameters alone.
-class Views {
- public:
-  Views(std::initializer_list<View> list)  // NOLINT: meant to convert
-      : first_(std::data(list)), size_(list.size()) {}
-  template <std::ranges::contiguous_range R>
-    requires(std::ranges::sized_range<R> && std::same_as<std::ranges::range_value_t<R>, View>)
-  Views(const R& range)  // NOLINT: meant to convert
-      : first_(std::ranges::data(range)), size_(std::ranges::size(range)) {}
-  const View* begin() const { return first_; }
-  const View* end() const { return first_ + size_; }
-  size_t size() const { return size_; }
-
- private:
-  const View* first_;
-  size_t size_;
-};
 
 struct CompileOptions {
   std::map<std::string, std::string> settings;  // as `--set NAME=VALUE`

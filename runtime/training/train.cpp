@@ -34,20 +34,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-int64_t total_steps(const TrainOptions& options, const Experiment& experiment, int64_t batches) {
-  const auto check = [](const char* name, std::optional<int64_t> value) {
-    if (value && *value < 0)
-      throw RunError(kExitUsage, fmt::format("{} {}: expected 0 or more", name, *value));
-  };
-  check("--steps", options.steps);
-  check("--epochs", options.epochs);
-  if (options.steps && !options.epochs) return *options.steps;
-  int64_t total = 0;
-  if (__builtin_mul_overflow(options.epochs.value_or(experiment.train.epochs), batches, &total))
-    total = INT64_MAX;
-  return std::min(total, options.steps.value_or(INT64_MAX));
-}
-
 // Whether the run is to end: by a signal, or because its observer cancels it.
 class Interrupt {
  public:

@@ -1,6 +1,8 @@
-// Refuses options of a run that contradict each other or the model file's rules, before any work is done.
+// The options of a run: which of them contradict each other or the model file's rules, and how many updates they ask
+// for.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -32,6 +34,20 @@ void check_train_options(const TrainOptions& options, const TrainRecord& rules) 
                                options.checkpoints));
   for (const std::string& file : {options.resume, options.init_from})
     if (!file.empty()) check_input_path(file, "weights file");
+}
+
+int64_t total_steps(const TrainOptions& options, const Experiment& experiment, int64_t updates) {
+  const auto check = [](const char* name, std::optional<int64_t> value) {
+    if (value && *value < 0)
+      throw RunError(kExitUsage, fmt::format("{} {}: expected 0 or more", name, *value));
+  };
+  check("--steps", options.steps);
+  check("--epochs", options.epochs);
+  if (options.steps && !options.epochs) return *options.steps;
+  int64_t total = 0;
+  if (__builtin_mul_overflow(options.epochs.value_or(experiment.train.epochs), updates, &total))
+    total = INT64_MAX;
+  return std::min(total, options.steps.value_or(INT64_MAX));
 }
 
 }  // namespace gradc::runtime
