@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <set>
 
 #include "elementary.h"
 #include "harness.h"
@@ -42,6 +43,18 @@ TEST(VectorMath, ErrorsAreWithinTheirBounds) {
             << target.name << ", " << lanes << " lanes";
       }
     }
+  }
+}
+
+// An operation is exact, or its error and its double form are tested by a row of `functions`.
+TEST(VectorMath, EveryOperationIsExactOrHasABound) {
+  const std::set<UnaryOp> exact = {UnaryOp::neg,   UnaryOp::abs,         UnaryOp::floor,
+                                   UnaryOp::round, UnaryOp::logical_not, UnaryOp::is_finite};
+  std::set<UnaryOp> bounded;
+  for (const Function& f : functions) bounded.insert(f.op);
+  for (int i = 0; i <= static_cast<int>(UnaryOp::is_finite); ++i) {
+    const auto op = static_cast<UnaryOp>(i);
+    EXPECT_NE(exact.contains(op), bounded.contains(op)) << loop::name(op);
   }
 }
 
