@@ -60,14 +60,14 @@ class Walker {
       buffers_[kernel_.buffers[b].get()] = static_cast<int>(b);
   }
 
-  // Adds the atoms that all kernels of a run share: kLaneAtom, kPanelsAtom, kRowsAtom, kRowOffsetAtom. Returns that of
-  // the panels which the kernel counts: its own where an example has several rows.
+  // Adds the atoms that all kernels of a run share, kPanelsAtom, kRowsAtom, kRowOffsetAtom, and this one's kLaneAtom.
+  // Returns that of the panels which the kernel counts: its own where an example has several rows.
   static int shared_atoms(Atoms& atoms, const Program& program, int64_t batch, int64_t panels,
                           int64_t rows_each) {
-    atoms.add(0, kMostLanes - 1);
     atoms.add(1, panels);
     atoms.add(1, batch);
     atoms.add(0, kUnbounded);
+    atoms.add(0, kMostLanes - 1);
     const Linear rows = Linear::atom(kRowsAtom), whole = Linear::atom(kPanelsAtom, program.panel);
     atoms.require(whole - rows);
     atoms.require(rows - whole + (program.panel - 1));
@@ -110,6 +110,7 @@ class Walker {
     else {
       const Linear counter = Linear::atom(result_.atoms.add(0, turns), step);
       access.at = access.at + counter;
+      access.in_remainders = access.in_remainders + counter;
       for (OwnUnit& o : access.owners) o.at = o.at + counter;
     }
     c = std::move(begins);
@@ -325,21 +326,34 @@ class Walker {
       else
         width = lanes;
     }
-    // The current lane, a symbol of its own.
-    if (mask || at.coefficient(kLaneAtom) != 0) {
+    if (mask || result_.atoms.depends(at, kLaneAtom)) {
       if (mask) values_.assume(mask, true);
+      by_lane(at, lanes, facts);
+    }
+    if (values_.possible(facts)) record(buffer, writes, at, width);
+    leave(scope);
+  }
+
+  // Bounds the current lane of an access at `at`, and in the facts from the given one on: by a symbol of its own, or
+  // by a fact where quotients or extremes in `at` depend on the lane as well.
+  void by_lane(Linear& at, int lanes, size_t facts) {
+    Linear lane = Linear::atom(kLaneAtom);
+    const auto others = [&](const Linear& sum) {
+      return sum - Linear::atom(kLaneAtom, sum.coefficient(kLaneAtom));
+    };
+    if (result_.atoms.depends(others(at), kLaneAtom)) {
+      values_.fact(lane * -1 + (lanes - 1));
+    } else {
       const auto [known, fresh] = lanes_.try_emplace(lanes, -1);
       if (fresh) known->second = result_.atoms.add(0, lanes - 1);
-      const Linear lane = Linear::atom(known->second);
+      lane = Linear::atom(known->second);
       const auto fill = [&](Linear& sum) {
         if (const int64_t c = sum.coefficient(kLaneAtom)) sum = sum - Linear::atom(kLaneAtom, c) + lane * c;
       };
       fill(at);
       for (size_t i = facts; i < values_.facts().size(); ++i) fill(values_.facts()[i]);
-      own_by_facts(facts, lane);
     }
-    if (values_.possible(facts)) record(buffer, writes, at, width);
-    leave(scope);
+    own_by_facts(facts, lane);
   }
 
   void record(const BufferData& buffer, bool writes, const Linear& at, int64_t width) {
@@ -348,6 +362,7 @@ class Walker {
     a.writes = writes;
     a.at = at;
     a.at.constant = 0;
+    a.in_remainders = values_.with_remainders(a.at, true);
     a.constants = {at.constant};
     a.width = width;
     a.facts = values_.facts();

@@ -22,6 +22,7 @@ struct MemoryUse {
   bool writes = false;
   // It accesses, for each of `constants`, `width` elements from `at` + constant on.
   Linear at;
+  Linear in_remainders;            // the same sum, with remainders in place of what quotients divide
   std::vector<int64_t> constants;  // ascending
   int64_t width = 1;
   std::vector<Linear> facts;    // sums that are at least 0 where it happens

@@ -266,7 +266,8 @@ class PlanChecker {
   std::string text(size_t call, const MemoryUse& a) const {
     const Allocation& at = allocation(p_.calls[call].buffers[static_cast<size_t>(a.buffer)].allocation);
     const Atoms& atoms = calls_[call].of.atoms;
-    const int64_t low = atoms.least(a.at, a.facts), high = atoms.greatest(a.at, a.facts);
+    const int64_t low = std::max(atoms.least(a.at, a.facts), atoms.least(a.in_remainders, a.facts));
+    const int64_t high = std::min(atoms.greatest(a.at, a.facts), atoms.greatest(a.in_remainders, a.facts));
     const std::string where = a.location.valid() ? " (" + to_string(a.location) + ")" : "";
     if (low <= -kUnbounded || high >= kUnbounded) return fmt::format("`{}`[anywhere]{}", at.name, where);
     const int64_t first = low + a.constants.front(), last = high + a.constants.back() + a.width - 1;
@@ -290,7 +291,6 @@ class PlanChecker {
     const Atoms& atoms = calls_[call].of.atoms;
     for (const MemoryUse& a : calls_[call].of.accesses) {
       const Allocation& at = allocation(p_.calls[call].buffers[static_cast<size_t>(a.buffer)].allocation);
-      const Linear first = a.at + a.constants.front(), last = a.at + (a.constants.back() + a.width - 1);
       Linear elements = Linear::of(at.elements);
       std::string limit = fmt::format("{} elements", at.elements);
       // The caller's memory ends with the existing rows.
@@ -301,7 +301,13 @@ class PlanChecker {
         elements = Linear::atom(kRowsAtom, at.elements / batch_);
         limit = fmt::format("{} elements for each row", at.elements / batch_);
       }
-      if (!atoms.proves(first, a.facts) || !atoms.proves(elements - last - 1, a.facts)) {
+      const auto either = [&](auto&& proven) { return proven(a.at) || proven(a.in_remainders); };
+      const bool from_first =
+          either([&](const Linear& sum) { return atoms.proves(sum + a.constants.front(), a.facts); });
+      const bool to_last = either([&](const Linear& sum) {
+        return atoms.proves(elements - sum - (a.constants.back() + a.width), a.facts);
+      });
+      if (!from_first || !to_last) {
         error("{} {} {}, which has {}", name(call), a.writes ? "writes" : "reads", text(call, a), limit);
         continue;
       }

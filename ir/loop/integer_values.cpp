@@ -196,7 +196,7 @@ Linear IntegerValues::quotient(const Linear& a, int64_t d) {
   return whole + Linear::atom(it->second);
 }
 
-Linear IntegerValues::with_remainders(Linear sum) {
+Linear IntegerValues::with_remainders(Linear sum, bool free) {
   for (auto division = divisions_.rbegin(); division != divisions_.rend(); ++division) {
     if (sum.coefficient(division->quotient) == 0) continue;
     const auto [newest, c] = division->rest.terms.back();
@@ -205,14 +205,15 @@ Linear IntegerValues::with_remainders(Linear sum) {
         m != 0 && std::all_of(division->rest.terms.begin(), division->rest.terms.end(),
                               [&](const auto& t) { return sum.coefficient(t.first) == m * t.second; });
     if (!all) continue;
-    if (division->remainder < 0) {
+    int& number = free ? division->free_remainder : division->remainder;
+    if (number < 0) {
+      number = atoms_.add(0, division->by - 1);
       const Linear remainder = division->rest - Linear::atom(division->quotient, division->by);
-      division->remainder = atoms_.add(0, division->by - 1);
-      atoms_.require(remainder - Linear::atom(division->remainder));
-      atoms_.require(Linear::atom(division->remainder) - remainder);
+      if (!free) atoms_.require(remainder - Linear::atom(number));
+      if (!free) atoms_.require(Linear::atom(number) - remainder);
     }
     sum = sum - division->rest * m + Linear::atom(division->quotient, m * division->by) +
-          Linear::atom(division->remainder, m);
+          Linear::atom(number, m);
   }
   return sum;
 }

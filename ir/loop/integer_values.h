@@ -46,11 +46,13 @@ class IntegerValues {
   void leave(const Scope& s);
 
   // A sum with m * rest, of which it also has quotients, as m * (d * quotient + remainder): bounds of the quotient
-  // and of the remainder then replace several inequalities.
-  Linear with_remainders(Linear sum);
+  // and of the remainder then replace several inequalities. `free`: of the remainder no more is said than its range,
+  // which keeps searches short.
+  Linear with_remainders(Linear sum, bool free = false);
+
+  void fact(const Linear& sum);  // it is at least 0 from here on
 
  private:
-  void fact(const Linear& sum);
   void compared(CompareOp op, const Linear& a, const Linear& b, bool holds);
   Linear compute(const ExprData& e);
   Linear binary(const ExprData& e);
@@ -68,7 +70,8 @@ class IntegerValues {
     int quotient;  // an atom
     Linear rest;
     int64_t by;
-    int remainder = -1;  // an atom; -1: not made yet
+    int remainder = -1;       // an atom; -1: not made yet
+    int free_remainder = -1;  // likewise, without inequalities
   };
 
   Atoms& atoms_;

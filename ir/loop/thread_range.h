@@ -10,7 +10,7 @@ namespace gradc::loop {
 
 // The first atoms of every kernel, which all kernels of a run share: the lane of a vector, the numbers of panels and of
 // rows, and the first row's number among all rows.
-inline constexpr int kLaneAtom = 0, kPanelsAtom = 1, kRowsAtom = 2, kRowOffsetAtom = 3, kSharedAtoms = 4;
+inline constexpr int kPanelsAtom = 0, kRowsAtom = 1, kRowOffsetAtom = 2, kSharedAtoms = 3, kLaneAtom = 3;
 
 // The unit of the partition that an access belongs to: of a fixed extent the number of its unit, of panels the panel
 // and, where panels are split into chunks, the chunk. Atoms; -1: none.

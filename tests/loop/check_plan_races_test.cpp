@@ -243,5 +243,32 @@ TEST(CheckPlan, PassesNoLoopsWhoseThreadsTouchAnElement) {
   EXPECT_GT(proven * 10, sound * 8) << proven << " of " << sound;
 }
 
+// Lanes that are gathered from the pixels of their rows: the remainder of a lane's row is below the divisor, which
+// follows from the quotient of that lane alone.
+TEST(CheckPlan, BoundsGathersByTheLanesOwnQuotient) {
+  const auto errors = [](int64_t elements) {
+    return errors_of(fmt::format(R"(program "f" panel 32 vector 16 arena 0 {{
+  allocation 0 "@x" f32 {} parameter 0
+  allocation 1 "@y" f32 64 parameter 4096
+
+  kernel "k0_gather" (read x: f32 align 64, read_write y: f32 align 64) {{
+    for q = lo to hi step 1 {{
+      for s = 0 to 2 step 1 {{
+        let row = ramp((q * 32) + (s * 16), 1, 16)
+        let pixel = row % 20:i64x16
+        y[(q * 32) + (s * 16)] = x[pixel * 3:i64x16]
+      }}
+    }}
+  }}
+
+  call 0 (0, 1 panels) over panels * 1 unit 1
+}}
+)",
+                                 elements));
+  };
+  EXPECT_EQ(errors(58), "");  // of pixel 19: element 57
+  EXPECT_NE(errors(57).find("`@x`[0 to 57]"), std::string::npos) << errors(57);
+}
+
 }  // namespace
 }  // namespace gradc::loop::check_plan_races_test
