@@ -169,7 +169,7 @@ int run_opt(const OptOptions& options) {
     if (lowers) needed.run_before(name);
     if (name == "differentiate" && !module->function("train"))
       throw RunError(kExitUsage, "opt: differentiate makes @train_step of @train, which is not there");
-    passes::run_pass(*module, name);
+    passes::run_pass(*module, name, options.batch);
     const std::vector<std::string> wrong = verify(*module);
     if (!wrong.empty())
       throw InternalError(fmt::format("pass {} broke the IR: {}", name, fmt::join(wrong, "; ")));
@@ -212,7 +212,7 @@ Command add_opt(CLI::App& app) {
       ->delimiter(',')
       ->type_name("PASS");
   c->add_option("--output,-o", o->output, "the file to write (default: stdout)")->type_name("FILE");
-  c->add_option("--batch", o->batch, "examples a batch, for the passes that make loop IR")
+  c->add_option("--batch", o->batch, "examples a batch, for fold_rows and the passes that make loop IR")
       ->check(from_to(1, 1 << 20))
       ->capture_default_str()
       ->type_name("N");

@@ -46,6 +46,15 @@ bool run_differentiate(Module& module, const PipelineOptions& options) {
   return true;
 }
 
+// Predictions are made of one example as of many, and an example's must not depend on how many there are: so they are
+// always folded as those of one.
+bool run_fold_rows(Module& module, const PipelineOptions& options) {
+  bool changed = false;
+  for (const auto& f : module.functions)
+    changed = fold_rows(*f, f->name == "predict" ? 1 : options.batch) || changed;
+  return changed;
+}
+
 bool run_recompute(Module& module, const PipelineOptions& options) {
   bool changed = false;
   for (const auto& f : module.functions) changed = recompute(*f, options.recompute) || changed;
@@ -87,9 +96,11 @@ const std::vector<Pass>& passes() {
       {{"hoist_channels", "batchnorm on images: arithmetic on whole channels out of the loops over pixels",
         optional},
        each_function<hoist_channels>},
-      {{"fold_rows", "positions of sequences, which operations map over, into the rows of the batch",
+      {{"fold_rows",
+        "positions of sequences, which operations map over, into the rows of the batch; pixels of small "
+        "batches",
         optional},
-       each_function<fold_rows>},
+       run_fold_rows},
       {{"assign_layout", "images channels-last: reshapes from and to them copy", needed},
        each_function<assign_layout>},
       {{"order_operations", "step scalars, then the loss, then gradients and updates", needed},
@@ -262,11 +273,12 @@ bool is_tensor_pass(const std::string& name, const char* flag) {
                      [&](const Pass& p) { return p.info.name == name && p.as<TensorPass>(); });
 }
 
-bool run_pass(Module& module, const std::string& name) {
+bool run_pass(Module& module, const std::string& name, int64_t batch) {
   const Pass* pass = find_pass(name);
   const auto run = pass->as<TensorPass>();
   if (!run) throw RunError(kExitUsage, fmt::format("{} works on loop IR; it is no pass on tensor IR", name));
   PipelineOptions options;
+  options.batch = batch;
   options.recompute = 1;  // else there may be nothing to see
   const bool changed = run(module, options);
   for (const auto& f : module.functions) f->renumber();

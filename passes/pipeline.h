@@ -21,9 +21,9 @@ bool run_tensor_passes(Module& module, const PipelineOptions& options);
 // option that named it.
 bool is_tensor_pass(const std::string& name, const char* flag);
 
-// Runs one tensor pass on every function (tests, `gradc opt`); returns whether anything changed. Throws
-// RunError for an unknown name.
-bool run_pass(Module& module, const std::string& name);
+// Runs one tensor pass on every function (tests, `gradc opt`), for batches of so many examples; returns whether anything
+// changed. Throws RunError for an unknown name.
+bool run_pass(Module& module, const std::string& name, int64_t batch = 1);
 
 // Runs one pass on loop IR; of the options it reads machine, recompute and keep_all_values. Throws RunError for an
 // unknown name, or that of a pass on tensor IR.

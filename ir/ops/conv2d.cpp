@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "ir/ops/common.h"
+#include "ir/ops/convolution.h"
 #include "ir/ops/evaluate.h"
-#include "ir/ops/gemm.h"
 #include "ir/ops/registry.h"
 #include "ir/ops/window.h"
 
@@ -13,42 +13,6 @@ namespace {
 
 using namespace ops;
 using Grads = std::vector<Op*>;
-
-// Everything about one convolution: x [c, h, w], kernel [o, c / groups, kh, kw], y [o, oh, ow].
-struct Geometry {
-  Window window;
-  int64_t groups = 1, c = 0, h = 0, w = 0, o = 0, oh = 0, ow = 0;
-  int64_t taps() const {
-    return c / groups * window.window[0] * window.window[1];
-  }  // products in the sum of one output
-};
-
-Geometry geometry(const Attributes& a, const Shape& x, const Shape& kernel) {
-  Geometry g;
-  g.window = convolution_window(a, kernel[2], kernel[3]);
-  g.groups = a.integer("groups");
-  g.c = x[0], g.h = x[1], g.w = x[2], g.o = kernel[0];
-  g.oh = g.window.output(0, g.h), g.ow = g.window.output(1, g.w);
-  return g;
-}
-
-// Checks x and kernel shapes against each other and the attributes; both have the right rank.
-std::string check_geometry(const Attributes& a, const Shape& x, const Shape& kernel) {
-  const int64_t groups = a.integer("groups"), c = x[0], o = kernel[0];
-  if (c % groups != 0 || o % groups != 0) {
-    return fmt::format("`groups` {} does not divide both the {} input and the {} output channels", groups, c,
-                       o);
-  }
-  if (kernel[1] != c / groups) {
-    return groups == 1 ? fmt::format("the input has {} channels, but the kernel {} is for {}", c,
-                                     to_string(kernel), kernel[1])
-                       : fmt::format("the input has {} channels, {} a group, but the kernel {} is for {}", c,
-                                     c / groups, to_string(kernel), kernel[1]);
-  }
-  if (kernel[2] > kMaxWindow || kernel[3] > kMaxWindow)
-    return fmt::format("the kernel {} is too large", to_string(kernel));
-  return check_fits(convolution_window(a, kernel[2], kernel[3]), x[1], x[2]);
-}
 
 std::string check_floats(const Type& a, const Type& b) {
   if (a.is_float() && a.dtype == b.dtype) return {};
@@ -67,9 +31,9 @@ InferResult infer_conv2d(Types t, const Attributes& a) {
   if (e.empty()) e = check_rank(t[0], 3, "input");
   if (e.empty()) e = check_rank(t[1], 4, "kernel");
   if (e.empty() && t[1].batched) e = fmt::format("the kernel is {}; it must not be batched", to_string(t[1]));
-  if (e.empty()) e = check_geometry(a, t[0].shape, t[1].shape);
+  if (e.empty()) e = check_shapes(a, t[0].shape, t[1].shape);
   if (!e.empty()) return InferResult::fail(std::move(e));
-  const Geometry g = geometry(a, t[0].shape, t[1].shape);
+  const Convolution g = convolution(a, t[0].shape, t[1].shape);
   return InferResult::ok({t[0].dtype, t[0].batched, {g.o, g.oh, g.ow}});
 }
 
@@ -80,9 +44,9 @@ InferResult infer_input_grad(Types t, const Attributes& a) {
   if (e.empty()) e = check_rank(t[1], 4, "kernel");
   if (e.empty() && t[1].batched) e = fmt::format("the kernel is {}; it must not be batched", to_string(t[1]));
   if (e.empty()) e = check_list(a, "input", 3, 1, kMaxElements);
-  if (e.empty()) e = check_geometry(a, a.integers("input"), t[1].shape);
+  if (e.empty()) e = check_shapes(a, a.integers("input"), t[1].shape);
   if (!e.empty()) return InferResult::fail(std::move(e));
-  const Geometry g = geometry(a, a.integers("input"), t[1].shape);
+  const Convolution g = convolution(a, a.integers("input"), t[1].shape);
   if (t[0].shape != Shape{g.o, g.oh, g.ow}) {
     return InferResult::fail(fmt::format("the gradient is {}, but the convolution's result is {}",
                                          to_string(t[0]), to_string(Shape{g.o, g.oh, g.ow})));
@@ -101,9 +65,9 @@ InferResult infer_weight_grad(Types t, const Attributes& a) {
   if (!e.empty()) return InferResult::fail(std::move(e));
   const Shape kernel{t[0].shape[0], t[1].shape[0] / a.integer("groups"), a.integers("kernel")[0],
                      a.integers("kernel")[1]};
-  e = check_geometry(a, t[1].shape, kernel);
+  e = check_shapes(a, t[1].shape, kernel);
   if (!e.empty()) return InferResult::fail(std::move(e));
-  const Geometry g = geometry(a, t[1].shape, kernel);
+  const Convolution g = convolution(a, t[1].shape, kernel);
   if (t[0].shape != Shape{g.o, g.oh, g.ow}) {
     return InferResult::fail(fmt::format("the gradient is {}, but the convolution's result is {}",
                                          to_string(t[0]), to_string(Shape{g.o, g.oh, g.ow})));
@@ -111,111 +75,39 @@ InferResult infer_weight_grad(Types t, const Attributes& a) {
   return InferResult::ok({t[0].dtype, false, kernel});
 }
 
-// Visits, for one group of one example, each run of outputs along the width that reads one tap: visit(tap,
-// output offset, input offset, count); outputs are contiguous, inputs `stride` apart.
-template <class F>
-void for_each_tap_run(const Geometry& g, F&& visit) {
-  const Window& k = g.window;
-  int64_t tap = 0;
-  for (int64_t c = 0; c < g.c / g.groups; ++c) {
-    for (int64_t kh = 0; kh < k.window[0]; ++kh) {
-      for (int64_t kw = 0; kw < k.window[1]; ++kw, ++tap) {
-        const int64_t first = k.first_inside(1, kw), count = k.end_inside(1, kw, g.w, g.ow) - first;
-        if (count <= 0) continue;
-        const int64_t column = first * k.stride[1] - k.padding[1] + kw * k.dilation[1];
-        const int64_t end = k.end_inside(0, kh, g.h, g.oh);
-        for (int64_t oh = k.first_inside(0, kh); oh < end; ++oh) {
-          const int64_t row = oh * k.stride[0] - k.padding[0] + kh * k.dilation[0];
-          visit(tap, oh * g.ow + first, (c * g.h + row) * g.w + column, count);
-        }
-      }
-    }
-  }
-}
-
-// im2col: columns[tap][output position] is the input under each tap, zero outside.
-void gather_columns(const Geometry& g, const double* x, std::vector<double>& columns) {
-  std::fill(columns.begin(), columns.end(), 0.0);
-  const int64_t stride = g.window.stride[1], positions = g.oh * g.ow;
-  for_each_tap_run(g, [&](int64_t tap, int64_t to, int64_t from, int64_t count) {
-    double* out = columns.data() + tap * positions + to;
-    for (int64_t i = 0; i < count; ++i) out[i] = x[from + i * stride];
-  });
-}
-
-void scatter_columns(const Geometry& g, const std::vector<double>& columns, double* x) {
-  const int64_t stride = g.window.stride[1], positions = g.oh * g.ow;
-  for_each_tap_run(g, [&](int64_t tap, int64_t from, int64_t to, int64_t count) {
-    const double* in = columns.data() + tap * positions + from;
-    for (int64_t i = 0; i < count; ++i) x[to + i * stride] += in[i];
-  });
-}
-
 interpreter::Tensor evaluate_conv2d(const Op& op, Operands in, Context& context) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, context.rows);
-  const Geometry g = geometry(op.attributes, in[0]->type.shape, in[1]->type.shape);
-  const int64_t positions = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
-  std::vector<double> columns(static_cast<size_t>(g.taps() * positions));
-  for (int64_t r = 0; r < rows_of(op.type, context) * g.groups; ++r) {
-    gather_columns(g, in[0]->data.data() + r * x_group, columns);
-    gemm(o, positions, g.taps(), in[1]->data.data() + r % g.groups * o * g.taps(), columns.data(),
-         out.data.data() + r * o * positions);
-  }
+  convolve_images(convolution(op.attributes, in[0]->type.shape, in[1]->type.shape), rows_of(op.type, context),
+                  in[0]->data.data(), in[1]->data.data(), out.data.data());
   return out;
 }
 
 interpreter::Tensor evaluate_input_grad(const Op& op, Operands in, Context& context) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, context.rows);
-  const Geometry g = geometry(op.attributes, op.type.shape, in[1]->type.shape);
-  const int64_t positions = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
-  const auto turned = permuted(in[1]->data.data(), {g.groups, o, g.taps()}, {0, 2, 1});
-  std::vector<double> columns(static_cast<size_t>(g.taps() * positions));
-  for (int64_t r = 0; r < rows_of(op.type, context) * g.groups; ++r) {
-    std::fill(columns.begin(), columns.end(), 0.0);
-    gemm(g.taps(), positions, o, turned.data() + r % g.groups * o * g.taps(),
-         in[0]->data.data() + r * o * positions, columns.data());
-    scatter_columns(g, columns, out.data.data() + r * x_group);
-  }
+  convolve_images_back(convolution(op.attributes, op.type.shape, in[1]->type.shape),
+                       rows_of(op.type, context), in[0]->data.data(), in[1]->data.data(), out.data.data());
   return out;
 }
 
 interpreter::Tensor evaluate_weight_grad(const Op& op, Operands in, Context& context) {
   interpreter::Tensor out = interpreter::make_tensor(op.type, context.rows);
-  const Geometry g = geometry(op.attributes, in[1]->type.shape, op.type.shape);
-  const int64_t positions = g.oh * g.ow, o = g.o / g.groups, x_group = g.c / g.groups * g.h * g.w;
-  std::vector<double> columns(static_cast<size_t>(g.taps() * positions));
-  for (int64_t r = 0; r < rows_of(in[0]->type, context) * g.groups; ++r) {
-    gather_columns(g, in[1]->data.data() + r * x_group, columns);
-    const auto turned = permuted(columns.data(), {g.taps(), positions}, {1, 0});
-    gemm(o, g.taps(), positions, in[0]->data.data() + r * o * positions, turned.data(),
-         out.data.data() + r % g.groups * o * g.taps());
-  }
+  add_kernel_gradient(convolution(op.attributes, in[1]->type.shape, op.type.shape),
+                      rows_of(in[0]->type, context), in[0]->data.data(), in[1]->data.data(), out.data.data());
   return out;
 }
 
-// The window attributes alone, for the related operators.
-Attributes windowing(const Op* op) {
-  Attributes a;
-  for (const char* key : {"stride", "padding", "dilation", "groups"}) a.set(key, *op->attributes.find(key));
-  return a;
+Op* convolve(Builder& b, const Op* like, Op* x, Op* w) {
+  return b.create("conv2d", {x, w}, window_attributes(*like));
 }
-Op* convolve(Builder& b, const Op* like, Op* x, Op* w) { return b.create("conv2d", {x, w}, windowing(like)); }
 Op* input_grad(Builder& b, const Op* like, Op* g, Op* w, const Shape& input) {
-  Attributes a = windowing(like);
+  Attributes a = window_attributes(*like);
   a.set("input", input);
   return b.create("conv2d_input_grad", {g, w}, std::move(a));
 }
 Op* weight_grad(Builder& b, const Op* like, Op* g, Op* x, const Shape& kernel) {
-  Attributes a = windowing(like);
+  Attributes a = window_attributes(*like);
   a.set("kernel", ints({kernel[2], kernel[3]}));
   return b.create("conv2d_weight_grad", {g, x}, std::move(a));
-}
-
-// FLOP of one example: two for each product.
-double flop(const Shape& result, const Shape& kernel) {
-  double n = 2;
-  for (const int64_t extent : result) n *= static_cast<double>(extent);
-  return n * static_cast<double>(kernel[1] * kernel[2] * kernel[3]);
 }
 
 struct Case {
@@ -232,7 +124,7 @@ struct Case {
             {"groups", groups}};
   }
   Shape result() const {
-    const Geometry g = geometry(attributes(), x, kernel);
+    const Convolution g = convolution(attributes(), x, kernel);
     return {g.o, g.oh, g.ow};
   }
 };
@@ -283,7 +175,9 @@ void register_conv2d(std::vector<OpDef>& defs) {
     Op *x = op->operands[0], *w = op->operands[1];
     return {input_grad(b, op, g, w, x->type.shape), weight_grad(b, op, g, x, w->type.shape)};
   };
-  conv.cost = [](const Op& op) { return simple_cost(op, flop(op.type.shape, op.operands[1]->type.shape)); };
+  conv.cost = [](const Op& op) {
+    return simple_cost(op, product_flop(op.type.shape, op.operands[1]->type.shape));
+  };
 
   OpDef input = Def("conv2d_input_grad", OpKind::contraction,
                     "The gradient of conv2d in x: each output's gradient goes back through the kernel.");
@@ -299,7 +193,7 @@ void register_conv2d(std::vector<OpDef>& defs) {
     return {convolve(b, op, h, w), weight_grad(b, op, g, h, w->type.shape)};
   };
   input.cost = [](const Op& op) {
-    return simple_cost(op, flop(op.operands[0]->type.shape, op.operands[1]->type.shape));
+    return simple_cost(op, product_flop(op.operands[0]->type.shape, op.operands[1]->type.shape));
   };
 
   OpDef weight =
@@ -314,7 +208,9 @@ void register_conv2d(std::vector<OpDef>& defs) {
     Op *g = op->operands[0], *x = op->operands[1];
     return {convolve(b, op, x, h), input_grad(b, op, g, h, x->type.shape)};
   };
-  weight.cost = [](const Op& op) { return simple_cost(op, flop(op.operands[0]->type.shape, op.type.shape)); };
+  weight.cost = [](const Op& op) {
+    return simple_cost(op, product_flop(op.operands[0]->type.shape, op.type.shape));
+  };
 
   conv.images = input.images = weight.images = true;
   input.call = weight.call = CallForm::none;

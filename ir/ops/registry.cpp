@@ -28,6 +28,8 @@ std::vector<OpDef> make_op_defs() {
   register_gather(defs);
   register_orthonormal(defs);
   register_rows(defs);
+  register_pixels(defs);
+  register_conv2d_rows(defs);
   register_attention(defs);
   register_external(defs);
   for (const OpDef& def : defs) {

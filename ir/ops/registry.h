@@ -19,6 +19,8 @@ void register_statistics(std::vector<OpDef>& defs);
 void register_normalization(std::vector<OpDef>& defs);
 void register_einsum(std::vector<OpDef>& defs);
 void register_conv2d(std::vector<OpDef>& defs);
+void register_pixels(std::vector<OpDef>& defs);
+void register_conv2d_rows(std::vector<OpDef>& defs);
 void register_pool2d(std::vector<OpDef>& defs);
 void register_indexing(std::vector<OpDef>& defs);
 void register_gather(std::vector<OpDef>& defs);

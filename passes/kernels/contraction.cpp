@@ -612,6 +612,10 @@ class Einsum {
 }  // namespace
 
 RowsOperand rows_operand(const Op* contraction) {
+  if (contraction->def->loop_nest == LoopNest::rows_convolution_weight_grad) return {1, false};
+  // A program's input is there by rows.
+  if (contraction->def->loop_nest == LoopNest::fold_pixels)
+    return {contraction->operands[0]->def->kind == OpKind::external ? 0 : -1, false};
   if (contraction->def->loop_nest == LoopNest::fold_rows) return {0, false};
   if (contraction->def->loop_nest != LoopNest::einsum) return {};
   const Spec s = parse(contraction);
@@ -626,6 +630,12 @@ void lower_contraction(Lowering& lowering, const KernelGroup& group) {
     case LoopNest::scatter_add: return lower_gather(lowering, group);
     case LoopNest::fold_rows: return lower_fold_rows(lowering, group);
     case LoopNest::orthonormal_rows: return lower_orthonormal(lowering, group);
+    case LoopNest::rows_convolution:
+    case LoopNest::rows_convolution_input_grad:
+    case LoopNest::rows_convolution_weight_grad:
+    case LoopNest::fold_pixels:
+    case LoopNest::unfold_pixels:
+    case LoopNest::move_pixels: return lower_rows_convolution(lowering, group);
     case LoopNest::attention:
     case LoopNest::attention_log_sum:
     case LoopNest::attention_query_grad:

@@ -190,6 +190,8 @@ void lower_contraction(Lowering& lowering, const KernelGroup& group);
 void lower_attention(Lowering& lowering,
                      const KernelGroup& group);  // attention and its gradients (attention.cpp)
 void lower_window(Lowering& lowering, const KernelGroup& group);  // convolutions and pooling (window.cpp)
+// Convolutions of images whose pixels are rows, and the choice of pixels (rows_convolution.cpp).
+void lower_rows_convolution(Lowering& lowering, const KernelGroup& group);
 // The operand of a contraction that it reads by rows, or -1; `packs`: it takes panels as well.
 struct RowsOperand {
   int index = -1;

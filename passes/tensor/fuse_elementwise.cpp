@@ -61,7 +61,7 @@ class Fuser {
         all = all && (!operand->type.batched || essential_.count(operand) || recomputed_.count(operand) ||
                       operand->def->kind == OpKind::source);
       }
-      const bool image = is_image(op->type, images_) && op->def->kind == OpKind::elementwise;
+      const bool image = has_pixels(op->type) && op->def->kind == OpKind::elementwise;
       if (all && (again || image)) recomputed_.insert(op);
     }
   }
@@ -152,8 +152,10 @@ class Fuser {
     return true;
   }
 
-  // Whether it is an operation of backward on images that reads only values of forward.
-  bool recomputes_images(const Op* op) const { return is_image(op->type, images_) && recomputed_.count(op); }
+  // Of images or sequences: many elements, for which arithmetic costs less than memory.
+  bool has_pixels(const Type& t) const { return is_image(t, images_) || t.rows > 1; }
+  // Whether it is an operation of backward on these that reads only values of forward.
+  bool recomputes_images(const Op* op) const { return has_pixels(op->type) && recomputed_.count(op); }
 
   // Whether it reads nothing that a kernel computes, so that it may run anywhere; or anywhere in backward.
   bool can_defer(const Op* op) const {
