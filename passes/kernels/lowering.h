@@ -28,9 +28,6 @@ using loop::RowRange;
 using ops::memory_scalar_of;
 using ops::scalar_of;
 
-// Examples of a panel, the block of the batch's rows that kernels work on.
-inline constexpr int64_t kPanel = 32;
-
 enum class Layout : uint8_t { plain, panels, rows };
 
 struct Storage {

@@ -313,7 +313,8 @@ class RowsWeightGradient {
         padded_((g_.c + l.width - 1) / l.width * l.width) {}
 
   void run() {
-    const int registers = l_.options.machine.registers, unit = even_rows(registers);
+    const int registers = l_.options.machine.registers;
+    const int unit = even_rows(registers);
     tile_.partition_axis0(g_.o, unit);
     const int a = l_.new_scratch(fmt::format("k{} sums", op_->kernel), scalar_of(op_->type.dtype),
                                  short_axis(registers) * taps_ * padded_, tile_.scratch);
@@ -329,8 +330,6 @@ class RowsWeightGradient {
   }
 
  private:
-  int64_t index_of(int i, int64_t tap) const { return (i * taps_ + tap) * padded_; }
-
   void blocks(const Expr& o, int count) {
     const int64_t block = 2 * l_.width, full = g_.c / block * block, rest = g_.c - full;
     if (full)

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "passes/tensor/fold_rows.h"
+#include "passes/tensor/layout.h"
 #include "passes/tensor/passes.h"
 
 namespace gradc::passes {
@@ -18,12 +19,9 @@ using Integers = std::vector<int64_t>;
 using Form = FoldedForm;
 using Use = FoldedUse;
 
-// Rows that share a vector register or two, as lowering stores them.
-constexpr int64_t kLanes = 32;
-
-// How many times the lanes that have a row there are.
+// Lanes of the panels for so many rows, to a row.
 double padding(int64_t rows) {
-  return static_cast<double>((rows + kLanes - 1) / kLanes * kLanes) / static_cast<double>(rows);
+  return static_cast<double>((rows + kPanel - 1) / kPanel * kPanel) / static_cast<double>(rows);
 }
 
 class PixelFolding : public RowFolding {
@@ -206,9 +204,7 @@ class PixelFolding : public RowFolding {
 }  // namespace
 
 bool fold_pixels(Function& f, int64_t batch) {
-  const bool images =
-      std::any_of(f.body.begin(), f.body.end(), [](const auto& op) { return op->def->images; });
-  return images && fold_rows(f, PixelFolding(batch));
+  return works_on_images(f) && fold_rows(f, PixelFolding(batch));
 }
 
 }  // namespace gradc::passes

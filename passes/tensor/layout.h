@@ -10,6 +10,9 @@
 
 namespace gradc::passes {
 
+// Rows of a panel, the block of the batch's rows that is in the vector lanes (passes/kernels/lowering.h).
+inline constexpr int64_t kPanel = 32;
+
 bool works_on_images(const Function& f);
 
 // Whether it is a value of images, in such a function (`images`).

@@ -43,6 +43,7 @@ model net(image: f32[3, height, width]) {
 train {
     logits    = net(noise.image)
     loss      cross_entropy(logits, noise.label)
+    predict   softmax(logits)
     optimizer sgd(lr=0.05)
     epochs    3
     seed      3
@@ -134,6 +135,21 @@ TEST(FewImagesTrain, AreFoldedWhereExamplesWouldFillFewLanes) {
   EXPECT_TRUE(folds("batch=8"));
   EXPECT_FALSE(folds("batch=32"));
   EXPECT_FALSE(folds("batch=128"));
+}
+
+// One of a batch that was declared large takes the time of one.
+TEST(FewImagesPredict, FoldsPixelsForAnyBatch) {
+  TemporaryFolder folder;
+  folder.write("m.nn", kNetwork);
+  const auto folds = [&](const char* function) {
+    const ToolResult r = run_tool({"dump", "m.nn", "--stage", "opt", "--function", function, "--set",
+                                   "height=32", "--set", "width=32", "--set", "batch=128"},
+                                  folder.path());
+    EXPECT_EQ(r.exit_code, kExitOk) << r.err;
+    return r.out.find("conv2d_rows") != std::string::npos;
+  };
+  EXPECT_TRUE(folds("predict"));
+  EXPECT_FALSE(folds("eval"));
 }
 
 }  // namespace
