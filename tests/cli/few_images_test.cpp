@@ -4,16 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
 
 namespace gradc::test::few_images_test {
 namespace {
-
-using Json = nlohmann::json;
 
 // Strides, dilation, a window of even size, channels in groups, pooling, a shortcut by slices and pads, normalisation
 // over the batch and over channels, dropout, and a sequence of rows at the end.
@@ -89,18 +85,6 @@ INSTANTIATE_TEST_SUITE_P(Sizes, FewImages,
                                   std::to_string(info.param.batch);
                          });
 
-double last_loss(const TemporaryFolder& folder, const std::vector<std::string>& options) {
-  std::vector<std::string> arguments{"train", "m.nn", "--json"};
-  arguments.insert(arguments.end(), options.begin(), options.end());
-  const ToolResult r = run_tool(arguments, folder.path());
-  EXPECT_EQ(r.exit_code, kExitOk) << r.err;
-  double loss = std::nan("");
-  std::istringstream lines(r.out);
-  for (std::string line; std::getline(lines, line);)
-    if (const Json event = Json::parse(line); event.at("event") == "epoch") loss = event.at("train_loss");
-  return loss;
-}
-
 TEST(FewImagesTrain, ToTheSameBitsForAnyThreads) {
   TemporaryFolder folder;
   folder.write("m.nn", kNetwork);
@@ -109,7 +93,7 @@ TEST(FewImagesTrain, ToTheSameBitsForAnyThreads) {
     const std::vector<std::string> base = {"--set", width, "--set", "examples=7"};
     const auto with = [&](std::vector<std::string> options) {
       options.insert(options.end(), base.begin(), base.end());
-      return last_loss(folder, options);
+      return last_training_loss(folder.path(), "m.nn", options);
     };
     const double expected = with({"--threads", "1"});
     EXPECT_TRUE(std::isfinite(expected));

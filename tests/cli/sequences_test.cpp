@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "support/diagnostic.h"
 #include "tests/cli/tool.h"
@@ -73,29 +72,20 @@ INSTANTIATE_TEST_SUITE_P(Lengths, Sequences,
                                   std::to_string(info.param.batch);
                          });
 
-double last_loss(const TemporaryFolder& folder, const std::vector<std::string>& options) {
-  std::vector<std::string> arguments{"train", "m.nn", "--json"};
-  arguments.insert(arguments.end(), options.begin(), options.end());
-  const ToolResult r = run_tool(arguments, folder.path());
-  EXPECT_EQ(r.exit_code, kExitOk) << r.err;
-  double loss = std::nan("");
-  std::istringstream lines(r.out);
-  for (std::string line; std::getline(lines, line);)
-    if (const Json event = Json::parse(line); event.at("event") == "epoch") loss = event.at("train_loss");
-  return loss;
-}
-
 TEST(SequencesTrain, ToTheSameBitsForAnyThreads) {
   TemporaryFolder folder;
   folder.write("m.nn", kNetwork);
   for (const char* length : {"length=32", "length=37"}) {
-    const double expected = last_loss(folder, {"--set", length, "--threads", "1"});
+    const double expected = last_training_loss(folder.path(), "m.nn", {"--set", length, "--threads", "1"});
     EXPECT_TRUE(std::isfinite(expected));
     for (const char* threads : {"2", "3", "5"})
-      EXPECT_EQ(last_loss(folder, {"--set", length, "--threads", threads}), expected) << length << threads;
+      EXPECT_EQ(last_training_loss(folder.path(), "m.nn", {"--set", length, "--threads", threads}), expected)
+          << length << threads;
     // Other kernels sum in other orders: rounding, over twelve steps.
     for (const char* pass : {"fold_rows", "fuse_attention"})
-      EXPECT_NEAR(last_loss(folder, {"--set", length, "--disable-pass", pass}), expected, 2e-5) << pass;
+      EXPECT_NEAR(last_training_loss(folder.path(), "m.nn", {"--set", length, "--disable-pass", pass}),
+                  expected, 2e-5)
+          << pass;
   }
 }
 

@@ -2,14 +2,17 @@
 #include "tests/cli/tool.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <stdexcept>
 
@@ -143,6 +146,19 @@ std::string small_model(const std::string& optimizer, const std::string& extra) 
          "    epochs    2\n"
          "    seed      1\n" +
          extra + "}\n";
+}
+
+double last_training_loss(const std::string& folder, const std::string& file,
+                          const std::vector<std::string>& options) {
+  std::vector<std::string> arguments{"train", file, "--json"};
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  const ToolResult r = run_tool(arguments, folder);
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  double loss = std::nan("");
+  for (const std::string& line : lines(r.out))
+    if (const auto event = nlohmann::json::parse(line); event.at("event") == "epoch")
+      loss = event.at("train_loss");
+  return loss;
 }
 
 }  // namespace gradc::test

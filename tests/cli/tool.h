@@ -46,4 +46,8 @@ std::vector<std::string> lines(const std::string& text);
 // train { }.
 std::string small_model(const std::string& optimizer = "sgd(lr=0.1)", const std::string& extra = "");
 
+// The mean loss of the last epoch of `gradc train FILE` in a folder, with these options; a run that fails is a failure.
+double last_training_loss(const std::string& folder, const std::string& file,
+                          const std::vector<std::string>& options);
+
 }  // namespace gradc::test
