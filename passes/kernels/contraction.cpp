@@ -5,7 +5,8 @@
 //     for k:  x[j] = load X[panel][k][lanes];  acc[i][j] += broadcast(W[o + i][k]) * x[j]
 //     epilogue on every acc; store
 // so weights are read as they are stored, one scalar a multiply-add pair, and no operand is transposed. The input
-// gradient of large layers, and their forward product with few registers, pack blocks of weights (packed_weights.h).
+// gradient of large layers, and their forward product with few registers, pack blocks of weights (packed_weights.h); a
+// last panel with few rows has outputs in the lanes (few_rows.h).
 //
 // Sum over the batch (weight gradient "no,nk->ok"), lanes along the last letter of the result, whose operand
 // is read by rows:
@@ -22,6 +23,7 @@
 #include <functional>
 
 #include "ir/ops/einsum.h"
+#include "passes/kernels/few_rows.h"
 #include "passes/kernels/gather.h"
 #include "passes/kernels/lowering.h"
 #include "passes/kernels/orthonormal.h"
@@ -236,13 +238,22 @@ class Einsum {
         vectors_at(count);
       });
     };
+    const Expr panels = loop::ref(b_.predefined().panels);
+    const bool few = tile_.splits_axis0() && may_have_few_rows(l_, op_);
+    Expr left, is_few;  // rows of the last panel
+    if (few) {
+      left =
+          b_.let("left", loop::ref(b_.predefined().rows) - (panels - loop::index(1)) * loop::index(kPanel));
+      is_few = b_.let("few", loop::compare(loop::CompareOp::le, left,
+                                           loop::index(few_rows(l_.options.machine.registers))));
+    }
     const auto over_panels = [&](const std::function<void()>& body) {
       const bool split = tile_.own() == AccessScope::own_panels;
-      b_.loop("q", split ? tile_.lo() : loop::index(0),
-              split ? tile_.hi() : loop::ref(b_.predefined().panels), 1, [&](Expr q) {
-                point.panel = q;
-                body();
-              });
+      const Expr past = few ? loop::select(is_few, panels - loop::index(1), panels) : panels;
+      b_.loop("q", split ? tile_.lo() : loop::index(0), split ? tile_.hi() : past, 1, [&](Expr q) {
+        point.panel = q;
+        body();
+      });
     };
     const auto over_tile = [&](const std::function<void(int)>& body) {
       if (!t) return body(1);
@@ -266,6 +277,7 @@ class Einsum {
     } else {
       inside();
     }
+    if (few) b_.if_then(is_few, [&] { lower_few_rows(l_, tile_, op_, left); });
   }
 
   void lanes_on_last_letter(int rows_of) {
