@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstring>
 #include <stdexcept>
 
@@ -149,6 +150,8 @@ TEST(LoadedTraining, CountsItsWaiting) {
 }
 
 TEST(LoadedTraining, EndsWhenInterrupted) {
+  std::signal(SIGINT,
+              SIG_DFL);  // a script's background job starts with it ignored, and the runtime respects that
   const TrainResult result = run(2, 2, {}, 5).result;
   EXPECT_TRUE(result.interrupted);
   EXPECT_LT(result.steps, 10);
