@@ -269,8 +269,8 @@ const Trial& RecipeFolder::add(Trial trial) {
   trial.id = id_of(trial.config);
   write_json(fmt::format("{}/{}/{}-{}.json", path_, kTrials, trial.config.step, trial.id), json_of(trial),
              "trial");
-  const auto behind = std::upper_bound(trials_.begin(), trials_.end(), trial, before);
-  return *trials_.insert(behind, std::move(trial));
+  const auto after = std::upper_bound(trials_.begin(), trials_.end(), trial, before);
+  return *trials_.insert(after, std::move(trial));
 }
 
 void RecipeFolder::set(const Verdict& verdict) {

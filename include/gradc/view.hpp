@@ -35,7 +35,7 @@ concept Element = kElement<std::remove_cv_t<T>> >= 0;
 template <class A>
 struct ViewOf {};
 
-// An array of the program's own memory, read where it stands: it must outlive the call it is given to.
+// An array of the program's own memory, read in place: it must outlive the call it is given to.
 class View {
  public:
   // `rows` x the shape of one example, or any range in one piece that holds all elements of all rows.

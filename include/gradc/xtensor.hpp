@@ -13,7 +13,7 @@
 namespace gradc {
 inline namespace v0 {
 
-// What stands in memory with gaps or in another order than row-major (a slice of columns, a transposed view)
+// What is stored with gaps or in another order than row-major (a slice of columns, a transposed view)
 // is refused when it is used.
 template <class E>
   requires(xt::is_xexpression<E>::value &&
@@ -29,7 +29,7 @@ struct ViewOf<E> {
   }
 };
 
-// A parameter, state or slot where it stands: to be read and written between calls.
+// A parameter, state or slot in place: to be read and written between calls.
 template <class T = float>
 auto xtensor(Session& session, const std::string& name) {
   Array found;

@@ -150,8 +150,8 @@ class Training {
     const size_t begin = word.size() + 1;
     // The text after the expression (`on "*.weight"`, `then cosine`, a further statement) is kept.
     size_t end = example.size();
-    for (const char* behind : {" on ", " then ", " no_decay ", " weight ", ";"})
-      end = std::min(end, example.find(behind, begin));
+    for (const char* next : {" on ", " then ", " no_decay ", " weight ", ";"})
+      end = std::min(end, example.find(next, begin));
     const std::string varied = vary(example.substr(begin, end - begin), variation(), draw_);
     return word + " " + varied + example.substr(end);
   }
