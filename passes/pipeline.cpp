@@ -46,12 +46,12 @@ bool run_differentiate(Module& module, const PipelineOptions& options) {
   return true;
 }
 
-// Predictions are made of one example as of many, and an example's must not depend on how many there are: so they are
-// always folded as those of one.
+// Predictions are made of one example as of many, and an example's must not depend on how many there are: one layout for
+// all.
 bool run_fold_rows(Module& module, const PipelineOptions& options) {
   bool changed = false;
   for (const auto& f : module.functions)
-    changed = fold_rows(*f, f->name == "predict" ? 1 : options.batch) || changed;
+    changed = fold_rows(*f, f->name == "predict" ? 0 : options.batch) || changed;
   return changed;
 }
 

@@ -8,8 +8,8 @@
 
 namespace gradc::loop {
 
-// The first atoms of every kernel, which all kernels of a run share: the lane of a vector, the numbers of panels and of
-// rows, and the first row's number among all rows.
+// The first atoms of every kernel. All kernels of a run share the numbers of panels and of rows, and the first row's number
+// among all rows; the lane of a vector is each kernel's own.
 inline constexpr int kPanelsAtom = 0, kRowsAtom = 1, kRowOffsetAtom = 2, kSharedAtoms = 3, kLaneAtom = 3;
 
 // The unit of the partition that an access belongs to: of a fixed extent the number of its unit, of panels the panel

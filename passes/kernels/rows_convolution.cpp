@@ -18,6 +18,8 @@
 //       acc[i][j] += broadcast(g[row][o + i]) * x[row of the tap][c + j]
 // Sums are in the order of their loops, in blocks (blocked_sum.h), for any number of threads.
 #include <algorithm>
+#include <array>
+#include <functional>
 
 #include "ir/ops/convolution.h"
 #include "passes/kernels/lowering.h"
@@ -160,7 +162,10 @@ class RowsProducts {
       if (is_shift()) copy_lines(source, q);
       if (!masks_products()) collect_taps(source, q, pixels);
       b_.loop("s", loop::index(0), loop::index(kPanel / width_), vectors_, [&](Expr s) {
-        tile_.over_rows("o", result_, false, [&](Expr o, int count) { tile(q, s, o, count, pixels); });
+        std::vector<Pixels> of_vector(static_cast<size_t>(vectors_), pixels);
+        if (masks_products())
+          for (int j = 0; j < vectors_; ++j) of_vector[static_cast<size_t>(j)].at(q, s + loop::index(j));
+        tile_.over_rows("o", result_, false, [&](Expr o, int count) { tile(q, s, o, count, of_vector); });
       });
     });
     tile_.finish();
@@ -242,15 +247,12 @@ class RowsProducts {
     });
   }
 
-  void tile(const Expr& q, const Expr& s, const Expr& o, int count, Pixels& pixels) {
+  void tile(const Expr& q, const Expr& s, const Expr& o, int count, const std::vector<Pixels>& of_vector) {
     const loop::Buffer w =
         tile_.kb.buffer(l_.storage(op_->operands[1]).allocation, false, AccessScope::anything);
     const bool forward = op_->def->loop_nest == LoopNest::rows_convolution;
     const int64_t taps = maps_[0].taps * maps_[1].taps;
     const int64_t inner = op_->operands[1]->type.shape[1];
-    std::vector<Pixels> of_vector(static_cast<size_t>(vectors_), pixels);
-    if (masks_products())
-      for (int j = 0; j < vectors_; ++j) of_vector[static_cast<size_t>(j)].at(q, s + loop::index(j));
     tile_.declare(count, vectors_, width_);
     Expr ky, kx, c;
     std::vector<Expr> masks(static_cast<size_t>(vectors_));
@@ -549,8 +551,7 @@ class Folding {
     });
   }
 
-  // One row of the images, of vector `s` of a panel's examples: a batch with few of them is what pixels are folded for, so
-  // those that exist are taken one by one, the others are 0.
+  // One row of the images, of vector `s` of a panel's examples: those that exist are copied one by one, the others are 0.
   void unfold(const loop::Buffer& source, const Expr& q, const Expr& s, const Expr& y) {
     const loop::Type type{scalar_of(op_->type.dtype), static_cast<uint16_t>(l_.width)};
     const int64_t width = op_->type.shape[2];

@@ -50,7 +50,8 @@ bool fold_rows(Function& f, const RowFolding& folding);
 
 // The first axis of values, where einsums map over it (fold_sequences.cpp).
 bool fold_sequences(Function& f);
-// The pixels of images, for batches of so many examples, where few of a vector's lanes have one (fold_pixels.cpp).
+// The pixels of images, for batches of so many examples, where few of a vector's lanes have one; 0: for any number of them,
+// where changes of layout are few (fold_pixels.cpp).
 bool fold_pixels(Function& f, int64_t batch);
 
 }  // namespace gradc::passes

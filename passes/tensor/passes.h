@@ -32,7 +32,8 @@ bool decompose(Function& f);            // composite operations into the ones th
 bool hoist_channels(
     Function& f);              // batchnorm on images: invariants of a channel out of the pixels' arithmetic
 bool merge_sums(Function& f);  // sums of pieces and of products into one operation
-// Axes that operations map over, into the rows; those of images where batches of so many examples fill few lanes.
+// Axes that operations map over, into the rows; those of images where batches of so many examples fill few lanes, or
+// where there may be any number of them (0).
 bool fold_rows(Function& f, int64_t batch);
 bool assign_layout(Function& f);     // views that cross orders in memory into copies
 bool order_operations(Function& f);  // step scalars, then the loss, then gradients and updates

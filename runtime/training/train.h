@@ -134,7 +134,7 @@ struct TrainResult {
 // Checks options against the model file's rules before anything is compiled; train() checks the same. Throws RunError.
 void check_train_options(const TrainOptions& options, const TrainRecord& rules);
 
-// The number of updates that `options` ask for, with `updates` of them in an epoch. Throws RunError for negative options.
+// The updates of a run with these options, `updates` being those of an epoch. Throws RunError (usage) for negative options.
 int64_t total_steps(const TrainOptions& options, const Experiment& experiment, int64_t updates);
 
 // Throws RunError; NotFiniteError (exit code kExitCheckFailed) when the loss becomes NaN or infinite, or an update

@@ -1,5 +1,4 @@
-// The options of a run: which of them contradict each other or the model file's rules, and how many updates they ask
-// for.
+// The options of a run: which of them contradict each other or the model file's rules, and the number of updates.
 #include <fmt/format.h>
 
 #include <algorithm>
